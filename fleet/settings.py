@@ -10,7 +10,7 @@ import sys
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import BeforeValidator, Field, PlainSerializer, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 BAD_SETTINGS = 2
 """Exit code of a process whose settings are wrong: starting it again cannot help."""
@@ -48,7 +48,7 @@ def _host_port(value: Any) -> Any:
     return HostPort(host, int(port))
 
 
-Address = Annotated[HostPort, BeforeValidator(_host_port), PlainSerializer(str)]
+Address = Annotated[HostPort, NoDecode, BeforeValidator(_host_port), PlainSerializer(str)]
 """A setting of the form ``HOST:PORT``."""
 
 
