@@ -10,7 +10,16 @@ from typing import Any
 
 import structlog
 
-QUIET = ("autogen_core", "autogen_core.events", "autogen_core.trace", "httpx", "httpx2", "httpcore", "httpcore2", "openai")
+QUIET = (
+    "autogen_core",
+    "autogen_core.events",
+    "autogen_core.trace",
+    "httpx",
+    "httpx2",
+    "httpcore",
+    "httpcore2",
+    "openai",
+)
 """Loggers that write messages, and so prompts, at INFO or below: held at WARNING whatever the level is."""
 
 

@@ -1,0 +1,23 @@
+"""The lane: chunks from one worker to one gateway, complete, in order and once, over a bus that may lose anything.
+
+``sender`` and ``receiver`` are pure: they take messages and the time, and know no socket and no loop. ``outbox``
+(worker) and ``inbox`` (gateway) are their asyncio shells. Imports ``protos`` only.
+"""
+
+from fleet.lane.inbox import Inbox
+from fleet.lane.outbox import Outbox, OutgoingReply
+from fleet.lane.receiver import Arrival, LaneReceiver
+from fleet.lane.sender import CREDIT, WINDOW, LaneSender, OutgoingStream, payload_bytes
+
+__all__ = [
+    "CREDIT",
+    "WINDOW",
+    "Arrival",
+    "Inbox",
+    "LaneReceiver",
+    "LaneSender",
+    "Outbox",
+    "OutgoingReply",
+    "OutgoingStream",
+    "payload_bytes",
+]

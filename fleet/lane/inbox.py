@@ -1,0 +1,116 @@
+"""The gateway's lanes on the event loop: hands chunks on, and answers with acks and credit."""
+
+import asyncio
+from collections.abc import Callable
+
+from fleet.lane.receiver import LaneReceiver
+from fleet.lane.sender import CREDIT
+from protos import chat_pb2 as pb
+
+REPORT = CREDIT // 4
+"""Bytes a client takes before its credit is reported: a short reply costs no report at all."""
+
+Answer = Callable[[str, pb.ChunkAck], None]
+"""Sends an ack to a worker id, or loses it: the worker asks again."""
+
+
+class IncomingReply:
+    """How much of one attempt's reply the client has taken."""
+
+    def __init__(self, lane: "_Lane", request_id: str, attempt: int) -> None:
+        self._lane = lane
+        self.request_id = request_id
+        self.attempt = attempt
+        self.total = 0
+        self.reported = 0
+
+    def consumed(self, size: int) -> None:
+        """``size`` more bytes are with the client."""
+        self.total += size
+        if self.total - self.reported >= REPORT:
+            self._lane.report(self)
+
+    def close(self) -> None:
+        """No more is expected of this attempt."""
+        self._lane.close(self)
+
+
+class _Lane:
+    def __init__(self, worker_id: str, gateway_id: str, answer: Answer) -> None:
+        self.receiver = LaneReceiver()
+        self._worker_id = worker_id
+        self._gateway_id = gateway_id
+        self._answer = answer
+        self._replies: dict[tuple[str, int], IncomingReply] = {}
+        self._due: dict[IncomingReply, None] = {}
+        self._handle: asyncio.Handle | None = None
+
+    def open(self, request_id: str, attempt: int) -> IncomingReply:
+        reply = self._replies[request_id, attempt] = IncomingReply(self, request_id, attempt)
+        return reply
+
+    def close(self, reply: IncomingReply) -> None:
+        self._replies.pop((reply.request_id, reply.attempt), None)
+        self._due.pop(reply, None)
+
+    def report(self, reply: IncomingReply) -> None:
+        if (reply.request_id, reply.attempt) in self._replies:
+            self._due[reply] = None
+            self.schedule()
+
+    def report_all(self) -> None:
+        self._due.update(dict.fromkeys(self._replies.values()))
+
+    def schedule(self) -> None:
+        # One ack for all that happens in this turn of the loop.
+        if self._handle is None:
+            self._handle = asyncio.get_running_loop().call_soon(self._send)
+
+    def _send(self) -> None:
+        self._handle = None
+        credits_ = []
+        for reply in self._due:
+            reply.reported = reply.total
+            credits_.append(pb.Credit(request_id=reply.request_id, attempt=reply.attempt, consumed=reply.total))
+        self._due.clear()
+        receiver = self.receiver
+        ack = pb.ChunkAck(
+            gateway_id=self._gateway_id, epoch=receiver.epoch, received=receiver.received, credits=credits_
+        )
+        self._answer(self._worker_id, ack)
+
+
+class Inbox:
+    """All lanes of one gateway; ``answer`` must not block."""
+
+    def __init__(self, gateway_id: str, answer: Answer) -> None:
+        self.gateway_id = gateway_id
+        self._answer = answer
+        self._lanes: dict[str, _Lane] = {}
+
+    def open(self, worker_id: str, request_id: str, attempt: int) -> IncomingReply:
+        """Expect a reply from ``worker_id``."""
+        return self._lane(worker_id).open(request_id, attempt)
+
+    def receive(self, batch: pb.ChunkBatch) -> tuple[list[pb.ChatChunk], bool]:
+        """Take a batch; return its chunks in order, and whether replies begun on this lane before are lost.
+
+        See :class:`fleet.lane.receiver.Arrival`.
+        """
+        lane = self._lane(batch.worker_id)
+        arrival = lane.receiver.receive(batch)
+        if arrival.answer:
+            if batch.number == 0:
+                lane.report_all()
+            lane.schedule()
+        return arrival.chunks, arrival.broken
+
+    def forget(self, worker_id: str) -> None:
+        """A worker left for good; its replies must have been ended by the caller."""
+        self._lanes.pop(worker_id, None)
+
+    def _lane(self, worker_id: str) -> _Lane:
+        lane = self._lanes.get(worker_id)
+        if lane is None:
+            lane = self._lanes[worker_id] = _Lane(worker_id, self.gateway_id, self._answer)
+        return lane

@@ -1,0 +1,184 @@
+"""The worker's lanes on the event loop: one timer a lane, no task, and writers that wait for credit."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from fleet.lane.sender import CREDIT, LaneSender, OutgoingStream, TextKind
+from protos import chat_pb2 as pb
+
+Publish = Callable[[str, pb.ChunkBatch], None]
+"""Sends a batch to a gateway id, or loses it: the lane sends again."""
+
+SLICE = CREDIT // 4
+"""Characters of one model chunk that are queued at a time, so that a giant chunk obeys the credit too."""
+
+
+class OutgoingReply:
+    """What a chat writes its reply to. Exactly one of its finishing events ends it; later writes are refused."""
+
+    def __init__(self, lane: "_Lane", stream: OutgoingStream) -> None:
+        self._lane = lane
+        self._stream = stream
+
+    @property
+    def finished(self) -> bool:
+        """Whether the terminal event has been written."""
+        return self._stream.finished
+
+    def accept(self) -> None:
+        """Say that the chat runs here."""
+        self._lane.put(self._stream, pb.ChatChunk(accepted=pb.Accepted()))
+
+    async def text(self, text: str, kind: TextKind = "text") -> None:
+        """Queue ``text``; return when more may be written, which waits while the client is behind by the credit."""
+        for start in range(0, len(text), SLICE):
+            self._lane.write(self._stream, kind, text[start : start + SLICE])
+            await self._lane.credit(self._stream)
+
+    async def tool_call(self, call: pb.ToolCall) -> None:
+        """Queue one tool call, under the same credit as text."""
+        self._lane.put(self._stream, pb.ChatChunk(tool_call=call))
+        await self._lane.credit(self._stream)
+
+    def finish(self, end: pb.Done | pb.Error | pb.Cancelled) -> None:
+        """Write the terminal event, unless one was written."""
+        if self.finished:
+            return
+        match end:
+            case pb.Done():
+                chunk = pb.ChatChunk(done=end)
+            case pb.Error():
+                chunk = pb.ChatChunk(error=end)
+            case pb.Cancelled():
+                chunk = pb.ChatChunk(cancelled=end)
+        self._lane.put(self._stream, chunk)
+
+
+class _Lane:
+    """One gateway's lane: the sender, its timer, and who waits for credit."""
+
+    def __init__(self, gateway_id: str, sender: LaneSender, outbox: "Outbox") -> None:
+        self.gateway_id = gateway_id
+        self.sender = sender
+        self._outbox = outbox
+        self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
+        self._timer_at = float("inf")
+        self._waiting: dict[OutgoingStream, asyncio.Future[None]] = {}
+
+    def write(self, stream: OutgoingStream, kind: TextKind, text: str) -> None:
+        self.sender.write(stream, kind, text)
+        self.schedule()
+
+    def put(self, stream: OutgoingStream, chunk: pb.ChatChunk) -> None:
+        self.sender.put(stream, chunk)
+        self.schedule()
+
+    async def credit(self, stream: OutgoingStream) -> None:
+        while stream.credit <= 0 and not stream.finished:
+            freed = self._waiting[stream] = asyncio.get_running_loop().create_future()
+            self.sender.block(stream, time.monotonic())
+            self.schedule()
+            try:
+                await freed
+            finally:
+                del self._waiting[stream]
+
+    def acknowledge(self, ack: pb.ChunkAck) -> None:
+        for stream in self.sender.acknowledge(ack, time.monotonic()):
+            waiting = self._waiting.get(stream)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(None)
+        self.schedule()
+
+    def schedule(self) -> None:
+        """Arm the timer for what the sender wants next; an earlier timer stays."""
+        at = self.sender.wake_at()
+        if at is None or not self._outbox.linked or (self._timer is not None and self._timer_at <= at):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        delay = at - time.monotonic()
+        loop = asyncio.get_running_loop()
+        # At the end of this turn of the loop rather than now: what else was read in this turn joins the batch.
+        self._timer = loop.call_later(delay, self._flush) if delay > 0 else loop.call_soon(self._flush)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _flush(self) -> None:
+        self._timer = None
+        if not self._outbox.linked:
+            return
+        for batch in self.sender.due(time.monotonic()):
+            self._outbox.publish(self.gateway_id, batch)
+        self._outbox.note_progress()
+        self.schedule()
+
+
+class Outbox:
+    """All lanes of one worker. ``publish`` must not block; nothing is published while the link is down."""
+
+    def __init__(self, worker_id: str, publish: Publish, flush_interval: float) -> None:
+        self.worker_id = worker_id
+        self.publish = publish
+        self.linked = False
+        self._flush_interval = flush_interval
+        self._lanes: dict[str, _Lane] = {}
+        self._progress = asyncio.Event()
+
+    def open(self, gateway_id: str, request_id: str, attempt: int) -> OutgoingReply:
+        """Begin a reply to ``gateway_id``; its lane is made on first use."""
+        lane = self._lanes.get(gateway_id)
+        if lane is None:
+            # A later epoch must be larger, also across a forgotten lane: the clock gives that without any memory.
+            sender = LaneSender(self.worker_id, time.time_ns(), self._flush_interval)
+            lane = self._lanes[gateway_id] = _Lane(gateway_id, sender, self)
+        return OutgoingReply(lane, lane.sender.open(request_id, attempt))
+
+    def acknowledge(self, ack: pb.ChunkAck) -> None:
+        """Take a gateway's ack; one for a lane that is forgotten is ignored."""
+        lane = self._lanes.get(ack.gateway_id)
+        if lane is not None:
+            lane.acknowledge(ack)
+            self.note_progress()
+
+    def link_up(self) -> None:
+        """The link to the host is back: every lane sends again what was not acknowledged."""
+        self.linked = True
+        for lane in self._lanes.values():
+            lane.sender.relinked(time.monotonic())
+            lane.schedule()
+
+    def link_down(self) -> None:
+        """The link to the host is gone: keep everything and wait."""
+        self.linked = False
+        for lane in self._lanes.values():
+            lane.stop()
+
+    def silent_gateways(self, longer_than: float) -> list[str]:
+        """Gateways that have left a question unanswered for ``longer_than`` seconds while the link was up."""
+        if not self.linked:
+            return []
+        now = time.monotonic()
+        return [gateway_id for gateway_id, lane in self._lanes.items() if lane.sender.silence(now) > longer_than]
+
+    def forget(self, gateway_id: str) -> None:
+        """Drop a gateway's lane and all it kept. Its chats must have been ended by the caller."""
+        lane = self._lanes.pop(gateway_id, None)
+        if lane is not None:
+            lane.stop()
+        self.note_progress()
+
+    async def flushed(self) -> None:
+        """Return when every lane's chunks have been acknowledged."""
+        while not all(lane.sender.idle for lane in self._lanes.values()):
+            self._progress.clear()
+            await self._progress.wait()
+
+    def note_progress(self) -> None:
+        """Wake :meth:`flushed` to look again."""
+        self._progress.set()

@@ -1,0 +1,247 @@
+"""The worker's end of a lane: what is sent when, what is kept for sending again, and how much a reply may send.
+
+Times are seconds of any monotonic clock; every method that needs the time takes it.
+"""
+
+from collections import deque
+from typing import Literal
+
+from protos import chat_pb2 as pb
+
+WINDOW = 2
+"""Batches that may be unacknowledged. Two hide one round trip; more would only lengthen queues."""
+
+CREDIT = 64 * 1024
+"""Bytes of one reply that may be on their way to a client that has not read them."""
+
+BATCH_BYTES = 512 * 1024
+"""Payload after which a batch is full: far below the bus's message limit, far above what a flush interval brings."""
+
+RESEND_FIRST = 1.0
+RESEND_LAST = 8.0
+"""Seconds until an unanswered batch or probe is sent again: doubled from first to last."""
+
+TextKind = Literal["text", "reasoning"]
+
+
+def text_bytes(text: str) -> int:
+    """Bytes of ``text`` in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def payload_bytes(chunk: pb.ChatChunk) -> int:
+    """What a chunk costs in credit; both ends of the lane count alike. Events that carry no reply cost nothing."""
+    match chunk.WhichOneof("event"):
+        case "text":
+            return text_bytes(chunk.text)
+        case "reasoning":
+            return text_bytes(chunk.reasoning)
+        case "tool_call":
+            return text_bytes(chunk.tool_call.name) + text_bytes(chunk.tool_call.arguments)
+        case _:
+            return 0
+
+
+class OutgoingStream:
+    """One attempt's reply inside a lane: its pending chunks, and its credit in bytes."""
+
+    def __init__(self, request_id: str, attempt: int) -> None:
+        self.request_id = request_id
+        self.attempt = attempt
+        self.queued = 0
+        self.consumed = 0
+        self.started = False
+        self.finished = False
+        self._pending: list[pb.ChatChunk | tuple[TextKind, list[str]]] = []
+        self._pending_bytes = 0
+
+    @property
+    def credit(self) -> int:
+        """Bytes that may still be queued; zero or less means wait."""
+        return CREDIT - (self.queued - self.consumed)
+
+    def _add_text(self, kind: TextKind, text: str) -> None:
+        last = self._pending[-1] if self._pending else None
+        if isinstance(last, tuple) and last[0] == kind:
+            last[1].append(text)
+        else:
+            self._pending.append((kind, [text]))
+        self._count(text_bytes(text))
+
+    def _add_chunk(self, chunk: pb.ChatChunk) -> None:
+        chunk.request_id = self.request_id
+        chunk.attempt = self.attempt
+        self._pending.append(chunk)
+        self._count(payload_bytes(chunk))
+
+    def _count(self, size: int) -> None:
+        self.queued += size
+        self._pending_bytes += size
+
+    def _take(self) -> tuple[list[pb.ChatChunk], int]:
+        chunks = [self._chunk(item) for item in self._pending]
+        size = self._pending_bytes
+        self._pending, self._pending_bytes = [], 0
+        return chunks, size
+
+    def _chunk(self, item: pb.ChatChunk | tuple[TextKind, list[str]]) -> pb.ChatChunk:
+        if isinstance(item, pb.ChatChunk):
+            return item
+        kind, texts = item
+        text = "".join(texts)
+        if kind == "text":
+            return pb.ChatChunk(request_id=self.request_id, attempt=self.attempt, text=text)
+        return pb.ChatChunk(request_id=self.request_id, attempt=self.attempt, reasoning=text)
+
+
+class LaneSender:
+    """Turns many replies into numbered batches, at most :data:`WINDOW` of them unacknowledged.
+
+    A batch goes out at once when a reply's first token waits, else ``flush_interval`` seconds after the last one; acks
+    pace it, so that a busy receiver makes batches bigger and not queues longer. Call :meth:`due` whenever
+    :meth:`wake_at` says.
+    """
+
+    def __init__(self, worker_id: str, epoch: int, flush_interval: float) -> None:
+        self.worker_id = worker_id
+        self.epoch = epoch
+        self._flush_interval = flush_interval
+        self._streams: dict[tuple[str, int], OutgoingStream] = {}
+        self._ready: dict[OutgoingStream, None] = {}
+        self._blocked: set[OutgoingStream] = set()
+        self._unacked: deque[pb.ChunkBatch] = deque()
+        self._number = 0
+        self._urgent = False
+        self._flushed_at = float("-inf")
+        self._asked_since: float | None = None
+        self._resend_after = RESEND_FIRST
+        self._resend_at = float("inf")
+
+    def open(self, request_id: str, attempt: int) -> OutgoingStream:
+        """A new reply on this lane; it leaves the lane when it is finished."""
+        stream = OutgoingStream(request_id, attempt)
+        self._streams[request_id, attempt] = stream
+        return stream
+
+    def write(self, stream: OutgoingStream, kind: TextKind, text: str) -> None:
+        """Queue text, merged with its neighbour of the same kind. Nothing is refused: the caller minds the credit."""
+        if not stream.started:
+            stream.started = True
+            self._urgent = True
+        stream._add_text(kind, text)
+        self._ready[stream] = None
+
+    def put(self, stream: OutgoingStream, chunk: pb.ChatChunk) -> None:
+        """Queue any other event. A terminal one (done, error, cancelled) finishes the stream."""
+        if chunk.WhichOneof("event") in ("done", "error", "cancelled"):
+            stream.finished = True
+            self._streams.pop((stream.request_id, stream.attempt), None)
+            self._blocked.discard(stream)
+        stream._add_chunk(chunk)
+        self._ready[stream] = None
+
+    def block(self, stream: OutgoingStream, now: float) -> None:
+        """Say that ``stream`` waits for credit: the lane then asks again and again, in case an ack was lost."""
+        if not stream.finished:
+            self._blocked.add(stream)
+            self._ask(now)
+
+    def acknowledge(self, ack: pb.ChunkAck, now: float) -> list[OutgoingStream]:
+        """Take an ack: forget what arrived, and return the blocked streams that may write again."""
+        if ack.epoch != self.epoch:
+            return []
+        while self._unacked and self._unacked[0].number <= ack.received:
+            self._unacked.popleft()
+        freed = []
+        for credit in ack.credits:
+            stream = self._streams.get((credit.request_id, credit.attempt))
+            if stream is None:
+                continue
+            stream.consumed = max(stream.consumed, min(credit.consumed, stream.queued))
+            if stream in self._blocked and stream.credit > 0:
+                self._blocked.discard(stream)
+                freed.append(stream)
+        self._asked_since = None
+        self._resend_after = RESEND_FIRST
+        self._resend_at = float("inf")
+        if self._unacked or self._blocked:
+            self._ask(now)
+        return freed
+
+    def relinked(self, now: float) -> None:
+        """The link is back: send everything unacknowledged again, now."""
+        self._resend_after = RESEND_FIRST
+        self._asked_since = None
+        if self._unacked or self._blocked:
+            self._asked_since = now
+            self._resend_at = now
+
+    def due(self, now: float) -> list[pb.ChunkBatch]:
+        """The batches to send now, those sent before first."""
+        batches: list[pb.ChunkBatch] = []
+        if self._asked_since is not None and now >= self._resend_at:
+            batches.extend(self._unacked or [self._probe()])
+            self._resend_at = now + self._resend_after
+            self._resend_after = min(self._resend_after * 2, RESEND_LAST)
+        for batch in batches:
+            batch.base = self._base
+        while self._ready and len(self._unacked) < WINDOW and now >= self._flush_at:
+            batches.append(self._next_batch(now))
+            self._ask(now)
+        return batches
+
+    def wake_at(self) -> float | None:
+        """When :meth:`due` has something next, if nothing else happens; None for never."""
+        times = []
+        if self._asked_since is not None:
+            times.append(self._resend_at)
+        if self._ready and len(self._unacked) < WINDOW:
+            times.append(self._flush_at)
+        return min(times, default=None)
+
+    def silence(self, now: float) -> float:
+        """Seconds since the receiver was first asked for the answer that is still missing; 0 when none is."""
+        return 0.0 if self._asked_since is None else max(0.0, now - self._asked_since)
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that was queued has been acknowledged."""
+        return not self._ready and not self._unacked
+
+    @property
+    def streams(self) -> list[OutgoingStream]:
+        """The replies that are not finished."""
+        return list(self._streams.values())
+
+    @property
+    def _flush_at(self) -> float:
+        return float("-inf") if self._urgent else self._flushed_at + self._flush_interval
+
+    @property
+    def _base(self) -> int:
+        return self._unacked[0].number if self._unacked else self._number + 1
+
+    def _ask(self, now: float) -> None:
+        if self._asked_since is None:
+            self._asked_since = now
+            self._resend_at = now + self._resend_after
+
+    def _probe(self) -> pb.ChunkBatch:
+        return pb.ChunkBatch(worker_id=self.worker_id, epoch=self.epoch, number=0)
+
+    def _next_batch(self, now: float) -> pb.ChunkBatch:
+        chunks: list[pb.ChatChunk] = []
+        size = 0
+        while self._ready and size < BATCH_BYTES:
+            stream = next(iter(self._ready))
+            del self._ready[stream]
+            taken, taken_bytes = stream._take()
+            chunks.extend(taken)
+            size += taken_bytes
+        self._number += 1
+        batch = pb.ChunkBatch(worker_id=self.worker_id, epoch=self.epoch, number=self._number, chunks=chunks)
+        self._unacked.append(batch)
+        batch.base = self._base
+        self._flushed_at = float("-inf") if self._ready else now
+        self._urgent = False
+        return batch

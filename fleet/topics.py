@@ -1,0 +1,49 @@
+"""Names on the bus: member ids, agent types and topics.
+
+AutoGen keeps one agent and one cached topic per topic *source* for ever, so the source is one constant and what varies
+with a request travels in the payload. Its rule of one client per agent type is met by giving every member a type of its
+own, ``<kind>.<member id>``, and ids that are new at every start.
+"""
+
+import re
+import secrets
+import socket
+
+from autogen_core import TopicId
+
+SOURCE = "fleet"
+WORKERS = TopicId("workers", SOURCE)
+MEMBERS = TopicId("members", SOURCE)
+
+WORKER = "my_agent"
+GATEWAY = "gateway"
+_KINDS = {WORKER: "worker", GATEWAY: "gateway"}
+
+
+def new_member_id() -> str:
+    """``<hostname>-<8 hex digits>``: new at every start, safe in agent types and topics."""
+    name = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40].strip("-") or "member"
+    return f"{name}-{secrets.token_hex(4)}"
+
+
+def agent_type(prefix: str, member_id: str) -> str:
+    """The agent type of one member; ``prefix`` is :data:`WORKER` or :data:`GATEWAY`."""
+    return f"{prefix}.{member_id}"
+
+
+def member(agent_type: str) -> tuple[str, str] | None:
+    """``(kind, member id)`` of an agent type made by :func:`agent_type`; None for any other type."""
+    prefix, dot, member_id = agent_type.partition(".")
+    if not dot or not member_id or prefix not in _KINDS:
+        return None
+    return _KINDS[prefix], member_id
+
+
+def chat(worker_id: str) -> TopicId:
+    """Where one worker takes ``ChatHistory``, ``CancelChat`` and ``ChunkAck``."""
+    return TopicId(f"chat.{worker_id}", SOURCE)
+
+
+def chunks(gateway_id: str) -> TopicId:
+    """Where one gateway takes ``ChunkBatch``."""
+    return TopicId(f"chunks.{gateway_id}", SOURCE)
