@@ -1,0 +1,1 @@
+"""The tests: units, integration with real processes on loopback, faults, and real clients."""
