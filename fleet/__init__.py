@@ -2,3 +2,9 @@
 
 Imports ``protos`` and libraries only; AutoGen's private parts are touched here (``fleet.runtime``) and in ``host``.
 """
+
+import os
+
+# gRPC's core writes lines of its own to standard error, and reads this when it is first imported. What matters of it
+# reaches our logs as the reason of an error.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")

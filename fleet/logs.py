@@ -16,8 +16,6 @@ QUIET = (
     "autogen_core.trace",
     "httpx",
     "httpx2",
-    "httpcore",
-    "httpcore2",
     "openai",
 )
 """Loggers that write messages, and so prompts, at INFO or below: held at WARNING whatever the level is."""

@@ -1,0 +1,49 @@
+"""The host as a gRPC server: AutoGen's ``GrpcWorkerAgentRuntimeHost`` with limits, keepalive, token and health."""
+
+import asyncio
+
+import grpc
+from autogen_ext.runtimes.grpc import GrpcWorkerAgentRuntimeHost
+from autogen_ext.runtimes.grpc.protos import agent_worker_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
+
+from fleet.runtime import channel_options
+from fleet.settings import HostPort
+from host.servicer import Servicer
+from host.tokens import TokenInterceptor
+
+STOP_GRACE = 1
+"""Seconds that members get to take the end of their streams before their connections are cut."""
+
+
+class FleetHost(GrpcWorkerAgentRuntimeHost):
+    """Binds at construction; raises ``OSError`` when the address cannot be had."""
+
+    def __init__(self, address: HostPort, token: str | None) -> None:
+        # The base's constructor would open a port without any of this, so its four attributes are set here.
+        options = [
+            *channel_options(),
+            ("grpc.so_reuseport", 0),
+            ("grpc.http2.min_ping_interval_without_data_ms", 500),
+            ("grpc.http2.max_ping_strikes", 0),
+        ]
+        self._server = grpc.aio.server(options=options, interceptors=[TokenInterceptor(token)] if token else [])
+        self._servicer: Servicer = Servicer()
+        self._address = str(address)
+        self._serve_task: asyncio.Task[None] | None = None
+        agent_worker_pb2_grpc.add_AgentRpcServicer_to_server(self._servicer, self._server)
+        self.health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
+        try:
+            self._server.add_insecure_port(self._address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {self._address}: the port is taken or not ours") from error
+
+    async def stop(self, grace: int = STOP_GRACE) -> None:
+        """End every stream and stop listening: at once when the members take it, after ``grace`` seconds at the latest.
+
+        The base waits out its grace whenever a member is connected, because its streams never end by themselves.
+        """
+        await self.health.enter_graceful_shutdown()
+        self._servicer.close()
+        await super().stop(grace)

@@ -1,0 +1,49 @@
+"""Refuses members that do not carry the fleet's token."""
+
+import hmac
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from fleet import logs
+
+log = logs.logger(__name__)
+
+SAY_AGAIN = 60.0
+"""Seconds until the same address's refusals are logged again: a refused member tries about once a second."""
+
+_HEALTH = "/grpc.health.v1.Health/"
+
+
+class TokenInterceptor(grpc.aio.ServerInterceptor):
+    """Ends every call without the fleet's token as UNAUTHENTICATED; health checks need none."""
+
+    def __init__(self, token: str) -> None:
+        self._expected = f"Bearer {token}".encode()
+        self._said: dict[str, float] = {}
+
+    async def intercept_service(
+        self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
+    ) -> Any:
+        """See ``grpc.aio.ServerInterceptor``."""
+        handler = await continuation(details)
+        if handler is None or details.method.startswith(_HEALTH) or self._knows(details):
+            return handler
+        if handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(self._refuse)
+        return grpc.unary_unary_rpc_method_handler(self._refuse)
+
+    def _knows(self, details: grpc.HandlerCallDetails) -> bool:
+        given = dict(details.invocation_metadata or ()).get("authorization", "")
+        return hmac.compare_digest(given.encode() if isinstance(given, str) else given, self._expected)
+
+    async def _refuse(self, _: Any, context: Any) -> None:
+        address = context.peer().rpartition(":")[0]
+        now = time.monotonic()
+        if now - self._said.get(address, float("-inf")) > SAY_AGAIN:
+            self._said = {known: at for known, at in self._said.items() if now - at <= SAY_AGAIN}
+            self._said[address] = now
+            log.warning("refused a member: its FLEET_TOKEN is missing or wrong", peer=address)
+        await context.abort(grpc.StatusCode.UNAUTHENTICATED, "FLEET_TOKEN is missing or wrong")
