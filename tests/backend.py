@@ -1,0 +1,317 @@
+"""A model server for tests: OpenAI's chat completions over real HTTP, following the schedule in each request.
+
+    python -m tests.backend --port 0
+
+prints its port and then serves ``POST /v1/chat/completions``. What it saw can be read back:
+
+- ``GET /requests``, ``GET /requests?tag=T``: records of requests, the oldest first; ``DELETE /requests`` forgets them;
+- ``GET /active``: how many requests are being answered now, and the most at once since the last ``DELETE``;
+- ``PUT /plain``: the schedule (JSON) for messages that carry none; an empty body restores the echo.
+
+Times in records are of the monotonic clock, which all processes of a machine share.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import dataclasses
+import json
+import signal
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from tests.schedule import Schedule, echo, parse, reasoning_tokens, reply_text, reply_tokens
+
+KEPT_RECORDS = 20_000
+SMALL_BODY = 1024
+"""Bytes up to which the body of an untagged request is kept."""
+PIECE = 16 * 1024
+"""Bytes that a reply sent flat out puts into one write."""
+SETTLE = 0.05
+"""Seconds between the last token and a reset, so that the token is not discarded with the connection."""
+
+
+@dataclasses.dataclass
+class Record:
+    """One request, as the backend saw it."""
+
+    id: int
+    tag: str | None
+    authorization: str
+    headers: dict[str, str] | None
+    body: Any
+    started: float
+    first_token: float | None = None
+    completed: float | None = None
+    """When the answer ended, well or as scheduled."""
+    closed: float | None = None
+    """When the client closed the connection before that."""
+
+
+class Records:
+    """The last requests, and those being answered."""
+
+    def __init__(self) -> None:
+        self.kept: deque[Record] = deque(maxlen=KEPT_RECORDS)
+        self.active = 0
+        self.peak = 0
+        self._count = 0
+
+    def start(self, request: web.Request, raw: bytes, body: Any, tag: str | None) -> Record:
+        self._count += 1
+        record = Record(
+            id=self._count,
+            tag=tag,
+            authorization=request.headers.get("authorization", ""),
+            headers={name.lower(): value for name, value in request.headers.items()} if tag else None,
+            body=body if tag or len(raw) <= SMALL_BODY else None,
+            started=time.monotonic(),
+        )
+        self.kept.append(record)
+        return record
+
+    def tagged(self, tag: str) -> list[Record]:
+        return [record for record in self.kept if record.tag == tag]
+
+    def forget(self) -> None:
+        self.kept.clear()
+        self.peak = self.active
+
+    @contextlib.contextmanager
+    def answering(self, record: Record) -> Iterator[None]:
+        """Count the request as active, and note how it ended."""
+        self.active += 1
+        self.peak = max(self.peak, self.active)
+        try:
+            yield
+            record.completed = time.monotonic()
+        except (asyncio.CancelledError, ConnectionError):
+            if record.completed is None:
+                record.closed = time.monotonic()
+            raise
+        finally:
+            self.active -= 1
+
+
+class Backend:
+    """The handlers, and what they share."""
+
+    def __init__(self) -> None:
+        self.records = Records()
+        self.plain: Schedule | None = None
+
+    def app(self) -> web.Application:
+        app = web.Application(client_max_size=64 * 1024 * 1024)
+        app.add_routes(
+            [
+                web.post("/v1/chat/completions", self.complete),
+                web.get("/requests", self.list_requests),
+                web.delete("/requests", self.forget_requests),
+                web.get("/active", self.count_active),
+                web.put("/plain", self.set_plain),
+            ]
+        )
+        return app
+
+    async def complete(self, request: web.Request) -> web.StreamResponse:
+        raw = await request.read()
+        body = json.loads(raw)
+        content = last_user_text(body["messages"])
+        schedule = parse(content) or self.plain or echo(content)
+        record = self.records.start(request, raw, body, schedule.tag)
+        with self.records.answering(record):
+            return await self._answer(request, body, schedule, record)
+
+    async def _answer(
+        self, request: web.Request, body: Mapping[str, Any], schedule: Schedule, record: Record
+    ) -> web.StreamResponse:
+        if schedule.hang:
+            await forever()
+        if schedule.status is not None and not self._has_failed_enough(schedule):
+            return refusal(schedule)
+        reply = Reply(schedule, body, record)
+        return await (reply.stream(request) if body.get("stream") else reply.whole(request))
+
+    def _has_failed_enough(self, schedule: Schedule) -> bool:
+        return bool(
+            schedule.fail_times and schedule.tag and len(self.records.tagged(schedule.tag)) > schedule.fail_times
+        )
+
+    async def list_requests(self, request: web.Request) -> web.Response:
+        tag = request.query.get("tag")
+        records = self.records.kept if tag is None else self.records.tagged(tag)
+        return web.json_response([vars(record) for record in records])
+
+    async def forget_requests(self, _: web.Request) -> web.Response:
+        self.records.forget()
+        return web.json_response({})
+
+    async def count_active(self, _: web.Request) -> web.Response:
+        return web.json_response({"active": self.records.active, "peak": self.records.peak})
+
+    async def set_plain(self, request: web.Request) -> web.Response:
+        content = await request.text()
+        self.plain = parse(content)
+        return web.json_response({}, status=400 if content and self.plain is None else 200)
+
+
+class Reply:
+    """One answer in OpenAI's shape."""
+
+    def __init__(self, schedule: Schedule, body: Mapping[str, Any], record: Record) -> None:
+        self._schedule = schedule
+        self._record = record
+        self._model = body["model"]
+        self._wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+        self._id = f"chatcmpl-{record.id}"
+        self._prompt_tokens = sum(len(str(message.get("content", "")).split()) for message in body["messages"])
+        self._said = 0
+
+    async def whole(self, request: web.Request) -> web.StreamResponse:
+        """``"stream": false``."""
+        schedule = self._schedule
+        await asyncio.sleep(schedule.first_delay + schedule.delay * schedule.tokens)
+        if schedule.cut is not None:
+            await self._break(request)
+        message = {"role": "assistant", "content": reply_text(schedule)}
+        self._said = sum(1 for _ in reply_tokens(schedule))
+        choice = {"index": 0, "message": message, "finish_reason": schedule.finish_reason, "logprobs": None}
+        return web.json_response(self._object("chat.completion") | {"choices": [choice], "usage": self._usage()})
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        """Server-sent events."""
+        response = web.StreamResponse(headers={"content-type": "text/event-stream", "cache-control": "no-cache"})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        await response.write(self._event({"role": "assistant", "content": ""}))
+        async for piece in self._paced_pieces():
+            self._record.first_token = self._record.first_token or time.monotonic()
+            await response.write(piece)
+        if self._schedule.cut is None:
+            await response.write(self._ending())
+        elif self._schedule.error_after is not None:
+            await response.write(sse({"error": {"message": "the model broke", "type": "server_error", "code": None}}))
+        elif self._schedule.end_after is None:
+            await self._break(request)
+        await response.write_eof()
+        return response
+
+    async def _paced_pieces(self) -> AsyncIterator[bytes]:
+        """Events of tokens, each when it is due; those that are due together in one piece."""
+        schedule = self._schedule
+        start = time.monotonic() + schedule.first_delay
+        piece = bytearray()
+        for number, event in enumerate(self._token_events()):
+            wait = start + number * schedule.delay - time.monotonic()
+            if piece and (wait > 0 or len(piece) >= PIECE):
+                yield bytes(piece)
+                piece.clear()
+                await asyncio.sleep(0)
+            if wait > 0:
+                await asyncio.sleep(wait)
+            piece += event
+        if piece:
+            yield bytes(piece)
+
+    def _token_events(self) -> Iterator[bytes]:
+        schedule = self._schedule
+        for name, tokens in (("reasoning_content", reasoning_tokens(schedule)), ("content", reply_tokens(schedule))):
+            before, after = self._event({name: "@"}).split(b'"@"')
+            for token in tokens:
+                if self._said == schedule.cut:
+                    return
+                self._said += 1
+                yield before + json.dumps(token).encode() + after
+
+    def _ending(self) -> bytes:
+        ending = self._event({}, self._schedule.finish_reason)
+        if self._wants_usage:
+            ending += sse(self._object("chat.completion.chunk") | {"choices": [], "usage": self._usage()})
+        return ending + b"data: [DONE]\n\n"
+
+    async def _break(self, request: web.Request) -> None:
+        """Hang, or reset the connection."""
+        if self._schedule.reset_after is not None and self._schedule.reset_after == self._schedule.cut:
+            await asyncio.sleep(SETTLE)
+            self._record.completed = time.monotonic()
+            reset(request)
+        await forever()
+
+    def _event(self, delta: Mapping[str, str], finish_reason: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
+        return sse(self._object("chat.completion.chunk") | {"choices": [choice]})
+
+    def _object(self, kind: str) -> dict[str, Any]:
+        return {"id": self._id, "object": kind, "created": 1_700_000_000, "model": self._model}
+
+    def _usage(self) -> dict[str, int]:
+        counted = {"prompt_tokens": self._prompt_tokens, "completion_tokens": self._said}
+        usage = self._schedule.usage or counted
+        return usage | {"total_tokens": sum(usage.values())}
+
+
+def sse(payload: Mapping[str, Any]) -> bytes:
+    """One server-sent event."""
+    return b"data: " + json.dumps(payload).encode() + b"\n\n"
+
+
+def refusal(schedule: Schedule) -> web.Response:
+    """An HTTP error in OpenAI's shape."""
+    error = {"message": f"the model answers {schedule.status}", "type": "test", "param": None, "code": "test"}
+    headers = {} if schedule.retry_after is None else {"retry-after": str(schedule.retry_after)}
+    return web.json_response({"error": error}, status=schedule.status or 500, headers=headers)
+
+
+def last_user_text(messages: list[dict[str, Any]]) -> str:
+    """The text of the last user turn, with its parts joined; empty if there is none."""
+    for message in reversed(messages):
+        if message["role"] == "user":
+            content = message["content"]
+            return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+    return ""
+
+
+def reset(request: web.Request) -> None:
+    """End the connection with an RST instead of a FIN."""
+    transport = request.transport
+    if transport is not None:
+        lingering = struct.pack("ii", 1, 0)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, lingering)
+        transport.abort()
+
+
+async def forever() -> None:
+    """Until the client closes the connection, which cancels the handler."""
+    await asyncio.Event().wait()
+
+
+async def serve(port: int) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    runner = web.AppRunner(
+        Backend().app(), handler_cancellation=True, access_log=None, shutdown_timeout=0.1, keepalive_timeout=3600
+    )
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", port, backlog=1024)
+    await site.start()
+    print(runner.addresses[0][1], flush=True)
+    await stopped.wait()
+    await runner.cleanup()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A model server for tests.")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    asyncio.run(serve(parser.parse_args().port))
+
+
+if __name__ == "__main__":
+    main()

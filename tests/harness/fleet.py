@@ -1,0 +1,228 @@
+"""A whole fleet of real processes on loopback, with the test backend as its model."""
+
+import json
+import re
+import shutil
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from tests.harness.ports import free_port
+from tests.harness.process import Process, end_all
+from tests.harness.waiting import wait_until
+from tests.schedule import Schedule
+
+Address = tuple[str, int]
+
+SYSTEM_MESSAGE = "You are the test system."
+START = 20.0
+"""Seconds in which a fleet must be ready on a loaded machine."""
+TROUBLE = re.compile(r"Traceback \(most recent call last\)|level=(?:error|critical).* at=")
+"""What no log may hold unless a test expects it: an exception that nobody handled."""
+
+
+class Backend:
+    """The model server: see :mod:`tests.backend`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.process = Process("backend", "tests.backend", folder, {}, ["--port", str(self.port)])
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        written = self.process.log_size()
+        self.process.start()
+        wait_until(lambda: self.process.log(written).endswith("\n"), START, "the backend's port")
+
+    def requests(self, tag: str | None = None) -> list[dict[str, Any]]:
+        """Records of the requests with this tag, or of all, the oldest first."""
+        records: list[dict[str, Any]] = fetch(f"{self.url}/requests" + (f"?tag={tag}" if tag else ""))[1]
+        return records
+
+    def request(self, tag: str) -> dict[str, Any]:
+        """The record of the one request with this tag."""
+        (record,) = self.requests(tag)
+        return record
+
+    def forget(self) -> None:
+        fetch(f"{self.url}/requests", "DELETE")
+
+    def active(self) -> int:
+        """Requests that it answers now."""
+        return int(fetch(f"{self.url}/active")[1]["active"])
+
+    def peak(self) -> int:
+        """Most requests at once since :meth:`forget`."""
+        return int(fetch(f"{self.url}/active")[1]["peak"])
+
+    def say(self, schedule: Schedule | None) -> None:
+        """Answer plain messages by ``schedule``, or by an echo."""
+        fetch(f"{self.url}/plain", "PUT", schedule.message().encode() if schedule else b"")
+
+
+class Fleet:
+    """Backend, host, workers and gateway. Leaving its ``with`` ends all of them and looks for trouble in their logs.
+
+    ``settings`` go to every process. Each worker calls the backend with a key of its own, its name, so that the backend
+    can tell who asks. ``host_address`` is where the members look for the host, if not where it listens.
+    """
+
+    def __init__(
+        self, workers: int = 2, settings: Mapping[str, str] | None = None, host_address: Address | None = None
+    ) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="chatfleet-test-"))
+        self.host_port = free_port()
+        self.expects_trouble = False
+        self._settings = dict(settings or {})
+        self._members = {"FLEET_HOST": "{}:{}".format(*(host_address or ("127.0.0.1", self.host_port)))}
+        self._first_workers = workers
+        self.backend = Backend(self.folder)
+        self.host = Process("host", "host", self.folder, self._settings | {"HOST_BIND": f"127.0.0.1:{self.host_port}"})
+        self.gateways: list[Process] = []
+        self.addresses: list[Address] = []
+        self.workers: list[Process] = []
+        self.new_gateway()
+        for _ in range(workers):
+            self.new_worker()
+
+    # ------------------------------------------------------------ members
+
+    @property
+    def processes(self) -> list[Process]:
+        return [self.backend.process, self.host, *self.workers, *self.gateways]
+
+    @property
+    def gateway(self) -> Process:
+        return self.gateways[0]
+
+    @property
+    def address(self) -> Address:
+        """Where the first gateway listens."""
+        return self.addresses[0]
+
+    @property
+    def url(self) -> str:
+        return "http://{}:{}".format(*self.address)
+
+    def new_gateway(self, **settings: str) -> Process:
+        """A further gateway, not yet started."""
+        port = free_port()
+        bind = {"GATEWAY_BIND": f"127.0.0.1:{port}"}
+        name = f"gateway-{len(self.gateways)}"
+        gateway = Process(name, "gateway", self.folder, self._settings | self._members | bind | settings)
+        self.gateways.append(gateway)
+        self.addresses.append(("127.0.0.1", port))
+        return gateway
+
+    def new_worker(self, **settings: str) -> Process:
+        """A further worker, not yet started."""
+        name = f"worker-{len(self.workers)}"
+        models = self.folder / f"{name}.yaml"
+        models.write_text(yaml.safe_dump(model_entries(self.backend.url, name)))
+        own = {"WORKER_MODELS": str(models)}
+        worker = Process(name, "worker", self.folder, self._settings | self._members | own | settings)
+        self.workers.append(worker)
+        return worker
+
+    # ------------------------------------------------------------ life
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+            self.wait_until_ready()
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        end_all(self.processes)
+        if kind is not None:
+            print(self.logs())
+        trouble = {process.name: process.log() for process in self.processes if TROUBLE.search(process.log())}
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if kind is None and not self.expects_trouble:
+            assert not trouble, "\n".join(f"{name}:\n{log[-8000:]}" for name, log in trouble.items())
+
+    def start(self) -> None:
+        """Start every process without waiting for any."""
+        self.backend.start()
+        for process in self.processes[1:]:
+            process.start()
+
+    def wait_until_ready(self, workers: int | None = None, within: float = START) -> None:
+        """Until the gateway is ready and knows so many workers, or all that were there at first."""
+        expected = self._first_workers if workers is None else workers
+        wait_until(lambda: self.readiness()[0] == 200, within, "/readyz is 200")
+        wait_until(lambda: len(self.ready_workers()) == expected, within, f"{expected} READY workers in /fleet")
+
+    # ------------------------------------------------------------ what it says
+
+    def readiness(self) -> tuple[int, Any]:
+        """Status and JSON of ``/readyz``; status 0 while nobody listens."""
+        return fetch(f"{self.url}/readyz")
+
+    def status(self) -> Any:
+        """The JSON of ``/fleet``."""
+        return fetch(f"{self.url}/fleet")[1]
+
+    def ready_workers(self) -> list[dict[str, Any]]:
+        return [worker for worker in (self.status() or {}).get("workers", []) if worker["state"] == "READY"]
+
+    def active(self) -> int:
+        """Chats that run on workers now, by ``/fleet``."""
+        return sum(worker["active"] for worker in self.status()["workers"])
+
+    def is_idle(self) -> bool:
+        return self.active() == 0
+
+    def logs(self, since: Mapping[str, int] | None = None, lines: int = 60) -> str:
+        """The end of every log, from the given sizes on."""
+        ends = []
+        for process in self.processes:
+            log = process.log((since or {}).get(process.name, 0))
+            ends.append(f"--- {process.name}\n" + "\n".join(log.splitlines()[-lines:]))
+        return "\n".join(ends)
+
+    def log_sizes(self) -> dict[str, int]:
+        return {process.name: process.log_size() for process in self.processes}
+
+
+def model_entries(backend: str, key: str) -> dict[str, Any]:
+    """The content of ``models.yaml``: the models ``test`` and ``other``, both served by the backend."""
+    info = dict.fromkeys(
+        ("vision", "function_calling", "json_output", "structured_output", "multiple_system_messages"), True
+    )
+    return {
+        name: {
+            "provider": "autogen_ext.models.openai.OpenAIChatCompletionClient",
+            "config": {
+                "model": name,
+                "base_url": f"{backend}/v1",
+                "api_key": key,
+                "max_retries": 0,
+                "model_info": info | {"family": "unknown"},
+            },
+            "system_message": SYSTEM_MESSAGE,
+        }
+        for name in ("test", "other")
+    }
+
+
+def fetch(url: str, method: str = "GET", body: bytes | None = None) -> tuple[int, Any]:
+    """Status and JSON of an answer; ``(0, None)`` where nobody listens or the answer breaks off."""
+    request = urllib.request.Request(url, body, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as answer:
+        with answer:
+            return answer.code, json.loads(answer.read() or b"null")
+    except OSError:
+        return 0, None
