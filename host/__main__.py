@@ -1,11 +1,11 @@
 """``python -m host``: links gateways and workers until SIGTERM or SIGINT."""
 
 import asyncio
-import signal
 import sys
 
 from fleet import logs
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
+from fleet.signals import stop_signals
 from host.server import FleetHost
 from host.settings import HostSettings
 
@@ -22,10 +22,7 @@ def check(settings: HostSettings, fleet: FleetSettings) -> None:
 
 async def serve(settings: HostSettings, fleet: FleetSettings) -> None:
     """Listen, serve, and stop at the first signal."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for sign in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(sign, stop.set)
+    stop = stop_signals()
     try:
         host = FleetHost(settings.bind, fleet.token.get_secret_value() if fleet.token else None)
     except OSError as error:

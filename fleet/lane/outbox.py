@@ -166,6 +166,17 @@ class Outbox:
         now = time.monotonic()
         return [gateway_id for gateway_id, lane in self._lanes.items() if lane.sender.silence(now) > longer_than]
 
+    def has(self, gateway_id: str) -> bool:
+        """Whether there is a lane to that gateway."""
+        return gateway_id in self._lanes
+
+    def ask(self, gateway_id: str) -> None:
+        """Want an answer from a gateway that may be gone; its silence counts from now."""
+        lane = self._lanes.get(gateway_id)
+        if lane is not None:
+            lane.sender.ask(time.monotonic())
+            lane.schedule()
+
     def forget(self, gateway_id: str) -> None:
         """Drop a gateway's lane and all it kept. Its chats must have been ended by the caller."""
         lane = self._lanes.pop(gateway_id, None)

@@ -144,7 +144,7 @@ class LaneSender:
         """Say that ``stream`` waits for credit: the lane then asks again and again, in case an ack was lost."""
         if not stream.finished:
             self._blocked.add(stream)
-            self._ask(now)
+            self.ask(now)
 
     def acknowledge(self, ack: pb.ChunkAck, now: float) -> list[OutgoingStream]:
         """Take an ack: forget what arrived, and return the blocked streams that may write again."""
@@ -165,7 +165,7 @@ class LaneSender:
         self._resend_after = RESEND_FIRST
         self._resend_at = float("inf")
         if self._unacked or self._blocked:
-            self._ask(now)
+            self.ask(now)
         return freed
 
     def relinked(self, now: float) -> None:
@@ -187,7 +187,7 @@ class LaneSender:
             batch.base = self._base
         while self._ready and len(self._unacked) < WINDOW and now >= self._flush_at:
             batches.append(self._next_batch(now))
-            self._ask(now)
+            self.ask(now)
         return batches
 
     def wake_at(self) -> float | None:
@@ -221,7 +221,8 @@ class LaneSender:
     def _base(self) -> int:
         return self._unacked[0].number if self._unacked else self._number + 1
 
-    def _ask(self, now: float) -> None:
+    def ask(self, now: float) -> None:
+        """Want an answer: if none comes, the unacknowledged batches, or a probe, are sent again and again."""
         if self._asked_since is None:
             self._asked_since = now
             self._resend_at = now + self._resend_after

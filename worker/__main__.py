@@ -1,0 +1,104 @@
+"""``python -m worker``: serves models to the fleet until SIGTERM or SIGINT; a second signal ends it at once."""
+
+import asyncio
+import sys
+from contextlib import suppress
+
+from fleet import logs, topics
+from fleet.lane import Outbox
+from fleet.runtime import FleetRuntime
+from fleet.settings import BAD_SETTINGS, FleetSettings, load
+from fleet.signals import stop_signals
+from fleet.version import VERSION
+from worker import agent
+from worker.desk import Desk
+from worker.gateways import Gateways
+from worker.models import Model, ModelsError, load_models
+from worker.settings import WorkerSettings
+from worker.status import Heartbeat
+
+log = logs.logger("worker")
+
+FLUSH_TIMEOUT = 5.0
+"""Seconds that gateways get to take the last chunks of a worker that leaves."""
+
+
+class Worker:
+    """A worker's life: everything it consists of is made here."""
+
+    def __init__(self, settings: WorkerSettings, fleet: FleetSettings, models: dict[str, Model]) -> None:
+        self.id = topics.new_member_id()
+        self._settings = settings
+        self._models = models
+        self._runtime = FleetRuntime(fleet, self._on_link)
+        self._outbox = Outbox(
+            self.id,
+            lambda gateway, batch: self._runtime.publish(batch, topics.chunks(gateway)),
+            settings.flush_interval,
+        )
+        self._heartbeat: Heartbeat | None = None
+
+    async def serve(self) -> None:
+        """Join the fleet, serve, and drain at the first signal."""
+        stop = stop_signals()
+        async with asyncio.TaskGroup() as chats:
+            desk = Desk(self._models, self._outbox, self._settings.capacity, chats)
+            gateways = Gateways(desk, self._outbox, self._settings.gateway_timeout)
+            heartbeat = self._heartbeat = Heartbeat(
+                self.id, VERSION, desk, lambda status: self._runtime.publish(status, topics.WORKERS)
+            )
+            await agent.register(self._runtime, self.id, desk, gateways)
+            log.info("serving", worker=self.id, models=list(self._models), capacity=self._settings.capacity)
+            await self._runtime.start()
+            helpers = [chats.create_task(heartbeat.run()), chats.create_task(gateways.watch())]
+            await stop.wait()
+            await self._drain(desk, heartbeat)
+            for helper in helpers:
+                helper.cancel()
+        heartbeat.leave()
+        await asyncio.sleep(0.05)  # the last word is queued, not sent; nothing tells when it has left
+        await self._runtime.stop()
+        for model in self._models.values():
+            await model.client.close()
+        log.info("stopped", worker=self.id)
+
+    async def _drain(self, desk: Desk, heartbeat: Heartbeat) -> None:
+        """Refuse new chats, let the running ones end, and see their last chunks acknowledged."""
+        desk.draining = True
+        heartbeat.beat()
+        log.info("draining", worker=self.id, active=desk.active)
+        try:
+            async with asyncio.timeout(self._settings.drain_timeout):
+                await desk.idle()
+        except TimeoutError:
+            log.warning("chats cut off by the drain timeout", worker=self.id, active=desk.active)
+            desk.cancel_all("worker_drained")
+            await desk.idle()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_TIMEOUT if self._runtime.linked else 0):
+                await self._outbox.flushed()
+
+    def _on_link(self, up: bool) -> None:
+        if up:
+            self._outbox.link_up()
+            if self._heartbeat is not None:
+                self._heartbeat.beat()
+        else:
+            self._outbox.link_down()
+
+
+def main() -> None:
+    """Read settings and models, then serve."""
+    fleet = load(FleetSettings)
+    settings = load(WorkerSettings)
+    logs.configure("worker", fleet.log_level, fleet.log_format)
+    try:
+        models = load_models(settings.models)
+    except ModelsError as error:
+        print(f"WORKER_MODELS: {error}", file=sys.stderr)
+        raise SystemExit(BAD_SETTINGS) from None
+    asyncio.run(Worker(settings, fleet, models).serve())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""One chat: a history goes to the model, its stream goes to the reply, and exactly one terminal event ends it."""
+
+import asyncio
+from contextlib import aclosing
+
+from autogen_core import FunctionCall
+from autogen_core.models import CreateResult
+
+from fleet import logs
+from fleet.lane import OutgoingReply
+from protos import chat_pb2 as pb
+from worker import conversation, failures
+from worker.models import Model
+from worker.openai_client import ReasoningText
+from worker.surrogates import SurrogateJoiner, clean
+
+log = logs.logger(__name__)
+
+
+class Chat:
+    """Runs one attempt at one request. Cancel its task to stop it; ``reason`` is then what the gateway is told."""
+
+    def __init__(self, history: pb.ChatHistory, model: Model, reply: OutgoingReply) -> None:
+        self.request_id = history.request_id
+        self.attempt = history.attempt
+        self.gateway_id = history.reply_to
+        self.reason = "shutdown"
+        self._history = history
+        self._model = model
+        self._reply = reply
+        self._started = False
+
+    async def run(self) -> None:
+        """Stream the model's reply. Returns, whatever happens, after the terminal event was written."""
+        self._reply.accept()
+        deadline = asyncio.timeout(self._time_left())
+        try:
+            async with deadline:
+                self._reply.finish(await self._stream())
+        except asyncio.CancelledError:
+            self._reply.finish(pb.Cancelled(reason=self.reason))
+            raise
+        except Exception as error:
+            failure = failures.deadline() if deadline.expired() else failures.failure(error, self._started)
+            say = log.error if failure.code == "internal_error" else log.warning
+            say("chat failed", request=self.request_id, model=self._model.name, code=failure.code, exc_info=error)
+            self._reply.finish(failure)
+
+    def _time_left(self) -> float | None:
+        return self._history.deadline.ToNanoseconds() / 1e9 if self._history.HasField("deadline") else None
+
+    async def _stream(self) -> pb.Done:
+        messages = conversation.messages(self._history, self._model.system_message)
+        result: CreateResult | None = None
+        joiner = SurrogateJoiner()
+        async with aclosing(self._model.client.create_stream(messages)) as stream:
+            async for piece in stream:
+                self._started = True
+                if isinstance(piece, CreateResult):
+                    result = piece
+                elif isinstance(piece, ReasoningText):
+                    await self._reply.text(joiner.join(piece), "reasoning")
+                else:
+                    await self._reply.text(joiner.join(piece))
+        if result is None:
+            raise RuntimeError("the model's client gave no result")
+        await self._reply.text(joiner.end())
+        for call in result.content if isinstance(result.content, list) else []:
+            await self._call(call)
+        return pb.Done(finish_reason=result.finish_reason, usage=failures.usage(result.usage))
+
+    async def _call(self, call: FunctionCall) -> None:
+        await self._reply.tool_call(pb.ToolCall(id=call.id, name=clean(call.name), arguments=clean(call.arguments)))

@@ -1,0 +1,101 @@
+"""The chats that run on this worker: taken on while there is room, ended when nobody waits for them any more."""
+
+import asyncio
+
+from fleet import logs
+from fleet.lane import Outbox
+from protos import chat_pb2 as pb
+from worker.chat import Chat
+from worker.models import Model
+
+log = logs.logger(__name__)
+
+
+class Desk:
+    """Takes chats on, up to ``capacity`` at once, each in a task of ``group``."""
+
+    def __init__(self, models: dict[str, Model], outbox: Outbox, capacity: int, group: asyncio.TaskGroup) -> None:
+        self.models = models
+        self.capacity = capacity
+        self.draining = False
+        self.started_total = 0
+        self._outbox = outbox
+        self._group = group
+        self._chats: dict[str, tuple[Chat, asyncio.Task[None]]] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def active(self) -> int:
+        """Chats that run now."""
+        return len(self._chats)
+
+    def active_by_gateway(self) -> dict[str, int]:
+        """Chats that run now, by the gateway that waits for them."""
+        counts: dict[str, int] = {}
+        for chat, _ in self._chats.values():
+            counts[chat.gateway_id] = counts.get(chat.gateway_id, 0) + 1
+        return counts
+
+    def take(self, history: pb.ChatHistory) -> None:
+        """Begin a chat, or refuse it with a terminal error. A newer attempt at the same request replaces the older."""
+        running = self._chats.get(history.request_id)
+        if running is not None:
+            if running[0].attempt >= history.attempt:
+                return
+            self.cancel(history.request_id, 0, "superseded")
+        reply = self._outbox.open(history.reply_to, history.request_id, history.attempt)
+        model = self._model(history.model)
+        if isinstance(model, pb.Error):
+            reply.finish(model)
+            return
+        chat = Chat(history, model, reply)
+        task = self._group.create_task(chat.run())
+        self._chats[history.request_id] = chat, task
+        self._idle.clear()
+        self.started_total += 1
+
+        def ended(_: asyncio.Task[None]) -> None:
+            reply.finish(pb.Cancelled(reason=chat.reason))  # for a task that was cancelled before its first step
+            self._forget(chat)
+
+        task.add_done_callback(ended)
+
+    def cancel(self, request_id: str, attempt: int, reason: str) -> None:
+        """End a chat; ``attempt`` 0 means whichever runs. One that is not here is no error: it may just have ended."""
+        found = self._chats.get(request_id)
+        if found is not None and attempt in (0, found[0].attempt):
+            chat, task = found
+            chat.reason = reason
+            task.cancel()
+
+    def cancel_gateway(self, gateway_id: str) -> int:
+        """End every chat of a gateway that is gone, and say how many there were."""
+        gone = [chat for chat, _ in self._chats.values() if chat.gateway_id == gateway_id]
+        for chat in gone:
+            self.cancel(chat.request_id, chat.attempt, "gateway_gone")
+        return len(gone)
+
+    def cancel_all(self, reason: str) -> None:
+        """End every chat."""
+        for chat, _ in list(self._chats.values()):
+            self.cancel(chat.request_id, chat.attempt, reason)
+
+    async def idle(self) -> None:
+        """Return when no chat runs."""
+        await self._idle.wait()
+
+    def _model(self, name: str) -> Model | pb.Error:
+        if self.draining:
+            return pb.Error(code="worker_draining", message="the worker is about to leave", retryable=True)
+        if self.active >= self.capacity:
+            return pb.Error(code="worker_full", message="the worker is at its capacity", retryable=True)
+        model = self.models.get(name) if name else next(iter(self.models.values()))
+        return model or pb.Error(code="unknown_model", message="the worker does not serve this model", retryable=True)
+
+    def _forget(self, chat: Chat) -> None:
+        found = self._chats.get(chat.request_id)
+        if found is not None and found[0] is chat:
+            del self._chats[chat.request_id]
+        if not self._chats:
+            self._idle.set()

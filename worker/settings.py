@@ -1,0 +1,23 @@
+"""Settings of a worker process (``WORKER_*``)."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class WorkerSettings(BaseSettings):
+    """What a worker serves, and how much of it at once."""
+
+    model_config = SettingsConfigDict(env_prefix="WORKER_", extra="ignore", frozen=True)
+
+    models: Path = Path("models.yaml")
+    """The models it serves; see ``models.yaml``."""
+    capacity: int = Field(default=512, ge=1, le=100_000)
+    """Chats at once; further ones wait at the gateway or go elsewhere."""
+    flush_interval: float = Field(default=0.01, ge=0, le=1)
+    """Seconds between two batches of chunks; a reply's first token never waits for it."""
+    drain_timeout: float = Field(default=60.0, ge=0, le=86400)
+    """Seconds that running chats may take to end after SIGTERM."""
+    gateway_timeout: float = Field(default=10.0, ge=1, le=3600)
+    """Seconds without an answer after which a gateway counts as gone and its chats are cancelled."""
