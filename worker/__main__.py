@@ -10,6 +10,7 @@ from fleet.runtime import FleetRuntime
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
 from fleet.signals import stop_signals
 from fleet.version import VERSION
+from protos import chat_pb2 as pb
 from worker import agent
 from worker.desk import Desk
 from worker.gateways import Gateways
@@ -31,11 +32,7 @@ class Worker:
         self._settings = settings
         self._models = models
         self._runtime = FleetRuntime(fleet, self._on_link)
-        self._outbox = Outbox(
-            self.id,
-            lambda gateway, batch: self._runtime.publish(batch, topics.chunks(gateway)),
-            settings.flush_interval,
-        )
+        self._outbox = Outbox(self.id, self._send, settings.flush_interval)
         self._heartbeat: Heartbeat | None = None
 
     async def serve(self) -> None:
@@ -77,6 +74,9 @@ class Worker:
         with suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_TIMEOUT if self._runtime.linked else 0):
                 await self._outbox.flushed()
+
+    def _send(self, gateway_id: str, batch: pb.ChunkBatch) -> None:
+        self._runtime.publish(batch, topics.chunks(gateway_id))
 
     def _on_link(self, up: bool) -> None:
         if up:

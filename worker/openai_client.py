@@ -2,9 +2,9 @@
 
 What differs from AutoGen 0.7.5's ``create_stream``: the HTTP response is closed whenever the generator is, so that a
 cancelled chat stops the model; reasoning comes as :class:`ReasoningText`, not between tags in the text; a stream that
-ends without a finish reason raises :class:`StreamBroken` instead of passing for a reply; finish reason and usage are taken
-from whichever chunk has them. Private parts used: ``_process_create_args``, ``_client``, ``_add_usage`` and the two usage
-counters; ``tests/unit/test_autogen_private.py`` fails when one changes.
+ends without a finish reason raises :class:`StreamBroken` instead of passing for a reply; finish reason and usage are
+taken from whichever chunk has them. Private parts used: ``_process_create_args``, ``_client``, ``_add_usage`` and the
+two usage counters; ``tests/unit/test_autogen_private.py`` fails when one changes.
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -16,7 +16,7 @@ from autogen_core.tools import Tool, ToolSchema
 from autogen_ext.models._utils.normalize_stop_reason import normalize_stop_reason
 from autogen_ext.models.openai import AzureOpenAIChatCompletionClient, OpenAIChatCompletionClient
 from autogen_ext.models.openai._openai_client import BaseOpenAIChatCompletionClient, _add_usage
-from openai import NOT_GIVEN, AsyncStream
+from openai import AsyncStream
 from openai.types.chat import ChatCompletionChunk
 from pydantic import BaseModel
 
@@ -54,8 +54,6 @@ class _Reply:
         choice = chunk.choices[0]
         self.finish_reason = choice.finish_reason or self.finish_reason
         delta = choice.delta
-        if delta is None:
-            return []
         pieces: list[str] = []
         extra = delta.model_extra or {}
         reasoning = extra.get("reasoning_content") or extra.get("reasoning")
@@ -115,8 +113,11 @@ class _Streaming(BaseOpenAIChatCompletionClient):
         arguments = dict(params.create_args)
         if include_usage is not False:
             arguments.setdefault("stream_options", {"include_usage": True})
-        stream: AsyncStream[ChatCompletionChunk] = await self._client.chat.completions.create(
-            messages=params.messages, stream=True, tools=params.tools or NOT_GIVEN, **arguments
+        if params.tools:
+            arguments["tools"] = params.tools
+        completions: Any = self._client.chat.completions
+        stream: AsyncStream[ChatCompletionChunk] = await completions.create(
+            messages=params.messages, stream=True, **arguments
         )
         reply = _Reply()
         try:
