@@ -21,6 +21,8 @@ from tests.schedule import Schedule
 Address = tuple[str, int]
 
 SYSTEM_MESSAGE = "You are the test system."
+NOBODY = "http://127.0.0.1:1"
+"""Where nobody listens."""
 START = 20.0
 """Seconds in which a fleet must be ready on a loaded machine."""
 TROUBLE = re.compile(r"Traceback \(most recent call last\)|level=(?:error|critical).* at=")
@@ -69,12 +71,17 @@ class Backend:
 class Fleet:
     """Backend, host, workers and gateway. Leaving its ``with`` ends all of them and looks for trouble in their logs.
 
-    ``settings`` go to every process. Each worker calls the backend with a key of its own, its name, so that the backend
-    can tell who asks. ``host_address`` is where the members look for the host, if not where it listens.
+    With ``start=False`` nothing is started before the test does. ``settings`` go to every process. Each worker calls
+    the backend with a key of its own, its name, so that the backend can tell who asks. ``host_address`` is where the
+    members look for the host, if not where it listens.
     """
 
     def __init__(
-        self, workers: int = 2, settings: Mapping[str, str] | None = None, host_address: Address | None = None
+        self,
+        workers: int = 2,
+        settings: Mapping[str, str] | None = None,
+        host_address: Address | None = None,
+        start: bool = True,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="chatfleet-test-"))
         self.host_port = free_port()
@@ -82,6 +89,7 @@ class Fleet:
         self._settings = dict(settings or {})
         self._members = {"FLEET_HOST": "{}:{}".format(*(host_address or ("127.0.0.1", self.host_port)))}
         self._first_workers = workers
+        self._starts = start
         self.backend = Backend(self.folder)
         self.host = Process("host", "host", self.folder, self._settings | {"HOST_BIND": f"127.0.0.1:{self.host_port}"})
         self.gateways: list[Process] = []
@@ -124,7 +132,7 @@ class Fleet:
         """A further worker, not yet started."""
         name = f"worker-{len(self.workers)}"
         models = self.folder / f"{name}.yaml"
-        models.write_text(yaml.safe_dump(model_entries(self.backend.url, name)))
+        models.write_text(yaml.safe_dump(model_entries(self.backend.url, name), sort_keys=False))
         own = {"WORKER_MODELS": str(models)}
         worker = Process(name, "worker", self.folder, self._settings | self._members | own | settings)
         self.workers.append(worker)
@@ -134,8 +142,9 @@ class Fleet:
 
     def __enter__(self) -> Self:
         try:
-            self.start()
-            self.wait_until_ready()
+            if self._starts:
+                self.start()
+                self.wait_until_ready()
         except BaseException:
             self.__exit__(*sys.exc_info())
             raise
@@ -195,24 +204,25 @@ class Fleet:
 
 
 def model_entries(backend: str, key: str) -> dict[str, Any]:
-    """The content of ``models.yaml``: the models ``test`` and ``other``, both served by the backend."""
-    info = dict.fromkeys(
-        ("vision", "function_calling", "json_output", "structured_output", "multiple_system_messages"), True
-    )
-    return {
+    """The content of ``models.yaml``: ``test`` and ``other``, served by the backend, and ``nowhere``, which is not."""
+    abilities = ("vision", "function_calling", "json_output", "structured_output", "multiple_system_messages")
+    info = dict.fromkeys(abilities, True) | {"family": "unknown"}
+    servers = {"test": backend, "other": backend, "nowhere": NOBODY}
+    entries = {
         name: {
             "provider": "autogen_ext.models.openai.OpenAIChatCompletionClient",
             "config": {
                 "model": name,
-                "base_url": f"{backend}/v1",
+                "base_url": f"{server}/v1",
                 "api_key": key,
                 "max_retries": 0,
-                "model_info": info | {"family": "unknown"},
+                "model_info": info,
             },
             "system_message": SYSTEM_MESSAGE,
         }
-        for name in ("test", "other")
+        for name, server in servers.items()
     }
+    return {"models": entries}
 
 
 def fetch(url: str, method: str = "GET", body: bytes | None = None) -> tuple[int, Any]:

@@ -115,6 +115,5 @@ async def test_it_refuses_until_it_flows(proxy: Proxy) -> None:
 async def test_a_target_that_is_away_resets_who_dials() -> None:
     async with echo_server() as address:
         pass
-    with Proxy(address) as proxy:
-        with pytest.raises(ConnectionResetError):
-            await read_one(proxy)
+    with Proxy(address) as proxy, pytest.raises(ConnectionResetError):
+        await read_one(proxy)

@@ -1,0 +1,59 @@
+"""Fixtures of the tests that use real processes."""
+
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+import pytest
+
+from tests.harness.fleet import TROUBLE, Fleet
+
+
+@pytest.fixture(scope="session")
+def shared_fleet() -> Iterator[Fleet]:
+    """Host, two workers and a gateway for all tests that leave them whole. Use :func:`fleet`."""
+    with Fleet() as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def fleet(shared_fleet: Fleet) -> Iterator[Fleet]:
+    """The shared fleet; what its processes complain about meanwhile is held against the test."""
+    before = shared_fleet.log_sizes()
+    yield shared_fleet
+    for process in shared_fleet.processes:
+        log = process.log(before[process.name])
+        assert not TROUBLE.search(log), f"{process.name}:\n{log}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the ends of the logs of the fleets that a failed test used."""
+    report = yield
+    if report.failed:
+        used: dict[str, Any] = getattr(item, "funcargs", {})
+        for name, fleet in used.items():
+            if isinstance(fleet, Fleet):
+                report.sections.append((f"logs of {name}", fleet.logs()))
+    return report
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Say a measured figure: it is shown after the run, and under the test with ``-s``."""
+    lines: list[str] = request.config.stash.setdefault(FIGURES, [])
+
+    def say(figure: str) -> None:
+        lines.append(f"{request.node.name}: {figure}")
+
+    return say
+
+
+FIGURES = pytest.StashKey[list[str]]()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Show what was measured."""
+    for line in config.stash.get(FIGURES, []):
+        terminalreporter.write_line(line)
