@@ -88,7 +88,7 @@ async def test_readiness_says_what_is_missing_and_comes_back(figures: Say) -> No
         await asyncio.sleep(2)  # not for a state: tries to reach the host shall fail a few times
         for member in (fleet.gateway, fleet.workers[0]):
             complaints = [line for line in member.log(before[member.name]).splitlines() if "host" in line]
-            assert len(complaints) == 1, complaints
+            assert 1 <= len(complaints) <= 3, complaints
 
         restarted = time.monotonic()
         fleet.host.start()
