@@ -10,7 +10,7 @@ from protos import chat_pb2 as pb
 REPORT = CREDIT // 4
 """Bytes a client takes before its credit is reported: a short reply costs no report at all."""
 
-Answer = Callable[[str, pb.ChunkAck], None]
+Answer = Callable[[pb.ChunkAck, str], None]
 """Sends an ack to a worker id, or loses it: the worker asks again."""
 
 
@@ -77,7 +77,7 @@ class _Lane:
         ack = pb.ChunkAck(
             gateway_id=self._gateway_id, epoch=receiver.epoch, received=receiver.received, credits=credits_
         )
-        self._answer(self._worker_id, ack)
+        self._answer(ack, self._worker_id)
 
 
 class Inbox:
@@ -104,6 +104,12 @@ class Inbox:
                 lane.report_all()
             lane.schedule()
         return arrival.chunks, arrival.broken
+
+    def link_up(self) -> None:
+        """The link to the host is back: tell every worker that this gateway is there, and what its clients took."""
+        for lane in self._lanes.values():
+            lane.report_all()
+            lane.schedule()
 
     def forget(self, worker_id: str) -> None:
         """A worker left for good; its replies must have been ended by the caller."""

@@ -1,0 +1,143 @@
+"""``python -m gateway``: serves HTTP until SIGTERM or SIGINT; a second signal ends it at once."""
+
+import asyncio
+import sys
+import time
+from typing import Any
+
+from google.protobuf.message import Message
+
+from fleet import logs, topics
+from fleet.lane import Inbox
+from fleet.runtime import FleetRuntime
+from fleet.settings import BAD_SETTINGS, FleetSettings, load
+from fleet.signals import stop_signals
+from fleet.version import VERSION
+from gateway import app, server
+from gateway.admission import Admission
+from gateway.agent import GatewayAgent, register
+from gateway.chats import Chats
+from gateway.directory import Directory
+from gateway.settings import GatewaySettings
+
+log = logs.logger("gateway")
+
+LOOK_EVERY = 0.1
+"""Seconds between two looks at who is gone."""
+
+
+class Gateway:
+    """A gateway's life: everything it consists of is made here."""
+
+    def __init__(self, settings: GatewaySettings, fleet: FleetSettings) -> None:
+        self.id = topics.new_member_id()
+        self._settings = settings
+        self._runtime = FleetRuntime(fleet, self._on_link)
+        self._directory = Directory(self.id, gone_after=fleet.link_timeout)
+        self._admission = Admission(self._directory, settings.queue_limit, settings.queue_timeout)
+        self._inbox = Inbox(self.id, self._send)
+        self._chats = Chats(settings, self._admission, self._inbox, self._send)
+
+    async def serve(self) -> None:
+        """Listen, join the fleet, serve, and drain at the first signal."""
+        stop = stop_signals()
+        try:
+            sock = server.listen(self._settings.bind)
+        except OSError as error:
+            print(f"GATEWAY_BIND: cannot listen on {self._settings.bind}: {error.strerror}", file=sys.stderr)
+            raise SystemExit(1) from None
+        await register(self._runtime, self.id, self._make_agent)
+        await self._runtime.start()
+        views = app.Views(unready=self._unready, fleet=self._describe)
+        http = server.make_server(app.build(self._settings, self._chats, views))
+        async with asyncio.TaskGroup() as group:
+            serving = group.create_task(http.serve(sockets=[sock]))
+            watching = group.create_task(self._watch())
+            log.info("listening", gateway=self.id, address=str(self._settings.bind))
+            await stop.wait()
+            await self._drain()
+            http.should_exit = True
+            await serving
+            watching.cancel()
+        await self._runtime.stop()
+        log.info("stopped", gateway=self.id)
+
+    def _make_agent(self) -> GatewayAgent:
+        return GatewayAgent(self._directory, self._admission, self._inbox, self._chats)
+
+    async def _drain(self) -> None:
+        """Refuse new chats and let the running ones end."""
+        self._chats.draining = True
+        log.info("draining", gateway=self.id, active=len(self._chats))
+        try:
+            async with asyncio.timeout(self._settings.drain_timeout):
+                await self._chats.idle()
+        except TimeoutError:
+            log.warning("chats cut off by the drain timeout", gateway=self.id, active=len(self._chats))
+            self._chats.cut_off()
+
+    async def _watch(self) -> None:
+        """Forget workers that are gone, for ever. While our own link is down nobody can be heard, so nobody is."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            if not self._runtime.linked:
+                continue
+            for worker_id in self._directory.expire(time.monotonic()):
+                log.warning("worker gone", worker=worker_id)
+                self._chats.worker_gone(worker_id)
+            self._admission.look()
+
+    def _send(self, message: Message, worker_id: str) -> None:
+        self._runtime.publish(message, topics.chat(worker_id))
+
+    def _on_link(self, up: bool) -> None:
+        self._admission.linked = up
+        if up:
+            self._directory.relinked(time.monotonic())
+            self._inbox.link_up()
+            self._admission.look()
+
+    def _unready(self) -> str:
+        if self._chats.draining:
+            return "draining: this gateway is about to leave"
+        if not self._runtime.linked:
+            return "no link to the host"
+        if not self._directory.ready(time.monotonic()):
+            return "no worker is ready"
+        return ""
+
+    def _describe(self) -> dict[str, Any]:
+        now = time.monotonic()
+        return {
+            "workers": [worker.describe(now) for worker in self._directory],
+            "gateway": {
+                "id": self.id,
+                "version": VERSION,
+                "state": "DRAINING" if self._chats.draining else "READY",
+                "linked": self._runtime.linked,
+                "in_flight": len(self._chats),
+                "requests_total": self._chats.total,
+            },
+            "queue": self._admission.describe(),
+        }
+
+
+def check(settings: GatewaySettings) -> None:
+    """End the process when the gateway would be open to strangers."""
+    if not settings.bind.is_loopback and not settings.allow_anonymous:
+        advice = "set GATEWAY_ALLOW_ANONYMOUS=true if the network keeps strangers out"
+        print(f"GATEWAY_BIND: {settings.bind} is reachable from other machines; {advice}", file=sys.stderr)
+        raise SystemExit(BAD_SETTINGS)
+
+
+def main() -> None:
+    """Read settings, then serve."""
+    fleet = load(FleetSettings)
+    settings = load(GatewaySettings)
+    logs.configure("gateway", fleet.log_level, fleet.log_format)
+    check(settings)
+    asyncio.run(Gateway(settings, fleet).serve())
+
+
+if __name__ == "__main__":
+    main()

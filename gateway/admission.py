@@ -1,0 +1,132 @@
+"""Lets requests to the workers in the order in which they came, and keeps them waiting, within bounds, for room."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from gateway.choice import choose
+from gateway.directory import Directory, Worker
+from gateway.errors import Busy, GatewayError, Unavailable, UnknownModel
+
+RETRY_AFTER = 1.0
+"""Seconds after which a request that was turned away may as well try again."""
+
+
+@dataclass(eq=False)
+class _Waiting:
+    model: str
+    avoid: Collection[str]
+    granted: asyncio.Future[Worker]
+    since: float = field(default_factory=time.monotonic)
+
+
+class Lease:
+    """One request's place on a worker, given back at the end of the ``with`` block."""
+
+    def __init__(self, worker: Worker, admission: "Admission") -> None:
+        self.worker = worker
+        self._admission = admission
+
+    def __enter__(self) -> Worker:
+        return self.worker
+
+    def __exit__(self, *_: object) -> None:
+        self.worker.in_flight -= 1
+        self._admission.look()
+
+
+class Admission:
+    """First come, first served, per model. Call :meth:`look` whenever a worker may have become available."""
+
+    def __init__(self, directory: Directory, queue_limit: int, queue_timeout: float) -> None:
+        self._directory = directory
+        self._queue_limit = queue_limit
+        self._queue_timeout = queue_timeout
+        self._waiting: deque[_Waiting] = deque()
+        self.linked = False
+        """Whether the host is there: while it is not, nobody can be asked."""
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait."""
+        return len(self._waiting)
+
+    def describe(self) -> dict[str, object]:
+        """The queue's entry in ``GET /fleet``."""
+        oldest = time.monotonic() - self._waiting[0].since if self._waiting else 0.0
+        return {"waiting": self.waiting, "limit": self._queue_limit, "oldest_seconds": round(oldest, 3)}
+
+    async def lease(self, model: str, avoid: Collection[str] = ()) -> Lease:
+        """A place on a worker for ``model``, at once or after a wait.
+
+        Raises :class:`UnknownModel`, :class:`Busy` (429) or, with no worker at all, :class:`Unavailable` (503).
+        """
+        self._check(model)
+        if len(self._waiting) >= self._queue_limit and not self._could_start(model, avoid):
+            raise self._refusal("queue_full", "the queue is full")
+        waiting = _Waiting(model, avoid, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self.look()
+        taken = False
+        try:
+            async with asyncio.timeout(self._queue_timeout):
+                worker = await waiting.granted
+                taken = True
+        except TimeoutError:
+            raise self._refusal("queue_timeout", f"no room within {self._queue_timeout:g} s") from None
+        finally:
+            if not taken:
+                self._give_up(waiting)
+        return Lease(worker, self)
+
+    def look(self) -> None:
+        """Grant what can be granted, in order."""
+        if not self._waiting or not self.linked:
+            return
+        ready = self._directory.ready(time.monotonic())
+        still: deque[_Waiting] = deque()
+        for waiting in self._waiting:
+            if not self._answer(waiting, ready):
+                still.append(waiting)
+        self._waiting = still
+
+    def _answer(self, waiting: _Waiting, ready: list[Worker]) -> bool:
+        if error := self._unknown(waiting.model):
+            waiting.granted.set_exception(error)
+            return True
+        worker = choose(ready, waiting.model, waiting.avoid)
+        if worker is None:
+            return False
+        worker.in_flight += 1
+        waiting.granted.set_result(worker)
+        return True
+
+    def _give_up(self, waiting: _Waiting) -> None:
+        """Leave the queue; a place that was granted in the same moment goes to the next."""
+        if waiting in self._waiting:
+            self._waiting.remove(waiting)
+        granted = waiting.granted
+        if granted.done() and not granted.cancelled() and granted.exception() is None:
+            granted.result().in_flight -= 1
+            self.look()
+
+    def _could_start(self, model: str, avoid: Collection[str]) -> bool:
+        return self.linked and choose(self._directory.ready(time.monotonic()), model, avoid) is not None
+
+    def _check(self, model: str) -> None:
+        if error := self._unknown(model):
+            raise error
+
+    def _unknown(self, model: str) -> UnknownModel | None:
+        if not len(self._directory) or any(worker.serves(model) for worker in self._directory):
+            return None
+        return UnknownModel(model, self._directory.models())
+
+    def _refusal(self, code: str, message: str) -> GatewayError:
+        if not self.linked:
+            return Unavailable("link_lost", "the host of the fleet cannot be reached", retry_after=RETRY_AFTER)
+        if not self._directory.ready(time.monotonic()):
+            return Unavailable("no_worker", "no worker is ready", retry_after=RETRY_AFTER)
+        return Busy(code, f"every worker is at its capacity and {message}", retry_after=RETRY_AFTER)

@@ -1,0 +1,66 @@
+"""What the bus brings to this gateway, handed to the directory, the lanes and the chats. It keeps nothing itself."""
+
+import time
+from collections.abc import Callable
+
+from autogen_core import MessageContext, RoutedAgent, TypeSubscription, message_handler
+
+from fleet import logs, topics
+from fleet.lane import Inbox
+from fleet.runtime import FleetRuntime
+from gateway.admission import Admission
+from gateway.chats import Chats
+from gateway.directory import Directory
+from protos import chat_pb2 as pb
+
+log = logs.logger(__name__)
+
+
+class GatewayAgent(RoutedAgent):
+    """The gateway on the bus; see ``protos/chat.proto`` for the messages."""
+
+    def __init__(self, directory: Directory, admission: Admission, inbox: Inbox, chats: Chats) -> None:
+        super().__init__("A gateway of the fleet")
+        self._directory = directory
+        self._admission = admission
+        self._inbox = inbox
+        self._chats = chats
+
+    @message_handler
+    async def on_batch(self, message: pb.ChunkBatch, ctx: MessageContext) -> None:
+        """A worker's chunks."""
+        chunks, broken = self._inbox.receive(message)
+        if broken:
+            log.warning("lane broken", worker=message.worker_id)
+            self._chats.lane_broken(message.worker_id)
+        self._chats.deliver(message.worker_id, chunks)
+
+    @message_handler
+    async def on_status(self, message: pb.WorkerStatus, ctx: MessageContext) -> None:
+        """A worker's sign of life."""
+        if self._directory.get(message.worker_id) is None and message.state != pb.WORKER_STATE_LEFT:
+            log.info("worker found", worker=message.worker_id, models=list(message.models), capacity=message.capacity)
+        if self._directory.heard(message, time.monotonic()):
+            log.info("worker left", worker=message.worker_id)
+            self._chats.worker_gone(message.worker_id)
+        self._admission.look()
+
+    @message_handler
+    async def on_left(self, message: pb.MemberLeft, ctx: MessageContext) -> None:
+        """Somebody's connection to the host ended."""
+        if self._directory.left(message, time.monotonic()):
+            self._chats.worker_left(message.member_id)
+
+
+async def register(runtime: FleetRuntime, gateway_id: str, make: Callable[[], GatewayAgent]) -> None:
+    """Put the agent on the bus: one type per gateway, one instance, three topics."""
+    agent_type = topics.agent_type(topics.GATEWAY, gateway_id)
+    await GatewayAgent.register(
+        runtime,
+        agent_type,
+        make,
+        skip_class_subscriptions=True,
+        skip_direct_message_subscription=True,
+    )
+    for topic in (topics.chunks(gateway_id), topics.WORKERS, topics.MEMBERS):
+        await runtime.add_subscription(TypeSubscription(topic.type, agent_type))

@@ -1,0 +1,115 @@
+"""A request's body: read within bounds, and checked with an error that names the field."""
+
+import asyncio
+from typing import TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, ValidationError
+from pydantic_core import ErrorDetails
+
+from gateway.errors import BodyTooLarge, InvalidField, MalformedBody
+from protos import chat_pb2 as pb
+
+BodyT = TypeVar("BodyT", bound=BaseModel)
+
+DISCARD_LIMIT = 256 * 1024 * 1024
+"""Bytes of a too large body that are read and thrown away, so that its sender gets to read the answer."""
+
+_SAID = {
+    "missing": "is missing",
+    "string_type": "must be a string",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "dict_type": "must be an object",
+    "too_short": "must not be empty",
+    "string_too_short": "must not be empty",
+    "too_long": "is too long",
+    "string_too_long": "is too long",
+}
+
+
+class ChatTurn(BaseModel):
+    """One turn of the conversation."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    source: StrictStr = Field(min_length=1, max_length=1000)
+    """``user``, ``system``, or the name of the agent that spoke, which makes it an assistant's turn."""
+    content: StrictStr
+
+
+class ChatBody(BaseModel):
+    """What ``POST /chat/completions`` takes."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    messages: list[ChatTurn] = Field(min_length=1)
+    stream: StrictBool = True
+    model: StrictStr | None = Field(default=None, max_length=1000)
+
+
+async def read_body(request: Request, limit: int, timeout: float) -> bytes:
+    """The body's bytes. Raises :class:`BodyTooLarge`, or :class:`MalformedBody` when it does not arrive in time."""
+    try:
+        async with asyncio.timeout(timeout):
+            return await _read(request, limit)
+    except TimeoutError:
+        raise MalformedBody("body_timeout", f"the body did not arrive within {timeout:g} s", status=408) from None
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            parts.clear()
+            if size > DISCARD_LIMIT:
+                break
+        else:
+            parts.append(part)
+    if size > limit:
+        raise BodyTooLarge(limit)
+    return b"".join(parts)
+
+
+def parse(kind: type[BodyT], body: bytes) -> BodyT:
+    """``body`` as ``kind``. Raises :class:`MalformedBody` or :class:`InvalidField`, in one sentence."""
+    if not body.strip():
+        raise MalformedBody("invalid_json", "the body is empty: it must be a JSON object")
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False, include_context=True)[0]
+    if problem["type"] == "json_invalid":
+        reason = problem.get("ctx", {}).get("error", "it cannot be parsed")
+        raise MalformedBody("invalid_json", f"the body is not JSON: {reason}")
+    raise InvalidField(_sentence(problem))
+
+
+def _sentence(problem: ErrorDetails) -> str:
+    name = ""
+    for part in problem["loc"]:
+        name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else str(part)
+    said = _SAID.get(problem["type"]) or problem["msg"][:1].lower() + problem["msg"][1:]
+    if not name:
+        return "the body must be a JSON object" if problem["type"] == "model_type" else f"the body {said}"
+    return f"{name} {said}"
+
+
+def history(body: ChatBody, request_id: str, default_model: str) -> pb.ChatHistory:
+    """The body as what goes to a worker."""
+    return pb.ChatHistory(
+        request_id=request_id,
+        model=body.model or default_model,
+        messages=[
+            pb.ChatMessage(role=_role(turn.source), source=turn.source, content=[pb.ContentPart(text=turn.content)])
+            for turn in body.messages
+        ],
+    )
+
+
+def _role(source: str) -> pb.Role:
+    return {"user": pb.ROLE_USER, "system": pb.ROLE_SYSTEM}.get(source, pb.ROLE_ASSISTANT)

@@ -1,0 +1,249 @@
+"""The chats of this gateway: each gets its attempts, one after the other until the first token, and exactly one end."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from google.protobuf.message import Message
+
+from fleet import logs
+from fleet.lane import Inbox
+from gateway.admission import Admission
+from gateway.errors import GatewayError, ModelFailed, OutOfTime, Unavailable, WorkerLost
+from gateway.reply import Completed, Reply
+from gateway.settings import GatewaySettings
+from protos import chat_pb2 as pb
+
+log = logs.logger(__name__)
+
+BACKOFF_FIRST = 0.05
+BACKOFF_LAST = 1.0
+"""Seconds between two attempts: doubled from first to last, each shortened by chance by up to half."""
+
+Send = Callable[[Message, str], None]
+"""Publishes a message to a worker id, or loses it."""
+
+
+@dataclass(eq=False)
+class Attempt:
+    """One try at a request on one worker. ``outcome`` is None for an end that reached the reply, else why it failed."""
+
+    number: int
+    worker_id: str
+    outcome: asyncio.Future[GatewayError | None]
+    accepted: bool = False
+    started: bool = False
+    heard_at: float = field(default_factory=time.monotonic)
+
+    def end(self, error: GatewayError | None = None) -> None:
+        """Decide the outcome; only the first word counts."""
+        if not self.outcome.done():
+            self.outcome.set_result(error)
+
+
+class Chat:
+    """One request: what is asked, and the queue that its reply goes to."""
+
+    def __init__(self, history: pb.ChatHistory, deadline: float) -> None:
+        self.history = history
+        self.deadline = deadline
+        self.reply = Reply()
+        self.attempt: Attempt | None = None
+        self._incoming: Callable[[int], None] | None = None
+
+    @property
+    def request_id(self) -> str:
+        """The request's id, here and in every answer."""
+        return self.history.request_id
+
+    def consumed(self, size: int) -> None:
+        """``size`` bytes of the reply are with the client: the worker may send as much again."""
+        if self._incoming is not None:
+            self._incoming(size)
+
+    def credit_to(self, incoming: Callable[[int], None] | None) -> None:
+        """Where :meth:`consumed` is reported, for the present attempt."""
+        self._incoming = incoming
+
+
+class Chats:
+    """Runs chats and fans the workers' chunks into their queues."""
+
+    def __init__(self, settings: GatewaySettings, admission: Admission, inbox: Inbox, send: Send) -> None:
+        self._settings = settings
+        self._admission = admission
+        self._inbox = inbox
+        self._send = send
+        self._chats: dict[str, Chat] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.draining = False
+        self.total = 0
+
+    def __len__(self) -> int:
+        return len(self._chats)
+
+    def open(self, history: pb.ChatHistory) -> Chat:
+        """A new chat; :meth:`drive` must follow. Raises :class:`Unavailable` while this gateway drains."""
+        if self.draining:
+            raise Unavailable("draining", "this gateway is about to leave", retry_after=1.0)
+        history.reply_to = self._inbox.gateway_id
+        return Chat(history, time.monotonic() + self._settings.request_timeout)
+
+    async def drive(self, chat: Chat) -> None:
+        """See a chat to its end, which its reply then holds. Cancel this to cancel the chat, down to the model."""
+        self._chats[chat.request_id] = chat
+        self._idle.clear()
+        self.total += 1
+        deadline = asyncio.timeout(chat.deadline - time.monotonic())
+        try:
+            async with deadline:
+                await self._attempts(chat)
+        except GatewayError as error:
+            chat.reply.finish(error)
+        except TimeoutError:
+            chat.reply.finish(OutOfTime("deadline", "the request's deadline passed", retryable=True))
+        finally:
+            del self._chats[chat.request_id]
+            if not self._chats:
+                self._idle.set()
+
+    def cut_off(self) -> None:
+        """End every chat now, with an error that says why."""
+        for chat in self._chats.values():
+            chat.reply.finish(Unavailable("draining", "this gateway had to leave before the reply was complete"))
+
+    async def idle(self) -> None:
+        """Return when no chat runs."""
+        await self._idle.wait()
+
+    def deliver(self, worker_id: str, chunks: list[pb.ChatChunk]) -> None:
+        """Fan a batch in. A worker that runs what nobody waits for is told to stop."""
+        strangers: dict[tuple[str, int], None] = {}
+        now = time.monotonic()
+        for chunk in chunks:
+            chat = self._chats.get(chunk.request_id)
+            attempt = chat.attempt if chat is not None else None
+            if chat is not None and attempt is not None and _is_from(chunk, worker_id, attempt):
+                attempt.heard_at = now
+                _take(chat, attempt, chunk)
+            elif chunk.WhichOneof("event") not in ("done", "error", "cancelled"):
+                strangers[chunk.request_id, chunk.attempt] = None
+        for request_id, number in strangers:
+            self._cancel(worker_id, request_id, number, "unknown_request")
+
+    def worker_left(self, worker_id: str) -> None:
+        """A worker's connection was closed: what has no token yet goes elsewhere at once, the rest waits a moment."""
+        for attempt in self._attempts_at(worker_id):
+            if not attempt.started:
+                attempt.end(WorkerLost("worker_lost", "the worker left before the first token"))
+
+    def worker_gone(self, worker_id: str) -> None:
+        """A worker is gone for good: everything that it ran has ended."""
+        for attempt in self._attempts_at(worker_id):
+            attempt.end(WorkerLost("worker_lost", "the worker that ran this request is gone"))
+        self._inbox.forget(worker_id)
+
+    def lane_broken(self, worker_id: str) -> None:
+        """A worker began its lane anew: what it had begun to send before cannot be completed."""
+        for attempt in self._attempts_at(worker_id):
+            if attempt.accepted:
+                attempt.end(WorkerLost("lane_broken", "the worker lost a part of this reply"))
+
+    def _attempts_at(self, worker_id: str) -> list[Attempt]:
+        attempts = [chat.attempt for chat in self._chats.values() if chat.attempt is not None]
+        return [attempt for attempt in attempts if attempt.worker_id == worker_id]
+
+    async def _attempts(self, chat: Chat) -> None:
+        avoid: set[str] = set()
+        delay = BACKOFF_FIRST
+        for number in range(1, self._settings.max_attempts + 1):
+            lease = await self._admission.lease(chat.history.model, avoid)
+            with lease as worker:
+                error = await self._attempt(chat, number, worker.id)
+            if error is None:
+                return
+            if chat.reply.started or not error.retryable or number == self._settings.max_attempts:
+                raise error
+            log.info("trying elsewhere", request=chat.request_id, worker=worker.id, attempt=number, code=error.code)
+            avoid.add(worker.id)
+            await asyncio.sleep(max(error.retry_after or 0, delay * random.uniform(0.5, 1)))  # noqa: S311
+            delay = min(delay * 2, BACKOFF_LAST)
+
+    async def _attempt(self, chat: Chat, number: int, worker_id: str) -> GatewayError | None:
+        attempt = Attempt(number, worker_id, asyncio.get_running_loop().create_future())
+        incoming = self._inbox.open(worker_id, chat.request_id, number)
+        chat.attempt = attempt
+        chat.credit_to(incoming.consumed)
+        chat.history.attempt = number
+        chat.history.deadline.FromMilliseconds(max(1, int((chat.deadline - time.monotonic()) * 1000)))
+        self._send(chat.history, worker_id)
+        stop_because = "client_gone"
+        try:
+            error = await self._outcome(chat, attempt)
+            # An end that the worker itself reported needs no answer.
+            stop_because = "" if error is None or isinstance(error, ModelFailed) else error.code
+            return error
+        finally:
+            chat.attempt = None
+            chat.credit_to(None)
+            incoming.close()
+            if stop_because:
+                self._cancel(worker_id, chat.request_id, number, stop_because)
+
+    async def _outcome(self, chat: Chat, attempt: Attempt) -> GatewayError | None:
+        """Wait for the attempt's end, or for one of its time limits to pass without a sign of life."""
+        while True:
+            limit = self._limit(chat, attempt)
+            wait = attempt.heard_at + limit - time.monotonic()
+            if wait <= 0:
+                return _overdue(attempt, limit)
+            done, _ = await asyncio.wait({attempt.outcome}, timeout=wait)
+            if done:
+                return attempt.outcome.result()
+
+    def _limit(self, chat: Chat, attempt: Attempt) -> float:
+        if not attempt.accepted:
+            return self._settings.accept_timeout
+        if not attempt.started:
+            return self._settings.first_token_timeout
+        if chat.reply.unread:
+            attempt.heard_at = time.monotonic()  # the client is behind, not the model
+        return self._settings.token_timeout
+
+    def _cancel(self, worker_id: str, request_id: str, attempt: int, reason: str) -> None:
+        cancel = pb.CancelChat(request_id=request_id, attempt=attempt, reason=reason, reply_to=self._inbox.gateway_id)
+        self._send(cancel, worker_id)
+
+
+def _is_from(chunk: pb.ChatChunk, worker_id: str, attempt: Attempt) -> bool:
+    return chunk.attempt == attempt.number and worker_id == attempt.worker_id and not attempt.outcome.done()
+
+
+def _take(chat: Chat, attempt: Attempt, chunk: pb.ChatChunk) -> None:
+    match chunk.WhichOneof("event"):
+        case "accepted":
+            attempt.accepted = True
+        case "text" | "reasoning" | "tool_call":
+            attempt.accepted = attempt.started = True
+            if not chat.reply.push(chunk):
+                attempt.end(WorkerLost("credit_ignored", "the worker sent more than it may"))
+        case "done":
+            chat.reply.finish(Completed(chunk.done.finish_reason or "unknown", chunk.done.usage))
+            attempt.end()
+        case "error":
+            attempt.end(ModelFailed(chunk.error))
+        case "cancelled":
+            attempt.end(WorkerLost("worker_stopped", "the worker stopped this request"))
+        case _:  # an event of a later version
+            pass
+
+
+def _overdue(attempt: Attempt, limit: float) -> GatewayError:
+    if not attempt.accepted:
+        return OutOfTime("not_accepted", f"the worker did not take the request on within {limit:g} s", retryable=True)
+    if not attempt.started:
+        return OutOfTime("first_token_timeout", f"the model gave no token within {limit:g} s", retryable=False)
+    return OutOfTime("token_timeout", f"the model gave no further token within {limit:g} s", retryable=True)

@@ -1,0 +1,139 @@
+"""The workers that this gateway knows, from what they say of themselves and what the host says of them.
+
+Pure: every method that needs the time takes it, in seconds of any monotonic clock.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from protos import chat_pb2 as pb
+
+FRESH = 2.5
+"""Seconds since its last status for which a worker is chosen: two statuses missed and it gets nothing new."""
+
+RETURN_WITHIN = 0.9
+"""Seconds in which a worker whose connection was closed must be back: a cut link is by then, a dead process never."""
+
+
+@dataclass(eq=False)
+class Worker:
+    """One worker, as this gateway sees it: ``in_flight`` counts our own requests, ``others`` other gateways'."""
+
+    id: str
+    models: tuple[str, ...] = ()
+    capacity: int = 1
+    state: pb.WorkerState = pb.WORKER_STATE_READY
+    version: str = ""
+    active: int = 0
+    others: int = 0
+    in_flight: int = 0
+    started_total: int = 0
+    heard_at: float = 0.0
+    left_at: float | None = field(default=None)
+
+    @property
+    def load(self) -> int:
+        """Requests that it runs or is about to run: ours as we count them, the others' as it last told."""
+        return self.in_flight + self.others
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it can take one more."""
+        return self.load < self.capacity
+
+    def serves(self, model: str) -> bool:
+        """Whether it serves ``model``; every worker serves the empty name, with its first model."""
+        return not model or model in self.models
+
+    def is_ready(self, now: float) -> bool:
+        """Whether new requests may go to it."""
+        return self.state == pb.WORKER_STATE_READY and self.left_at is None and now - self.heard_at <= FRESH
+
+    def describe(self, now: float) -> dict[str, object]:
+        """The worker's entry in ``GET /fleet``."""
+        state = pb.WorkerState.Name(self.state).removeprefix("WORKER_STATE_") if self.state in _NAMED else "UNKNOWN"
+        if state == "READY" and not self.is_ready(now):
+            state = "SILENT"
+        return {
+            "id": self.id,
+            "state": state,
+            "models": list(self.models),
+            "capacity": self.capacity,
+            "active": self.active,
+            "in_flight": self.in_flight,
+            "started_total": self.started_total,
+            "version": self.version,
+            "heard_seconds_ago": round(max(0.0, now - self.heard_at), 3),
+        }
+
+
+_NAMED = frozenset(pb.WorkerState.values())
+
+
+class Directory:
+    """Who is there. A worker enters with its first status and goes with its last word, or by :meth:`expire`."""
+
+    def __init__(self, gateway_id: str, gone_after: float) -> None:
+        self._gateway_id = gateway_id
+        self._gone_after = gone_after
+        self._workers: dict[str, Worker] = {}
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(self._workers.values())
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def get(self, worker_id: str) -> Worker | None:
+        """The worker of that id, if it is known."""
+        return self._workers.get(worker_id)
+
+    def heard(self, status: pb.WorkerStatus, now: float) -> bool:
+        """Take a worker's status; true when the worker has just said its last word and is forgotten."""
+        if status.state == pb.WORKER_STATE_LEFT:
+            return self._workers.pop(status.worker_id, None) is not None
+        worker = self._workers.setdefault(status.worker_id, Worker(status.worker_id))
+        worker.models = tuple(status.models)
+        worker.capacity = max(1, status.capacity)
+        worker.state = status.state
+        worker.version = status.version
+        worker.active = status.active
+        worker.started_total = status.started_total
+        worker.others = sum(n for gateway, n in status.active_by_gateway.items() if gateway != self._gateway_id)
+        worker.heard_at = now
+        worker.left_at = None
+        return False
+
+    def left(self, member: pb.MemberLeft, now: float) -> bool:
+        """The host says that a member's connection ended; true when that is a worker that may be dead."""
+        worker = self._workers.get(member.member_id)
+        if worker is None or member.kind != "worker" or member.cause == pb.LEAVE_CAUSE_SILENT:
+            return False
+        worker.left_at = now
+        return True
+
+    def relinked(self, now: float) -> None:
+        """Our own link is back: nobody could be heard meanwhile, so every silence counts from now."""
+        for worker in self._workers.values():
+            worker.heard_at = now
+            worker.left_at = None
+
+    def expire(self, now: float) -> list[str]:
+        """Forget the workers that left and stayed away, or were silent for too long; return their ids."""
+        gone = [worker.id for worker in self if self._is_gone(worker, now)]
+        for worker_id in gone:
+            del self._workers[worker_id]
+        return gone
+
+    def ready(self, now: float) -> list[Worker]:
+        """The workers that new requests may go to."""
+        return [worker for worker in self if worker.is_ready(now)]
+
+    def models(self) -> list[str]:
+        """Every model that some worker serves, each once, in the workers' order."""
+        return list(dict.fromkeys(model for worker in self for model in worker.models))
+
+    def _is_gone(self, worker: Worker, now: float) -> bool:
+        if worker.left_at is not None:
+            return now - worker.left_at > RETURN_WITHIN
+        return now - worker.heard_at > self._gone_after

@@ -1,0 +1,61 @@
+"""What every HTTP answer gets, whatever answers: an ``x-request-id``, one log line, and an error instead of silence.
+
+Pure ASGI: Starlette's ``BaseHTTPMiddleware`` would cost more than the gateway's own work, and hides disconnects.
+"""
+
+import time
+import uuid
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fleet import logs
+from gateway.errors import GatewayError
+from gateway.refusal import error_response
+
+log = logs.logger("gateway.http")
+
+QUIET_PATHS = frozenset({"/healthz", "/readyz"})
+"""Paths that probes ask all the time: logged at debug."""
+
+
+class Edge:
+    """Wraps the application; the request's id is in ``scope["state"]["request_id"]``."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or any other kind of connection unchanged."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        began = time.perf_counter()
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message = {**message, "headers": [*message["headers"], (b"x-request-id", request_id.encode())]}
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception as error:
+            log.error("request failed", request=request_id, path=scope["path"], exc_info=error)
+            if status == 0:
+                failure = GatewayError("internal_error", "the gateway failed; its log has the request id")
+                await error_response(failure, request_id)(scope, receive, send_with_id)
+        finally:
+            say = log.debug if scope["path"] in QUIET_PATHS else log.info
+            milliseconds = round((time.perf_counter() - began) * 1000, 1)
+            say(
+                "request",
+                request=request_id,
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                ms=milliseconds,
+            )

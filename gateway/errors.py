@@ -1,0 +1,160 @@
+"""Everything that can end a request but its own completion. One tree; nobody matches on message text.
+
+::
+
+    GatewayError           status  retryable  code
+    ├── MalformedBody      400     no         invalid_json, incomplete_body, body_timeout (408)
+    ├── InvalidField       422     no         invalid_field
+    ├── UnknownModel       404     no         unknown_model
+    ├── BodyTooLarge       413     no         body_too_large
+    ├── Busy               429     yes        queue_full, queue_timeout
+    ├── Unavailable        503     yes        no_worker, draining, link_lost
+    ├── OutOfTime          504     varies     deadline, first_token_timeout, token_timeout, not_accepted
+    ├── WorkerLost         502     yes        worker_lost, lane_broken, worker_stopped
+    ├── ClientStalled      (none)  yes        client_stalled
+    └── ModelFailed        varies  varies     what the worker reports: worker/failures.py
+"""
+
+import math
+from typing import Any, ClassVar
+
+from protos import chat_pb2 as pb
+
+
+class GatewayError(Exception):
+    """Ends one request. ``status`` is the HTTP status if nothing was sent yet; ``retry_after`` is in seconds."""
+
+    status = 500
+    retryable = False
+
+    def __init__(self, code: str, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.retry_after = retry_after
+        self.usage: pb.Usage | None = None
+
+    def body(self, request_id: str) -> dict[str, Any]:
+        """The error object that clients see; with the usage so far, where it is known."""
+        body: dict[str, Any] = {
+            "code": self.code,
+            "message": self.message,
+            "retryable": self.retryable,
+            "request_id": request_id,
+        }
+        if self.usage is not None:
+            body["usage"] = usage(self.usage)
+        return body
+
+    def headers(self) -> dict[str, str]:
+        """``Retry-After`` in whole seconds, where it is known how long to wait."""
+        return {} if self.retry_after is None else {"retry-after": str(max(1, math.ceil(self.retry_after)))}
+
+
+class MalformedBody(GatewayError):
+    """The body cannot be read as JSON."""
+
+    status = 400
+
+    def __init__(self, code: str, message: str, *, status: int = 400) -> None:
+        super().__init__(code, message)
+        self.status = status
+
+
+class InvalidField(GatewayError):
+    """The body is JSON, and one field of it is wrong; the message names it."""
+
+    status = 422
+
+    def __init__(self, message: str) -> None:
+        super().__init__("invalid_field", message)
+
+
+class UnknownModel(GatewayError):
+    """No worker serves a model of that name."""
+
+    status = 404
+
+    def __init__(self, model: str, known: list[str]) -> None:
+        listed = ", ".join(known) or "none"
+        super().__init__("unknown_model", f"model: {model[:100]!r} is not served here; these are: {listed}")
+
+
+class BodyTooLarge(GatewayError):
+    """The body is over the limit."""
+
+    status = 413
+
+    def __init__(self, limit: int) -> None:
+        super().__init__("body_too_large", f"the body is larger than the {limit} bytes allowed here")
+
+
+class Busy(GatewayError):
+    """Every worker is at its capacity and the wait is over or cannot begin."""
+
+    status = 429
+    retryable = True
+
+
+class Unavailable(GatewayError):
+    """Nobody is there to answer: no worker, or this gateway is about to leave."""
+
+    status = 503
+    retryable = True
+
+
+class OutOfTime(GatewayError):
+    """One of the request's deadlines passed."""
+
+    status = 504
+
+    def __init__(self, code: str, message: str, *, retryable: bool) -> None:
+        super().__init__(code, message)
+        self.retryable = retryable
+
+
+class WorkerLost(GatewayError):
+    """The worker that ran the request is gone."""
+
+    status = 502
+    retryable = True
+
+
+class ClientStalled(GatewayError):
+    """The client reads nothing any more."""
+
+    retryable = True
+
+
+class ModelFailed(GatewayError):
+    """What a worker reported as the end of a chat."""
+
+    STATUS: ClassVar[dict[str, int]] = {
+        "model_rate_limited": 429,
+        "model_rejected_request": 400,
+        "unsupported_request": 400,
+        "model_timeout": 504,
+        "deadline": 504,
+        "worker_full": 503,
+        "worker_draining": 503,
+        "unknown_model": 404,
+    }
+
+    def __init__(self, error: pb.Error) -> None:
+        wait = error.retry_after.ToMilliseconds() / 1000 if error.HasField("retry_after") else None
+        super().__init__(error.code or "unknown", error.message or "the worker gave no reason", retry_after=wait)
+        self.status = self.STATUS.get(error.code, 502)
+        self.retryable = error.retryable
+        if error.HasField("usage"):
+            self.usage = error.usage
+        if self.status in (429, 503) and self.retry_after is None:
+            self.retry_after = 1.0
+
+
+def usage(counts: pb.Usage) -> dict[str, int]:
+    """Token counts as clients see them."""
+    return {
+        "prompt_tokens": counts.prompt_tokens,
+        "completion_tokens": counts.completion_tokens,
+        "total_tokens": counts.prompt_tokens + counts.completion_tokens,
+    }

@@ -1,0 +1,123 @@
+"""A chat's HTTP answer: holds the status line for the first token, streams, and notices a client that is gone.
+
+A ``StreamingResponse`` that watches for the disconnect itself: Starlette's would only see it when it next sends.
+"""
+
+import asyncio
+from collections.abc import MutableMapping
+
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from fleet import logs
+from gateway import ndjson
+from gateway.chats import Chat, Chats
+from gateway.errors import ClientStalled, GatewayError
+from gateway.refusal import error_response
+from gateway.reply import Completed, Piece
+
+log = logs.logger(__name__)
+
+
+class ClientGone(Exception):
+    """The client closed its connection before the answer was complete."""
+
+
+class ChatResponse(StreamingResponse):
+    """Streams one chat as NDJSON, or answers with one JSON object when ``stream`` is false.
+
+    ``hold`` is how long the status line waits for the first token, ``stall`` for how long a client may read nothing;
+    both in seconds.
+    """
+
+    def __init__(self, chats: Chats, chat: Chat, *, stream: bool, hold: float, stall: float) -> None:
+        super().__init__(content=(), media_type=ndjson.MEDIA_TYPE if stream else "application/json")
+        self._chats = chats
+        self._chat = chat
+        self._stream = stream
+        self._hold = hold
+        self._stall = stall
+        self._began = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer. The chat is cancelled, down to the model, as soon as the client is gone or reads no more."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                driver = group.create_task(self._chats.drive(self._chat))
+                watcher = group.create_task(_watch(receive))
+                await (self._write(send) if self._stream else self._write_whole(send))
+                watcher.cancel()
+                driver.cancel()
+        except* ClientGone:
+            log.info("client gone", request=self._chat.request_id)
+        except* ClientStalled:
+            log.info("client stalled", request=self._chat.request_id)
+            _abort(scope)
+
+    async def _write(self, send: Send) -> None:
+        try:
+            async with asyncio.timeout(self._hold):
+                item = await self._chat.reply.get()
+        except TimeoutError:
+            await self._begin(send)
+            item = await self._chat.reply.get()
+        if isinstance(item, GatewayError) and not self._began:
+            await self._refuse(send, item)
+            return
+        if not self._began:
+            await self._begin(send)
+        while isinstance(item, Piece):
+            await self._send(send, {"type": "http.response.body", "body": ndjson.line(item), "more_body": True})
+            self._chat.consumed(item.size)
+            item = await self._chat.reply.get()
+        last = ndjson.last_line(item, self._chat.request_id)
+        # The last line in a chunk of its own, before the end of the body: readers that take chunks see it as such.
+        await self._send(send, {"type": "http.response.body", "body": last, "more_body": True})
+        await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _write_whole(self, send: Send) -> None:
+        pieces: list[Piece] = []
+        while isinstance(item := await self._chat.reply.get(), Piece):
+            pieces.append(item)
+            self._chat.consumed(item.size)
+        if isinstance(item, GatewayError):
+            await self._refuse(send, item)
+        else:
+            await self._answer(send, item, pieces)
+
+    async def _answer(self, send: Send, end: Completed, pieces: list[Piece]) -> None:
+        body = ndjson.whole(pieces, end)
+        headers = [*self.raw_headers, (b"content-length", str(len(body)).encode())]
+        await self._send(send, {"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send(send, {"type": "http.response.body", "body": body})
+
+    async def _refuse(self, send: Send, error: GatewayError) -> None:
+        response = error_response(error, self._chat.request_id)
+        await self._send(send, {"type": "http.response.start", "status": error.status, "headers": response.raw_headers})
+        await self._send(send, {"type": "http.response.body", "body": response.body})
+
+    async def _begin(self, send: Send) -> None:
+        self._began = True
+        # For proxies that would otherwise collect the stream.
+        headers = [*self.raw_headers, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+        await self._send(send, {"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def _send(self, send: Send, message: MutableMapping[str, object]) -> None:
+        try:
+            async with asyncio.timeout(self._stall):
+                await send(message)
+        except TimeoutError:
+            raise ClientStalled("client_stalled", f"the client read nothing for {self._stall:g} s") from None
+
+
+async def _watch(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    raise ClientGone
+
+
+def _abort(scope: Scope) -> None:
+    """Drop a connection whose client reads nothing: closing it would wait for what it has not read."""
+    abort = scope.get("extensions", {}).get("chatfleet.abort")
+    if abort is not None:
+        abort()

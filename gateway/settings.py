@@ -1,0 +1,42 @@
+"""Settings of a gateway process (``GATEWAY_*``)."""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fleet.settings import Address, HostPort
+
+
+class GatewaySettings(BaseSettings):
+    """Where the gateway listens, and how long and how much it lets things wait. Times are seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_", extra="ignore", frozen=True)
+
+    bind: Address = HostPort("127.0.0.1", 8501)
+    allow_anonymous: bool = False
+    """Listen beyond loopback although anybody may ask: only where the network itself keeps strangers out."""
+    default_model: str = ""
+    """What a request without ``model`` gets; empty means the first model of the worker that takes it."""
+    max_body: int = Field(default=8 * 1024 * 1024, ge=1024, le=24 * 1024 * 1024)
+    """Bytes of a request's body; the bus carries messages of 32 MiB at the most."""
+    body_timeout: float = Field(default=30.0, gt=0, le=3600)
+    """Until a request's body must have arrived."""
+    queue_limit: int = Field(default=1000, ge=0, le=1_000_000)
+    """Requests that may wait for a worker with room; the next one gets 429."""
+    queue_timeout: float = Field(default=30.0, ge=0, le=3600)
+    """For how long they may wait."""
+    request_timeout: float = Field(default=600.0, gt=0, le=86400)
+    """From a request's arrival to its last token."""
+    accept_timeout: float = Field(default=3.0, gt=0, le=600)
+    """Until a worker must have taken a request on, else another one is asked."""
+    first_token_timeout: float = Field(default=120.0, gt=0, le=86400)
+    """From there to the first token."""
+    token_timeout: float = Field(default=60.0, gt=0, le=86400)
+    """Between two tokens, while the client reads."""
+    stall_timeout: float = Field(default=30.0, gt=0, le=86400)
+    """For how long a client may read nothing of what waits for it."""
+    max_attempts: int = Field(default=4, ge=1, le=100)
+    """Workers that are asked, one after the other, before the first token."""
+    drain_timeout: float = Field(default=60.0, ge=0, le=86400)
+    """For how long running streams may go on after SIGTERM."""
+    hold_status: float = Field(default=10.0, ge=0, le=600)
+    """For how long the status line waits for the first token, so that an early failure gets its real status."""
