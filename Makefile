@@ -1,0 +1,81 @@
+# chatfleet: `make run` is all a newcomer needs. `make help` lists the rest.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.complete
+PROTOC := $(PY) -m grpc_tools.protoc
+COMPILE := $(PY) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q
+
+# Prints the first interpreter that fits. Each one on the PATH is run, not only looked for: a version manager's stand-in
+# may exist and fail, and Debian's Python comes without venv. Python 3.14 does not fit: grpcio 1.70 has no wheels for it.
+define FIND_PYTHON
+found=
+IFS=:
+for name in $(if $(PYTHON),"$(PYTHON)",python3.13 python3.12 python3.11 python3 python); do
+    case $$name in */*) places=$${name%/*} name=$${name##*/} ;; *) places=$$PATH ;; esac
+    for place in $$places; do
+        python=$${place:-.}/$$name
+        version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue
+        case $$version in
+        3.11 | 3.12 | 3.13)
+            "$$python" -c 'import ensurepip, venv' 2>/dev/null && echo "$$python" && exit 0
+            version="$$version without venv" ;;
+        esac
+        case "$$found, " in *", $$version, "*) ;; *) found="$$found, $$version" ;; esac
+    done
+done
+found=$${found#, }
+echo "chatfleet needs Python 3.11, 3.12 or 3.13 with venv; found $${found:-none};" \
+     "install one, such as: apt-get install python3 python3-venv (or name one: make PYTHON=/path/to/python3.12)" >&2
+exit 1
+endef
+
+.PHONY: help
+help: ## List what can be made
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while read -r target words; do printf '  make %-14s %s\n' "$$target" "$$words"; done
+
+.PHONY: run
+run: setup ## Run model, host, gateway and WORKERS=2 workers here until Ctrl-C
+	@$(PY) -m fleet
+
+.PHONY: test
+test: setup ## Run the tests; ARGS="-k lane" narrows them down
+	@$(PY) -m pytest $(ARGS)
+
+.PHONY: lint
+lint: setup ## Check style and types
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy .
+
+.PHONY: protos
+protos: setup ## Make protos/chat_pb2.py and .pyi from protos/chat.proto
+	@$(PROTOC) -I. --python_out=. --pyi_out=. protos/chat.proto
+
+.PHONY: requirements
+requirements: setup ## Pin what pyproject.toml asks for; what is pinned stays, unless ARGS=--upgrade
+	@$(COMPILE) $(ARGS) pyproject.toml --group model --group dev -o requirements-dev.txt
+	@$(COMPILE) pyproject.toml -c requirements-dev.txt -o requirements.txt
+	@$(COMPILE) --group pyproject.toml:model -c requirements-dev.txt -o requirements-model.txt
+
+.PHONY: clean
+clean: ## Remove .venv and every cache
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: setup
+setup: $(READY) ## Make .venv with everything the other targets need
+
+# Made from nothing whenever the requirements change, was not finished, or its interpreter has gone since.
+ifneq ($(shell $(PY) -c 'print("runs")' 2>/dev/null),runs)
+.PHONY: $(READY)
+endif
+# --no-deps because the list is complete, and because one of its packages asks for something that is never used and takes
+# minutes to compile; wheels only, so that a machine without them gets an error and not a compiler run.
+$(READY): export FIND_PYTHON := $(FIND_PYTHON)
+$(READY): requirements-dev.txt
+	@python=$$(sh -c "$$FIND_PYTHON") && \
+	echo "Setting up $(VENV) with $$python; the first time it downloads about 150 MB." && \
+	"$$python" -m venv --clear $(VENV) && \
+	$(PY) -m pip install -q --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r requirements-dev.txt
+	@touch $@
