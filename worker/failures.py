@@ -103,8 +103,8 @@ def _said(error: Exception) -> str:
     body: Any = getattr(error, "body", None)
     if isinstance(body, dict):
         body = body.get("error", body)
-    said = body.get("message") if isinstance(body, dict) else None
-    return str(said or getattr(error, "message", "") or "no reason given")[:MESSAGE_LIMIT]
+    said = body.get("message") if isinstance(body, dict) else body
+    return said[:MESSAGE_LIMIT] if isinstance(said, str) and said else "no reason given"
 
 
 def _error(code: str, message: str, *, retryable: bool = False, usage: pb.Usage | None = None) -> pb.Error:

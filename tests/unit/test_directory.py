@@ -1,0 +1,105 @@
+"""Who is there, by what the workers and the host say."""
+
+from gateway.directory import FRESH, RETURN_WITHIN, Directory
+from protos import chat_pb2 as pb
+
+GONE_AFTER = 30.0
+
+
+def status(worker_id: str = "w", **fields: object) -> pb.WorkerStatus:
+    values: dict[str, object] = {"models": ["m"], "capacity": 4, "state": pb.WORKER_STATE_READY, **fields}
+    return pb.WorkerStatus(worker_id=worker_id, **values)  # type: ignore[arg-type]
+
+
+def left(worker_id: str = "w", cause: pb.LeaveCause = pb.LEAVE_CAUSE_CLOSED) -> pb.MemberLeft:
+    return pb.MemberLeft(member_id=worker_id, kind="worker", cause=cause)
+
+
+def directory() -> Directory:
+    known = Directory("g", GONE_AFTER)
+    known.heard(status(), 0.0)
+    return known
+
+
+def ready(known: Directory, now: float) -> list[str]:
+    return [worker.id for worker in known.ready(now)]
+
+
+def test_a_worker_is_ready_from_its_first_status() -> None:
+    assert ready(directory(), 0.0) == ["w"]
+
+
+def test_a_silent_worker_is_not_chosen_but_stays_known_until_it_is_given_up() -> None:
+    known = directory()
+    assert ready(known, FRESH) == ["w"]
+    assert ready(known, FRESH + 0.1) == []
+    assert next(iter(known)).describe(FRESH + 0.1)["state"] == "SILENT"
+    assert known.expire(GONE_AFTER) == []
+    assert known.expire(GONE_AFTER + 0.1) == ["w"]
+    assert len(known) == 0
+
+
+def test_a_worker_whose_connection_closed_is_gone_unless_it_comes_back_at_once() -> None:
+    known = directory()
+    assert known.left(left(), 1.0)
+    assert ready(known, 1.0) == []
+    assert known.expire(1.0 + RETURN_WITHIN) == []
+    known.heard(status(), 1.5)
+    assert known.expire(1.1 + RETURN_WITHIN) == []
+    assert ready(known, 2.0) == ["w"]
+    known.left(left(), 3.0)
+    assert known.expire(3.1 + RETURN_WITHIN) == ["w"]
+
+
+def test_a_silent_members_leaving_is_not_its_death() -> None:
+    known = directory()
+    assert not known.left(left(cause=pb.LEAVE_CAUSE_SILENT), 1.0)
+    assert ready(known, 1.0) == ["w"]
+
+
+def test_a_gateways_leaving_is_none_of_the_directorys_business() -> None:
+    assert not directory().left(pb.MemberLeft(member_id="w", kind="gateway", cause=pb.LEAVE_CAUSE_CLOSED), 1.0)
+
+
+def test_a_draining_worker_is_not_chosen() -> None:
+    known = directory()
+    known.heard(status(state=pb.WORKER_STATE_DRAINING), 0.5)
+    assert ready(known, 0.5) == []
+
+
+def test_the_last_word_of_a_worker_removes_it() -> None:
+    known = directory()
+    assert known.heard(status(state=pb.WORKER_STATE_LEFT), 0.5)
+    assert not known.heard(status(state=pb.WORKER_STATE_LEFT), 0.6)
+    assert len(known) == 0
+
+
+def test_other_gateways_requests_count_and_our_own_are_counted_by_us() -> None:
+    known = directory()
+    known.heard(status(active=5, active_by_gateway={"g": 2, "other": 3}), 0.5)
+    worker = known.get("w")
+    assert worker is not None
+    worker.in_flight = 1
+    assert worker.load == 4
+    assert not worker.has_room
+
+
+def test_after_our_own_links_loss_every_silence_counts_anew() -> None:
+    known = directory()
+    known.left(left(), 1.0)
+    known.relinked(20.0)
+    assert known.expire(20.5) == []
+    assert ready(known, 20.5) == ["w"]
+
+
+def test_a_state_of_a_later_version_is_not_chosen_and_does_no_harm() -> None:
+    known = directory()
+    known.heard(pb.WorkerStatus.FromString(status().SerializeToString() + b"\x28\x63"), 0.5)
+    assert ready(known, 0.5) == []
+    assert next(iter(known)).describe(0.5)["state"] == "UNKNOWN"
+
+
+def test_a_status_without_capacity_counts_as_one() -> None:
+    known = Directory("g", GONE_AFTER)
+    known.heard(status(capacity=0), 0.0)
+    assert next(iter(known)).capacity == 1

@@ -1,0 +1,286 @@
+"""The lane over a bus that drops, repeats, reorders and forgets: text comes out byte-exact, or the loss is reported."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from fleet.lane import CREDIT, WINDOW, LaneReceiver, LaneSender, OutgoingStream, payload_bytes
+from protos import chat_pb2 as pb
+
+FLUSH = 0.01
+TEXTS = st.text(min_size=1, max_size=30)
+
+
+class LaneMachine(RuleBasedStateMachine):
+    """One worker, one gateway, and everything that can happen between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.epoch = 1
+        self.requests = 0
+        self.written: dict[str, str] = {}
+        self.read: dict[str, str] = {}
+        self.ends: dict[str, int] = {}
+        self.lost: set[str] = set()
+        self.live: list[OutgoingStream] = []
+        self.to_gateway: list[bytes] = []
+        self.to_worker: list[bytes] = []
+
+    @initialize()
+    def start(self) -> None:
+        self.sender = LaneSender("w", self.epoch, FLUSH)
+        self.receiver = LaneReceiver()
+
+    @rule()
+    def open_stream(self) -> None:
+        self.requests += 1
+        name = f"r{self.requests}"
+        self.live.append(self.sender.open(name, 1))
+        self.written[name] = self.read[name] = ""
+        self.ends[name] = 0
+
+    @rule(text=TEXTS, pick=st.integers(0, 9))
+    def write(self, text: str, pick: int) -> None:
+        if self.live:
+            stream = self.live[pick % len(self.live)]
+            self.sender.write(stream, "text", text)
+            self.written[stream.request_id] += text
+            self.flush()
+
+    @rule(pick=st.integers(0, 9))
+    def finish(self, pick: int) -> None:
+        if self.live:
+            stream = self.live.pop(pick % len(self.live))
+            self.sender.put(stream, pb.ChatChunk(done=pb.Done(finish_reason="stop")))
+            self.flush()
+
+    @rule(seconds=st.sampled_from([0.001, FLUSH, 0.5, 1.0, 10.0]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self.flush()
+
+    @rule(pick=st.integers(0, 9), keep=st.booleans())
+    def arrive_at_gateway(self, pick: int, keep: bool) -> None:
+        """Any message may arrive next, and may arrive again."""
+        if self.to_gateway:
+            index = pick % len(self.to_gateway)
+            self.deliver(self.to_gateway[index] if keep else self.to_gateway.pop(index))
+
+    @rule(pick=st.integers(0, 9), keep=st.booleans())
+    def arrive_at_worker(self, pick: int, keep: bool) -> None:
+        if self.to_worker:
+            index = pick % len(self.to_worker)
+            self.acknowledge(self.to_worker[index] if keep else self.to_worker.pop(index))
+
+    @rule(pick=st.integers(0, 9))
+    def drop(self, pick: int) -> None:
+        if self.to_gateway:
+            self.to_gateway.pop(pick % len(self.to_gateway))
+        if self.to_worker:
+            self.to_worker.pop(pick % len(self.to_worker))
+
+    @rule()
+    def lose_the_link_and_come_back(self) -> None:
+        self.to_gateway.clear()
+        self.to_worker.clear()
+        self.sender.relinked(self.now)
+        self.flush()
+
+    @rule()
+    def the_worker_begins_a_new_lane(self) -> None:
+        self.lost.update(stream.request_id for stream in self.live)
+        self.lost.update(name for name, ends in self.ends.items() if not ends)
+        self.live.clear()
+        self.epoch += 1
+        self.sender = LaneSender("w", self.epoch, FLUSH)
+
+    @rule()
+    def the_gateway_forgets_the_lane(self) -> None:
+        """It does so when it takes the worker for gone; it has ended the worker's replies then."""
+        self.lost.update(name for name, ends in self.ends.items() if not ends)
+        self.receiver = LaneReceiver()
+
+    @invariant()
+    def what_was_read_is_how_what_was_written_begins(self) -> None:
+        for name, text in self.read.items():
+            assert name in self.lost or self.written[name].startswith(text)
+            assert self.ends[name] <= 1
+
+    def flush(self) -> None:
+        batches = self.sender.due(self.now)
+        assert len({batch.number for batch in batches if batch.number}) <= WINDOW
+        self.to_gateway.extend(batch.SerializeToString() for batch in batches)
+
+    def deliver(self, message: bytes) -> None:
+        arrival = self.receiver.receive(pb.ChunkBatch.FromString(message))
+        if arrival.broken:
+            # As the gateway does: what had begun ends in an error. Replies of the new lane have not begun here.
+            self.lost.update(name for name, text in self.read.items() if text and not self.ends[name])
+        for chunk in arrival.chunks:
+            if chunk.request_id in self.lost or self.ends[chunk.request_id]:
+                continue  # as the gateway does with what nobody waits for
+            self.read[chunk.request_id] += chunk.text
+            self.ends[chunk.request_id] += chunk.WhichOneof("event") == "done"
+        if arrival.answer:
+            ack = pb.ChunkAck(gateway_id="g", epoch=self.receiver.epoch, received=self.receiver.received)
+            self.to_worker.append(ack.SerializeToString())
+
+    def acknowledge(self, message: bytes) -> None:
+        self.sender.acknowledge(pb.ChunkAck.FromString(message), self.now)
+        self.flush()
+
+    def teardown(self) -> None:
+        """The bus behaves again: everything that is not lost must come out whole."""
+        while self.live:
+            self.finish(0)
+        for _ in range(1000):
+            if self.sender.idle:
+                break
+            self.now += 10
+            self.flush()
+            while self.to_gateway:
+                self.deliver(self.to_gateway.pop(0))
+            while self.to_worker:
+                self.acknowledge(self.to_worker.pop(0))
+        assert self.sender.idle
+        for name, text in self.written.items():
+            if name not in self.lost:
+                assert self.read[name] == text
+                assert self.ends[name] == 1
+
+
+LaneMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestLane = LaneMachine.TestCase
+
+
+def make_sender() -> tuple[LaneSender, OutgoingStream]:
+    sender = LaneSender("w", 7, FLUSH)
+    return sender, sender.open("r", 1)
+
+
+def ack(received: int, *, epoch: int = 7, consumed: int = 0) -> pb.ChunkAck:
+    credit = [pb.Credit(request_id="r", attempt=1, consumed=consumed)] if consumed else []
+    return pb.ChunkAck(gateway_id="g", epoch=epoch, received=received, credits=credit)
+
+
+def test_a_first_token_goes_out_at_once_and_the_next_waits_for_the_flush_interval() -> None:
+    sender, stream = make_sender()
+    sender.write(stream, "text", "a")
+    assert [len(batch.chunks) for batch in sender.due(0.0)] == [1]
+    sender.write(stream, "text", "b")
+    assert sender.due(0.001) == []
+    assert sender.wake_at() == FLUSH
+    assert sender.due(FLUSH)[0].chunks[0].text == "b"
+
+
+def test_a_second_streams_first_token_does_not_wait_for_the_first_ones_interval() -> None:
+    sender, stream = make_sender()
+    sender.write(stream, "text", "a")
+    sender.due(0.0)
+    other = sender.open("s", 1)
+    sender.write(other, "text", "b")
+    assert sender.due(0.001)[0].chunks[0].request_id == "s"
+
+
+def test_neighbours_of_one_kind_are_merged_and_kinds_are_not() -> None:
+    sender, stream = make_sender()
+    for kind, text in (("reasoning", "h"), ("reasoning", "m"), ("text", "a"), ("text", "b")):
+        sender.write(stream, kind, text)  # type: ignore[arg-type]
+    sender.put(stream, pb.ChatChunk(done=pb.Done()))
+    chunks = sender.due(0.0)[0].chunks
+    assert [(c.WhichOneof("event"), c.text or c.reasoning) for c in chunks] == [
+        ("reasoning", "hm"),
+        ("text", "ab"),
+        ("done", ""),
+    ]
+
+
+def test_no_more_than_the_window_is_sent_without_an_ack() -> None:
+    sender, stream = make_sender()
+    sent = 0
+    for step in range(10):
+        sender.write(stream, "text", "x")
+        sent += len(sender.due(step * 0.1))
+    assert sent == WINDOW
+    sender.acknowledge(ack(1), 1.0)
+    merged = sender.due(1.0)
+    assert len(merged) == 1
+    assert merged[0].chunks[0].text == "x" * 8
+
+
+def test_an_overdue_ack_makes_the_batches_go_again_with_growing_pauses() -> None:
+    sender, stream = make_sender()
+    sender.write(stream, "text", "a")
+    sender.due(0.0)
+    times = []
+    for tenth in range(1, 200):
+        now = tenth / 10
+        if sender.due(now):
+            times.append(now)
+    assert times == [1.0, 2.0, 4.0, 8.0, 16.0]
+    assert sender.silence(19.9) == 19.9
+
+
+def test_a_stream_without_credit_asks_until_the_lost_credit_comes() -> None:
+    sender, stream = make_sender()
+    sender.write(stream, "text", "x" * CREDIT)
+    assert stream.credit == 0
+    sender.block(stream, 0.0)
+    sender.due(0.0)
+    assert sender.acknowledge(ack(1), 0.0) == []
+    probe = sender.due(1.0)
+    assert [batch.number for batch in probe] == [0]
+    assert sender.acknowledge(ack(1, consumed=10), 1.1) == [stream]
+    assert stream.credit == 10
+    assert sender.wake_at() is None
+
+
+def test_an_ack_of_another_epoch_changes_nothing() -> None:
+    sender, stream = make_sender()
+    sender.write(stream, "text", "a")
+    sender.due(0.0)
+    sender.acknowledge(ack(1, epoch=6, consumed=1), 0.0)
+    assert not sender.idle
+    assert stream.consumed == 0
+
+
+def test_a_finished_stream_is_not_kept() -> None:
+    sender, stream = make_sender()
+    sender.put(stream, pb.ChatChunk(done=pb.Done()))
+    assert sender.streams == []
+    sender.due(0.0)
+    sender.acknowledge(ack(1), 0.0)
+    assert sender.idle
+    assert sender.wake_at() is None
+
+
+def test_a_new_receiver_takes_up_where_the_sender_is() -> None:
+    receiver = LaneReceiver()
+    arrival = receiver.receive(pb.ChunkBatch(epoch=3, number=9, base=9, chunks=[pb.ChatChunk(text="a")]))
+    assert not arrival.broken
+    assert len(arrival.chunks) == 1
+    assert receiver.received == 9
+
+
+def test_batches_that_can_never_come_are_reported() -> None:
+    receiver = LaneReceiver()
+    receiver.receive(pb.ChunkBatch(epoch=3, number=1, base=1))
+    assert receiver.receive(pb.ChunkBatch(epoch=3, number=5, base=5)).broken
+    assert receiver.received == 5
+
+
+def test_an_older_lane_is_not_answered() -> None:
+    receiver = LaneReceiver()
+    receiver.receive(pb.ChunkBatch(epoch=3, number=1, base=1))
+    late = receiver.receive(pb.ChunkBatch(epoch=2, number=2, base=1, chunks=[pb.ChatChunk(text="a")]))
+    assert (late.chunks, late.answer) == ([], False)
+
+
+def test_credit_is_counted_in_bytes_of_utf8() -> None:
+    sender, stream = make_sender()
+    sender.write(stream, "text", "漢é")
+    assert CREDIT - stream.credit == 5
+    assert payload_bytes(pb.ChatChunk(text="漢é")) == 5
+    assert payload_bytes(pb.ChatChunk(tool_call=pb.ToolCall(id="1", name="f", arguments="{}"))) == 3
+    assert payload_bytes(pb.ChatChunk(done=pb.Done())) == 0

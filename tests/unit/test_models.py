@@ -1,0 +1,109 @@
+"""``models.yaml``."""
+
+from pathlib import Path
+
+import pytest
+from autogen_ext.models.openai import OpenAIChatCompletionClient
+
+from worker.models import ModelsError, expand, load_models
+
+ENTRY = """
+models:
+  one:
+    provider: autogen_ext.models.openai.OpenAIChatCompletionClient
+    config: {model: gpt-4o-mini, api_key: "${KEY}", base_url: "${URL:-http://127.0.0.1:1/v1}"}
+    system_message: You are $$1.
+  two:
+    provider: OpenAIChatCompletionClient
+    config: {model: gpt-4o-mini, api_key: x}
+"""
+
+
+def load(tmp_path: Path, text: str, **environment: str) -> object:
+    path = tmp_path / "models.yaml"
+    path.write_text(text)
+    return load_models(path, environment)
+
+
+def test_entries_come_in_the_files_order_with_the_environment_put_in(tmp_path: Path) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text(ENTRY)
+    models = load_models(path, {"KEY": "secret"})
+    assert list(models) == ["one", "two"]
+    assert models["one"].system_message == "You are $1."
+    client = models["one"].client
+    assert isinstance(client, OpenAIChatCompletionClient)
+    assert client._client.api_key == "secret"
+    assert str(client._client.base_url) == "http://127.0.0.1:1/v1/"
+    assert client._client.max_retries == 0
+
+
+def test_the_shipped_file_loads_without_any_variable() -> None:
+    models = load_models(Path(__file__).parents[2] / "models.yaml", {})
+    assert list(models) == ["smollm2"]
+
+
+def test_every_example_in_the_shipped_file_is_a_valid_entry(tmp_path: Path) -> None:
+    head, _, examples = (Path(__file__).parents[2] / "models.yaml").read_text().partition("\n\n  # gpt-4o-mini")
+    text = head + "\n\n" + ("  # gpt-4o-mini" + examples).replace("\n  # ", "\n  ").replace("  # gpt", "  gpt", 1)
+    variables = ("OPENAI_API_KEY", "GEMINI_API_KEY", "ANTHROPIC_API_KEY", "AZURE_OPENAI_API_KEY")
+    azure = {"AZURE_OPENAI_DEPLOYMENT": "d", "AZURE_OPENAI_ENDPOINT": "https://x.example"}
+    path = tmp_path / "models.yaml"
+    path.write_text(text)
+    models = load_models(path, {**dict.fromkeys(variables, "x"), **azure})
+    assert list(models) == [
+        "smollm2",
+        "gpt-4o-mini",
+        "gemini-2.0-flash",
+        "azure-gpt-4o",
+        "claude-sonnet",
+        "llama3.2",
+        "vllm",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("models: [", "is not YAML (line 1)"),
+        ("", "models: must map"),
+        ("models: {}", "models: must map"),
+        ("models: {a: 1}", "models.a: must have provider and config"),
+        ("models: {a: {config: {}}}", "models.a.provider: must name"),
+        ("models: {a: {provider: x.Y, config: 1}}", "models.a.config: must be a mapping"),
+        ("models: {a: {provider: no.such.Client}}", "models.a.provider: no.such.Client cannot be loaded"),
+        ("models: {a: {provider: json.Nothing}}", "models.a.provider: json.Nothing cannot be loaded"),
+        ("models: {a: {provider: x.Y, keys: 1}}", "models.a.keys: "),
+        ("models: {a: {provider: OpenAIChatCompletionClient, config: {}}}", "models.a.config.model: Field required"),
+        (
+            "models: {a: {provider: OpenAIChatCompletionClient, config: {model: m, api_key: '$" + "{NO_KEY}'}}}",
+            "models.a.config.api_key: the environment has no NO_KEY",
+        ),
+        (
+            "models: {a: {provider: OpenAIChatCompletionClient, config: {model: unheard-of, api_key: x}}}",
+            "models.a.config: model_info is required",
+        ),
+        (
+            "models: {a: {provider: OpenAIChatCompletionClient, system_message: 5}}",
+            "models.a.system_message: must be text",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ModelsError) as refused:
+        load(tmp_path, text)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelsError, match=r"none\.yaml: cannot be read: No such file"):
+        load_models(tmp_path / "none.yaml", {})
+
+
+def test_variables_are_found_at_any_depth() -> None:
+    assert expand({"a": ["$" + "{X}-$" + "{Y:-z}", 3, "$$" + "{X}"]}, "f", {"X": "x"}) == {"a": ["x-z", 3, "$" + "{X}"]}
+
+
+def test_an_empty_variable_counts_as_none() -> None:
+    assert expand("$" + "{X:-d}", "f", {"X": ""}) == "d"
