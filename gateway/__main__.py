@@ -85,6 +85,8 @@ class Gateway:
             for worker_id in self._directory.expire(time.monotonic()):
                 log.warning("worker gone", worker=worker_id)
                 self._chats.worker_gone(worker_id)
+            for worker_id in self._directory.silent(time.monotonic()):
+                self._chats.worker_silent(worker_id)
             self._admission.look()
 
     def _send(self, message: Message, worker_id: str) -> None:

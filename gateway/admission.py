@@ -10,9 +10,6 @@ from gateway.choice import choose
 from gateway.directory import Directory, Worker
 from gateway.errors import Busy, GatewayError, Unavailable, UnknownModel
 
-RETRY_AFTER = 1.0
-"""Seconds after which a request that was turned away may as well try again."""
-
 
 @dataclass(eq=False)
 class _Waiting:
@@ -126,7 +123,7 @@ class Admission:
 
     def _refusal(self, code: str, message: str) -> GatewayError:
         if not self.linked:
-            return Unavailable("link_lost", "the host of the fleet cannot be reached", retry_after=RETRY_AFTER)
+            return Unavailable("link_lost", "the host of the fleet cannot be reached")
         if not self._directory.ready(time.monotonic()):
-            return Unavailable("no_worker", "no worker is ready", retry_after=RETRY_AFTER)
-        return Busy(code, f"every worker is at its capacity and {message}", retry_after=RETRY_AFTER)
+            return Unavailable("no_worker", "no worker is ready")
+        return Busy(code, f"every worker is at its capacity and {message}")

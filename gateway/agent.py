@@ -28,7 +28,9 @@ class GatewayAgent(RoutedAgent):
 
     @message_handler
     async def on_batch(self, message: pb.ChunkBatch, ctx: MessageContext) -> None:
-        """A worker's chunks."""
+        """A worker's chunks. One that is not known sends them again after its next status."""
+        if self._directory.get(message.worker_id) is None:
+            return
         chunks, broken = self._inbox.receive(message)
         if broken:
             log.warning("lane broken", worker=message.worker_id)

@@ -42,6 +42,16 @@ class Attempt:
         if not self.outcome.done():
             self.outcome.set_result(error)
 
+    @property
+    def ended_by_worker(self) -> bool:
+        """Whether the worker itself reported the end, and so runs this no more."""
+        return self.outcome.done() and isinstance(self.outcome.result(), ModelFailed | None)
+
+    def why(self) -> str:
+        """Why it ended, in a word; without an outcome its client has left."""
+        error = self.outcome.result() if self.outcome.done() else None
+        return error.code if error is not None else "client_gone"
+
 
 class Chat:
     """One request: what is asked, and the queue that its reply goes to."""
@@ -88,7 +98,7 @@ class Chats:
     def open(self, history: pb.ChatHistory) -> Chat:
         """A new chat; :meth:`drive` must follow. Raises :class:`Unavailable` while this gateway drains."""
         if self.draining:
-            raise Unavailable("draining", "this gateway is about to leave", retry_after=1.0)
+            raise Unavailable("draining", "this gateway is about to leave")
         history.reply_to = self._inbox.gateway_id
         return Chat(history, time.monotonic() + self._settings.request_timeout)
 
@@ -140,6 +150,12 @@ class Chats:
             if not attempt.started:
                 attempt.end(WorkerLost("worker_lost", "the worker left before the first token"))
 
+    def worker_silent(self, worker_id: str) -> None:
+        """A worker misses its statuses: what it has not taken on goes elsewhere at once."""
+        for attempt in self._attempts_at(worker_id):
+            if not attempt.accepted:
+                attempt.end(WorkerLost("worker_silent", "the worker stands still"))
+
     def worker_gone(self, worker_id: str) -> None:
         """A worker is gone for good: everything that it ran has ended."""
         for attempt in self._attempts_at(worker_id):
@@ -180,18 +196,14 @@ class Chats:
         chat.history.attempt = number
         chat.history.deadline.FromMilliseconds(max(1, int((chat.deadline - time.monotonic()) * 1000)))
         self._send(chat.history, worker_id)
-        stop_because = "client_gone"
         try:
-            error = await self._outcome(chat, attempt)
-            # An end that the worker itself reported needs no answer.
-            stop_because = "" if error is None or isinstance(error, ModelFailed) else error.code
-            return error
+            return await self._outcome(chat, attempt)
         finally:
             chat.attempt = None
             chat.credit_to(None)
             incoming.close()
-            if stop_because:
-                self._cancel(worker_id, chat.request_id, number, stop_because)
+            if not attempt.ended_by_worker:
+                self._cancel(worker_id, chat.request_id, number, attempt.why())
 
     async def _outcome(self, chat: Chat, attempt: Attempt) -> GatewayError | None:
         """Wait for the attempt's end, or for one of its time limits to pass without a sign of life."""
@@ -199,9 +211,9 @@ class Chats:
             limit = self._limit(chat, attempt)
             wait = attempt.heard_at + limit - time.monotonic()
             if wait <= 0:
-                return _overdue(attempt, limit)
-            done, _ = await asyncio.wait({attempt.outcome}, timeout=wait)
-            if done:
+                attempt.end(_overdue(attempt, limit))
+            await asyncio.wait({attempt.outcome}, timeout=max(0, wait))
+            if attempt.outcome.done():
                 return attempt.outcome.result()
 
     def _limit(self, chat: Chat, attempt: Attempt) -> float:

@@ -125,6 +125,10 @@ class Directory:
             del self._workers[worker_id]
         return gone
 
+    def silent(self, now: float) -> list[str]:
+        """The workers that have missed their statuses."""
+        return [worker.id for worker in self if now - worker.heard_at > FRESH]
+
     def ready(self, now: float) -> list[Worker]:
         """The workers that new requests may go to."""
         return [worker for worker in self if worker.is_ready(now)]

@@ -10,7 +10,7 @@
     ├── Busy               429     yes        queue_full, queue_timeout
     ├── Unavailable        503     yes        no_worker, draining, link_lost
     ├── OutOfTime          504     varies     deadline, first_token_timeout, token_timeout, not_accepted
-    ├── WorkerLost         502     yes        worker_lost, lane_broken, worker_stopped
+    ├── WorkerLost         502     yes        worker_lost, worker_silent, worker_stopped, lane_broken, credit_ignored
     ├── ClientStalled      (none)  yes        client_stalled
     └── ModelFailed        varies  varies     what the worker reports: worker/failures.py
 """
@@ -47,8 +47,9 @@ class GatewayError(Exception):
         return body
 
     def headers(self) -> dict[str, str]:
-        """``Retry-After`` in whole seconds, where it is known how long to wait."""
-        return {} if self.retry_after is None else {"retry-after": str(max(1, math.ceil(self.retry_after)))}
+        """``Retry-After`` in whole seconds: always with 429 and 503, else where it is known how long to wait."""
+        wait = 1.0 if self.retry_after is None and self.status in (429, 503) else self.retry_after
+        return {} if wait is None else {"retry-after": str(max(1, math.ceil(wait)))}
 
 
 class MalformedBody(GatewayError):
@@ -147,8 +148,6 @@ class ModelFailed(GatewayError):
         self.retryable = error.retryable
         if error.HasField("usage"):
             self.usage = error.usage
-        if self.status in (429, 503) and self.retry_after is None:
-            self.retry_after = 1.0
 
 
 def usage(counts: pb.Usage) -> dict[str, int]:

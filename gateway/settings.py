@@ -26,7 +26,7 @@ class GatewaySettings(BaseSettings):
     """For how long they may wait."""
     request_timeout: float = Field(default=600.0, gt=0, le=86400)
     """From a request's arrival to its last token."""
-    accept_timeout: float = Field(default=3.0, gt=0, le=600)
+    accept_timeout: float = Field(default=5.0, gt=0, le=600)
     """Until a worker must have taken a request on, else another one is asked."""
     first_token_timeout: float = Field(default=120.0, gt=0, le=86400)
     """From there to the first token."""

@@ -48,8 +48,12 @@ class Connection(ChannelConnection[_Message, _Message]):
             self.close()
 
     async def _handle_message(self, message: _Message) -> None:
-        if message.WhichOneof("message") == "cloudEvent":  # nobody in the fleet sends anything else
+        if message.WhichOneof("message") != "cloudEvent":
+            return  # nobody in the fleet sends anything else
+        try:
             self._servicer.route(message.cloudEvent)
+        except ValueError:
+            log.warning("dropped an event: its topic is not valid", client=self._client_id)
 
     async def __anext__(self) -> _Message:
         message = await self._outgoing.get()

@@ -169,12 +169,10 @@ class LaneSender:
         return freed
 
     def relinked(self, now: float) -> None:
-        """The link is back: send everything unacknowledged again, now."""
+        """The link is back: send everything unacknowledged again, or ask whether the receiver is still there, now."""
         self._resend_after = RESEND_FIRST
-        self._asked_since = None
-        if self._unacked or self._blocked:
-            self._asked_since = now
-            self._resend_at = now
+        self._asked_since = now
+        self._resend_at = now
 
     def due(self, now: float) -> list[pb.ChunkBatch]:
         """The batches to send now, those sent before first."""
