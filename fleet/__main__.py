@@ -14,10 +14,12 @@ from fleet.launcher.ports import obstacle
 from fleet.launcher.procfile import ProcfileError, Service, instances, parse
 from fleet.launcher.settings import LauncherSettings
 from fleet.launcher.stack import SELF, Stack
-from fleet.launcher.terminal import end_with_parent, foreground
+from fleet.launcher.terminal import end_with_parent, foreground, parent_interrupted
 from fleet.settings import load
 
 PROCFILE = Path("Procfile")
+MADE_BY = "MAKELEVEL"
+"""The variable by which we know that ``make`` runs us."""
 
 
 def main() -> int:
@@ -31,7 +33,7 @@ def main() -> int:
         return 1
     if not ports_are_free(services, settings):
         return 1
-    if "MAKELEVEL" in os.environ:
+    if MADE_BY in os.environ:
         end_with_parent()
     with foreground():
         return asyncio.run(launch(services, settings))
@@ -64,10 +66,21 @@ async def launch(services: list[Service], settings: LauncherSettings) -> int:
     environment = settings.environment(os.environ)
     children = [Child(name, service, environment, partial(console.line, name)) for name, service in named]
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
-            loop.add_signal_handler(number, stack.stop)
-    return await stack.run(children, console)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stack.interrupt)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as it is under nohup
+        loop.add_signal_handler(signal.SIGHUP, stack.stop)
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(_heed_make(stack))
+        exit_code = await stack.run(children, console)
+        watching.cancel()
+    return exit_code
+
+
+async def _heed_make(stack: Stack) -> None:
+    if MADE_BY in os.environ:
+        await parent_interrupted()
+        stack.stop()
 
 
 if __name__ == "__main__":

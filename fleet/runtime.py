@@ -31,10 +31,10 @@ log = logs.logger(__name__)
 MESSAGE_BYTES = 32 * 1024 * 1024
 """Largest message on the bus. A larger one would end the sender's whole stream, so senders stay far below."""
 
-KEEPALIVE_TIME = 4.0
-KEEPALIVE_TIMEOUT = 8.0
-"""Seconds of silence until a ping, and from the ping until the peer is given up: a dead peer is noticed within 12 s, a
-process that stands still for less than 8 s is not taken for dead."""
+KEEPALIVE_TIME = 3.0
+KEEPALIVE_TIMEOUT = 7.0
+"""Seconds of silence until a ping, and from the ping until the peer is given up: a dead peer is noticed within 10 s, a
+process that stands still for less than 7 s is not taken for dead."""
 
 RETRY_FIRST = 0.05
 RETRY_LAST = 1.0

@@ -16,6 +16,7 @@ from fleet.version import VERSION
 from gateway import app, server
 from gateway.admission import Admission
 from gateway.agent import GatewayAgent, register
+from gateway.breaker import Breakers
 from gateway.chats import Chats
 from gateway.directory import Directory
 from gateway.settings import GatewaySettings
@@ -34,9 +35,11 @@ class Gateway:
         self._settings = settings
         self._runtime = FleetRuntime(fleet, self._on_link)
         self._directory = Directory(self.id, gone_after=fleet.link_timeout)
-        self._admission = Admission(self._directory, settings.queue_limit, settings.queue_timeout)
+        self._link_timeout = fleet.link_timeout
+        breakers = Breakers()
+        self._admission = Admission(self._directory, breakers, settings.queue_limit, settings.queue_timeout)
         self._inbox = Inbox(self.id, self._send)
-        self._chats = Chats(settings, self._admission, self._inbox, self._send)
+        self._chats = Chats(settings, self._admission, breakers, self._inbox, self._send)
 
     async def serve(self) -> None:
         """Listen, join the fleet, serve, and drain at the first signal."""
@@ -78,10 +81,14 @@ class Gateway:
 
     async def _watch(self) -> None:
         """Forget workers that are gone, for ever. While our own link is down nobody can be heard, so nobody is."""
+        linked_at = time.monotonic()
         while True:
             await asyncio.sleep(LOOK_EVERY)
             if not self._runtime.linked:
+                if time.monotonic() - linked_at > self._link_timeout:
+                    self._chats.link_lost()
                 continue
+            linked_at = time.monotonic()
             for worker_id in self._directory.expire(time.monotonic()):
                 log.warning("worker gone", worker=worker_id)
                 self._chats.worker_gone(worker_id)

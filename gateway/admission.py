@@ -5,10 +5,15 @@ import time
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from itertools import islice
 
+from gateway.breaker import Breakers
 from gateway.choice import choose
 from gateway.directory import Directory, Worker
 from gateway.errors import Busy, GatewayError, Unavailable, UnknownModel
+
+SHOWN = 20
+"""Requests at the head of the queue that ``GET /fleet`` lists one by one."""
 
 
 @dataclass(eq=False)
@@ -37,8 +42,9 @@ class Lease:
 class Admission:
     """First come, first served, per model. Call :meth:`look` whenever a worker may have become available."""
 
-    def __init__(self, directory: Directory, queue_limit: int, queue_timeout: float) -> None:
+    def __init__(self, directory: Directory, breakers: Breakers, queue_limit: int, queue_timeout: float) -> None:
         self._directory = directory
+        self._breakers = breakers
         self._queue_limit = queue_limit
         self._queue_timeout = queue_timeout
         self._waiting: deque[_Waiting] = deque()
@@ -52,8 +58,17 @@ class Admission:
 
     def describe(self) -> dict[str, object]:
         """The queue's entry in ``GET /fleet``."""
-        oldest = time.monotonic() - self._waiting[0].since if self._waiting else 0.0
-        return {"waiting": self.waiting, "limit": self._queue_limit, "oldest_seconds": round(oldest, 3)}
+        now = time.monotonic()
+        first = [
+            {"position": position, "model": waiting.model, "waited_seconds": round(now - waiting.since, 3)}
+            for position, waiting in enumerate(islice(self._waiting, SHOWN), 1)
+        ]
+        return {
+            "waiting": self.waiting,
+            "limit": self._queue_limit,
+            "oldest_seconds": first[0]["waited_seconds"] if first else 0.0,
+            "first": first,
+        }
 
     async def lease(self, model: str, avoid: Collection[str] = ()) -> Lease:
         """A place on a worker for ``model``, at once or after a wait.
@@ -93,10 +108,11 @@ class Admission:
         if error := self._unknown(waiting.model):
             waiting.granted.set_exception(error)
             return True
-        worker = choose(ready, waiting.model, waiting.avoid)
+        worker = self._choose(ready, waiting.model, waiting.avoid)
         if worker is None:
             return False
         worker.in_flight += 1
+        self._breakers.chosen((worker.id, waiting.model), time.monotonic())
         waiting.granted.set_result(worker)
         return True
 
@@ -110,7 +126,12 @@ class Admission:
             self.look()
 
     def _could_start(self, model: str, avoid: Collection[str]) -> bool:
-        return self.linked and choose(self._directory.ready(time.monotonic()), model, avoid) is not None
+        return self.linked and self._choose(self._directory.ready(time.monotonic()), model, avoid) is not None
+
+    def _choose(self, ready: list[Worker], model: str, avoid: Collection[str]) -> Worker | None:
+        now = time.monotonic()
+        failing = {worker.id for worker in ready if self._breakers.blocks((worker.id, model), now)}
+        return choose(ready, model, failing.union(avoid) if failing else avoid)
 
     def _check(self, model: str) -> None:
         if error := self._unknown(model):

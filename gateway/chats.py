@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from fleet import logs
 from fleet.lane import Inbox
 from gateway.admission import Admission
+from gateway.breaker import Breakers
 from gateway.errors import GatewayError, ModelFailed, OutOfTime, Unavailable, WorkerLost
 from gateway.reply import Completed, Reply
 from gateway.settings import GatewaySettings
@@ -81,9 +82,12 @@ class Chat:
 class Chats:
     """Runs chats and fans the workers' chunks into their queues."""
 
-    def __init__(self, settings: GatewaySettings, admission: Admission, inbox: Inbox, send: Send) -> None:
+    def __init__(
+        self, settings: GatewaySettings, admission: Admission, breakers: Breakers, inbox: Inbox, send: Send
+    ) -> None:
         self._settings = settings
         self._admission = admission
+        self._breakers = breakers
         self._inbox = inbox
         self._send = send
         self._chats: dict[str, Chat] = {}
@@ -112,9 +116,12 @@ class Chats:
             async with deadline:
                 await self._attempts(chat)
         except GatewayError as error:
+            error.count(chat.reply.tokens)
             chat.reply.finish(error)
         except TimeoutError:
-            chat.reply.finish(OutOfTime("deadline", "the request's deadline passed", retryable=True))
+            overdue = OutOfTime("deadline", "the request's deadline passed", retryable=True)
+            overdue.count(chat.reply.tokens)
+            chat.reply.finish(overdue)
         finally:
             del self._chats[chat.request_id]
             if not self._chats:
@@ -161,6 +168,13 @@ class Chats:
         for attempt in self._attempts_at(worker_id):
             attempt.end(WorkerLost("worker_lost", "the worker that ran this request is gone"))
         self._inbox.forget(worker_id)
+        self._breakers.forget(worker_id)
+
+    def link_lost(self) -> None:
+        """The host has been away for too long: what runs on workers cannot be waited for any more."""
+        for chat in self._chats.values():
+            if chat.attempt is not None:
+                chat.attempt.end(Unavailable("link_lost", "the host of the fleet cannot be reached"))
 
     def lane_broken(self, worker_id: str) -> None:
         """A worker began its lane anew: what it had begun to send before cannot be completed."""
@@ -179,13 +193,16 @@ class Chats:
             lease = await self._admission.lease(chat.history.model, avoid)
             with lease as worker:
                 error = await self._attempt(chat, number, worker.id)
+                self._judge(chat, worker.id, error)
             if error is None:
                 return
-            if chat.reply.started or not error.retryable or number == self._settings.max_attempts:
+            pause = error.retry_after or 0.0
+            last = number == self._settings.max_attempts or pause > self._settings.hold_status
+            if chat.reply.started or not error.retryable or last:
                 raise error
             log.info("trying elsewhere", request=chat.request_id, worker=worker.id, attempt=number, code=error.code)
             avoid.add(worker.id)
-            await asyncio.sleep(max(error.retry_after or 0, delay * random.uniform(0.5, 1)))  # noqa: S311
+            await asyncio.sleep(max(pause, delay * random.uniform(0.5, 1)))  # noqa: S311
             delay = min(delay * 2, BACKOFF_LAST)
 
     async def _attempt(self, chat: Chat, number: int, worker_id: str) -> GatewayError | None:
@@ -216,9 +233,19 @@ class Chats:
             if attempt.outcome.done():
                 return attempt.outcome.result()
 
+    def _judge(self, chat: Chat, worker_id: str, error: GatewayError | None) -> None:
+        """Let the breaker know how the worker did with this model."""
+        key = worker_id, chat.history.model
+        if chat.reply.started or error is None:
+            self._breakers.succeeded(key)
+        elif error.blames_worker:
+            self._breakers.failed(key, time.monotonic(), error.retry_after or 0.0)
+
     def _limit(self, chat: Chat, attempt: Attempt) -> float:
         if not attempt.accepted:
             return self._settings.accept_timeout
+        if not self._admission.linked:
+            attempt.heard_at = time.monotonic()  # the host is away; the model may well go on
         if not attempt.started:
             return self._settings.first_token_timeout
         if chat.reply.unread:

@@ -11,13 +11,13 @@ def choose(
 ) -> Worker | None:
     """The worker with the smallest share of its capacity in use; equals by lot; None when nobody has room.
 
-    ``workers`` are the ready ones. Those in ``avoid``, which failed this request before, are taken only when nobody
-    else serves the model.
+    ``workers`` are the ready ones. Those in ``avoid``, which failed before, are taken only when nobody else serves
+    the model.
     """
     serving = [worker for worker in workers if worker.serves(model)]
     preferred = [worker for worker in serving if worker.id not in avoid] or serving
-    open_ = [worker for worker in preferred if worker.has_room]
-    if not open_:
+    with_room = [worker for worker in preferred if worker.has_room]
+    if not with_room:
         return None
-    least = min(worker.load / worker.capacity for worker in open_)
-    return (rng or random).choice([worker for worker in open_ if worker.load / worker.capacity == least])
+    least = min(worker.load / worker.capacity for worker in with_room)
+    return (rng or random).choice([worker for worker in with_room if worker.load / worker.capacity == least])

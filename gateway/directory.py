@@ -4,7 +4,7 @@ Pure: every method that needs the time takes it, in seconds of any monotonic clo
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from protos import chat_pb2 as pb
 
@@ -29,7 +29,9 @@ class Worker:
     in_flight: int = 0
     started_total: int = 0
     heard_at: float = 0.0
-    left_at: float | None = field(default=None)
+    left_at: float | None = None
+    confirmed: bool = True
+    """Whether it was heard since our own link was last up; until then it may not be there to be asked."""
 
     @property
     def load(self) -> int:
@@ -47,7 +49,8 @@ class Worker:
 
     def is_ready(self, now: float) -> bool:
         """Whether new requests may go to it."""
-        return self.state == pb.WORKER_STATE_READY and self.left_at is None and now - self.heard_at <= FRESH
+        fresh = self.confirmed and self.left_at is None and now - self.heard_at <= FRESH
+        return fresh and self.state == pb.WORKER_STATE_READY
 
     def describe(self, now: float) -> dict[str, object]:
         """The worker's entry in ``GET /fleet``."""
@@ -102,6 +105,7 @@ class Directory:
         worker.others = sum(n for gateway, n in status.active_by_gateway.items() if gateway != self._gateway_id)
         worker.heard_at = now
         worker.left_at = None
+        worker.confirmed = True
         return False
 
     def left(self, member: pb.MemberLeft, now: float) -> bool:
@@ -113,10 +117,14 @@ class Directory:
         return True
 
     def relinked(self, now: float) -> None:
-        """Our own link is back: nobody could be heard meanwhile, so every silence counts from now."""
+        """Our own link is back: nobody could be heard meanwhile, so every silence counts from now.
+
+        Nobody is chosen before it has been heard again: after a host's restart the workers come back one by one.
+        """
         for worker in self._workers.values():
             worker.heard_at = now
             worker.left_at = None
+            worker.confirmed = False
 
     def expire(self, now: float) -> list[str]:
         """Forget the workers that left and stayed away, or were silent for too long; return their ids."""

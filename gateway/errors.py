@@ -34,6 +34,16 @@ class GatewayError(Exception):
         self.retry_after = retry_after
         self.usage: pb.Usage | None = None
 
+    @property
+    def blames_worker(self) -> bool:
+        """Whether the worker, or the model behind it, had better be left alone for a while."""
+        return False
+
+    def count(self, tokens: int) -> None:
+        """Note how many pieces of the reply were received, unless the model has counted itself."""
+        if tokens and self.usage is None:
+            self.usage = pb.Usage(completion_tokens=tokens)
+
     def body(self, request_id: str) -> dict[str, Any]:
         """The error object that clients see; with the usage so far, where it is known."""
         body: dict[str, Any] = {
@@ -113,12 +123,22 @@ class OutOfTime(GatewayError):
         super().__init__(code, message)
         self.retryable = retryable
 
+    @property
+    def blames_worker(self) -> bool:
+        """As in the base: it gave no sign of life, or its model no token."""
+        return self.code in ("not_accepted", "first_token_timeout")
+
 
 class WorkerLost(GatewayError):
     """The worker that ran the request is gone."""
 
     status = 502
     retryable = True
+
+    @property
+    def blames_worker(self) -> bool:
+        """As in the base."""
+        return self.code in ("worker_silent", "credit_ignored")
 
 
 class ClientStalled(GatewayError):
@@ -141,13 +161,32 @@ class ModelFailed(GatewayError):
         "unknown_model": 404,
     }
 
+    FAULTS: ClassVar[frozenset[str]] = frozenset(
+        {
+            "model_unreachable",
+            "model_failed",
+            "model_timeout",
+            "model_stream_broken",
+            "model_rate_limited",
+            "model_unauthorized",
+            "model_not_found",
+            "internal_error",
+        }
+    )
+
     def __init__(self, error: pb.Error) -> None:
         wait = error.retry_after.ToMilliseconds() / 1000 if error.HasField("retry_after") else None
         super().__init__(error.code or "unknown", error.message or "the worker gave no reason", retry_after=wait)
         self.status = self.STATUS.get(error.code, 502)
         self.retryable = error.retryable
+        self._blames_worker = error.code in self.FAULTS
         if error.HasField("usage"):
             self.usage = error.usage
+
+    @property
+    def blames_worker(self) -> bool:
+        """As in the base: true for everything that is not the request's own fault."""
+        return self._blames_worker
 
 
 def usage(counts: pb.Usage) -> dict[str, int]:

@@ -43,6 +43,7 @@ class Reply:
         self.end: End | None = None
         self.unread = 0
         self.started = False
+        self.tokens = 0
         self._texts: deque[tuple[str, list[str] | pb.ToolCall, int]] = deque()
         self._ready = asyncio.Event()
 
@@ -53,6 +54,7 @@ class Reply:
         kind = chunk.WhichOneof("event") or ""
         size = payload_bytes(chunk)
         self.started = True
+        self.tokens += chunk.tokens
         if kind == "tool_call":
             self._texts.append((kind, chunk.tool_call, size))
         else:

@@ -163,16 +163,18 @@ class Credit(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., attempt: _Optional[int] = ..., consumed: _Optional[int] = ...) -> None: ...
 
 class ChunkAck(_message.Message):
-    __slots__ = ("gateway_id", "epoch", "received", "credits")
+    __slots__ = ("gateway_id", "epoch", "received", "credits", "complete")
     GATEWAY_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_FIELD_NUMBER: _ClassVar[int]
     CREDITS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
     gateway_id: str
     epoch: int
     received: int
     credits: _containers.RepeatedCompositeFieldContainer[Credit]
-    def __init__(self, gateway_id: _Optional[str] = ..., epoch: _Optional[int] = ..., received: _Optional[int] = ..., credits: _Optional[_Iterable[_Union[Credit, _Mapping]]] = ...) -> None: ...
+    complete: bool
+    def __init__(self, gateway_id: _Optional[str] = ..., epoch: _Optional[int] = ..., received: _Optional[int] = ..., credits: _Optional[_Iterable[_Union[Credit, _Mapping]]] = ..., complete: bool = ...) -> None: ...
 
 class Usage(_message.Message):
     __slots__ = ("prompt_tokens", "completion_tokens")
@@ -217,7 +219,7 @@ class Cancelled(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ...) -> None: ...
 
 class ChatChunk(_message.Message):
-    __slots__ = ("request_id", "attempt", "accepted", "text", "reasoning", "tool_call", "done", "error", "cancelled")
+    __slots__ = ("request_id", "attempt", "accepted", "text", "reasoning", "tool_call", "done", "error", "cancelled", "tokens")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
@@ -227,6 +229,7 @@ class ChatChunk(_message.Message):
     DONE_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     CANCELLED_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     attempt: int
     accepted: Accepted
@@ -236,7 +239,8 @@ class ChatChunk(_message.Message):
     done: Done
     error: Error
     cancelled: Cancelled
-    def __init__(self, request_id: _Optional[str] = ..., attempt: _Optional[int] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., text: _Optional[str] = ..., reasoning: _Optional[str] = ..., tool_call: _Optional[_Union[ToolCall, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., cancelled: _Optional[_Union[Cancelled, _Mapping]] = ...) -> None: ...
+    tokens: int
+    def __init__(self, request_id: _Optional[str] = ..., attempt: _Optional[int] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., text: _Optional[str] = ..., reasoning: _Optional[str] = ..., tool_call: _Optional[_Union[ToolCall, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., cancelled: _Optional[_Union[Cancelled, _Mapping]] = ..., tokens: _Optional[int] = ...) -> None: ...
 
 class ChunkBatch(_message.Message):
     __slots__ = ("worker_id", "epoch", "number", "base", "chunks")

@@ -30,6 +30,7 @@ class Worker:
     def __init__(self, settings: WorkerSettings, fleet: FleetSettings, models: dict[str, Model]) -> None:
         self.id = topics.new_member_id()
         self._settings = settings
+        self._link_timeout = fleet.link_timeout
         self._models = models
         self._runtime = FleetRuntime(fleet, self._on_link)
         self._outbox = Outbox(self.id, self._send, settings.flush_interval)
@@ -40,7 +41,7 @@ class Worker:
         stop = stop_signals()
         async with asyncio.TaskGroup() as chats:
             desk = Desk(self._models, self._outbox, self._settings.capacity, chats)
-            gateways = Gateways(desk, self._outbox, self._settings.gateway_timeout)
+            gateways = Gateways(desk, self._outbox, self._settings.gateway_timeout, self._link_timeout)
             heartbeat = self._heartbeat = Heartbeat(
                 self.id, VERSION, desk, lambda status: self._runtime.publish(status, topics.WORKERS)
             )

@@ -69,6 +69,12 @@ class Desk:
             chat.reason = reason
             task.cancel()
 
+    def keep_only(self, gateway_id: str, wanted: set[tuple[str, int]]) -> None:
+        """End the chats that their gateway does not wait for any more: it named all that it does wait for."""
+        for chat, _ in list(self._chats.values()):
+            if chat.gateway_id == gateway_id and (chat.request_id, chat.attempt) not in wanted:
+                self.cancel(chat.request_id, chat.attempt, "unknown_request")
+
     def cancel_gateway(self, gateway_id: str) -> int:
         """End every chat of a gateway that is gone, and say how many there were."""
         gone = [chat for chat, _ in self._chats.values() if chat.gateway_id == gateway_id]

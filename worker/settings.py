@@ -19,5 +19,6 @@ class WorkerSettings(BaseSettings):
     """Seconds between two batches of chunks; a reply's first token never waits for it."""
     drain_timeout: float = Field(default=60.0, ge=0, le=86400)
     """Seconds that running chats may take to end after SIGTERM."""
-    gateway_timeout: float = Field(default=10.0, ge=1, le=3600)
-    """Seconds without an answer after which a gateway counts as gone and its chats are cancelled."""
+    gateway_timeout: float = Field(default=15.0, ge=1, le=3600)
+    """Seconds without an answer after which a gateway counts as gone and its chats are cancelled. More than the 10 s
+    in which a half-open connection is noticed."""

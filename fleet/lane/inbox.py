@@ -43,6 +43,7 @@ class _Lane:
         self._answer = answer
         self._replies: dict[tuple[str, int], IncomingReply] = {}
         self._due: dict[IncomingReply, None] = {}
+        self._complete = False
         self._handle: asyncio.Handle | None = None
 
     def open(self, request_id: str, attempt: int) -> IncomingReply:
@@ -60,6 +61,7 @@ class _Lane:
 
     def report_all(self) -> None:
         self._due.update(dict.fromkeys(self._replies.values()))
+        self._complete = True
 
     def schedule(self) -> None:
         # One ack for all that happens in this turn of the loop.
@@ -73,9 +75,13 @@ class _Lane:
             reply.reported = reply.total
             credits_.append(pb.Credit(request_id=reply.request_id, attempt=reply.attempt, consumed=reply.total))
         self._due.clear()
-        receiver = self.receiver
+        complete, self._complete = self._complete, False
         ack = pb.ChunkAck(
-            gateway_id=self._gateway_id, epoch=receiver.epoch, received=receiver.received, credits=credits_
+            gateway_id=self._gateway_id,
+            epoch=self.receiver.epoch,
+            received=self.receiver.received,
+            credits=credits_,
+            complete=complete,
         )
         self._answer(ack, self._worker_id)
 

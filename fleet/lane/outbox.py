@@ -166,6 +166,10 @@ class Outbox:
         now = time.monotonic()
         return [gateway_id for gateway_id, lane in self._lanes.items() if lane.sender.silence(now) > longer_than]
 
+    def gateways(self) -> list[str]:
+        """The gateways that there are lanes to."""
+        return list(self._lanes)
+
     def has(self, gateway_id: str) -> bool:
         """Whether there is a lane to that gateway."""
         return gateway_id in self._lanes

@@ -53,6 +53,7 @@ class OutgoingStream:
         self.started = False
         self.finished = False
         self._pending: list[pb.ChatChunk | tuple[TextKind, list[str]]] = []
+        """Events, and texts as the pieces that the model gave."""
         self._pending_bytes = 0
 
     @property
@@ -88,10 +89,10 @@ class OutgoingStream:
         if isinstance(item, pb.ChatChunk):
             return item
         kind, texts = item
-        text = "".join(texts)
+        text, tokens = "".join(texts), len(texts)
         if kind == "text":
-            return pb.ChatChunk(request_id=self.request_id, attempt=self.attempt, text=text)
-        return pb.ChatChunk(request_id=self.request_id, attempt=self.attempt, reasoning=text)
+            return pb.ChatChunk(request_id=self.request_id, attempt=self.attempt, text=text, tokens=tokens)
+        return pb.ChatChunk(request_id=self.request_id, attempt=self.attempt, reasoning=text, tokens=tokens)
 
 
 class LaneSender:

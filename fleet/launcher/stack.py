@@ -51,11 +51,12 @@ class Backoff:
 
 
 class Stack:
-    """The running whole. ``stop`` ends it; a second ``stop`` ends it at once."""
+    """The running whole, from :meth:`run` to :meth:`stop`."""
 
     def __init__(self, settings: LauncherSettings) -> None:
         self._settings = settings
         self._stopping = asyncio.Event()
+        self._interrupted = False
         self._exit_code = 0
         self._model_runs = False
         self._children: Sequence[Child] = ()
@@ -74,10 +75,15 @@ class Stack:
         return self._exit_code
 
     def stop(self) -> None:
-        """End everything within five seconds, or at once when asked again."""
-        if self._stopping.is_set():
-            _tell(self._children, signal.SIGKILL)
+        """End everything within five seconds."""
         self._stopping.set()
+
+    def interrupt(self) -> None:
+        """:meth:`stop` on behalf of a person; at once if they ask again."""
+        if self._interrupted:
+            _tell(self._children, signal.SIGKILL)
+        self._interrupted = True
+        self.stop()
 
     async def _keep(self, child: Child, console: Console) -> None:
         """One life of ``child`` after the other."""
@@ -102,7 +108,7 @@ class Stack:
         if code == BAD_SETTINGS:
             console.line(SELF, f"{child.name} ended with {ending(code)}: its settings are wrong; ending the others")
             self._exit_code = BAD_SETTINGS
-            self._stopping.set()
+            self.stop()
             return False
         if child.service == "model" and code == MODEL_UNAVAILABLE:
             console.line(SELF, f"{child.name} ended with {ending(code)}: it cannot run here; the rest goes on")

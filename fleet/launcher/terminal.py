@@ -1,13 +1,18 @@
 """The terminal and the parent that ``make run`` leaves us with."""
 
+import asyncio
 import contextlib
 import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 STDIN = 0
 PR_SET_PDEATHSIG = 1
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks at the parent."""
 
 
 @contextlib.contextmanager
@@ -47,7 +52,7 @@ def _shared_group() -> int | None:
 def end_with_parent() -> None:
     """Have the kernel send SIGTERM to this process when its parent dies (Linux; elsewhere nothing happens).
 
-    For ``make``, which tells us neither that it was killed nor that a SIGINT was meant for it alone.
+    For a ``make`` that is killed: it cannot tell us.
     """
     if sys.platform != "linux":
         return
@@ -55,3 +60,25 @@ def end_with_parent() -> None:
         import ctypes
 
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+
+
+async def parent_interrupted() -> None:
+    """Return when ``make`` was sent a SIGINT that we did not get (Linux; elsewhere never).
+
+    ``make`` takes for granted that a terminal sends a SIGINT to everybody: it waits for us, inside its handler and so
+    with the signal blocked, and tells us nothing. Somebody who sends it to ``make`` alone would wait for ever.
+    """
+    before = blocked = _parent_blocks_sigint()
+    while before is not False or not blocked:
+        await asyncio.sleep(LOOK_EVERY)
+        blocked = _parent_blocks_sigint()
+
+
+def _parent_blocks_sigint() -> bool | None:
+    """Whether it does; None where that cannot be known."""
+    try:
+        status = Path(f"/proc/{os.getppid()}/status").read_text()
+    except OSError:
+        return None
+    mask = int(status.partition("\nSigBlk:")[2].split()[0], 16)
+    return bool(mask >> (signal.SIGINT - 1) & 1)

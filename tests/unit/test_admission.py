@@ -6,6 +6,7 @@ import time
 import pytest
 
 from gateway.admission import Admission, Lease
+from gateway.breaker import Breakers
 from gateway.directory import Directory
 from gateway.errors import Busy, Unavailable, UnknownModel
 from protos import chat_pb2 as pb
@@ -15,7 +16,7 @@ def admission(capacity: int = 1, limit: int = 10, timeout: float = 5.0) -> tuple
     directory = Directory("g", 30.0)
     if capacity:
         enter(directory, capacity=capacity)
-    made = Admission(directory, limit, timeout)
+    made = Admission(directory, Breakers(), limit, timeout)
     made.linked = True
     return made, directory
 

@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 
 from fleet.lane import Inbox
 from gateway.admission import Admission
+from gateway.breaker import Breakers
 from gateway.chats import Chat, Chats
 from gateway.directory import Directory
 from gateway.errors import GatewayError
@@ -25,9 +26,10 @@ class Stage:
         self.directory = Directory("g", 30.0)
         for number in range(workers):
             self.enter(f"w{number}")
-        self.admission = Admission(self.directory, 10, self.settings.queue_timeout)
+        self.breakers = Breakers()
+        self.admission = Admission(self.directory, self.breakers, 10, self.settings.queue_timeout)
         self.admission.linked = True
-        self.chats = Chats(self.settings, self.admission, Inbox("g", self.record), self.record)
+        self.chats = Chats(self.settings, self.admission, self.breakers, Inbox("g", self.record), self.record)
 
     def enter(self, worker_id: str) -> None:
         status = pb.WorkerStatus(worker_id=worker_id, models=["m"], capacity=4, state=pb.WORKER_STATE_READY)
@@ -60,7 +62,7 @@ class Stage:
 
 async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not true():  # noqa: ASYNC110
+        while not true():
             await asyncio.sleep(0.001)
 
 

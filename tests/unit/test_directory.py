@@ -88,8 +88,10 @@ def test_after_our_own_links_loss_every_silence_counts_anew() -> None:
     known = directory()
     known.left(left(), 1.0)
     known.relinked(20.0)
-    assert known.expire(20.5) == []
-    assert ready(known, 20.5) == ["w"]
+    assert known.expire(20.0 + GONE_AFTER) == []
+    assert ready(known, 20.5) == []
+    known.heard(status(), 21.0)
+    assert ready(known, 21.0) == ["w"]
 
 
 def test_a_state_of_a_later_version_is_not_chosen_and_does_no_harm() -> None:

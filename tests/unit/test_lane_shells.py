@@ -1,0 +1,143 @@
+"""Outbox and inbox on a real event loop, with a bus between them that the test can cut."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from fleet.lane import CREDIT, Inbox, Outbox
+from protos import chat_pb2 as pb
+
+
+class Bus:
+    """One worker's outbox and one gateway's inbox; ``up`` says whether anything gets through."""
+
+    def __init__(self) -> None:
+        self.up = True
+        self.batches = 0
+        self.acks: list[pb.ChunkAck] = []
+        self.text = ""
+        self.ended = asyncio.Event()
+        self.outbox = Outbox("w", self.to_gateway, 0.001)
+        self.inbox = Inbox("g", self.to_worker)
+        self.outbox.link_up()
+
+    def to_gateway(self, gateway_id: str, batch: pb.ChunkBatch) -> None:
+        assert gateway_id == "g"
+        if not self.up:
+            return
+        self.batches += 1
+        chunks, _ = self.inbox.receive(pb.ChunkBatch.FromString(batch.SerializeToString()))
+        for chunk in chunks:
+            self.text += chunk.text
+            if chunk.HasField("done"):
+                self.ended.set()
+
+    def to_worker(self, ack: pb.ChunkAck, worker_id: str) -> None:
+        assert worker_id == "w"
+        if self.up:
+            self.acks.append(ack)
+            self.outbox.acknowledge(ack)
+
+    def cut(self) -> None:
+        self.up = False
+        self.outbox.link_down()
+
+    def mend(self) -> None:
+        self.up = True
+        self.outbox.link_up()
+        self.inbox.link_up()
+
+
+@pytest.fixture
+async def bus() -> AsyncIterator[Bus]:
+    async with asyncio.timeout(20):
+        yield Bus()
+
+
+async def test_text_arrives_whole_and_everything_is_acknowledged(bus: Bus) -> None:
+    reply = bus.outbox.open("g", "r", 1)
+    for number in range(1000):
+        await reply.text(f"{number} ")
+    reply.finish(pb.Done(finish_reason="stop"))
+    await bus.ended.wait()
+    await bus.outbox.flushed()
+    assert bus.text == "".join(f"{number} " for number in range(1000))
+
+
+async def test_a_writer_waits_for_its_reader(bus: Bus) -> None:
+    incoming = bus.inbox.open("w", "r", 1)
+    reply = bus.outbox.open("g", "r", 1)
+    writing = asyncio.create_task(reply.text("x" * 3 * CREDIT))
+    while len(bus.text) < CREDIT:
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.05)
+    assert len(bus.text) == CREDIT
+    incoming.consumed(CREDIT)
+    while len(bus.text) < 2 * CREDIT:
+        await asyncio.sleep(0.001)
+    incoming.consumed(CREDIT)
+    incoming.consumed(CREDIT)
+    await writing
+
+
+async def test_a_credit_that_was_lost_is_asked_for_again(bus: Bus) -> None:
+    incoming = bus.inbox.open("w", "r", 1)
+    reply = bus.outbox.open("g", "r", 1)
+    writing = asyncio.create_task(reply.text("x" * CREDIT))
+    while len(bus.text) < CREDIT:
+        await asyncio.sleep(0.001)
+    bus.up = False
+    incoming.consumed(CREDIT)
+    await asyncio.sleep(0.01)
+    bus.up = True
+    await writing
+
+
+async def test_what_was_sent_into_a_dead_link_is_sent_again(bus: Bus) -> None:
+    reply = bus.outbox.open("g", "r", 1)
+    await reply.text("a")
+    while not bus.text:
+        await asyncio.sleep(0.001)
+    bus.cut()
+    await reply.text("b")
+    reply.finish(pb.Done())
+    assert bus.text == "a"
+    bus.mend()
+    await bus.ended.wait()
+    assert bus.text == "ab"
+
+
+async def test_after_a_cut_the_gateway_names_all_that_it_waits_for(bus: Bus) -> None:
+    bus.inbox.open("w", "r", 1)
+    closed = bus.inbox.open("w", "s", 1)
+    await bus.outbox.open("g", "r", 1).text("a")
+    while not bus.text:
+        await asyncio.sleep(0.001)
+    bus.cut()
+    closed.close()
+    bus.mend()
+    while not (bus.acks and bus.acks[-1].complete):
+        await asyncio.sleep(0.001)
+    assert [credit.request_id for credit in bus.acks[-1].credits] == ["r"]
+
+
+async def test_a_gateway_that_does_not_answer_is_noticed_and_forgotten(bus: Bus) -> None:
+    reply = bus.outbox.open("g", "r", 1)
+    bus.up = False
+    await reply.text("a")
+    assert bus.outbox.silent_gateways(longer_than=60) == []
+    await asyncio.sleep(0.05)
+    assert bus.outbox.silent_gateways(longer_than=0.01) == ["g"]
+    bus.outbox.forget("g")
+    assert bus.outbox.gateways() == []
+    await bus.outbox.flushed()
+
+
+async def test_an_idle_lane_sends_nothing(bus: Bus) -> None:
+    reply = bus.outbox.open("g", "r", 1)
+    reply.finish(pb.Done())
+    await bus.outbox.flushed()
+    before = bus.batches
+    await asyncio.sleep(0.05)
+    assert bus.batches == before
