@@ -49,7 +49,7 @@ def test_back_off_doubles_to_half_a_minute_and_forgets_after_a_long_life() -> No
     assert [backoff.after(61), backoff.after(0)] == [1, 2]
 
 
-@pytest.mark.parametrize(("code", "words"), [(0, "exit code 0"), (-signal.SIGKILL, "SIGKILL"), (-34, "signal 34")])
+@pytest.mark.parametrize(("code", "words"), [(0, "exit code 0"), (-signal.SIGKILL, "SIGKILL"), (-40, "signal 40")])
 def test_an_ending_is_named(code: int, words: str) -> None:
     assert ending(code) == words
 

@@ -1,0 +1,384 @@
+"""``python -m fleet`` with real processes: with stand-ins that misbehave as told, and once with the real fleet."""
+
+import ctypes
+import json
+import os
+import pty
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.harness.ports import free_port
+from tests.harness.process import REPOSITORY, SETTINGS
+from tests.harness.waiting import wait_until
+
+READY = "Ready: "
+LIMIT = 30.0
+"""Seconds that a stack may take to get ready on a slow machine."""
+
+CALM = "import signal\nsignal.pause()\n"
+STUBBORN = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('deaf', flush=True)\nsignal.pause()\n"
+ENDS_WELL = """
+import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(print(f"{__spec__.name} told", flush=True)))
+print("up", flush=True)
+signal.pause()
+"""
+LISTENS = """
+import http.server, os
+class Ok(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *_): pass
+host, _, port = os.environ[{variable!r}].rpartition(":")
+http.server.HTTPServer((host, int(port)), Ok).serve_forever()
+"""
+GATEWAY = LISTENS.format(variable="GATEWAY_BIND")
+MODEL = LISTENS.format(variable="MODEL_BIND")
+
+
+class Launcher:
+    """The launcher under test, in a folder with a Procfile."""
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, str],
+        log: Path,
+        command: Sequence[str] = (sys.executable, "-m", "fleet"),
+    ) -> None:
+        self.log_file = log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=dict(settings),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        self._seen: set[psutil.Process] = set()
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace")
+
+    def wait_for(self, phrase: str, within: float = LIMIT) -> None:
+        wait_until(lambda: phrase in self.log or self.process.poll() is not None, within, phrase)
+        assert phrase in self.log
+        self.family()
+
+    def family(self) -> set[psutil.Process]:
+        """Everybody it has ever been seen to start."""
+        if self.process.poll() is None:
+            self._seen.update(psutil.Process(self.process.pid).children(recursive=True))
+        return self._seen
+
+    def end(self, by: signal.Signals) -> float:
+        """The seconds that it takes from signal to exit, with nobody left."""
+        family = self.family()
+        began = time.monotonic()
+        self.process.send_signal(by)
+        self.process.wait(LIMIT)
+        took = time.monotonic() - began
+        assert not [member for member in family if member.is_running()]
+        return took
+
+    def clear(self) -> None:
+        """Whatever a failed test leaves behind."""
+        for member in self.family():
+            if member.is_running():
+                member.kill()
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def settings() -> dict[str, str]:
+    """An environment without the tester's settings, and with addresses that are free."""
+    unwanted = ("MAKE", "MFLAGS", "WORKERS", *SETTINGS)
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
+    binds = {name: f"127.0.0.1:{free_port()}" for name in ("HOST_BIND", "GATEWAY_BIND", "MODEL_BIND")}
+    return clean | binds | {"PYTHONPATH": str(REPOSITORY), "WORKERS": "1"}
+
+
+class Stage:
+    """A folder of stand-ins, and launchers that run them."""
+
+    def __init__(self, folder: Path, settings: dict[str, str]) -> None:
+        self.folder = folder
+        self.settings = settings
+        self.launchers: list[Launcher] = []
+
+    def launch(self, *command: str, **modules: str) -> Launcher:
+        """Run ``modules`` (name to source text; those not named are calm) under the launcher."""
+        modules = {"host": CALM, "worker": CALM, "gateway": GATEWAY, "model": MODEL} | modules
+        for name, source in modules.items():
+            (self.folder / f"{name}.py").write_text(source)
+        shutil.copy(REPOSITORY / "Procfile", self.folder)
+        log = self.folder / f"log.{len(self.launchers)}"
+        launcher = Launcher(self.folder, self.settings, log, *([command] if command else []))
+        self.launchers.append(launcher)
+        return launcher
+
+
+@pytest.fixture
+def stage(tmp_path: Path, settings: dict[str, str]) -> Iterator[Stage]:
+    stage = Stage(tmp_path, settings)
+    yield stage
+    for launcher in stage.launchers:
+        launcher.clear()
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_everybody(by: signal.Signals, stage: Stage) -> None:
+    launcher = stage.launch()
+    launcher.wait_for(READY)
+    assert launcher.end(by) < 5
+    assert launcher.process.returncode == 0
+    assert "starting it again" not in launcher.log
+
+
+def test_gateways_and_workers_leave_before_those_they_need(stage: Stage) -> None:
+    stage.settings["WORKERS"] = "2"
+    launcher = stage.launch(host=ENDS_WELL, worker=ENDS_WELL, gateway=ENDS_WELL, model=ENDS_WELL)
+    wait_until(lambda: launcher.log.count("| up") == 5, LIMIT)
+    launcher.end(signal.SIGTERM)
+    told = [line.partition(" ")[0] for line in launcher.log.splitlines() if line.endswith("told")]
+    assert sorted(told[:3]) == ["gateway", "worker.1", "worker.2"]
+    assert sorted(told[3:]) == ["host", "model"]
+
+
+def test_whoever_does_not_end_is_killed_within_five_seconds(stage: Stage) -> None:
+    launcher = stage.launch(worker=STUBBORN, host=STUBBORN)
+    wait_until(lambda: launcher.log.count("deaf") == 2, LIMIT)
+    assert 4 < launcher.end(signal.SIGINT) < 5.5
+    assert launcher.process.returncode == 0
+    assert "killing host, worker.1" in launcher.log
+
+
+def test_a_second_signal_kills_at_once(stage: Stage) -> None:
+    launcher = stage.launch(worker=STUBBORN)
+    launcher.wait_for("deaf")
+    launcher.process.send_signal(signal.SIGINT)
+    launcher.wait_for("ending")
+    assert launcher.end(signal.SIGINT) < 2
+    assert launcher.process.returncode == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
+def test_nobody_outlives_a_launcher_that_is_killed(stage: Stage) -> None:
+    launcher = stage.launch(worker=STUBBORN)
+    launcher.wait_for(READY)
+    family = launcher.family()
+    assert len(family) == 4
+    launcher.process.kill()
+    wait_until(lambda: not [member for member in family if member.is_running()], 5)
+
+
+def test_a_crash_is_reported_and_followed_by_another_life(stage: Stage) -> None:
+    crash_once = f"""
+import os, pathlib, signal
+marker = pathlib.Path("crashed")
+if not marker.exists():
+    marker.touch()
+    os.kill(os.getpid(), signal.SIGSEGV)
+print("second life", flush=True)
+{CALM}"""
+    launcher = stage.launch(worker=crash_once)
+    launcher.wait_for("worker.1 | second life")
+    assert "worker.1 ended with SIGSEGV; starting it again in 1 s" in launcher.log
+    launcher.wait_for(READY)
+    launcher.end(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("name", ["host", "worker", "gateway", "model"])
+def test_bad_settings_end_the_whole(name: str, stage: Stage) -> None:
+    launcher = stage.launch(**{name: "import sys\nprint('X_BIND: wrong')\nsys.exit(2)\n"})
+    assert launcher.process.wait(LIMIT) == 2
+    assert "X_BIND: wrong" in launcher.log
+    assert "its settings are wrong" in launcher.log
+
+
+def test_the_rest_goes_on_where_the_model_cannot_run(stage: Stage) -> None:
+    launcher = stage.launch(model="import sys\nprint('apt-get install libgomp1')\nsys.exit(3)\n")
+    launcher.wait_for(READY)
+    launcher.wait_for("The model `smollm2` is not available.")
+    assert "model    | apt-get install libgomp1" in launcher.log
+    assert "starting it again" not in launcher.log
+    launcher.end(signal.SIGTERM)
+
+
+def test_ready_waits_for_gateway_and_model(stage: Stage) -> None:
+    wait = "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.01)\n"
+    launcher = stage.launch(model=wait + MODEL)
+    gateway = stage.settings["GATEWAY_BIND"]
+    wait_until(lambda: _answers(f"http://{gateway}/readyz"), LIMIT)
+    assert READY not in launcher.log
+    (stage.folder / "go").touch()
+    launcher.wait_for(f"{READY}http://{gateway} with 1 worker ")
+    launcher.end(signal.SIGTERM)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_every_line_says_whose_it_is(stage: Stage) -> None:
+    talk = "import sys\nprint('one')\nprint('x' * 200_000)\nsys.stderr.write('no end')\nsys.stderr.flush()\n"
+    launcher = stage.launch(worker=talk + "sys.exit(7)\n")
+    launcher.wait_for("worker.1 ended with exit code 7")
+    lines = [line for line in launcher.log.splitlines() if line.startswith("worker.1 | ")]
+    assert lines[0] == "worker.1 | one"
+    assert sum(line.count("x") for line in lines) == 200_000
+    assert lines[-1] == "worker.1 | no end"
+    launcher.end(signal.SIGTERM)
+
+
+def test_a_second_launcher_names_the_ports(stage: Stage) -> None:
+    first = stage.launch()
+    first.wait_for(READY)
+    second = stage.launch()
+    assert second.process.wait(LIMIT) == 1
+    lines = second.log.splitlines()
+    # The stand-in for the host does not listen.
+    assert len(lines) == 2
+    for line, name in zip(lines, ["gateway", "model"], strict=True):
+        variable = f"{name.upper()}_BIND"
+        port = stage.settings[variable].rpartition(":")[2]
+        assert line.startswith(f"{name} cannot listen")
+        assert f"port {port} is taken" in line
+        assert variable in line
+    first.end(signal.SIGTERM)
+
+
+def test_a_folder_without_a_procfile_is_refused_in_one_line(tmp_path: Path, settings: dict[str, str]) -> None:
+    refused = subprocess.run(
+        [sys.executable, "-m", "fleet"], cwd=tmp_path, env=settings, capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 1
+    assert "Procfile" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_a_reader_that_leaves_ends_it(stage: Stage) -> None:
+    launcher = stage.launch(
+        "/bin/sh", "-c", f"{sys.executable} -m fleet | head -n 1", worker="print('hello', flush=True)\n"
+    )
+    assert launcher.process.wait(LIMIT) == 0
+    wait_until(lambda: not [member for member in launcher.family() if member.is_running()], LIMIT)
+
+
+AT_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def _makefile(stage: Stage) -> None:
+    (stage.folder / "Makefile").write_text(f"run:\n\t@{sys.executable} -m fleet\n")
+
+
+@needs_make
+def test_ctrl_c_under_make_ends_well(stage: Stage) -> None:
+    """``make run`` at a terminal exits 0, although make dies of a SIGINT that reaches it."""
+    _makefile(stage)
+    stage.launch().end(signal.SIGTERM)  # lays out the stand-ins
+    terminal, inside = pty.openpty()
+    make = subprocess.Popen(
+        [sys.executable, "-c", AT_TERMINAL, "make", "run"],
+        cwd=stage.folder,
+        env=stage.settings,
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        start_new_session=True,
+    )
+    os.close(inside)
+    try:
+        _read_until(terminal, READY.encode())
+        family = psutil.Process(make.pid).children(recursive=True)
+        assert len(family) == 5
+        os.write(terminal, b"\x03")
+        _read_until(terminal, None)
+        assert make.wait(LIMIT) == 0
+        assert not [member for member in family if member.is_running()]
+    finally:
+        os.close(terminal)
+        make.kill()
+        make.wait()
+
+
+def _read_until(terminal: int, phrase: bytes | None) -> None:
+    """Read what is written to a terminal, until ``phrase`` or its end."""
+    seen = b""
+    deadline = time.monotonic() + LIMIT
+    while phrase is None or phrase not in seen:
+        assert select.select([terminal], [], [], max(0, deadline - time.monotonic()))[0], seen
+        try:
+            chunk = os.read(terminal, 65536)
+        except OSError:  # how Linux says that the other side has gone
+            chunk = b""
+        if not chunk:
+            assert phrase is None, seen
+            return
+        seen += chunk
+
+
+@needs_make
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets us know")
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_for_make_alone_ends_everybody(by: signal.Signals, stage: Stage) -> None:
+    _makefile(stage)
+    launcher = stage.launch("make", "run")
+    launcher.wait_for(READY)
+    family = launcher.family()
+    assert len(family) == 5
+    launcher.process.send_signal(by)
+    assert launcher.process.wait(5) == -by
+    wait_until(lambda: not [member for member in family if member.is_running()], 5)
+
+
+def _lacks_libgomp() -> bool:
+    try:
+        ctypes.CDLL("libgomp.so.1")
+    except OSError:
+        return sys.platform == "linux"
+    return False
+
+
+@pytest.mark.skipif(_lacks_libgomp(), reason="the system lacks libgomp1, which the embedded model needs")
+def test_the_real_fleet_streams_from_the_real_model_and_ends_its_streams(
+    tmp_path: Path, settings: dict[str, str]
+) -> None:
+    launcher = Launcher(REPOSITORY, settings | {"WORKERS": "2"}, tmp_path / "log")
+    try:
+        launcher.wait_for(READY, 60)
+        url = f"http://{settings['GATEWAY_BIND']}/chat/completions"
+        body = {"messages": [{"source": "user", "content": "Tell me a very long story."}]}
+        with httpx.Client(timeout=LIMIT) as client, client.stream("POST", url, json=body) as answer:
+            lines = answer.iter_lines()
+            assert json.loads(next(lines))["content"]
+            assert launcher.end(signal.SIGTERM) < 5
+            last = json.loads(list(lines)[-1])
+        assert "error" in last or last["done"]
+        assert launcher.process.returncode == 0
+        assert "killing" not in launcher.log
+    finally:
+        launcher.clear()
