@@ -125,8 +125,11 @@ class Backend:
         content = last_user_text(body["messages"])
         schedule = parse(content) or self.plain or echo(content)
         record = self.records.start(request, raw, body, schedule.tag)
-        with self.records.answering(record):
-            return await self._answer(request, body, schedule, record)
+        try:
+            with self.records.answering(record):
+                return await self._answer(request, body, schedule, record)
+        except ConnectionError:
+            return web.Response()  # the client left before its handler was cancelled; this goes nowhere
 
     async def _answer(
         self, request: web.Request, body: Mapping[str, Any], schedule: Schedule, record: Record

@@ -7,6 +7,12 @@ import pytest
 
 from tests.harness.fleet import TROUBLE, Fleet
 
+IMPATIENT = {
+    "GATEWAY_FIRST_TOKEN_TIMEOUT": "1.5",
+    "GATEWAY_TOKEN_TIMEOUT": "1.5",
+    "GATEWAY_REQUEST_TIMEOUT": "5",
+}
+
 
 @pytest.fixture(scope="session")
 def shared_fleet() -> Iterator[Fleet]:
@@ -23,6 +29,13 @@ def fleet(shared_fleet: Fleet) -> Iterator[Fleet]:
     for process in shared_fleet.processes:
         log = process.log(before[process.name])
         assert not TROUBLE.search(log), f"{process.name}:\n{log}"
+
+
+@pytest.fixture(scope="session")
+def spare_fleet() -> Iterator[Fleet]:
+    """A fleet with little patience, for tests that break something and mend it: members, models, the host."""
+    with Fleet(settings=IMPATIENT) as fleet:
+        yield fleet
 
 
 @pytest.hookimpl(wrapper=True)

@@ -21,8 +21,8 @@ SLOW_PYTHON = [sys.executable, "-m", "tests.clients.slow_reader", "0.01", str(SC
 LAST_TURN = "Say hello by my name and introduce yourself."
 SCHEDULES = {
     "as it comes": Schedule(tokens=100, delay=0.01),
-    "flat out": Schedule(tokens=20_000),
-    "flat out, large tokens": Schedule(tokens=500, size=4000),
+    "flat out": Schedule(tokens=8_000),
+    "flat out, large tokens": Schedule(tokens=400, size=4000),
 }
 
 
@@ -52,7 +52,7 @@ async def test_the_python_example_prints_the_whole_reply(plain: Fleet, schedule:
 
 
 async def test_several_python_examples_at_once(plain: Fleet) -> None:
-    schedule = Schedule(tokens=5_000)
+    schedule = Schedule(tokens=2_000)
     plain.backend.say(schedule)
     outputs = await asyncio.gather(*[run(*PYTHON, f"{plain.url}/chat/completions") for _ in range(4)])
     assert outputs == [reply_text(schedule)] * 4

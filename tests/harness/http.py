@@ -55,7 +55,9 @@ class Connection:
     def send(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
         """Write a request; the socket takes it as it can."""
         host, port = self._address
-        fields = {"host": f"{host}:{port}", "content-length": str(len(body))} | dict(headers or {})
+        fields = {"host": f"{host}:{port}"} | dict(headers or {})
+        if "transfer-encoding" not in fields:
+            fields.setdefault("content-length", str(len(body)))
         head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         self._writer.write(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode())
         self._writer.write(body)

@@ -11,6 +11,7 @@ from tests.harness.http import Connection
 from tests.schedule import Schedule
 
 MEGABYTE = 1024 * 1024
+CHUNKED = {"transfer-encoding": "chunked"}
 HELLO = {"source": "user", "content": "Hello"}
 
 
@@ -115,7 +116,7 @@ async def test_a_body_of_20_mb_in_chunks_is_too_large(fleet: Fleet) -> None:
     content = with_messages([HELLO | {"content": "x" * 20 * MEGABYTE}])
     framed = b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content)
     async with Connection(fleet.address) as connection:
-        reply = await ask_over(connection, framed, JSON | {"transfer-encoding": "chunked"})
+        reply = await ask_over(connection, framed, JSON | CHUNKED)
         assert_refused(reply, 413)
     assert_complete(await ask(fleet.address, schedule := Schedule()), schedule)
 

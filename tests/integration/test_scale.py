@@ -3,9 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-
-import pytest
+from collections.abc import Callable
 
 from tests.harness.chat import ask, assert_complete
 from tests.harness.fleet import START, Fleet
@@ -13,12 +11,6 @@ from tests.harness.waiting import eventually
 from tests.schedule import Schedule
 
 Say = Callable[[str], None]
-
-
-@pytest.fixture(scope="module")
-def growing_fleet() -> Iterator[Fleet]:
-    with Fleet() as fleet:
-        yield fleet
 
 
 async def shares(fleet: Fleet, tag: str, streams: int = 60) -> Counter[str]:
@@ -31,9 +23,9 @@ async def shares(fleet: Fleet, tag: str, streams: int = 60) -> Counter[str]:
 
 
 async def test_a_worker_started_by_hand_takes_its_share_and_a_killed_one_is_gone(
-    growing_fleet: Fleet, figures: Say
+    spare_fleet: Fleet, figures: Say
 ) -> None:
-    fleet = growing_fleet
+    fleet = spare_fleet
     third = fleet.new_worker()
     started = time.monotonic()
     third.start()
@@ -49,52 +41,49 @@ async def test_a_worker_started_by_hand_takes_its_share_and_a_killed_one_is_gone
     assert set(await shares(fleet, "two")) == {"worker-0", "worker-1"}
 
 
-async def test_a_worker_that_is_asked_to_stop_leaves_without_a_trace(growing_fleet: Fleet) -> None:
-    worker = growing_fleet.new_worker()
+async def test_a_worker_that_is_asked_to_stop_leaves_without_a_trace(spare_fleet: Fleet) -> None:
+    worker = spare_fleet.new_worker()
     worker.start()
-    await eventually(lambda: len(growing_fleet.ready_workers()) == 3, START)
+    await eventually(lambda: len(spare_fleet.ready_workers()) == 3, START)
     assert worker.stop() == 0
-    await eventually(lambda: len(growing_fleet.status()["workers"]) == 2, 5)
+    await eventually(lambda: len(spare_fleet.status()["workers"]) == 2, 5)
 
 
-async def test_processes_start_in_any_order() -> None:
+async def test_members_outlive_the_host_and_readiness_says_so(spare_fleet: Fleet, figures: Say) -> None:
+    fleet = spare_fleet
+    before = fleet.log_sizes()
+    killed = time.monotonic()
+    fleet.host.kill()
+    await eventually(lambda: fleet.readiness()[0] == 503 and "host" in reason(fleet), 10)
+    figures(f"not ready {time.monotonic() - killed:.2f} s after the host was killed")
+    await asyncio.sleep(2)  # not for a state: tries to reach the host shall fail a few times
+    for member in (fleet.gateway, *fleet.workers[:2]):
+        complaints = [line for line in member.log(before[member.name]).splitlines() if "host" in line]
+        assert 1 <= len(complaints) <= 3, complaints
+
+    restarted = time.monotonic()
+    fleet.host.start()
+    await asyncio.to_thread(fleet.wait_until_ready)
+    figures(f"ready {time.monotonic() - restarted:.2f} s after the host was started again")
+    assert_complete(await ask(fleet.address, schedule := Schedule()), schedule)
+
+
+async def test_processes_start_in_any_order_and_the_last_worker_may_leave() -> None:
     with Fleet(workers=1, start=False) as fleet:
-        fleet.workers[0].start()
+        (worker,) = fleet.workers
+        worker.start()
         fleet.gateway.start()
         await eventually(lambda: fleet.readiness()[0] == 503, START)
         await asyncio.sleep(2)  # not for a state: the host shall be away long enough for tries to fail
         assert "host" in reason(fleet)
-        assert fleet.workers[0].is_alive
+        assert worker.is_alive
         fleet.host.start()
         fleet.backend.start()
         await asyncio.to_thread(fleet.wait_until_ready)
         assert_complete(await ask(fleet.address, schedule := Schedule()), schedule)
 
-
-async def test_readiness_says_what_is_missing_and_comes_back(figures: Say) -> None:
-    with Fleet(workers=1, start=False) as fleet:
-        for process in (fleet.backend, fleet.host, fleet.gateway):
-            process.start()
-        await eventually(lambda: fleet.readiness()[0] == 503 and "worker" in reason(fleet), START)
-
-        fleet.workers[0].start()
-        await asyncio.to_thread(fleet.wait_until_ready)
-
-        before = fleet.log_sizes()
-        killed = time.monotonic()
-        fleet.host.kill()
-        await eventually(lambda: fleet.readiness()[0] == 503 and "host" in reason(fleet), 10)
-        figures(f"not ready {time.monotonic() - killed:.2f} s after the host was killed")
-        await asyncio.sleep(2)  # not for a state: tries to reach the host shall fail a few times
-        for member in (fleet.gateway, fleet.workers[0]):
-            complaints = [line for line in member.log(before[member.name]).splitlines() if "host" in line]
-            assert 1 <= len(complaints) <= 3, complaints
-
-        restarted = time.monotonic()
-        fleet.host.start()
-        await asyncio.to_thread(fleet.wait_until_ready)
-        figures(f"ready {time.monotonic() - restarted:.2f} s after the host was started again")
-        assert_complete(await ask(fleet.address, schedule := Schedule()), schedule)
+        assert worker.stop() == 0
+        await eventually(lambda: fleet.readiness()[0] == 503 and "worker" in reason(fleet), 10)
 
 
 def reason(fleet: Fleet) -> str:

@@ -12,9 +12,10 @@ from tests.harness.http import get_json
 from tests.schedule import Schedule, reply_text
 
 STREAMS = 200
+USAGE = {"prompt_tokens": 11, "completion_tokens": 7}
 
 
-@pytest.mark.parametrize("schedule", [Schedule(tokens=300, delay=0.005), Schedule(tokens=500)], ids=["paced", "flat"])
+@pytest.mark.parametrize("schedule", [Schedule(tokens=100, delay=0.02), Schedule(tokens=200)], ids=["paced", "flat"])
 async def test_200_streams_at_once_arrive_whole_from_workers_that_share_them(fleet: Fleet, schedule: Schedule) -> None:
     tag = f"crowd-{schedule.seed}"
     schedules = [Schedule(tokens=schedule.tokens, delay=schedule.delay, tag=tag) for _ in range(STREAMS)]
@@ -42,21 +43,16 @@ async def test_tokens_of_a_slow_model_arrive_one_by_one(fleet: Fleet) -> None:
 
 
 async def test_text_that_piles_up_is_merged_into_one_line(fleet: Fleet) -> None:
-    schedule = Schedule(tokens=20_000)
+    schedule = Schedule(tokens=5_000)
     reply = await ask(fleet.address, schedule)
     assert_complete(reply, schedule)
-    assert len(reply.lines) < 5_000
+    assert len(reply.lines) < 2_500
 
 
 async def test_the_last_line_says_how_it_ended(fleet: Fleet) -> None:
-    usage = {"prompt_tokens": 11, "completion_tokens": 7}
-    reply = await ask(fleet.address, Schedule(finish_reason="length", usage=usage))
-    assert reply.last == {
-        "content": "",
-        "done": True,
-        "finish_reason": "length",
-        "usage": usage,
-    }
+    reply = await ask(fleet.address, Schedule(finish_reason="length", usage=USAGE))
+    assert reply.last.pop("usage").items() >= USAGE.items()
+    assert reply.last == {"content": "", "done": True, "finish_reason": "length"}
 
 
 async def test_an_empty_reply_still_ends(fleet: Fleet) -> None:
@@ -65,17 +61,11 @@ async def test_an_empty_reply_still_ends(fleet: Fleet) -> None:
 
 
 async def test_without_stream_the_same_fields_come_as_one_object(fleet: Fleet) -> None:
-    schedule = Schedule(tokens=1000, usage={"prompt_tokens": 11, "completion_tokens": 7})
+    schedule = Schedule(tokens=1000, usage=USAGE)
     reply = await ask(fleet.address, schedule, stream=False)
     assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
-    assert reply.lines == [
-        {
-            "content": reply_text(schedule),
-            "done": True,
-            "finish_reason": "stop",
-            "usage": {"prompt_tokens": 11, "completion_tokens": 7},
-        }
-    ]
+    assert reply.last.pop("usage").items() >= USAGE.items()
+    assert reply.lines == [{"content": reply_text(schedule), "done": True, "finish_reason": "stop"}]
 
 
 async def test_a_request_that_does_not_say_so_is_streamed(fleet: Fleet) -> None:
