@@ -104,6 +104,7 @@ class Gateway:
         if up:
             self._directory.relinked(time.monotonic())
             self._inbox.link_up()
+            self._chats.relinked()
             self._admission.look()
 
     def _unready(self) -> str:

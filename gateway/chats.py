@@ -170,6 +170,12 @@ class Chats:
         self._inbox.forget(worker_id)
         self._breakers.forget(worker_id)
 
+    def relinked(self) -> None:
+        """The host is back: whether it had passed on what no worker has taken on, nobody knows."""
+        for chat in self._chats.values():
+            if chat.attempt is not None and not chat.attempt.accepted:
+                chat.attempt.end(Unavailable("link_lost", "the host of the fleet was away"))
+
     def link_lost(self) -> None:
         """The host has been away for too long: what runs on workers cannot be waited for any more."""
         for chat in self._chats.values():

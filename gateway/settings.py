@@ -26,8 +26,9 @@ class GatewaySettings(BaseSettings):
     """For how long they may wait."""
     request_timeout: float = Field(default=600.0, gt=0, le=86400)
     """From a request's arrival to its last token."""
-    accept_timeout: float = Field(default=5.0, gt=0, le=600)
-    """Until a worker must have taken a request on, else another one is asked."""
+    accept_timeout: float = Field(default=20.0, gt=0, le=600)
+    """Until a worker must have taken a request on, else another one is asked. Only the last resort: a worker that
+    leaves or falls silent, or a link that is lost, is noticed much sooner."""
     first_token_timeout: float = Field(default=120.0, gt=0, le=86400)
     """From there to the first token."""
     token_timeout: float = Field(default=60.0, gt=0, le=86400)

@@ -20,7 +20,7 @@ log = logs.logger(__name__)
 class Chat:
     """Runs one attempt at one request. Cancel its task to stop it; ``reason`` is then what the gateway is told."""
 
-    def __init__(self, history: pb.ChatHistory, model: Model, reply: OutgoingReply) -> None:
+    def __init__(self, history: pb.ChatHistory, model: Model, reply: OutgoingReply, turnstile: asyncio.Lock) -> None:
         self.request_id = history.request_id
         self.attempt = history.attempt
         self.gateway_id = history.reply_to
@@ -28,6 +28,7 @@ class Chat:
         self._history = history
         self._model = model
         self._reply = reply
+        self._turnstile = turnstile
         self._started = False
 
     async def run(self) -> None:
@@ -53,6 +54,9 @@ class Chat:
         messages = conversation.messages(self._history, self._model.system_message)
         result: CreateResult | None = None
         joiner = SurrogateJoiner()
+        async with self._turnstile:
+            # Preparing a request takes milliseconds: one a turn of the loop, so that a crowd delays nobody else.
+            await asyncio.sleep(0)
         async with aclosing(self._model.client.create_stream(messages)) as stream:
             async for piece in stream:
                 self._started = True

@@ -21,6 +21,7 @@ class Desk:
         self.started_total = 0
         self._outbox = outbox
         self._group = group
+        self._turnstile = asyncio.Lock()
         self._chats: dict[str, tuple[Chat, asyncio.Task[None]]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -49,7 +50,7 @@ class Desk:
         if isinstance(model, pb.Error):
             reply.finish(model)
             return
-        chat = Chat(history, model, reply)
+        chat = Chat(history, model, reply, self._turnstile)
         task = self._group.create_task(chat.run())
         self._chats[history.request_id] = chat, task
         self._idle.clear()

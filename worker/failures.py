@@ -26,7 +26,7 @@ from autogen_core.models import RequestUsage
 
 from protos import chat_pb2 as pb
 from worker.conversation import Unsupported
-from worker.openai_client import StreamBroken
+from worker.openai_client import ModelReported, StreamBroken
 from worker.surrogates import clean
 
 MESSAGE_LIMIT = 500
@@ -47,7 +47,7 @@ def failure(error: Exception, started: bool) -> pb.Error:
             if started:
                 return _error("model_stream_broken", "the connection to the model broke", retryable=True)
             return _error("model_unreachable", "the model cannot be reached", retryable=True)
-        case openai.APIError():
+        case openai.APIError() | ModelReported():
             return _error("model_failed", f"the model reported an error: {_said(error)}", retryable=True)
         case Unsupported():
             return _error("unsupported_request", str(error))

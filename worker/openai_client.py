@@ -1,24 +1,31 @@
-"""AutoGen's OpenAI clients with a stream that can be trusted: drop-in subclasses, used for the stock ones.
+"""AutoGen's OpenAI clients with a stream that can be trusted and costs little: drop-in subclasses for the stock ones.
 
 What differs from AutoGen 0.7.5's ``create_stream``: the HTTP response is closed whenever the generator is, so that a
 cancelled chat stops the model; reasoning comes as :class:`ReasoningText`, not between tags in the text; a stream that
 ends without a finish reason raises :class:`StreamBroken` instead of passing for a reply; finish reason and usage are
-taken from whichever chunk has them. Private parts used: ``_process_create_args``, ``_client``, ``_add_usage`` and the
-two usage counters; ``tests/unit/test_autogen_private.py`` fails when one changes.
+taken from whichever chunk has them; the stream's bytes are decoded here, not by the SDK's models, and read through
+aiohttp. Private parts used: ``_process_create_args``, ``_client``, ``_add_usage`` and the two usage counters;
+``tests/unit/test_autogen_private.py`` fails when one changes.
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, Literal
 
+import httpx2
+import openai
+import orjson
 from autogen_core import CancellationToken, FunctionCall
 from autogen_core.models import CreateResult, LLMMessage, RequestUsage
 from autogen_core.tools import Tool, ToolSchema
 from autogen_ext.models._utils.normalize_stop_reason import normalize_stop_reason
 from autogen_ext.models.openai import AzureOpenAIChatCompletionClient, OpenAIChatCompletionClient
 from autogen_ext.models.openai._openai_client import BaseOpenAIChatCompletionClient, _add_usage
-from openai import AsyncStream
-from openai.types.chat import ChatCompletionChunk
 from pydantic import BaseModel
+
+from worker.sse import EventDecoder, EventTooLong
+
+Json = dict[str, Any]
 
 
 class ReasoningText(str):
@@ -28,15 +35,23 @@ class ReasoningText(str):
 
 
 class StreamBroken(Exception):
-    """The model's stream ended without saying that it is complete. ``usage`` is what it had told by then."""
+    """The model's stream is not what was agreed, or ended early. ``usage`` is what it had told by then."""
 
-    def __init__(self, usage: RequestUsage) -> None:
-        super().__init__("the model's stream ended without a finish reason")
+    def __init__(self, message: str, usage: RequestUsage) -> None:
+        super().__init__(message)
         self.usage = usage
 
 
-class _Reply:
-    """What the chunks so far amount to."""
+class ModelReported(Exception):
+    """The model reported an error inside its stream; ``body`` is what it said."""
+
+    def __init__(self, body: object) -> None:
+        super().__init__("the model reported an error")
+        self.body = body
+
+
+class Reply:
+    """What the chunks of one stream amount to so far."""
 
     def __init__(self) -> None:
         self.text: list[str] = []
@@ -45,36 +60,49 @@ class _Reply:
         self.finish_reason: str | None = None
         self.usage = RequestUsage(prompt_tokens=0, completion_tokens=0)
 
-    def take(self, chunk: ChatCompletionChunk) -> list[str]:
-        """Note a chunk and return its pieces of reasoning and text."""
-        if chunk.usage is not None:
-            self.usage = RequestUsage(chunk.usage.prompt_tokens or 0, chunk.usage.completion_tokens or 0)
-        if not chunk.choices:
-            return []
-        choice = chunk.choices[0]
-        self.finish_reason = choice.finish_reason or self.finish_reason
-        delta = choice.delta
+    def take(self, payload: bytes) -> list[str]:
+        """Note a chunk and return its pieces of reasoning and text. Raises :class:`ModelReported`, ``ValueError``."""
+        chunk = orjson.loads(payload)
+        if not isinstance(chunk, dict):
+            raise ValueError("a chunk is no object")
+        if error := chunk.get("error"):
+            raise ModelReported(error)
+        usage = chunk.get("usage")
+        if isinstance(usage, dict):
+            self.usage = RequestUsage(int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
+        choices = chunk.get("choices")
+        return self._choice(choices[0]) if choices else []
+
+    def _choice(self, choice: Json) -> list[str]:
+        self.finish_reason = choice.get("finish_reason") or self.finish_reason
+        delta: Json = choice.get("delta") or {}
         pieces: list[str] = []
-        extra = delta.model_extra or {}
-        reasoning = extra.get("reasoning_content") or extra.get("reasoning")
+        reasoning = delta.get("reasoning_content") or delta.get("reasoning")
         if isinstance(reasoning, str) and reasoning:
             self.thought.append(reasoning)
             pieces.append(ReasoningText(reasoning))
-        if delta.content:
-            self.text.append(delta.content)
-            pieces.append(delta.content)
-        for part in delta.tool_calls or []:
-            call = self.calls.setdefault(part.index, FunctionCall(id="", arguments="", name=""))
-            call.id += part.id or ""
-            if part.function is not None:
-                call.name += part.function.name or ""
-                call.arguments += part.function.arguments or ""
+        text = delta.get("content") or delta.get("refusal")
+        if isinstance(text, str) and text:
+            self.text.append(text)
+            pieces.append(text)
+        for part in delta.get("tool_calls") or ():
+            self._call(part)
         return pieces
 
+    def _call(self, part: Json) -> None:
+        index = part.get("index")
+        if index is None:  # some providers leave it out and send each call whole
+            index = len(self.calls)
+        call = self.calls.setdefault(index, FunctionCall(id="", arguments="", name=""))
+        function: Json = part.get("function") or {}
+        call.id += part.get("id") or ""
+        call.name += function.get("name") or ""
+        call.arguments += function.get("arguments") or ""
+
     def result(self) -> CreateResult:
-        """The whole, once the stream has said that it is complete."""
+        """The whole, once the stream has said that it is complete. Raises :class:`StreamBroken`."""
         if self.finish_reason is None:
-            raise StreamBroken(self.usage)
+            raise StreamBroken("the model's stream ended without a finish reason", self.usage)
         text = "".join(self.text)
         thought = "".join(self.thought) or None
         return CreateResult(
@@ -105,7 +133,8 @@ class _Streaming(BaseOpenAIChatCompletionClient):
 
         Close the generator (or cancel the task that waits in it) to end the request: the connection is closed with it.
         ``json_output`` takes true, false or None; a schema goes into ``extra_create_args["response_format"]``.
-        Raises the OpenAI SDK's errors, :class:`StreamBroken`, and ``ValueError`` for what the model cannot do.
+        Raises the OpenAI SDK's errors, :class:`StreamBroken`, :class:`ModelReported`, and ``ValueError`` for what the
+        model cannot do.
         """
         if isinstance(json_output, type):
             raise ValueError("json_output takes no class here: put the schema into response_format")
@@ -115,26 +144,57 @@ class _Streaming(BaseOpenAIChatCompletionClient):
             arguments.setdefault("stream_options", {"include_usage": True})
         if params.tools:
             arguments["tools"] = params.tools
-        completions: Any = self._client.chat.completions
-        stream: AsyncStream[ChatCompletionChunk] = await completions.create(
-            messages=params.messages, stream=True, **arguments
-        )
-        reply = _Reply()
-        try:
-            async for chunk in stream:
-                for piece in reply.take(chunk):
+        reply = Reply()
+        completions: Any = self._client.chat.completions.with_streaming_response
+        async with (
+            completions.create(messages=params.messages, stream=True, **arguments) as response,
+            aclosing(_payloads(response.http_response, reply)) as payloads,
+        ):
+            async for payload in payloads:
+                for piece in _take(reply, payload):
                     yield piece
-        finally:
-            await stream.close()
         result = reply.result()
         self._total_usage = _add_usage(self._total_usage, result.usage)
         self._actual_usage = _add_usage(self._actual_usage, result.usage)
         yield result
 
 
+def _take(reply: Reply, payload: bytes) -> list[str]:
+    try:
+        return reply.take(payload)
+    except (ValueError, TypeError, AttributeError, LookupError):
+        raise StreamBroken("the model's stream holds something else than chunks", reply.usage) from None
+
+
+async def _payloads(response: httpx2.Response, reply: Reply) -> AsyncGenerator[bytes, None]:
+    """The stream's payloads up to ``[DONE]`` or its end, with the transport's errors as the SDK's."""
+    decoder = EventDecoder()
+    try:
+        async for received in response.aiter_bytes():
+            for payload in decoder.feed(received):
+                if payload == b"[DONE]":
+                    return
+                yield payload
+        for payload in decoder.end():
+            if payload != b"[DONE]":
+                yield payload
+    except EventTooLong:
+        raise StreamBroken("the model's stream holds something else than chunks", reply.usage) from None
+    except httpx2.TimeoutException as error:
+        raise openai.APITimeoutError(response.request) from error
+    except httpx2.TransportError as error:
+        raise openai.APIConnectionError(request=response.request) from error
+
+
 class StreamingOpenAIClient(_Streaming, OpenAIChatCompletionClient):
     """Stands in for ``OpenAIChatCompletionClient``; same configuration."""
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**{"http_client": openai.DefaultAioHttpClient(), **config})
 
 
 class StreamingAzureOpenAIClient(_Streaming, AzureOpenAIChatCompletionClient):
     """Stands in for ``AzureOpenAIChatCompletionClient``; same configuration."""
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**{"http_client": openai.DefaultAioHttpClient(), **config})

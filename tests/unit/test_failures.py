@@ -7,7 +7,7 @@ from autogen_core.models import RequestUsage
 
 from worker.conversation import Unsupported
 from worker.failures import failure
-from worker.openai_client import StreamBroken
+from worker.openai_client import ModelReported, StreamBroken
 
 REQUEST = httpx2.Request("POST", "http://127.0.0.1/v1")
 
@@ -31,7 +31,8 @@ def answered(status: int, body: object = None, **headers: str) -> openai.APIStat
         (openai.APIConnectionError(request=REQUEST), False, "model_unreachable", True),
         (openai.APIConnectionError(request=REQUEST), True, "model_stream_broken", True),
         (openai.APIError("overloaded", REQUEST, body={"message": "overloaded"}), True, "model_failed", True),
-        (StreamBroken(RequestUsage(1, 2)), True, "model_stream_broken", True),
+        (StreamBroken("cut", RequestUsage(1, 2)), True, "model_stream_broken", True),
+        (ModelReported({"message": "overloaded"}), True, "model_failed", True),
         (ConnectionResetError(), True, "model_stream_broken", True),
         (Unsupported("no images"), False, "unsupported_request", False),
         (ValueError("Model does not support function calling"), False, "unsupported_request", False),
@@ -64,5 +65,5 @@ def test_half_a_character_in_a_message_does_no_harm() -> None:
 
 
 def test_a_broken_stream_tells_the_usage_so_far() -> None:
-    usage = failure(StreamBroken(RequestUsage(3, 4)), True).usage
+    usage = failure(StreamBroken("cut", RequestUsage(3, 4)), True).usage
     assert (usage.prompt_tokens, usage.completion_tokens) == (3, 4)
