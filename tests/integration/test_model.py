@@ -182,7 +182,8 @@ def test_other_pages_than_the_api_are_closed(client: httpx.Client) -> None:
 
 def test_the_log_is_one_line_and_no_prompt(model: Model, client: httpx.Client) -> None:
     read(client, chat(SECRET))
-    client.post("/v1/chat/completions", content=SECRET)
+    # Not on the same connection: llama.cpp now and then closes one after a stream, just when the next request arrives.
+    httpx.post(f"{model.url}/v1/chat/completions", content=SECRET)
     (line,) = model.log.read_text().splitlines()
     assert 'event="model ready"' in line
     assert SECRET not in line
