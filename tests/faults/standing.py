@@ -1,0 +1,62 @@
+"""Fleets that stand for many scenarios: each finds its fleet whole, whatever the one before broke."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from typing import Self
+
+from tests.harness.fleet import TROUBLE, Fleet
+from tests.harness.process import Process, end_all
+from tests.harness.waiting import wait_until
+
+LONG = os.environ.get("CHATFLEET_LONG") == "1"
+"""Whether scenarios take the time that an operator would give them."""
+
+PATIENCE = 60.0
+"""Seconds for a process to start and join, on a machine that others use too."""
+
+
+class Standing:
+    """Keeps one fleet for several scenarios."""
+
+    def __init__(self, workers: int = 2, **settings: str) -> None:
+        self.fleet = Fleet(workers, settings, start=False)
+        self._members = self.fleet.processes
+
+    def __enter__(self) -> Self:
+        self.fleet.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.fleet.__exit__(*exc)
+
+    @contextlib.contextmanager
+    def whole(self) -> Iterator[Fleet]:
+        """The fleet with every first member alive and nobody else; afterwards what it complains about is a failure."""
+        fleet = self.fleet
+        self._mend()
+        fleet.backend.forget()
+        before = fleet.log_sizes()
+        yield fleet
+        for process in fleet.processes:
+            log = process.log(before.get(process.name, 0))
+            assert not TROUBLE.search(log), f"{process.name}:\n{log}"
+
+    def _mend(self) -> None:
+        end_all([process for process in self.fleet.processes if process not in self._members])
+        for member in self._members:
+            if member.is_alive:
+                member.thaw()
+            elif member is self.fleet.backend.process:
+                self.fleet.backend.start()
+            else:
+                member.start()
+        self.fleet.wait_until_ready(within=PATIENCE)
+        wait_until(self.fleet.is_idle, PATIENCE, "nothing runs")
+
+
+def member_id(process: Process) -> str:
+    """The id under which a worker or a gateway is known in its present life, from its log."""
+    ids = re.findall(r"event=(?:serving|listening) (?:worker|gateway)=(\S+)", process.log())
+    return str(ids[-1])

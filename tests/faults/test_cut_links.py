@@ -1,0 +1,95 @@
+"""A member's connection to the host is cut, or swallows everything, while the member and the host live on."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.faults.crowd import CROWD, Say, by_worker, crowd, schedules
+from tests.faults.links import Cable, joins
+from tests.faults.standing import PATIENCE, Standing, member_id
+from tests.harness.fleet import Fleet
+from tests.harness.http import Address
+from tests.harness.process import Process
+from tests.harness.waiting import eventually, wait_until
+
+BACK_WITHIN = 15.0
+
+
+class Cabled:
+    """A fleet with one worker and one gateway more, each on a cable of its own."""
+
+    def __init__(self, fleet: Fleet, worker: Process, gateway: Process, cables: dict[str, Cable]) -> None:
+        self.fleet = fleet
+        self.members = {"worker": worker, "gateway": gateway}
+        self.cables = cables
+
+    @property
+    def worker(self) -> Process:
+        return self.members["worker"]
+
+    @property
+    def address(self) -> Address:
+        """Where the gateway on the cable listens."""
+        return self.fleet.addresses[self.fleet.gateways.index(self.members["gateway"])]
+
+    def knows_the_worker(self) -> bool:
+        return member_id(self.worker) in {worker["id"] for worker in self.fleet.ready_workers()}
+
+
+@pytest.fixture(scope="module")
+def cabled(plain_standing: Standing) -> Iterator[Cabled]:
+    cables = {"worker": Cable(plain_standing.fleet.host_port), "gateway": Cable(plain_standing.fleet.host_port)}
+    with (
+        plain_standing.whole() as fleet,
+        cables["worker"].laid() as worker_dials,
+        cables["gateway"].laid() as gateway_dials,
+    ):
+        worker = fleet.new_worker(FLEET_HOST=worker_dials)
+        gateway = fleet.new_gateway(FLEET_HOST=gateway_dials)
+        worker.start()
+        gateway.start()
+        fleet.wait_until_ready(workers=3, within=PATIENCE)
+        wait_until(lambda: joins(gateway) == 1, PATIENCE, "the gateway has joined")
+        yield Cabled(fleet, worker, gateway, cables)
+        worker.end()
+        gateway.end()
+
+
+async def is_back(cabled: Cabled, which: str, joined: int, cut: float, say: Say) -> None:
+    """The member has a new connection, and the fleet knows it, in good time."""
+    await eventually(lambda: joins(cabled.members[which]) > joined, BACK_WITHIN, f"the {which} joins again")
+    await eventually(cabled.knows_the_worker, BACK_WITHIN, "the worker is known and ready")
+    took = time.monotonic() - cut
+    say(f"the {which} was back after {took:.2f} s")
+    assert took < BACK_WITHIN
+
+
+@pytest.mark.parametrize("which", ["worker", "gateway"])
+async def test_a_severed_connection_costs_no_stream_anything(cabled: Cabled, which: str, figures: Say) -> None:
+    await streams_survive(cabled, [which], Cable.sever, figures)
+
+
+async def test_half_open_connections_of_a_worker_and_a_gateway_cost_no_stream_anything(
+    cabled: Cabled, figures: Say
+) -> None:
+    await streams_survive(cabled, ["worker", "gateway"], Cable.swallow, figures)
+
+
+async def streams_survive(cabled: Cabled, which: list[str], cut: Callable[[Cable], None], say: Say) -> None:
+    """Streams through the gateway on the cable, some of them on the worker on the cable, outlive the cut."""
+    name = f"{cut.__name__}-{'-'.join(which)}"
+    async with crowd(cabled.address, schedules(name, tokens=80, delay=0.05)) as clients:
+        await clients.all_have_text()
+        assert len(by_worker(cabled.fleet, clients)[cabled.worker.name]) > 0.2 * CROWD
+        before = {each: joins(cabled.members[each]) for each in which}
+        severed = time.monotonic()
+        for each in which:
+            cut(cabled.cables[each])
+        for each in which:
+            await is_back(cabled, each, before[each], severed, say)
+    clients.assert_complete()
+    say(f"longest pause of a stream {clients.longest_pause:.2f} s")
+    async with crowd(cabled.address, schedules(f"{name}-after", 30)) as clients:
+        pass
+    clients.assert_complete()

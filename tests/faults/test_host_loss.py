@@ -1,0 +1,67 @@
+"""The host dies: for a moment, again and again, or for longer than its members wait."""
+
+import asyncio
+import time
+
+from tests.faults.crowd import CROWD, Say, all_closed, assert_cut, assert_refused, crowd, schedules
+from tests.faults.standing import PATIENCE
+from tests.harness.fleet import Fleet
+from tests.harness.waiting import eventually
+
+LINK_TIMEOUT = 3.0
+"""Of the hasty fleet, in seconds."""
+
+
+async def test_a_host_killed_three_times_costs_no_stream_anything(fleet: Fleet, figures: Say) -> None:
+    async with crowd(fleet.address, schedules("host", tokens=200, delay=0.1)) as clients:
+        await clients.all_have_text()
+        for _ in range(3):
+            assert clients.unfinished == CROWD
+            fleet.host.kill()
+            await asyncio.sleep(2)  # not for a state: for so long the host is away
+            fleet.host.start()
+            began = time.monotonic()
+            await clients.all_hear_more(began, PATIENCE)
+            figures(f"streams flow again {time.monotonic() - began:.2f} s after the host's start")
+    clients.assert_complete()
+    figures(f"longest pause of a stream {clients.longest_pause:.2f} s")
+
+
+async def test_a_host_away_for_too_long_ends_streams_and_all_heals_when_it_is_back(
+    hasty_fleet: Fleet, figures: Say
+) -> None:
+    fleet = hasty_fleet
+    members = [fleet.gateway, *fleet.workers]
+    pids = [member.pid for member in members]
+    async with crowd(fleet.address, schedules("lost", tokens=1000, delay=0.1)) as clients:
+        await clients.all_have_text()
+        fleet.host.kill()
+        killed = time.monotonic()
+    for client in clients:
+        assert_cut(client, "link_lost")
+    ends = sorted((client.ended_at or 0) - killed for client in clients)
+    figures(f"ended in link_lost {ends[0]:.2f} to {ends[-1]:.2f} s after SIGKILL")
+    assert LINK_TIMEOUT - 0.5 < ends[0] <= ends[-1] < LINK_TIMEOUT + 2
+    status, body = fleet.readiness()
+    assert (status, "host" in body["reason"]) == (503, True)
+    closed = await all_closed(fleet, "lost", killed)
+    figures(f"the model's connections closed {closed[0]:.2f} to {closed[-1]:.2f} s after SIGKILL")
+    assert closed[-1] < LINK_TIMEOUT + 2
+
+    async with crowd(fleet.address, schedules("meanwhile")) as waiting:
+        await eventually(lambda: fleet.status()["queue"]["waiting"] == CROWD, 10, "what is asked meanwhile waits")
+        fleet.host.start()
+    waiting.assert_complete()
+    await asyncio.to_thread(fleet.wait_until_ready, 2, PATIENCE)
+    assert [member.pid for member in members] == pids
+    assert all(member.is_alive for member in members)
+
+
+async def test_what_is_asked_while_the_host_stays_away_is_refused(fleet: Fleet) -> None:
+    gateway = fleet.new_gateway(GATEWAY_QUEUE_TIMEOUT="1", FLEET_HOST="127.0.0.1:1")
+    gateway.start()
+    await eventually(lambda: "event=listening" in gateway.log(), PATIENCE, "the gateway listens")
+    async with crowd(fleet.addresses[-1], schedules("nobody")) as clients:
+        pass
+    for client in clients:
+        assert_refused(client, 503, "link_lost")
