@@ -8,9 +8,11 @@ import pytest
 from tests.harness.fleet import TROUBLE, Fleet
 
 IMPATIENT = {
+    "GATEWAY_ACCEPT_TIMEOUT": "1.5",
     "GATEWAY_FIRST_TOKEN_TIMEOUT": "1.5",
     "GATEWAY_TOKEN_TIMEOUT": "1.5",
-    "GATEWAY_REQUEST_TIMEOUT": "5",
+    "GATEWAY_REQUEST_TIMEOUT": "6",
+    "GATEWAY_MAX_ATTEMPTS": "2",
 }
 
 

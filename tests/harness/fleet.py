@@ -23,7 +23,7 @@ Address = tuple[str, int]
 SYSTEM_MESSAGE = "You are the test system."
 NOBODY = "http://127.0.0.1:1"
 """Where nobody listens."""
-START = 20.0
+START = 60.0
 """Seconds in which a fleet must be ready on a loaded machine."""
 TROUBLE = re.compile(r"Traceback \(most recent call last\)|level=(?:error|critical).* at=")
 """What no log may hold unless a test expects it: an exception that nobody handled."""
