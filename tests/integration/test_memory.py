@@ -4,6 +4,8 @@ import asyncio
 import secrets
 from collections.abc import Callable
 
+import pytest
+
 from tests.harness.chat import ask_over, assert_complete, body_of
 from tests.harness.fleet import Fleet
 from tests.harness.http import Connection
@@ -28,6 +30,7 @@ async def one_client(fleet: Fleet, requests: int) -> None:
                 assert_complete(reply, schedule)
 
 
+@pytest.mark.timeout(300)
 async def test_memory_is_flat_between_request_1000_and_5000(spare_fleet: Fleet, figures: Callable[[str], None]) -> None:
     fleet = spare_fleet
     members = [fleet.host, *fleet.workers[:2], fleet.gateway]
