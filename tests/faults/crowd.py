@@ -36,6 +36,8 @@ class Client:
         self.broken: Exception | None = None
         """How the connection broke, if the answer did not end."""
         self.heard_at: list[float] = []
+        self.sent = False
+        """Whether the request has been written to the connection."""
         self.ended_at: float | None = None
         self.task: asyncio.Task[None]
 
@@ -70,7 +72,9 @@ class Client:
         """Ask and read to the end, or to where the connection breaks."""
         try:
             async with Connection(self.address) as connection:
-                response = await connection.request("POST", PATH, body_of(self.schedule), JSON)
+                connection.send("POST", PATH, body_of(self.schedule), JSON)
+                self.sent = True
+                response = await connection.answer()
                 self.reply = Reply(response.status, response.headers, [])
                 if response.headers["content-type"].startswith("application/x-ndjson"):
                     stream = Stream(connection, response)
@@ -81,6 +85,10 @@ class Client:
         except (ConnectionError, asyncio.IncompleteReadError) as error:
             self.broken = error
         self.ended_at = time.monotonic()
+
+    def assert_complete(self) -> None:
+        """The answer came whole, byte for byte, and ended once."""
+        assert_complete(self.whole, self.schedule)
 
     def _hear(self, line: Line) -> None:
         assert self.reply is not None
@@ -132,7 +140,7 @@ class Crowd(Sequence[Client]):
     def assert_complete(self) -> None:
         """Every answer came whole, byte for byte, and ended once."""
         for client in self:
-            assert_complete(client.whole, client.schedule)
+            client.assert_complete()
 
 
 @contextlib.asynccontextmanager
@@ -186,6 +194,11 @@ async def backend_has(fleet: Fleet, count: int) -> None:
     await eventually(lambda: fleet.backend.active() == count, SOON, f"the backend answers {count} requests")
 
 
+def queue_length(fleet: Fleet) -> int:
+    """Requests that wait at the first gateway."""
+    return int(fleet.status()["queue"]["waiting"])
+
+
 async def all_closed(fleet: Fleet, prefix: str, since: float, within: float = SOON) -> list[float]:
     """Seconds from ``since`` until the backend saw the connection of each request with such a tag closed, in order."""
 
@@ -215,7 +228,7 @@ async def constant_load(address: Address, make: Callable[[], Schedule], clients:
             client = Client(address, make())
             await client.run()
             try:
-                assert_complete(client.whole, client.schedule)
+                client.assert_complete()
                 tally.completed += 1
             except AssertionError as error:
                 tally.failures.append(f"{client.tag}: {str(error)[:500]}")

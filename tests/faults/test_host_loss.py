@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from tests.faults.crowd import CROWD, Say, all_closed, assert_cut, assert_refused, crowd, schedules
+from tests.faults.crowd import CROWD, Say, all_closed, assert_cut, assert_refused, crowd, queue_length, schedules
 from tests.faults.standing import PATIENCE
 from tests.harness.fleet import Fleet
 from tests.harness.waiting import eventually
@@ -49,7 +49,7 @@ async def test_a_host_away_for_too_long_ends_streams_and_all_heals_when_it_is_ba
     assert closed[-1] < LINK_TIMEOUT + 2
 
     async with crowd(fleet.address, schedules("meanwhile")) as waiting:
-        await eventually(lambda: fleet.status()["queue"]["waiting"] == CROWD, 10, "what is asked meanwhile waits")
+        await eventually(lambda: queue_length(fleet) == CROWD, 10, "what is asked meanwhile waits")
         fleet.host.start()
     waiting.assert_complete()
     await asyncio.to_thread(fleet.wait_until_ready, 2, PATIENCE)

@@ -3,8 +3,7 @@
 import asyncio
 import time
 
-from tests.faults.crowd import CROWD, Client, Say, assert_cut, by_worker, crowd, schedules
-from tests.harness.chat import assert_complete
+from tests.faults.crowd import CROWD, Client, Say, assert_cut, by_worker, crowd, queue_length, schedules
 from tests.harness.fleet import Fleet
 from tests.harness.waiting import eventually
 from tests.schedule import Schedule
@@ -33,7 +32,7 @@ async def test_a_worker_killed_in_mid_stream_ends_its_own_streams_and_no_other(f
     for client in streams["worker-0"]:
         assert_cut(client, "worker_lost")
     for client in streams["worker-1"]:
-        assert_complete(client.whole, client.schedule)
+        client.assert_complete()
     ends = sorted(client.ended_at - killed for client in streams["worker-0"] if client.ended_at)
     pause = max(client.longest_pause for client in streams["worker-1"])
     figures(f"{len(ends)} ended in an error {ends[0]:.2f} to {ends[-1]:.2f} s after SIGKILL")
@@ -64,7 +63,7 @@ async def test_a_worker_that_stands_still_for_5_s_pauses_its_streams_and_gets_no
     clients.assert_complete()
     waits = []
     for since, client in asked:
-        assert_complete(client.whole, client.schedule)
+        client.assert_complete()
         assert client.ended_at
         waits.append((since - frozen, client.ended_at - since))
     late = [wait for since, wait in waits if since >= 3]
@@ -80,7 +79,7 @@ async def test_a_worker_killed_while_50_requests_queue_leaves_none_hanging(narro
     async with crowd(fleet.address, schedules("running", 8, tokens=60, delay=0.05)) as running:
         await running.all_have_text()
         async with crowd(fleet.address, schedules("queued", 50, first_delay=0.1)) as queued:
-            await eventually(lambda: fleet.status()["queue"]["waiting"] == 50, 20, "50 requests wait")
+            await eventually(lambda: queue_length(fleet) == 50, 20, "50 requests wait")
             streams = by_worker(fleet, running)
             fleet.workers[0].kill()
             killed = time.monotonic()
@@ -88,6 +87,6 @@ async def test_a_worker_killed_while_50_requests_queue_leaves_none_hanging(narro
     for client in streams["worker-0"]:
         assert_cut(client, "worker_lost")
     for client in streams["worker-1"]:
-        assert_complete(client.whole, client.schedule)
+        client.assert_complete()
     assert all(len(clients) == 4 for clients in streams.values())
     figures(f"the last of the queue ended {max(c.ended_at or 0 for c in queued) - killed:.2f} s after SIGKILL")

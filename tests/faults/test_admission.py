@@ -1,0 +1,80 @@
+"""More is asked than the workers may do at once, or there is no worker at all."""
+
+import asyncio
+import time
+
+from tests.faults.crowd import CROWD, SOON, Client, Say, assert_refused, crowd, queue_length, reached, schedules
+from tests.faults.standing import PATIENCE
+from tests.harness.fleet import Fleet
+from tests.harness.http import Address
+from tests.harness.waiting import eventually
+
+CAPACITY = 8
+QUEUE = 200
+OUT_OF_ORDER = 2 * CAPACITY
+"""Places by which two workers that start four chats each may shuffle those that waited in line."""
+
+
+async def test_300_requests_on_a_capacity_of_8_run_wait_in_order_or_are_refused(
+    narrow_fleet: Fleet, figures: Say
+) -> None:
+    fleet = narrow_fleet
+    clients = [Client(fleet.address, schedule) for schedule in schedules("line", 300, tokens=5, first_delay=0.05)]
+    fleet.backend.process.freeze()  # so that none ends before all have come
+    async with asyncio.TaskGroup() as group:
+        for number, client in enumerate(clients, 1):
+            client.task = group.create_task(client.run())
+            await reached(lambda client=client: client.sent, "the request is on its way")  # type: ignore[misc]
+            if number == CAPACITY:
+                await eventually(lambda: fleet.status()["gateway"]["in_flight"] == CAPACITY, SOON, "8 run")
+        refused = clients[CAPACITY + QUEUE :]
+        await reached(lambda: all(client.ended for client in refused), "those beyond the queue are refused")
+        assert queue_length(fleet) == QUEUE
+        head = fleet.status()["queue"]["first"]
+        fleet.backend.process.thaw()
+        began = time.monotonic()
+    for client in refused:
+        assert_refused(client, 429, "queue_full")
+    for client in clients[: CAPACITY + QUEUE]:
+        client.assert_complete()
+    order = [int(record["tag"].removeprefix("line-")) for record in fleet.backend.requests()]
+    moved = max(abs(place - number) for place, number in enumerate(order))
+    figures(f"{len(refused)} got 429; {len(order)} succeeded, the last {time.monotonic() - began:.1f} s later")
+    figures(f"at most {fleet.backend.peak()} at a time; at most {moved} places out of order")
+    assert [entry["position"] for entry in head] == list(range(1, len(head) + 1))
+    assert fleet.backend.peak() == CAPACITY
+    assert moved <= OUT_OF_ORDER
+
+
+async def test_requests_wait_for_the_first_worker(narrow_fleet: Fleet, figures: Say) -> None:
+    fleet = narrow_fleet
+    for worker in fleet.workers:
+        assert worker.stop() == 0
+    await eventually(lambda: not fleet.status()["workers"], SOON, "no worker is there")
+    async with crowd(fleet.address, schedules("first")) as clients:
+        await eventually(lambda: queue_length(fleet) == CROWD, SOON, "all wait")
+        await asyncio.sleep(3)  # not for a state: for so long nobody is there
+        began = time.monotonic()
+        fleet.workers[0].start()
+    clients.assert_complete()
+    first = min(client.heard_at[0] for client in clients)
+    figures(f"the first answer {first - began:.2f} s after the start of the worker")
+
+
+async def test_without_any_worker_requests_are_refused_when_their_wait_is_over(fleet: Fleet, figures: Say) -> None:
+    patience = 2.0
+    gateway = fleet.new_gateway(GATEWAY_QUEUE_TIMEOUT=str(patience))
+    gateway.start()
+    address: Address = fleet.addresses[-1]
+    await eventually(lambda: "worker found" in gateway.log(), PATIENCE, "the gateway knows a worker")
+    for worker in fleet.workers:
+        assert worker.stop() == 0
+    await eventually(lambda: gateway.log().count('"worker left"') == 2, SOON, "the gateway knows that none is left")
+    began = time.monotonic()
+    async with crowd(address, schedules("never")) as clients:
+        pass
+    ends = [(client.ended_at or 0) - began for client in clients]
+    for client in clients:
+        assert_refused(client, 503, "no_worker")
+    figures(f"refused after {min(ends):.2f} to {max(ends):.2f} s")
+    assert patience <= min(ends) <= max(ends) < patience + 2
