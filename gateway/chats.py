@@ -23,6 +23,9 @@ BACKOFF_FIRST = 0.05
 BACKOFF_LAST = 1.0
 """Seconds between two attempts: doubled from first to last, each shortened by chance by up to half."""
 
+PAUSE_LIMIT = 2.0
+"""Seconds of a model's Retry-After that are waited here; a longer one is the client's to wait, with its real status."""
+
 Send = Callable[[Message, str], None]
 """Publishes a message to a worker id, or loses it."""
 
@@ -203,7 +206,7 @@ class Chats:
             if error is None:
                 return
             pause = error.retry_after or 0.0
-            last = number == self._settings.max_attempts or pause > self._settings.hold_status
+            last = number == self._settings.max_attempts or pause > PAUSE_LIMIT
             if chat.reply.started or not error.retryable or last:
                 raise error
             log.info("trying elsewhere", request=chat.request_id, worker=worker.id, attempt=number, code=error.code)

@@ -8,10 +8,11 @@ aiohttp. Private parts used: ``_process_create_args``, ``_client``, ``_add_usage
 ``tests/unit/test_autogen_private.py`` fails when one changes.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
 from typing import Any, Literal
 
+import aiohttp
 import httpx2
 import openai
 import orjson
@@ -146,10 +147,21 @@ class _Streaming(BaseOpenAIChatCompletionClient):
             arguments["tools"] = params.tools
         reply = Reply()
         completions: Any = self._client.chat.completions.with_streaming_response
-        async with (
-            completions.create(messages=params.messages, stream=True, **arguments) as response,
-            aclosing(_payloads(response.http_response, reply)) as payloads,
-        ):
+        async with AsyncExitStack() as stack:
+
+            async def ask() -> Any:
+                return await stack.enter_async_context(
+                    completions.create(messages=params.messages, stream=True, **arguments)
+                )
+
+            try:
+                response = await ask()
+            except openai.APIConnectionError as error:
+                if _is_timeout(error):
+                    raise
+                # It may have been a kept-alive connection that the server closed in the moment of asking.
+                response = await _ask_again(ask)
+            payloads = await stack.enter_async_context(aclosing(_payloads(response.http_response, reply)))
             async for payload in payloads:
                 for piece in _take(reply, payload):
                     yield piece
@@ -157,6 +169,25 @@ class _Streaming(BaseOpenAIChatCompletionClient):
         self._total_usage = _add_usage(self._total_usage, result.usage)
         self._actual_usage = _add_usage(self._actual_usage, result.usage)
         yield result
+
+
+async def _ask_again(ask: Callable[[], Awaitable[Any]]) -> Any:
+    try:
+        return await ask()
+    except openai.APITimeoutError as error:
+        if _is_timeout(error):
+            raise
+        raise openai.APIConnectionError(request=error.request) from error
+
+
+def _is_timeout(error: BaseException) -> bool:
+    """Whether time ran out: the SDK's aiohttp transport passes every lost connection for a connect timeout."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, aiohttp.ClientConnectionError):
+            return isinstance(cause, TimeoutError)
+        cause = cause.__cause__
+    return isinstance(error, openai.APITimeoutError | httpx2.TimeoutException)
 
 
 def _take(reply: Reply, payload: bytes) -> list[str]:
@@ -180,9 +211,9 @@ async def _payloads(response: httpx2.Response, reply: Reply) -> AsyncGenerator[b
                 yield payload
     except EventTooLong:
         raise StreamBroken("the model's stream holds something else than chunks", reply.usage) from None
-    except httpx2.TimeoutException as error:
-        raise openai.APITimeoutError(response.request) from error
     except httpx2.TransportError as error:
+        if _is_timeout(error):
+            raise openai.APITimeoutError(response.request) from error
         raise openai.APIConnectionError(request=response.request) from error
 
 

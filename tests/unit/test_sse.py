@@ -1,5 +1,7 @@
 """Events from bytes cut anywhere."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,9 +17,7 @@ PAYLOADS = [b'{"a": 1}', b"two\nlines", "漢".encode(), b"[DONE]"]
 def test_where_the_bytes_are_cut_does_not_matter(cuts: list[int]) -> None:
     decoder = EventDecoder()
     edges = [0, *sorted(cuts), len(STREAM)]
-    payloads = [
-        payload for start, end in zip(edges, edges[1:], strict=False) for payload in decoder.feed(STREAM[start:end])
-    ]
+    payloads = [payload for start, end in pairwise(edges) for payload in decoder.feed(STREAM[start:end])]
     assert payloads + decoder.end() == PAYLOADS
 
 
