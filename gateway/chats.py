@@ -206,7 +206,8 @@ class Chats:
             if error is None:
                 return
             pause = error.retry_after or 0.0
-            last = number == self._settings.max_attempts or pause > PAUSE_LIMIT
+            left = chat.deadline - time.monotonic()
+            last = number == self._settings.max_attempts or pause > min(PAUSE_LIMIT, left)
             if chat.reply.started or not error.retryable or last:
                 raise error
             log.info("trying elsewhere", request=chat.request_id, worker=worker.id, attempt=number, code=error.code)

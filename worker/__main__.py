@@ -20,7 +20,7 @@ from worker.status import Heartbeat
 
 log = logs.logger("worker")
 
-FLUSH_TIMEOUT = 5.0
+FLUSH_TIMEOUT = 3.0
 """Seconds that gateways get to take the last chunks of a worker that leaves."""
 
 
@@ -73,7 +73,7 @@ class Worker:
             desk.cancel_all("worker_drained")
             await desk.idle()
         with suppress(TimeoutError):
-            async with asyncio.timeout(FLUSH_TIMEOUT if self._runtime.linked else 0):
+            async with asyncio.timeout(FLUSH_TIMEOUT):
                 await self._outbox.flushed()
 
     def _send(self, gateway_id: str, batch: pb.ChunkBatch) -> None:
