@@ -1,8 +1,10 @@
 """``python -m gateway``: serves HTTP until SIGTERM or SIGINT; a second signal ends it at once."""
 
 import asyncio
+import logging
 import sys
 import time
+from collections import Counter
 from typing import Any
 
 from google.protobuf.message import Message
@@ -14,11 +16,13 @@ from fleet.settings import BAD_SETTINGS, FleetSettings, load
 from fleet.signals import stop_signals
 from fleet.version import VERSION
 from gateway import app, server
+from gateway.access import Access
 from gateway.admission import Admission
 from gateway.agent import GatewayAgent, register
 from gateway.breaker import Breakers
 from gateway.chats import Chats
 from gateway.directory import Directory
+from gateway.keys import KeyRing, KeysError, new_key
 from gateway.settings import GatewaySettings
 
 log = logs.logger("gateway")
@@ -26,13 +30,18 @@ log = logs.logger("gateway")
 LOOK_EVERY = 0.1
 """Seconds between two looks at who is gone."""
 
+RELOAD_EVERY = 1.0
+"""Seconds between two looks at the key file."""
+
 
 class Gateway:
     """A gateway's life: everything it consists of is made here."""
 
-    def __init__(self, settings: GatewaySettings, fleet: FleetSettings) -> None:
+    def __init__(self, settings: GatewaySettings, fleet: FleetSettings, ring: KeyRing | None) -> None:
         self.id = topics.new_member_id()
         self._settings = settings
+        self._ring = ring
+        self._ignored: Counter[str] = Counter()
         self._runtime = FleetRuntime(fleet, self._on_link)
         self._directory = Directory(self.id, gone_after=fleet.link_timeout)
         self._link_timeout = fleet.link_timeout
@@ -51,17 +60,23 @@ class Gateway:
             raise SystemExit(1) from None
         await register(self._runtime, self.id, self._make_agent)
         await self._runtime.start()
-        views = app.Views(unready=self._unready, fleet=self._describe)
-        http = server.make_server(app.build(self._settings, self._chats, views))
+        views = app.Views(self._unready, self._describe, self._models, int(time.time()), self._ignored)
+        http = server.make_server(
+            app.build(self._settings, self._chats, Access(self._ring), views),
+            self._settings.max_headers,
+            self._settings.trusted_proxies,
+        )
         async with asyncio.TaskGroup() as group:
             serving = group.create_task(http.serve(sockets=[sock]))
             watching = group.create_task(self._watch())
+            reloading = group.create_task(self._reload())
             log.info("listening", gateway=self.id, address=str(self._settings.bind))
             await stop.wait()
             await self._drain()
             http.should_exit = True
             await serving
             watching.cancel()
+            reloading.cancel()
         await self._runtime.stop()
         log.info("stopped", gateway=self.id)
 
@@ -96,6 +111,12 @@ class Gateway:
                 self._chats.worker_silent(worker_id)
             self._admission.look()
 
+    async def _reload(self) -> None:
+        """Take changes of the key file over, for ever."""
+        while self._ring is not None:
+            await asyncio.sleep(RELOAD_EVERY)
+            self._ring.refresh()
+
     def _send(self, message: Message, worker_id: str) -> None:
         self._runtime.publish(message, topics.chat(worker_id))
 
@@ -106,6 +127,10 @@ class Gateway:
             self._inbox.link_up()
             self._chats.relinked()
             self._admission.look()
+
+    def _models(self) -> list[str]:
+        ready = self._directory.ready(time.monotonic())
+        return list(dict.fromkeys(model for worker in ready for model in worker.models))
 
     def _unready(self) -> str:
         if self._chats.draining:
@@ -127,6 +152,7 @@ class Gateway:
                 "linked": self._runtime.linked,
                 "in_flight": len(self._chats),
                 "requests_total": self._chats.total,
+                "ignored_fields": dict(self._ignored),
             },
             "queue": self._admission.describe(),
         }
@@ -134,19 +160,46 @@ class Gateway:
 
 def check(settings: GatewaySettings) -> None:
     """End the process when the gateway would be open to strangers."""
-    if not settings.bind.is_loopback and not settings.allow_anonymous:
-        advice = "set GATEWAY_ALLOW_ANONYMOUS=true if the network keeps strangers out"
+    if not settings.bind.is_loopback and settings.keys is None and not settings.allow_anonymous:
+        advice = "set GATEWAY_KEYS, or GATEWAY_ALLOW_ANONYMOUS=true if the network keeps strangers out"
         print(f"GATEWAY_BIND: {settings.bind} is reachable from other machines; {advice}", file=sys.stderr)
         raise SystemExit(BAD_SETTINGS)
 
 
+def read_ring(settings: GatewaySettings) -> KeyRing | None:
+    """The keys, if there is a file of them; one that cannot be used ends the process."""
+    if settings.keys is None:
+        return None
+    try:
+        return KeyRing(settings.keys)
+    except KeysError as error:
+        print(f"GATEWAY_KEYS: {error}", file=sys.stderr)
+        raise SystemExit(BAD_SETTINGS) from None
+
+
+def make_key(name: str) -> None:
+    """``keys new NAME``: print a key, once, and its entry for the file."""
+    key, entry = new_key(name)
+    print(f"The key, which is shown only now:\n\n  {key}\n\nIts entry for the file that GATEWAY_KEYS names:\n\n{entry}")
+
+
 def main() -> None:
-    """Read settings, then serve."""
+    """``keys new NAME``, or read settings and serve."""
+    match sys.argv[1:]:
+        case ["keys", "new", name] if name.strip():
+            make_key(name)
+            return
+        case []:
+            pass
+        case _:
+            print("usage: python -m gateway [keys new NAME]", file=sys.stderr)
+            raise SystemExit(BAD_SETTINGS)
     fleet = load(FleetSettings)
     settings = load(GatewaySettings)
     logs.configure("gateway", fleet.log_level, fleet.log_format)
     check(settings)
-    asyncio.run(Gateway(settings, fleet).serve())
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its start and stop are our own lines
+    asyncio.run(Gateway(settings, fleet, read_ring(settings)).serve())
 
 
 if __name__ == "__main__":

@@ -1,27 +1,37 @@
 """The HTTP surface."""
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from fleet.version import VERSION
-from gateway import body
+from gateway import body, documents, openai_body, seed_body
+from gateway.access import Access
 from gateway.chats import Chats
 from gateway.edge import Edge
-from gateway.errors import GatewayError, MalformedBody
+from gateway.encoder import Encoder
+from gateway.errors import GatewayError, MalformedBody, UnknownModel
+from gateway.ndjson import Ndjson
+from gateway.openai_format import OpenAIFormat, openai_error
 from gateway.refusal import error_response
 from gateway.response import ChatResponse
 from gateway.settings import GatewaySettings
+from protos import chat_pb2 as pb
 
-_BODY = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": body.ChatBody.model_json_schema()}}}
-}
+BodyT = TypeVar("BodyT", bound=BaseModel)
+
+COUNTED = 200
+"""Names of unknown fields that are counted one by one; the rest are one number."""
 
 
 @dataclass(frozen=True)
@@ -30,29 +40,110 @@ class Views:
 
     unready: Callable[[], str]
     fleet: Callable[[], dict[str, Any]]
+    models: Callable[[], list[str]]
+    started: int = 0
+    """When this gateway began, in seconds since 1970: the models' ``created``."""
+    ignored: Counter[str] = field(default_factory=Counter)
+    """How often clients sent which fields that are not known here."""
 
 
-def build(settings: GatewaySettings, chats: Chats, views: Views) -> ASGIApp:
+class Endpoints:
+    """The two chat APIs, which differ in what they take and how they answer, and in nothing else."""
+
+    def __init__(self, settings: GatewaySettings, chats: Chats, access: Access, views: Views) -> None:
+        self._settings = settings
+        self._chats = chats
+        self._access = access
+        self._views = views
+
+    async def seed(self, request: Request) -> Response:
+        """Stream the reply to a conversation, one JSON object a line."""
+        key = self._access.identify(request)
+        asked = await self._read(request, seed_body.ChatBody)
+        history = seed_body.history(asked, request.state.request_id, self._settings.default_model)
+        encoder = Ndjson(history.request_id)
+        return await self._answer(key, history, lambda _: encoder, stream=asked.stream)
+
+    async def openai(self, request: Request) -> Response:
+        """Complete a conversation, as OpenAI's API does."""
+        key = self._access.identify(request)
+        asked = await self._read(request, openai_body.CompletionBody)
+        self._count(asked.ignored)
+        history = openai_body.history(asked, request.state.request_id, self._settings.default_model)
+
+        def encoder(model: Callable[[], str]) -> Encoder:
+            return OpenAIFormat(history.request_id, model, include_usage=asked.include_usage)
+
+        return await self._answer(key, history, encoder, stream=bool(asked.stream))
+
+    async def models(self, request: Request) -> dict[str, Any]:
+        """The models that can be asked now."""
+        key = self._access.identify(request)
+        names = [name for name in self._views.models() if key is None or key.allows(name)]
+        return {"object": "list", "data": [self._model(name) for name in names]}
+
+    async def model(self, request: Request, model_id: str) -> dict[str, Any]:
+        """One model that can be asked now."""
+        key = self._access.identify(request)
+        names = [name for name in self._views.models() if key is None or key.allows(name)]
+        if model_id not in names:
+            raise UnknownModel(model_id, names)
+        return self._model(model_id)
+
+    def _model(self, name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": self._views.started, "owned_by": "chatfleet"}
+
+    async def _read(self, request: Request, kind: type[BodyT]) -> BodyT:
+        raw = await body.read_body(request, self._settings.max_body, self._settings.body_timeout)
+        return body.parse(kind, raw)
+
+    async def _answer(
+        self, key: Any, history: pb.ChatHistory, encoder: Callable[[Callable[[], str]], Encoder], *, stream: bool
+    ) -> Response:
+        model = history.model or next(iter(self._views.models()), "")
+        grant = await self._access.enter(key, model)
+        try:
+            chat = self._chats.open(history)
+        except GatewayError as error:
+            await self._access.leave(grant, error)
+            raise
+        response = ChatResponse(
+            self._chats,
+            chat,
+            encoder(lambda: chat.model),
+            stream=stream,
+            hold=self._settings.hold_status,
+            stall=self._settings.stall_timeout,
+            done=lambda end: self._access.leave(grant, end),
+        )
+        if grant is not None:
+            response.headers.update(grant.headers)
+        return response
+
+    def _count(self, names: list[str]) -> None:
+        ignored = self._views.ignored
+        for name in names[:COUNTED]:
+            ignored[name[:100] if name[:100] in ignored or len(ignored) < COUNTED else "(others)"] += 1
+
+
+def build(settings: GatewaySettings, chats: Chats, access: Access, views: Views) -> ASGIApp:
     """The application, ready to be served."""
-    app = FastAPI(title="chatfleet", version=VERSION, docs_url=None, redoc_url=None)
+    app: FastAPI = FastAPIOffline(title="chatfleet", version=VERSION, redoc_url=None, static_url="/docs-static")
     app.add_exception_handler(GatewayError, _refuse)
     app.add_exception_handler(HTTPException, _refuse_path)
     app.add_exception_handler(ClientDisconnect, _hang_up)
+    ends = Endpoints(settings, chats, access, views)
+    app.post("/chat/completions", **documents.SEED)(ends.seed)
+    app.post("/v1/chat/completions", **documents.OPENAI)(ends.openai)
+    app.get("/v1/models", **documents.MODELS)(ends.models)
+    app.get("/v1/models/{model_id:path}", **documents.MODEL)(ends.model)
 
-    @app.post("/chat/completions", openapi_extra=_BODY)
-    async def chat_completions(request: Request) -> Response:
-        """Stream the reply to a conversation, one JSON object a line."""
-        raw = await body.read_body(request, settings.max_body, settings.body_timeout)
-        asked = body.parse(body.ChatBody, raw)
-        chat = chats.open(body.history(asked, request.state.request_id, settings.default_model))
-        return ChatResponse(chats, chat, stream=asked.stream, hold=settings.hold_status, stall=settings.stall_timeout)
-
-    @app.get("/healthz")
+    @app.get("/healthz", tags=["operations"])
     async def healthz() -> dict[str, str]:
         """Whether this process is alive."""
         return {"status": "ok"}
 
-    @app.get("/readyz")
+    @app.get("/readyz", tags=["operations"], responses={503: {"description": "not ready; says why"}})
     async def readyz() -> Response:
         """Whether a chat would be served now; 503 says why not."""
         reason = views.unready()
@@ -60,30 +151,42 @@ def build(settings: GatewaySettings, chats: Chats, views: Views) -> ASGIApp:
             return JSONResponse({"status": "unready", "reason": reason}, 503, headers={"retry-after": "1"})
         return JSONResponse({"status": "ready"})
 
-    @app.get("/fleet")
-    async def fleet() -> dict[str, Any]:
+    @app.get("/fleet", tags=["operations"], responses=documents.KEYED)
+    async def fleet(request: Request) -> dict[str, Any]:
         """Who is there, and how busy."""
+        access.identify(request)
         return views.fleet()
 
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "retry-after"],
+        )
     return Edge(app)
+
+
+def _is_openai(request: Request) -> bool:
+    return request.url.path.startswith("/v1/")
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, GatewayError)
-    return error_response(error, request.state.request_id)
+    respond = openai_error if _is_openai(request) else error_response
+    return respond(error, request.state.request_id)
 
 
 async def _refuse_path(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    failure = GatewayError(
-        "not_found" if error.status_code == 404 else "not_allowed", f"{request.url.path}: {error.detail}"
-    )
+    code = "not_found" if error.status_code == 404 else "not_allowed"
+    failure = GatewayError(code, f"{request.url.path[:200]}: {error.detail}")
     failure.status = error.status_code
-    response = error_response(failure, request.state.request_id)
-    response.headers.update(error.headers or {})
-    return response
+    failure.extra_headers = dict(error.headers or {})
+    return await _refuse(request, failure)
 
 
 async def _hang_up(request: Request, _: Exception) -> Response:
     error = MalformedBody("incomplete_body", "the client closed its connection before its request was complete")
-    return error_response(error, request.state.request_id)
+    return await _refuse(request, error)

@@ -4,16 +4,18 @@ import asyncio
 from typing import TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.errors import BodyTooLarge, InvalidField, MalformedBody
-from protos import chat_pb2 as pb
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
 
 DISCARD_LIMIT = 256 * 1024 * 1024
 """Bytes of a too large body that are read and thrown away, so that its sender gets to read the answer."""
+
+TAG = "="
+"""What the tag of a union's member begins with: no field of a body does."""
 
 _SAID = {
     "missing": "is missing",
@@ -28,26 +30,6 @@ _SAID = {
     "too_long": "is too long",
     "string_too_long": "is too long",
 }
-
-
-class ChatTurn(BaseModel):
-    """One turn of the conversation."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    source: StrictStr = Field(min_length=1, max_length=1000)
-    """``user``, ``system``, or the name of the agent that spoke, which makes it an assistant's turn."""
-    content: StrictStr
-
-
-class ChatBody(BaseModel):
-    """What ``POST /chat/completions`` takes."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    messages: list[ChatTurn] = Field(min_length=1)
-    stream: StrictBool = True
-    model: StrictStr | None = Field(default=None, max_length=1000)
 
 
 async def read_body(request: Request, limit: int, timeout: float) -> bytes:
@@ -86,30 +68,28 @@ def parse(kind: type[BodyT], body: bytes) -> BodyT:
     if problem["type"] == "json_invalid":
         reason = problem.get("ctx", {}).get("error", "it cannot be parsed")
         raise MalformedBody("invalid_json", f"the body is not JSON: {reason}")
-    raise InvalidField(_sentence(problem))
+    name = _name(problem["loc"])
+    raise InvalidField(_sentence(name, problem), name or None)
 
 
-def _sentence(problem: ErrorDetails) -> str:
+def _name(loc: tuple[int | str, ...]) -> str:
+    """Where the problem is, as a path into the body. Tags of unions, which pydantic counts in, are no fields."""
     name = ""
-    for part in problem["loc"]:
+    for part in loc:
+        if isinstance(part, str) and part.startswith(TAG):
+            continue
         name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else str(part)
+    return name
+
+
+def _sentence(name: str, problem: ErrorDetails) -> str:
+    if problem["type"] == "union_tag_invalid":
+        context = problem.get("ctx", {})
+        expected = str(context.get("expected_tags", "")).replace(TAG, "")
+        return f"{name} has {str(context.get('tag', '')).removeprefix(TAG)!r} where {expected} are known"
+    if problem["type"] == "union_tag_not_found":
+        return f"{name} needs one of the fields that tell its kind: role, or type"
     said = _SAID.get(problem["type"]) or problem["msg"][:1].lower() + problem["msg"][1:]
     if not name:
         return "the body must be a JSON object" if problem["type"] == "model_type" else f"the body {said}"
     return f"{name} {said}"
-
-
-def history(body: ChatBody, request_id: str, default_model: str) -> pb.ChatHistory:
-    """The body as what goes to a worker."""
-    return pb.ChatHistory(
-        request_id=request_id,
-        model=body.model or default_model,
-        messages=[
-            pb.ChatMessage(role=_role(turn.source), source=turn.source, content=[pb.ContentPart(text=turn.content)])
-            for turn in body.messages
-        ],
-    )
-
-
-def _role(source: str) -> pb.Role:
-    return {"user": pb.ROLE_USER, "system": pb.ROLE_SYSTEM}.get(source, pb.ROLE_ASSISTANT)

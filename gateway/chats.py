@@ -63,6 +63,8 @@ class Chat:
     def __init__(self, history: pb.ChatHistory, deadline: float) -> None:
         self.history = history
         self.deadline = deadline
+        self.model = history.model
+        """The model that answers; known at the latest when a worker is."""
         self.reply = Reply()
         self.attempt: Attempt | None = None
         self._incoming: Callable[[int], None] | None = None
@@ -201,6 +203,7 @@ class Chats:
         for number in range(1, self._settings.max_attempts + 1):
             lease = await self._admission.lease(chat.history.model, avoid)
             with lease as worker:
+                chat.model = chat.history.model or next(iter(worker.models), "")
                 error = await self._attempt(chat, number, worker.id)
                 self._judge(chat, worker.id, error)
             if error is None:
@@ -275,7 +278,7 @@ def _take(chat: Chat, attempt: Attempt, chunk: pb.ChatChunk) -> None:
     match chunk.WhichOneof("event"):
         case "accepted":
             attempt.accepted = True
-        case "text" | "reasoning" | "tool_call":
+        case "text" | "reasoning" | "tool_call" | "logprobs":
             attempt.accepted = attempt.started = True
             if not chat.reply.push(chunk):
                 attempt.end(WorkerLost("credit_ignored", "the worker sent more than it may"))

@@ -3,6 +3,7 @@
 Pure ASGI: Starlette's ``BaseHTTPMiddleware`` would cost more than the gateway's own work, and hides disconnects.
 """
 
+import re
 import time
 import uuid
 
@@ -13,6 +14,9 @@ from gateway.errors import GatewayError
 from gateway.refusal import error_response
 
 log = logs.logger("gateway.http")
+
+GIVEN_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+"""A client's own request id that is given back to it; ours, which is unique, stays in the log and in errors."""
 
 QUIET_PATHS = frozenset({"/healthz", "/readyz"})
 """Paths that probes ask all the time: logged at debug."""
@@ -31,6 +35,7 @@ class Edge:
             return
         request_id = uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
+        shown = _given_id(scope) or request_id
         began = time.perf_counter()
         status = 0
 
@@ -38,7 +43,7 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message = {**message, "headers": [*message["headers"], (b"x-request-id", request_id.encode())]}
+                message = {**message, "headers": [*message["headers"], (b"x-request-id", shown.encode())]}
             await send(message)
 
         try:
@@ -54,8 +59,16 @@ class Edge:
             say(
                 "request",
                 request=request_id,
+                **({} if shown == request_id else {"client_request": shown}),
                 method=scope["method"],
                 path=scope["path"],
                 status=status,
                 ms=milliseconds,
             )
+
+
+def _given_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and GIVEN_ID.fullmatch(value):
+            return str(value, "ascii")
+    return ""

@@ -6,6 +6,10 @@
     ├── MalformedBody      400     no         invalid_json, incomplete_body, body_timeout (408)
     ├── InvalidField       422     no         invalid_field
     ├── UnknownModel       404     no         unknown_model
+    ├── Unsupported        400     no         unsupported_parameter
+    ├── Unauthorized       401     no         invalid_api_key
+    ├── Forbidden          403     no         model_not_allowed
+    ├── OverLimit          429     yes        rate_limit_exceeded
     ├── BodyTooLarge       413     no         body_too_large
     ├── Busy               429     yes        queue_full, queue_timeout
     ├── Unavailable        503     yes        no_worker, draining, link_lost
@@ -32,6 +36,10 @@ class GatewayError(Exception):
         self.code = code
         self.message = message
         self.retry_after = retry_after
+        self.extra_headers: dict[str, str] = {}
+        """What the answer says besides, such as the state of a key's limits."""
+        self.param: str | None = None
+        """The field at fault, where one is."""
         self.usage: pb.Usage | None = None
 
     @property
@@ -59,7 +67,7 @@ class GatewayError(Exception):
     def headers(self) -> dict[str, str]:
         """``Retry-After`` in whole seconds: always with 429 and 503, else where it is known how long to wait."""
         wait = 1.0 if self.retry_after is None and self.status in (429, 503) else self.retry_after
-        return {} if wait is None else {"retry-after": str(max(1, math.ceil(wait)))}
+        return self.extra_headers | ({} if wait is None else {"retry-after": str(max(1, math.ceil(wait)))})
 
 
 class MalformedBody(GatewayError):
@@ -77,8 +85,9 @@ class InvalidField(GatewayError):
 
     status = 422
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__("invalid_field", message)
+        self.param = param
 
 
 class UnknownModel(GatewayError):
@@ -89,6 +98,50 @@ class UnknownModel(GatewayError):
     def __init__(self, model: str, known: list[str]) -> None:
         listed = ", ".join(known) or "none"
         super().__init__("unknown_model", f"model: {model[:100]!r} is not served here; these are: {listed}")
+        self.param = "model"
+
+
+class Unsupported(GatewayError):
+    """The body asks by name for something that is not done here."""
+
+    status = 400
+
+    def __init__(self, param: str, message: str) -> None:
+        super().__init__("unsupported_parameter", f"{param}: {message}")
+        self.param = param
+
+
+class Unauthorized(GatewayError):
+    """No key, or one that is not known."""
+
+    status = 401
+
+    def __init__(self) -> None:
+        super().__init__("invalid_api_key", "the API key is missing or not valid: send it as Authorization: Bearer KEY")
+
+    def headers(self) -> dict[str, str]:
+        """As HTTP wants it with 401."""
+        return {"www-authenticate": "Bearer"}
+
+
+class Forbidden(GatewayError):
+    """A good key, but not for this."""
+
+    status = 403
+
+    def __init__(self, model: str) -> None:
+        super().__init__("model_not_allowed", f"model: this API key may not use {model[:100]!r}")
+        self.param = "model"
+
+
+class OverLimit(GatewayError):
+    """A good key, but it has used up what it may."""
+
+    status = 429
+    retryable = True
+
+    def __init__(self, what: str, retry_after: float) -> None:
+        super().__init__("rate_limit_exceeded", f"this API key is over its limit of {what}", retry_after=retry_after)
 
 
 class BodyTooLarge(GatewayError):

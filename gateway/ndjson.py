@@ -3,48 +3,57 @@
 from typing import Any
 
 import orjson
+from starlette.responses import Response
 
 from gateway.errors import GatewayError, usage
-from gateway.reply import Completed, End, Piece
-
-MEDIA_TYPE = "application/x-ndjson"
-
-
-def line(piece: Piece) -> bytes:
-    """One piece of the reply, as one line."""
-    return orjson.dumps(_piece(piece), option=orjson.OPT_APPEND_NEWLINE)
+from gateway.refusal import error_response
+from gateway.reply import Completed, End, Piece, join_calls
+from protos import chat_pb2 as pb
 
 
-def last_line(end: End, request_id: str) -> bytes:
-    """The end of the reply, as the last line."""
-    return orjson.dumps(_end(end, request_id, ""), option=orjson.OPT_APPEND_NEWLINE)
+class Ndjson:
+    """See :class:`gateway.encoder.Encoder`."""
 
+    media_type = "application/x-ndjson"
+    ping = b""
 
-def whole(pieces: list[Piece], end: Completed) -> bytes:
-    """A completed reply as one JSON object, for ``"stream": false``."""
-    body = _end(end, "", "".join(piece.text for piece in pieces))
-    if reasoning := "".join(piece.reasoning for piece in pieces):
-        body["reasoning"] = reasoning
-    if calls := [_call(piece) for piece in pieces if piece.tool_call is not None]:
-        body["tool_calls"] = calls
-    return orjson.dumps(body)
+    def __init__(self, request_id: str) -> None:
+        self._request_id = request_id
+
+    def piece(self, piece: Piece) -> bytes:
+        """One line."""
+        return orjson.dumps(_piece(piece), option=orjson.OPT_APPEND_NEWLINE)
+
+    def end(self, end: End) -> bytes:
+        """The last line."""
+        return orjson.dumps(self._end(end, ""), option=orjson.OPT_APPEND_NEWLINE)
+
+    def whole(self, pieces: list[Piece], end: Completed) -> bytes:
+        """The same fields in one object."""
+        body = self._end(end, "".join(piece.text for piece in pieces))
+        if reasoning := "".join(piece.reasoning for piece in pieces):
+            body["reasoning"] = reasoning
+        if calls := [_call(call) for call in join_calls(pieces)]:
+            body["tool_calls"] = calls
+        return orjson.dumps(body)
+
+    def refusal(self, error: GatewayError) -> Response:
+        """``{"error": …}`` with the error's status."""
+        return error_response(error, self._request_id)
+
+    def _end(self, end: End, content: str) -> dict[str, Any]:
+        if isinstance(end, GatewayError):
+            return {"content": content, "error": end.body(self._request_id)}
+        return {"content": content, "done": True, "finish_reason": end.finish_reason, "usage": usage(end.usage)}
 
 
 def _piece(piece: Piece) -> dict[str, Any]:
     if piece.tool_call is not None:
-        return {"content": "", "tool_calls": [_call(piece)]}
+        return {"content": "", "tool_calls": [_call(piece.tool_call)]}
     if piece.reasoning:
         return {"content": "", "reasoning": piece.reasoning}
     return {"content": piece.text}
 
 
-def _call(piece: Piece) -> dict[str, str]:
-    call = piece.tool_call
-    assert call is not None
-    return {"id": call.id, "name": call.name, "arguments": call.arguments}
-
-
-def _end(end: End, request_id: str, content: str) -> dict[str, Any]:
-    if isinstance(end, GatewayError):
-        return {"content": content, "error": end.body(request_id)}
-    return {"content": content, "done": True, "finish_reason": end.finish_reason, "usage": usage(end.usage)}
+def _call(call: pb.ToolCall) -> dict[str, Any]:
+    return {"index": call.index, "id": call.id, "name": call.name, "arguments": call.arguments}

@@ -6,6 +6,9 @@ What waits here is bounded by the lane's credit: the worker stops when the clien
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
 
 from fleet.lane import CREDIT, payload_bytes
 from gateway.errors import GatewayError
@@ -17,11 +20,15 @@ LIMIT = 4 * CREDIT
 
 @dataclass
 class Piece:
-    """Neighbouring text of one kind, or one tool call; ``size`` is what it costs in credit, in bytes."""
+    """Neighbouring text of one kind, or a part of a tool call, or the log probabilities of the text before it.
+
+    ``size`` is what it costs in credit, in bytes.
+    """
 
     text: str = ""
     reasoning: str = ""
     tool_call: pb.ToolCall | None = None
+    logprobs: list[Any] | None = None
     size: int = 0
 
 
@@ -44,7 +51,8 @@ class Reply:
         self.unread = 0
         self.started = False
         self.tokens = 0
-        self._texts: deque[tuple[str, list[str] | pb.ToolCall, int]] = deque()
+        self._items: deque[tuple[list[str] | Piece, str, int]] = deque()
+        """Pieces that stand alone, and texts that grow, with their kind and size."""
         self._ready = asyncio.Event()
 
     def push(self, chunk: pb.ChatChunk) -> bool:
@@ -56,12 +64,19 @@ class Reply:
         self.started = True
         self.tokens += chunk.tokens
         if kind == "tool_call":
-            self._texts.append((kind, chunk.tool_call, size))
+            self._items.append((Piece(tool_call=chunk.tool_call, size=size), kind, size))
+        elif kind == "logprobs":
+            self._items.append((Piece(logprobs=orjson.loads(chunk.logprobs), size=size), kind, size))
         else:
             self._add_text(kind, chunk.reasoning if kind == "reasoning" else chunk.text, size)
         self.unread += size
         self._ready.set()
         return self.unread <= LIMIT
+
+    @property
+    def ready(self) -> bool:
+        """Whether :meth:`get` returns at once."""
+        return bool(self._items) or self.end is not None
 
     def finish(self, end: End) -> None:
         """Say how it ends; only the first word counts."""
@@ -71,24 +86,35 @@ class Reply:
 
     async def get(self) -> Piece | End:
         """The next piece, or, once all pieces are taken, the end."""
-        while not self._texts and self.end is None:
+        while not self._items and self.end is None:
             self._ready.clear()
             await self._ready.wait()
-        if not self._texts:
+        if not self._items:
             assert self.end is not None
             return self.end
-        kind, content, size = self._texts.popleft()
+        content, kind, size = self._items.popleft()
         self.unread -= size
-        if not isinstance(content, list):
-            return Piece(tool_call=content, size=size)
+        if isinstance(content, Piece):
+            return content
         text = "".join(content)
         return Piece(reasoning=text, size=size) if kind == "reasoning" else Piece(text=text, size=size)
 
     def _add_text(self, kind: str, text: str, size: int) -> None:
-        if self._texts and self._texts[-1][0] == kind:
-            _, content, before = self._texts.pop()
-            assert isinstance(content, list)
-            content.append(text)
-            self._texts.append((kind, content, before + size))
-        else:
-            self._texts.append((kind, [text], size))
+        if self._items:
+            content, last, before = self._items[-1]
+            if last == kind and isinstance(content, list):
+                content.append(text)
+                self._items[-1] = content, kind, before + size
+                return
+        self._items.append(([text], kind, size))
+
+
+def join_calls(pieces: list[Piece]) -> list[pb.ToolCall]:
+    """The tool calls that the parts in ``pieces`` make, in the order of their index."""
+    calls: dict[int, pb.ToolCall] = {}
+    for part in (piece.tool_call for piece in pieces if piece.tool_call is not None):
+        call = calls.setdefault(part.index, pb.ToolCall(index=part.index))
+        call.id += part.id
+        call.name += part.name
+        call.arguments += part.arguments
+    return [calls[index] for index in sorted(calls)]

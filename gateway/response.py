@@ -4,17 +4,16 @@ A ``StreamingResponse`` that watches for the disconnect itself: Starlette's woul
 """
 
 import asyncio
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from fleet import logs
-from gateway import ndjson
 from gateway.chats import Chat, Chats
+from gateway.encoder import Encoder
 from gateway.errors import ClientStalled, GatewayError
-from gateway.refusal import error_response
-from gateway.reply import Completed, Piece
+from gateway.reply import Completed, End, Piece
 
 log = logs.logger(__name__)
 
@@ -23,18 +22,34 @@ class ClientGone(Exception):
     """The client closed its connection before the answer was complete."""
 
 
+PING_AFTER = 15.0
+"""Seconds of silence after which a ping is sent, in formats that have one: proxies cut idle connections."""
+
+
 class ChatResponse(StreamingResponse):
-    """Streams one chat as NDJSON, or answers with one JSON object when ``stream`` is false.
+    """Streams one chat in the encoder's format, or answers with one JSON object when ``stream`` is false.
 
     ``hold`` is how long the status line waits for the first token, ``stall`` for how long a client may read nothing;
-    both in seconds.
+    both in seconds. ``done`` is awaited once, with how the reply ended, or None when its client was gone by then.
     """
 
-    def __init__(self, chats: Chats, chat: Chat, *, stream: bool, hold: float, stall: float) -> None:
-        super().__init__(content=(), media_type=ndjson.MEDIA_TYPE if stream else "application/json")
+    def __init__(
+        self,
+        chats: Chats,
+        chat: Chat,
+        encoder: Encoder,
+        *,
+        stream: bool,
+        hold: float,
+        stall: float,
+        done: Callable[[End | None], Awaitable[None]],
+    ) -> None:
+        super().__init__(content=(), media_type=encoder.media_type if stream else "application/json")
         self._chats = chats
         self._chat = chat
+        self._encoder = encoder
         self._stream = stream
+        self._done = done
         self._hold = hold
         self._stall = stall
         self._began = False
@@ -53,6 +68,8 @@ class ChatResponse(StreamingResponse):
         except* ClientStalled:
             log.info("client stalled", request=self._chat.request_id)
             _abort(scope)
+        finally:
+            await self._done(self._chat.reply.end)
 
     async def _write(self, send: Send) -> None:
         try:
@@ -60,20 +77,32 @@ class ChatResponse(StreamingResponse):
                 item = await self._chat.reply.get()
         except TimeoutError:
             await self._begin(send)
-            item = await self._chat.reply.get()
+            item = await self._next(send)
         if isinstance(item, GatewayError) and not self._began:
             await self._refuse(send, item)
             return
         if not self._began:
             await self._begin(send)
         while isinstance(item, Piece):
-            await self._send(send, {"type": "http.response.body", "body": ndjson.line(item), "more_body": True})
+            await self._send_chunk(send, self._encoder.piece(item))
             self._chat.consumed(item.size)
-            item = await self._chat.reply.get()
-        last = ndjson.last_line(item, self._chat.request_id)
-        # The last line in a chunk of its own, before the end of the body: readers that take chunks see it as such.
-        await self._send(send, {"type": "http.response.body", "body": last, "more_body": True})
+            item = await self._next(send)
+        # The end in a chunk of its own, before the end of the body: readers that take chunks see it as such.
+        await self._send_chunk(send, self._encoder.end(item))
         await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _next(self, send: Send) -> Piece | End:
+        """What comes next, with pings while nothing does."""
+        while self._encoder.ping and not self._chat.reply.ready:
+            try:
+                async with asyncio.timeout(PING_AFTER):
+                    return await self._chat.reply.get()
+            except TimeoutError:
+                await self._send_chunk(send, self._encoder.ping)
+        return await self._chat.reply.get()
+
+    async def _send_chunk(self, send: Send, chunk: bytes) -> None:
+        await self._send(send, {"type": "http.response.body", "body": chunk, "more_body": True})
 
     async def _write_whole(self, send: Send) -> None:
         pieces: list[Piece] = []
@@ -86,13 +115,13 @@ class ChatResponse(StreamingResponse):
             await self._answer(send, item, pieces)
 
     async def _answer(self, send: Send, end: Completed, pieces: list[Piece]) -> None:
-        body = ndjson.whole(pieces, end)
+        body = self._encoder.whole(pieces, end)
         headers = [*self.raw_headers, (b"content-length", str(len(body)).encode())]
         await self._send(send, {"type": "http.response.start", "status": 200, "headers": headers})
         await self._send(send, {"type": "http.response.body", "body": body})
 
     async def _refuse(self, send: Send, error: GatewayError) -> None:
-        response = error_response(error, self._chat.request_id)
+        response = self._encoder.refusal(error)
         await self._send(send, {"type": "http.response.start", "status": error.status, "headers": response.raw_headers})
         await self._send(send, {"type": "http.response.body", "body": response.body})
 

@@ -16,13 +16,73 @@ KEEP_ALIVE = 75
 BACKLOG = 2048
 
 
+TOO_LARGE = b'{"error":{"code":"headers_too_large","message":"the headers are too large","retryable":false}}'
+"""What the answer to too large headers says: there is no request yet that could have an id."""
+
+
+class HeadersTooLarge(Exception):
+    """Ends the parsing of a request."""
+
+
 class Protocol(HttpToolsProtocol):
-    """Puts the connection's ``abort`` into the scope's extensions as ``chatfleet.abort``."""
+    """Bounds the headers' bytes, which httptools does not: more is 431.
+
+    It also puts the connection's ``abort`` into the scope's extensions as ``chatfleet.abort``.
+    """
+
+    max_headers: int
+    in_headers = True
+    received = 0
+    header_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        if self.in_headers:
+            self.received += len(data)
+        super().data_received(data)
+        if self.in_headers and self.received > self.max_headers and not self.transport.is_closing():
+            self.refuse()
 
     def on_message_begin(self) -> None:
-        """See ``HttpToolsProtocol``."""
         super().on_message_begin()
+        self.in_headers, self.header_bytes = True, 0
         self.scope["extensions"] = {"chatfleet.abort": self.transport.abort}  # type: ignore[dict-item]
+
+    def on_url(self, url: bytes) -> None:
+        self.count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self.in_headers, self.received = False, 0
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self.in_headers = True
+        super().on_message_complete()
+
+    def count(self, size: int) -> None:
+        self.header_bytes += size
+        if self.header_bytes > self.max_headers:
+            raise HeadersTooLarge
+
+    def send_400_response(self, msg: str) -> None:
+        if self.header_bytes > self.max_headers:
+            self.refuse()
+        else:
+            super().send_400_response(msg)
+
+    def refuse(self) -> None:
+        head = f"content-type: application/json\r\ncontent-length: {len(TOO_LARGE)}\r\nconnection: close\r\n\r\n"
+        self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\n" + head.encode() + TOO_LARGE)
+        self.transport.close()
+
+
+def protocol(max_headers: int) -> type[Protocol]:
+    """The protocol with its bound: uvicorn makes its instances itself."""
+    return type("BoundedProtocol", (Protocol,), {"max_headers": max_headers})
 
 
 class Server(uvicorn.Server):
@@ -40,18 +100,19 @@ def listen(address: HostPort) -> socket.socket:
     return socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=False)
 
 
-def make_server(app: ASGIApp) -> Server:
+def make_server(app: ASGIApp, max_headers: int, trusted_proxies: list[str]) -> Server:
     """A server for ``app``; give ``serve`` the socket."""
     return Server(
         uvicorn.Config(
             app,
-            http=Protocol,
+            http=protocol(max_headers),
             ws="none",
             lifespan="off",
             access_log=False,
             log_config=None,
             server_header=False,
-            proxy_headers=False,
+            proxy_headers=bool(trusted_proxies),
+            forwarded_allow_ips=trusted_proxies,
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=1,
         )

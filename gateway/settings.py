@@ -1,7 +1,10 @@
 """Settings of a gateway process (``GATEWAY_*``)."""
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from fleet.settings import Address, HostPort
 
@@ -14,6 +17,14 @@ class GatewaySettings(BaseSettings):
     bind: Address = HostPort("127.0.0.1", 8501)
     allow_anonymous: bool = False
     """Listen beyond loopback although anybody may ask: only where the network itself keeps strangers out."""
+    keys: Path | None = None
+    """The file of API keys; with one, every chat needs a key. See ``python -m gateway keys new NAME``."""
+    cors_origins: Annotated[list[str], NoDecode] = []
+    """Web origins whose pages may ask, separated by commas; ``*`` for all."""
+    trusted_proxies: Annotated[list[str], NoDecode] = []
+    """Addresses or networks whose ``X-Forwarded-*`` headers are believed, separated by commas."""
+    max_headers: int = Field(default=64 * 1024, ge=1024, le=1024 * 1024)
+    """Bytes of a request's headers."""
     default_model: str = ""
     """What a request without ``model`` gets; empty means the first model of the worker that takes it."""
     max_body: int = Field(default=8 * 1024 * 1024, ge=1024, le=24 * 1024 * 1024)
@@ -41,3 +52,8 @@ class GatewaySettings(BaseSettings):
     """For how long running streams may go on after SIGTERM."""
     hold_status: float = Field(default=10.0, ge=0, le=600)
     """For how long the status line waits for the first token, so that an early failure gets its real status."""
+
+    @field_validator("cors_origins", "trusted_proxies", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

@@ -3,15 +3,15 @@
 import asyncio
 from contextlib import aclosing
 
-from autogen_core import FunctionCall
+import orjson
 from autogen_core.models import CreateResult
 
 from fleet import logs
 from fleet.lane import OutgoingReply
 from protos import chat_pb2 as pb
-from worker import conversation, failures
+from worker import conversation, failures, options
 from worker.models import Model
-from worker.openai_client import ReasoningText
+from worker.openai_client import ReasoningText, TokenLogprobs, ToolCallPart
 from worker.surrogates import SurrogateJoiner, clean
 
 log = logs.logger(__name__)
@@ -30,6 +30,8 @@ class Chat:
         self._reply = reply
         self._turnstile = turnstile
         self._started = False
+        self._called = False
+        self._joiner = SurrogateJoiner()
 
     async def run(self) -> None:
         """Stream the model's reply. Returns, whatever happens, after the terminal event was written."""
@@ -53,25 +55,39 @@ class Chat:
     async def _stream(self) -> pb.Done:
         messages = conversation.messages(self._history, self._model.system_message)
         result: CreateResult | None = None
-        joiner = SurrogateJoiner()
+        arguments = options.arguments(self._history.options)
         async with self._turnstile:
             # Preparing a request takes milliseconds: one a turn of the loop, so that a crowd delays nobody else.
             await asyncio.sleep(0)
-        async with aclosing(self._model.client.create_stream(messages)) as stream:
+        async with aclosing(self._model.client.create_stream(messages, **arguments)) as stream:
             async for piece in stream:
                 self._started = True
                 if isinstance(piece, CreateResult):
                     result = piece
-                elif isinstance(piece, ReasoningText):
-                    await self._reply.text(joiner.join(piece), "reasoning")
                 else:
-                    await self._reply.text(joiner.join(piece))
+                    await self._write(piece)
         if result is None:
             raise RuntimeError("the model's client gave no result")
-        await self._reply.text(joiner.end())
-        for call in result.content if isinstance(result.content, list) else []:
-            await self._call(call)
+        await self._reply.text(self._joiner.end())
+        if isinstance(result.content, list) and not self._called:
+            for index, call in enumerate(result.content):
+                await self._call(ToolCallPart(index, call.id, call.name, call.arguments))
         return pb.Done(finish_reason=result.finish_reason, usage=failures.usage(result.usage))
 
-    async def _call(self, call: FunctionCall) -> None:
-        await self._reply.tool_call(pb.ToolCall(id=call.id, name=clean(call.name), arguments=clean(call.arguments)))
+    async def _write(self, piece: str) -> None:
+        match piece:
+            case ReasoningText():
+                await self._reply.text(self._joiner.join(piece), "reasoning")
+            case ToolCallPart():
+                await self._call(piece)
+            case TokenLogprobs():
+                await self._reply.event(pb.ChatChunk(logprobs=orjson.dumps(piece.content).decode()))
+            case _:
+                await self._reply.text(self._joiner.join(piece))
+
+    async def _call(self, part: ToolCallPart) -> None:
+        self._called = True
+        call = pb.ToolCall(
+            index=part.position, id=clean(part.id), name=clean(part.name), arguments=clean(part.arguments)
+        )
+        await self._reply.event(pb.ChatChunk(tool_call=call))

@@ -35,6 +35,37 @@ class ReasoningText(str):
     __slots__ = ()
 
 
+class ToolCallPart(str):
+    """A part of a tool call as it is streamed: no text, so that it does no harm where it is taken for some."""
+
+    __slots__ = ("arguments", "id", "name", "position")
+
+    position: int
+    id: str
+    name: str
+    arguments: str
+
+    def __new__(cls, position: int, id: str, name: str, arguments: str) -> "ToolCallPart":  # noqa: A002
+        """``id`` and ``name`` come with the first part of a ``position``, ``arguments`` in any number of parts."""
+        part = super().__new__(cls)
+        part.position, part.id, part.name, part.arguments = position, id, name, arguments
+        return part
+
+
+class TokenLogprobs(str):
+    """The log probabilities of the text just given, as OpenAI's ``logprobs.content``. No text itself."""
+
+    __slots__ = ("content",)
+
+    content: list[Json]
+
+    def __new__(cls, content: list[Json]) -> "TokenLogprobs":
+        """``content`` has an object per token."""
+        piece = super().__new__(cls)
+        piece.content = content
+        return piece
+
+
 class StreamBroken(Exception):
     """The model's stream is not what was agreed, or ended early. ``usage`` is what it had told by then."""
 
@@ -86,19 +117,23 @@ class Reply:
         if isinstance(text, str) and text:
             self.text.append(text)
             pieces.append(text)
-        for part in delta.get("tool_calls") or ():
-            self._call(part)
+        logprobs = (choice.get("logprobs") or {}).get("content")
+        if logprobs:
+            pieces.append(TokenLogprobs(logprobs))
+        pieces.extend(self._call(part) for part in delta.get("tool_calls") or ())
         return pieces
 
-    def _call(self, part: Json) -> None:
+    def _call(self, part: Json) -> ToolCallPart:
         index = part.get("index")
         if index is None:  # some providers leave it out and send each call whole
             index = len(self.calls)
         call = self.calls.setdefault(index, FunctionCall(id="", arguments="", name=""))
         function: Json = part.get("function") or {}
-        call.id += part.get("id") or ""
-        call.name += function.get("name") or ""
-        call.arguments += function.get("arguments") or ""
+        piece = ToolCallPart(index, part.get("id") or "", function.get("name") or "", function.get("arguments") or "")
+        call.id += piece.id
+        call.name += piece.name
+        call.arguments += piece.arguments
+        return piece
 
     def result(self) -> CreateResult:
         """The whole, once the stream has said that it is complete. Raises :class:`StreamBroken`."""

@@ -36,9 +36,9 @@ class OutgoingReply:
             self._lane.write(self._stream, kind, text[start : start + SLICE])
             await self._lane.credit(self._stream)
 
-    async def tool_call(self, call: pb.ToolCall) -> None:
-        """Queue one tool call, under the same credit as text."""
-        self._lane.put(self._stream, pb.ChatChunk(tool_call=call))
+    async def event(self, chunk: pb.ChatChunk) -> None:
+        """Queue a part of a tool call, or log probabilities, under the same credit as text."""
+        self._lane.put(self._stream, chunk)
         await self._lane.credit(self._stream)
 
     def finish(self, end: pb.Done | pb.Error | pb.Cancelled) -> None:

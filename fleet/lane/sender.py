@@ -38,6 +38,8 @@ def payload_bytes(chunk: pb.ChatChunk) -> int:
             return text_bytes(chunk.reasoning)
         case "tool_call":
             return text_bytes(chunk.tool_call.name) + text_bytes(chunk.tool_call.arguments)
+        case "logprobs":
+            return text_bytes(chunk.logprobs)
         case _:
             return 0
 

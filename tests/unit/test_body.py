@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from gateway.body import ChatBody, history, parse
+from gateway.body import parse
 from gateway.errors import GatewayError
+from gateway.seed_body import ChatBody, history
 from protos import chat_pb2 as pb
 
 

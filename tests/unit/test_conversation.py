@@ -1,7 +1,10 @@
 """Histories as AutoGen's messages."""
 
+from io import BytesIO
+
+import PIL.Image
 import pytest
-from autogen_core import FunctionCall
+from autogen_core import FunctionCall, Image
 from autogen_core.models import AssistantMessage, FunctionExecutionResultMessage, SystemMessage, UserMessage
 
 from protos import chat_pb2 as pb
@@ -48,8 +51,43 @@ def test_a_role_of_a_later_version_counts_as_the_users() -> None:
     assert messages(pb.ChatHistory(messages=[message]), "") == [UserMessage(content="hi", source="x")]
 
 
-def test_an_image_url_is_refused_by_name() -> None:
-    part = pb.ContentPart(image=pb.Image(url="https://x.example/a.png"))
-    history = pb.ChatHistory(messages=[pb.ChatMessage(role=pb.ROLE_USER, source="user", content=[part])])
-    with pytest.raises(Unsupported, match="not as a URL"):
-        messages(history, "")
+def sent(image: pb.Image) -> Image:
+    parts = [pb.ContentPart(text="look"), pb.ContentPart(image=image)]
+    history = pb.ChatHistory(messages=[pb.ChatMessage(role=pb.ROLE_USER, source="user", content=parts)])
+    [message] = messages(history, "")
+    assert isinstance(message, UserMessage)
+    assert message.content[0] == "look"
+    made = message.content[1]
+    assert isinstance(made, Image)
+    return made
+
+
+@pytest.mark.parametrize("url", ["https://x.example/a.png", "data:image/jpeg;base64,QUJD"])
+def test_an_image_is_passed_on_as_it_was_sent(url: str) -> None:
+    assert sent(pb.Image(url=url, detail="low")).to_openai_format() == {
+        "type": "image_url",
+        "image_url": {"url": url, "detail": "low"},
+    }
+
+
+def test_an_image_file_becomes_a_data_url() -> None:
+    assert sent(pb.Image(data=b"ABC", media_type="image/gif")).to_openai_format() == {
+        "type": "image_url",
+        "image_url": {"url": "data:image/gif;base64,QUJD", "detail": "auto"},
+    }
+
+
+def test_a_client_that_wants_pixels_gets_them_but_for_a_url() -> None:
+    buffer = BytesIO()
+    PIL.Image.new("RGB", (2, 3)).save(buffer, "PNG")
+    assert sent(pb.Image(data=buffer.getvalue())).image.size == (2, 3)
+    with pytest.raises(Unsupported, match="not by URL"):
+        _ = sent(pb.Image(url="https://x.example/a.png")).image
+    with pytest.raises(Unsupported, match="cannot be decoded"):
+        _ = sent(pb.Image(data=b"ABC")).image
+
+
+def test_several_texts_of_a_user_stay_apart() -> None:
+    parts = [pb.ContentPart(text="a"), pb.ContentPart(text="b")]
+    history = pb.ChatHistory(messages=[pb.ChatMessage(role=pb.ROLE_USER, source="user", content=parts)])
+    assert messages(history, "") == [UserMessage(content=["a", "b"], source="user")]

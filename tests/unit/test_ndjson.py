@@ -6,15 +6,17 @@ import string
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import ndjson
 from gateway.errors import WorkerLost
+from gateway.ndjson import Ndjson
 from gateway.reply import Completed, Piece
 from protos import chat_pb2 as pb
+
+FORMAT = Ndjson("r")
 
 
 @given(st.text() | st.text(string.printable))
 def test_any_text_is_one_line_that_reads_back_as_it_was(text: str) -> None:
-    line = ndjson.line(Piece(text=text))
+    line = FORMAT.piece(Piece(text=text))
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
     assert json.loads(line) == {"content": text}
@@ -22,19 +24,19 @@ def test_any_text_is_one_line_that_reads_back_as_it_was(text: str) -> None:
 
 def test_every_line_has_content_for_the_seeds_clients() -> None:
     call = pb.ToolCall(id="1", name="f", arguments="{}")
-    assert json.loads(ndjson.line(Piece(reasoning="h"))) == {"content": "", "reasoning": "h"}
-    assert json.loads(ndjson.line(Piece(tool_call=call)))["content"] == ""
+    assert json.loads(FORMAT.piece(Piece(reasoning="h"))) == {"content": "", "reasoning": "h"}
+    assert json.loads(FORMAT.piece(Piece(tool_call=call)))["content"] == ""
 
 
 def test_the_last_line_says_how_it_ended() -> None:
     done = Completed("stop", pb.Usage(prompt_tokens=3, completion_tokens=4))
-    assert json.loads(ndjson.last_line(done, "r")) == {
+    assert json.loads(FORMAT.end(done)) == {
         "content": "",
         "done": True,
         "finish_reason": "stop",
         "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7},
     }
-    assert json.loads(ndjson.last_line(WorkerLost("worker_lost", "gone"), "r")) == {
+    assert json.loads(FORMAT.end(WorkerLost("worker_lost", "gone"))) == {
         "content": "",
         "error": {"code": "worker_lost", "message": "gone", "retryable": True, "request_id": "r"},
     }
@@ -43,11 +45,11 @@ def test_the_last_line_says_how_it_ended() -> None:
 def test_a_whole_reply_has_the_same_fields_in_one_object() -> None:
     call = pb.ToolCall(id="1", name="f", arguments="{}")
     pieces = [Piece(reasoning="h"), Piece(text="a"), Piece(text="b"), Piece(tool_call=call)]
-    assert json.loads(ndjson.whole(pieces, Completed("stop"))) == {
+    assert json.loads(FORMAT.whole(pieces, Completed("stop"))) == {
         "content": "ab",
         "done": True,
         "finish_reason": "stop",
         "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
         "reasoning": "h",
-        "tool_calls": [{"id": "1", "name": "f", "arguments": "{}"}],
+        "tool_calls": [{"index": 0, "id": "1", "name": "f", "arguments": "{}"}],
     }

@@ -1,0 +1,105 @@
+"""What the OpenAPI document says of the endpoints, beside what FastAPI finds out: bodies, streams and errors."""
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from gateway.openai_body import CompletionBody
+from gateway.seed_body import ChatBody
+
+Json = dict[str, Any]
+
+_ERROR: Json = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["code", "message", "retryable", "request_id"],
+            "properties": {
+                "code": {"type": "string"},
+                "message": {"type": "string", "description": "one sentence, which names the field at fault"},
+                "retryable": {"type": "boolean", "description": "whether the same request may succeed later"},
+                "request_id": {"type": "string"},
+                "type": {"type": "string", "description": "OpenAI's kind of error (/v1 only)"},
+                "param": {"type": ["string", "null"], "description": "the field at fault (/v1 only)"},
+                "usage": {"type": "object"},
+            },
+        }
+    },
+}
+
+_STATUSES = {
+    400: "the body is not JSON, asks for something unsupported, or was rejected by the model",
+    401: "the API key is missing or not valid",
+    403: "the API key may not use this model",
+    404: "no worker serves this model",
+    408: "the body did not arrive in time",
+    413: "the body is too large",
+    422: "a field is missing or wrong",
+    429: "over a limit, or every worker is at its capacity; with Retry-After",
+    500: "the gateway failed",
+    502: "the model or its worker failed",
+    503: "no worker is there, or this gateway is about to leave; with Retry-After",
+    504: "a deadline passed",
+}
+
+
+def _refusals(*statuses: int) -> dict[int | str, Json]:
+    return {
+        status: {"description": _STATUSES[status], "content": {"application/json": {"schema": _ERROR}}}
+        for status in statuses
+    }
+
+
+def _asks(kind: type[BaseModel]) -> Json:
+    schema = kind.model_json_schema(ref_template=f"#/components/schemas/{kind.__name__}/$defs/{{model}}")
+    schema = _inline(schema, schema.pop("$defs", {}))
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _inline(schema: Any, definitions: Json) -> Any:
+    """``schema`` with its references put in place: none of them is recursive."""
+    if isinstance(schema, dict):
+        reference = schema.get("$ref")
+        if isinstance(reference, str):
+            return _inline(definitions[reference.rpartition("/")[2]], definitions)
+        return {key: _inline(value, definitions) for key, value in schema.items() if key != "discriminator"}
+    if isinstance(schema, list):
+        return [_inline(item, definitions) for item in schema]
+    return schema
+
+
+def _answers(stream: str, said: str) -> dict[int | str, Json]:
+    content = {
+        stream: {"schema": {"type": "string", "description": said}},
+        "application/json": {"schema": {"type": "object", "description": "the whole reply, when stream is false"}},
+    }
+    everything = _refusals(*_STATUSES)
+    return {200: {"description": "the reply", "content": content}, **everything}
+
+
+KEYED: dict[int | str, Json] = _refusals(401)
+
+SEED: Json = {
+    "tags": ["chat"],
+    "openapi_extra": _asks(ChatBody),
+    "response_model": None,
+    "responses": _answers(
+        "application/x-ndjson",
+        'one JSON object a line, each with "content"; the last has "done" or "error"',
+    ),
+}
+
+OPENAI: Json = {
+    "tags": ["openai"],
+    "openapi_extra": _asks(CompletionBody),
+    "response_model": None,
+    "responses": _answers(
+        "text/event-stream",
+        "chat.completion.chunk objects as server-sent events, then [DONE]; or an error and the end",
+    ),
+}
+
+MODELS: Json = {"tags": ["openai"], "responses": _refusals(401)}
+MODEL: Json = {"tags": ["openai"], "responses": _refusals(401, 404)}

@@ -1,0 +1,34 @@
+"""What a format must be able to say; ``gateway.ndjson`` and ``gateway.openai_format`` are the two that there are."""
+
+from typing import Protocol
+
+from starlette.responses import Response
+
+from gateway.errors import GatewayError
+from gateway.reply import Completed, End, Piece
+
+
+class Encoder(Protocol):
+    """One answer in one format. Each result is one HTTP chunk."""
+
+    media_type: str
+    """Of a streamed answer; a whole one is JSON."""
+
+    ping: bytes
+    """What may be sent during silence; empty for a format that has no such thing."""
+
+    def piece(self, piece: Piece) -> bytes:
+        """A piece of the reply."""
+        ...
+
+    def end(self, end: End) -> bytes:
+        """How the reply ends."""
+        ...
+
+    def whole(self, pieces: list[Piece], end: Completed) -> bytes:
+        """A completed reply as one JSON object."""
+        ...
+
+    def refusal(self, error: GatewayError) -> Response:
+        """An error instead of any reply."""
+        ...

@@ -1,0 +1,377 @@
+"""What ``POST /v1/chat/completions`` takes: OpenAI's request, as far as a fleet of AutoGen agents can serve it."""
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictInt, StrictStr, Tag
+
+from gateway.body import TAG
+from gateway.errors import InvalidField, Unsupported
+from protos import chat_pb2 as pb
+
+INT64 = 2**63 - 1
+NAME = r"^[A-Za-z0-9_-]{1,64}$"
+NAMED_TOOL = "tool:"
+
+Json = dict[str, Any]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+def _by_field(field: str) -> Discriminator:
+    """Tells the members of a union apart by one field of theirs."""
+
+    def tag(value: Any) -> str | None:
+        found = value.get(field) if isinstance(value, dict) else getattr(value, field, None)
+        return TAG + found if isinstance(found, str) else None
+
+    return Discriminator(tag)
+
+
+def _text_or(other: str) -> Discriminator:
+    return Discriminator(lambda value: TAG + "text" if isinstance(value, str) else TAG + other)
+
+
+class TextPart(_Model):
+    """Text among other parts."""
+
+    type: Literal["text"]
+    text: StrictStr
+
+
+class RefusalPart(_Model):
+    """An earlier refusal of the model."""
+
+    type: Literal["refusal"]
+    refusal: StrictStr
+
+
+class ImageUrl(_Model):
+    """Where an image is, or the image itself as a data URL."""
+
+    url: StrictStr = Field(pattern=r"^(https?://|data:image/[A-Za-z0-9.+-]+;base64,)")
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class ImagePart(_Model):
+    """An image among other parts."""
+
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+TextParts = list[Annotated[Annotated[TextPart, Tag(TAG + "text")], _by_field("type")]]
+UserPart = Annotated[
+    Annotated[TextPart, Tag(TAG + "text")] | Annotated[ImagePart, Tag(TAG + "image_url")], _by_field("type")
+]
+AssistantPart = Annotated[
+    Annotated[TextPart, Tag(TAG + "text")] | Annotated[RefusalPart, Tag(TAG + "refusal")], _by_field("type")
+]
+Text = Annotated[
+    Annotated[StrictStr, Tag(TAG + "text")] | Annotated[list[TextPart], Tag(TAG + "parts")], _text_or("parts")
+]
+UserContent = Annotated[
+    Annotated[StrictStr, Tag(TAG + "text")] | Annotated[list[UserPart], Tag(TAG + "parts")], _text_or("parts")
+]
+AssistantContent = Annotated[
+    Annotated[StrictStr, Tag(TAG + "text")] | Annotated[list[AssistantPart], Tag(TAG + "parts")], _text_or("parts")
+]
+
+
+class FunctionCall(_Model):
+    """The function of a tool call."""
+
+    name: StrictStr = Field(min_length=1)
+    arguments: StrictStr
+
+
+class ToolCall(_Model):
+    """A tool call that the model made earlier."""
+
+    id: StrictStr = Field(min_length=1)
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class SystemMessage(_Model):
+    """Instructions."""
+
+    role: Literal["system", "developer"]
+    content: Text
+    name: StrictStr | None = None
+
+
+class UserMessage(_Model):
+    """What the user says or shows."""
+
+    role: Literal["user"]
+    content: UserContent
+    name: StrictStr | None = None
+
+
+class AssistantMessage(_Model):
+    """What the model said, or the tools that it called."""
+
+    role: Literal["assistant"]
+    content: AssistantContent | None = None
+    refusal: StrictStr | None = None
+    name: StrictStr | None = None
+    tool_calls: list[ToolCall] | None = None
+
+
+class ToolMessage(_Model):
+    """What a tool gave back."""
+
+    role: Literal["tool"]
+    content: Text
+    tool_call_id: StrictStr = Field(min_length=1)
+
+
+Message = Annotated[
+    Annotated[SystemMessage, Tag(TAG + "system")]
+    | Annotated[SystemMessage, Tag(TAG + "developer")]
+    | Annotated[UserMessage, Tag(TAG + "user")]
+    | Annotated[AssistantMessage, Tag(TAG + "assistant")]
+    | Annotated[ToolMessage, Tag(TAG + "tool")],
+    _by_field("role"),
+]
+
+
+class Function(_Model):
+    """A function that the model may call."""
+
+    name: StrictStr = Field(pattern=NAME)
+    description: StrictStr | None = None
+    parameters: Json | None = None
+    strict: StrictBool | None = None
+
+
+class Tool(_Model):
+    """A tool that the model may call."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class FunctionName(_Model):
+    """The name of a function."""
+
+    name: StrictStr = Field(min_length=1)
+
+
+class NamedToolChoice(_Model):
+    """The one tool that the model must call."""
+
+    type: Literal["function"]
+    function: FunctionName
+
+
+ToolChoice = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag(TAG + "text")] | Annotated[NamedToolChoice, Tag(TAG + "tool")],
+    _text_or("tool"),
+]
+
+
+class JsonSchema(_Model):
+    """The schema that the reply must follow."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: StrictStr = Field(pattern=NAME)
+
+
+class ResponseFormat(_Model):
+    """The form that the reply must have."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
+class StreamOptions(_Model):
+    """How the stream tells what."""
+
+    include_usage: StrictBool | None = None
+
+
+Stop = Annotated[
+    Annotated[StrictStr, Tag(TAG + "text")] | Annotated[list[StrictStr], Tag(TAG + "list")], _text_or("list")
+]
+
+
+class CompletionBody(BaseModel):
+    """OpenAI's chat completion request. Fields that are not named here are ignored, and counted."""
+
+    model_config = ConfigDict(extra="allow")
+
+    messages: list[Message] = Field(min_length=1)
+    model: StrictStr | None = Field(default=None, max_length=1000)
+    stream: StrictBool | None = None
+    stream_options: StreamOptions | None = None
+    n: StrictInt | None = None
+    tools: list[Tool] | None = Field(default=None, max_length=1000)
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: StrictBool | None = None
+    response_format: ResponseFormat | None = None
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, ge=0, le=1)
+    max_tokens: StrictInt | None = Field(default=None, ge=1, le=INT64)
+    max_completion_tokens: StrictInt | None = Field(default=None, ge=1, le=INT64)
+    stop: Stop | None = None
+    seed: StrictInt | None = Field(default=None, ge=-INT64 - 1, le=INT64)
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    logit_bias: dict[str, float] | None = None
+    logprobs: StrictBool | None = None
+    top_logprobs: StrictInt | None = Field(default=None, ge=0, le=20)
+    reasoning_effort: StrictStr | None = Field(default=None, max_length=100)
+    user: StrictStr | None = Field(default=None, max_length=1000)
+    metadata: dict[str, StrictStr] | None = None
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether the stream ends with a chunk that has the usage."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def ignored(self) -> list[str]:
+        """Names of the fields that are not known here."""
+        return list(self.model_extra or {})
+
+
+PASSED_ON = (
+    "parallel_tool_calls",
+    "temperature",
+    "top_p",
+    "max_tokens",
+    "max_completion_tokens",
+    "stop",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "top_logprobs",
+    "reasoning_effort",
+    "user",
+    "metadata",
+)
+"""Fields that go to the model as they are, where they are given."""
+
+REFUSED = {
+    "audio": "audio replies are not given here",
+    "functions": "is the former form of tools, which must be used instead",
+    "function_call": "is the former form of tool_choice, which must be used instead",
+    "prediction": "predicted outputs are not supported here",
+    "web_search_options": "the models here do not search the web",
+}
+"""Fields whose being ignored would change what the answer means."""
+
+
+def history(body: CompletionBody, request_id: str, default_model: str) -> pb.ChatHistory:
+    """The body as what goes to a worker. Raises :class:`Unsupported` or :class:`InvalidField`."""
+    _refuse(body)
+    names: dict[str, str] = {}
+    return pb.ChatHistory(
+        request_id=request_id,
+        model=body.model or default_model,
+        messages=[_message(message, names) for message in body.messages],
+        options=_options(body),
+    )
+
+
+def _refuse(body: CompletionBody) -> None:
+    if body.n not in (None, 1):
+        raise Unsupported("n", "only one choice is given per request")
+    extra = body.model_extra or {}
+    for name, reason in REFUSED.items():
+        if extra.get(name) is not None:
+            raise Unsupported(name, reason)
+    if extra.get("modalities") not in (None, [], ["text"]):
+        raise Unsupported("modalities", "only text is given")
+
+
+def _options(body: CompletionBody) -> pb.ChatOptions:
+    options = pb.ChatOptions()
+    for index, tool in enumerate(body.tools or ()):
+        function = tool.function
+        options.tools.append(
+            pb.Tool(
+                name=function.name,
+                description=function.description or "",
+                parameters=_dump(function.parameters, f"tools[{index}].function.parameters"),
+                strict=bool(function.strict),
+            )
+        )
+    if body.tool_choice is not None:
+        options.tool_choice = _tool_choice(body)
+    if body.response_format is not None and body.response_format.type != "text":
+        chosen = body.response_format.model_dump(exclude_none=True, exclude_unset=True)
+        options.response_format = _dump(chosen, "response_format")
+    given = {name: value for name in PASSED_ON if (value := getattr(body, name)) is not None}
+    options.extra = _dump(given or None, "the body")
+    return options
+
+
+def _tool_choice(body: CompletionBody) -> str:
+    choice = body.tool_choice
+    if not isinstance(choice, NamedToolChoice):
+        if choice == "required" and not body.tools:
+            raise InvalidField("tool_choice is required but there are no tools", "tool_choice")
+        return str(choice)
+    name = choice.function.name
+    if name not in {tool.function.name for tool in body.tools or ()}:
+        raise InvalidField(f"tool_choice.function.name: no tool is named {name[:100]!r}", "tool_choice")
+    return NAMED_TOOL + name
+
+
+def _dump(value: Json | None, name: str) -> str:
+    if value is None:
+        return ""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        raise InvalidField(f"{name} holds a number that is not finite", name) from None
+
+
+def _message(message: Message, names: dict[str, str]) -> pb.ChatMessage:
+    """One turn; ``names`` remembers which tool a call's id belongs to."""
+    match message:
+        case SystemMessage():
+            return pb.ChatMessage(role=pb.ROLE_SYSTEM, source="system", content=_parts(message.content))
+        case UserMessage():
+            return pb.ChatMessage(role=pb.ROLE_USER, source=message.name or "user", content=_parts(message.content))
+        case AssistantMessage():
+            calls = message.tool_calls or []
+            names.update({call.id: call.function.name for call in calls})
+            return pb.ChatMessage(
+                role=pb.ROLE_ASSISTANT,
+                source=message.name or "assistant",
+                content=_parts(message.content if message.content is not None else message.refusal or ""),
+                tool_calls=[
+                    pb.ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments, index=index)
+                    for index, call in enumerate(calls)
+                ],
+            )
+        case ToolMessage():
+            content = "".join(part.text for part in _parts(message.content))
+            call_id = message.tool_call_id
+            result = pb.ToolResult(call_id=call_id, name=names.get(call_id, ""), content=content)
+            return pb.ChatMessage(role=pb.ROLE_TOOL, source=names.get(call_id, "tool"), tool_results=[result])
+
+
+def _parts(content: Any) -> list[pb.ContentPart]:
+    if isinstance(content, str):
+        return [pb.ContentPart(text=content)]
+    return [_part(part) for part in content]
+
+
+def _part(part: TextPart | RefusalPart | ImagePart) -> pb.ContentPart:
+    match part:
+        case TextPart():
+            return pb.ContentPart(text=part.text)
+        case RefusalPart():
+            return pb.ContentPart(text=part.refusal)
+        case ImagePart():
+            return pb.ContentPart(image=pb.Image(url=part.image_url.url, detail=part.image_url.detail or ""))
