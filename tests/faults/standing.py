@@ -44,7 +44,7 @@ class Standing:
             assert not TROUBLE.search(log), f"{process.name}:\n{log}"
 
     def _mend(self) -> None:
-        end_all([process for process in self.fleet.processes if process not in self._members])
+        self._dismiss([process for process in self.fleet.processes if process not in self._members])
         for member in self._members:
             if member.is_alive:
                 member.thaw()
@@ -54,6 +54,16 @@ class Standing:
                 member.start()
         self.fleet.wait_until_ready(within=PATIENCE)
         wait_until(self.fleet.is_idle, PATIENCE, "nothing runs")
+
+    def _dismiss(self, guests: list[Process]) -> None:
+        """End members that a scenario has added, and forget them with their logs."""
+        end_all(guests)
+        fleet = self.fleet
+        fleet.workers[:] = [worker for worker in fleet.workers if worker not in guests]
+        fleet.gateways[:] = [gateway for gateway in fleet.gateways if gateway not in guests]
+        del fleet.addresses[len(fleet.gateways) :]
+        for guest in guests:
+            guest.log_file.unlink(missing_ok=True)
 
 
 def member_id(process: Process) -> str:

@@ -1,0 +1,143 @@
+"""Members are asked to end while they have streams: they finish them, as long as they are given the time."""
+
+import asyncio
+import signal
+import time
+from functools import partial
+
+from tests.faults.crowd import (
+    CROWD,
+    SOON,
+    Say,
+    all_closed,
+    assert_cut,
+    assert_refused,
+    by_worker,
+    crowd,
+    schedules,
+)
+from tests.faults.standing import member_id
+from tests.harness.fleet import Fleet
+from tests.harness.process import Process
+from tests.harness.waiting import eventually
+
+KILLED_AGAIN = 1
+"""Exit code after a second signal."""
+
+
+async def ended(process: Process, within: float = SOON) -> int:
+    """The exit code of a process that was asked to end."""
+    return await asyncio.to_thread(process.popen.wait, within)
+
+
+async def test_a_worker_finishes_its_streams_and_leaves(fleet: Fleet, figures: Say) -> None:
+    worker, name = fleet.workers[0], member_id(fleet.workers[0])
+    async with crowd(fleet.address, schedules("drained", tokens=60, delay=0.05)) as clients:
+        await clients.all_have_text()
+        streams = by_worker(fleet, clients)
+        worker.signal(signal.SIGTERM)
+        asked = time.monotonic()
+        await eventually(lambda: {one["id"]: one["state"] for one in fleet.status()["workers"]}[name] == "DRAINING")
+        async with crowd(fleet.address, schedules("elsewhere", tokens=5)) as new:
+            pass
+        assert worker.is_alive, "the streams outlast the new requests"
+        assert await ended(worker) == 0
+        took = time.monotonic() - asked
+    clients.assert_complete()
+    new.assert_complete()
+    assert by_worker(fleet, new).keys() == {"worker-1"}
+    last = max(client.ended_at or 0 for client in streams["worker-0"]) - asked
+    figures(f"{len(streams['worker-0'])} streams ended {last:.2f} s after SIGTERM, the process {took:.2f} s")
+
+
+async def test_a_gateway_finishes_its_streams_and_leaves(fleet: Fleet, figures: Say) -> None:
+    async with crowd(fleet.address, schedules("drained", tokens=60, delay=0.05)) as clients:
+        await clients.all_have_text()
+        fleet.gateway.signal(signal.SIGTERM)
+        asked = time.monotonic()
+        await eventually(lambda: fleet.readiness()[0] == 503, SOON, "/readyz is 503")
+        assert "draining" in fleet.readiness()[1]["reason"]
+        async with crowd(fleet.address, schedules("refused")) as new:
+            pass
+        assert await ended(fleet.gateway) == 0
+        took = time.monotonic() - asked
+    clients.assert_complete()
+    for client in new:
+        assert_refused(client, 503, "draining")
+    figures(
+        f"streams ended {max(c.ended_at or 0 for c in clients) - asked:.2f} s after SIGTERM, the process {took:.2f} s"
+    )
+
+
+async def test_a_second_signal_ends_members_at_once(fleet: Fleet, figures: Say) -> None:
+    async with crowd(fleet.address, schedules("twice", tokens=10_000, delay=0.1)) as clients:
+        await clients.all_have_text()
+        for member in (*fleet.workers, fleet.gateway):
+            written = member.log_size()
+            member.signal(signal.SIGTERM)
+            await eventually(partial(draining, member, written), SOON, f"{member} drains")
+            member.signal(signal.SIGTERM)
+            again = time.monotonic()
+            assert await ended(member, 5) == KILLED_AGAIN
+            figures(f"{member.name} ended {time.monotonic() - again:.2f} s after the second SIGTERM")
+        await clients.leave()
+
+
+def draining(member: Process, since: int) -> bool:
+    return "event=draining" in member.log(since)
+
+
+async def test_a_worker_that_may_not_finish_ends_each_stream_once(hasty_fleet: Fleet, figures: Say) -> None:
+    fleet = hasty_fleet
+    async with crowd(fleet.address, schedules("overdue", tokens=60, delay=0.1)) as clients:
+        await clients.all_have_text()
+        streams = by_worker(fleet, clients)
+        fleet.workers[0].signal(signal.SIGTERM)
+        asked = time.monotonic()
+        assert await ended(fleet.workers[0]) == 0
+        took = time.monotonic() - asked
+    for client in streams["worker-0"]:
+        assert_cut(client, "worker_stopped")
+    for client in streams["worker-1"]:
+        client.assert_complete()
+    last = max(client.ended_at or 0 for client in streams["worker-0"]) - asked
+    figures(
+        f"{len(streams['worker-0'])} streams cut {last:.2f} s after SIGTERM, the process ended {took:.2f} s after it"
+    )
+    assert took < 4
+
+
+async def test_a_gateway_that_may_not_finish_ends_each_stream_once(hasty_fleet: Fleet, figures: Say) -> None:
+    fleet = hasty_fleet
+    async with crowd(fleet.address, schedules("overdue", tokens=10_000, delay=0.1)) as clients:
+        await clients.all_have_text()
+        fleet.gateway.signal(signal.SIGTERM)
+        asked = time.monotonic()
+        assert await ended(fleet.gateway) == 0
+        took = time.monotonic() - asked
+        closed = await all_closed(fleet, "overdue", asked)
+    for client in clients:
+        assert_cut(client, "draining")
+    figures(
+        f"{CROWD} streams cut {max(c.ended_at or 0 for c in clients) - asked:.2f} s after SIGTERM, gone at {took:.2f} s"
+    )
+    figures(f"the model's connections closed {closed[0]:.2f} to {closed[-1]:.2f} s after SIGTERM")
+    assert took < 4
+    assert closed[-1] < 4
+
+
+async def test_a_worker_that_drains_while_the_host_is_away_leaves_in_time(hasty_fleet: Fleet, figures: Say) -> None:
+    fleet = hasty_fleet
+    async with crowd(fleet.address, schedules("alone", tokens=10_000, delay=0.1)) as clients:
+        await clients.all_have_text()
+        written = fleet.workers[0].log_size()
+        fleet.host.kill()
+        await eventually(lambda: '"lost the host"' in fleet.workers[0].log(written), SOON)
+        fleet.workers[0].signal(signal.SIGTERM)
+        asked = time.monotonic()
+        assert await ended(fleet.workers[0]) == 0
+        took = time.monotonic() - asked
+        fleet.host.start()
+        await clients.leave()
+    figures(f"the process ended {took:.2f} s after SIGTERM")
+    assert took < 4
