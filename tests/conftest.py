@@ -1,5 +1,6 @@
 """Fixtures of the tests that use real processes."""
 
+import os
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
@@ -38,6 +39,17 @@ def spare_fleet() -> Iterator[Fleet]:
     """A fleet with little patience, for tests that break something and mend it: members, models, the host."""
     with Fleet(settings=IMPATIENT) as fleet:
         yield fleet
+
+
+LONG = any(os.environ.get(name, "").lower() in ("1", "true") for name in ("CI", "CHATFLEET_LONG"))
+"""Whether the slow tests run, which a laptop need not wait for each time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the slow tests out, and say how they are run."""
+    for item in items:
+        if item.get_closest_marker("slow") and not LONG:
+            item.add_marker(pytest.mark.skip(reason="slow: `CHATFLEET_LONG=1 make test` runs it, and CI does"))
 
 
 @pytest.hookimpl(wrapper=True)
