@@ -60,8 +60,8 @@ class _Lane:
             self.schedule()
 
     def report_all(self) -> None:
-        self._due.update(dict.fromkeys(self._replies.values()))
         self._complete = True
+        self.schedule()
 
     def schedule(self) -> None:
         # One ack for all that happens in this turn of the loop.
@@ -71,11 +71,12 @@ class _Lane:
     def _send(self) -> None:
         self._handle = None
         credits_ = []
-        for reply in self._due:
+        complete, self._complete = self._complete, False
+        # All that are open now, and not when it was asked for: what is opened meanwhile must not look unwanted.
+        for reply in self._replies.values() if complete else self._due:
             reply.reported = reply.total
             credits_.append(pb.Credit(request_id=reply.request_id, attempt=reply.attempt, consumed=reply.total))
         self._due.clear()
-        complete, self._complete = self._complete, False
         ack = pb.ChunkAck(
             gateway_id=self._gateway_id,
             epoch=self.receiver.epoch,
@@ -115,7 +116,6 @@ class Inbox:
         """The link to the host is back: tell every worker that this gateway is there, and what its clients took."""
         for lane in self._lanes.values():
             lane.report_all()
-            lane.schedule()
 
     def forget(self, worker_id: str) -> None:
         """A worker left for good; its replies must have been ended by the caller."""

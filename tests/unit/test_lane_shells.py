@@ -122,6 +122,15 @@ async def test_after_a_cut_the_gateway_names_all_that_it_waits_for(bus: Bus) -> 
     assert [credit.request_id for credit in bus.acks[-1].credits] == ["r"]
 
 
+async def test_a_reply_opened_while_the_gateway_reports_is_named_too(bus: Bus) -> None:
+    bus.inbox.open("w", "r", 1)
+    bus.inbox.link_up()
+    bus.inbox.open("w", "s", 1)
+    while not bus.acks:
+        await asyncio.sleep(0.001)
+    assert [credit.request_id for credit in bus.acks[-1].credits] == ["r", "s"]
+
+
 async def test_a_gateway_that_does_not_answer_is_noticed_and_forgotten(bus: Bus) -> None:
     reply = bus.outbox.open("g", "r", 1)
     bus.up = False
