@@ -26,7 +26,16 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.schedule import Schedule, echo, parse, reasoning_tokens, reply_text, reply_tokens
+from tests.schedule import (
+    Schedule,
+    argument_parts,
+    echo,
+    logprob_of,
+    parse,
+    reasoning_tokens,
+    reply_text,
+    reply_tokens,
+)
 
 KEPT_RECORDS = 20_000
 SMALL_BODY = 1024
@@ -171,6 +180,10 @@ class Reply:
         self._schedule = schedule
         self._record = record
         self._model = body["model"]
+        is_answered = body["messages"][-1]["role"] == "tool"
+        self._calls = [] if is_answered else schedule.tool_calls or []
+        self._wants_logprobs = bool(body.get("logprobs"))
+        self._alternatives = int(body.get("top_logprobs") or 0)
         self._wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         self._id = f"chatcmpl-{record.id}"
         self._prompt_tokens = sum(len(str(message.get("content", "")).split()) for message in body["messages"])
@@ -182,9 +195,20 @@ class Reply:
         await asyncio.sleep(schedule.first_delay + schedule.delay * schedule.tokens)
         if schedule.cut is not None:
             await self._break(request)
-        message = {"role": "assistant", "content": reply_text(schedule)}
-        self._said = sum(1 for _ in reply_tokens(schedule))
-        choice = {"index": 0, "message": message, "finish_reason": schedule.finish_reason, "logprobs": None}
+        message = {"role": "assistant"} | (
+            {"content": None, "tool_calls": [tool_call(call, call["arguments"]) for call in self._calls]}
+            if self._calls
+            else {"content": reply_text(schedule)}
+        )
+        tokens = [] if self._calls else list(reply_tokens(schedule))
+        self._said = len(tokens)
+        logprobs = {"content": [logprob_of(token, self._alternatives) for token in tokens], "refusal": None}
+        choice = {
+            "index": 0,
+            "message": message,
+            "finish_reason": self._finish_reason,
+            "logprobs": logprobs if self._wants_logprobs else None,
+        }
         return web.json_response(self._object("chat.completion") | {"choices": [choice], "usage": self._usage()})
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
@@ -224,16 +248,35 @@ class Reply:
 
     def _token_events(self) -> Iterator[bytes]:
         schedule = self._schedule
-        for name, tokens in (("reasoning_content", reasoning_tokens(schedule)), ("content", reply_tokens(schedule))):
+        reply = () if self._calls else reply_tokens(schedule)
+        for name, tokens in (("reasoning_content", reasoning_tokens(schedule)), ("content", reply)):
             before, after = self._event({name: "@"}).split(b'"@"')
             for token in tokens:
                 if self._said == schedule.cut:
                     return
                 self._said += 1
-                yield before + json.dumps(token).encode() + after
+                if self._wants_logprobs and name == "content":
+                    yield self._event({name: token}, logprobs=[logprob_of(token, self._alternatives)])
+                else:
+                    yield before + json.dumps(token).encode() + after
+        yield from self._call_events()
+
+    def _call_events(self) -> Iterator[bytes]:
+        """Each call's name first, then its arguments in parts: as OpenAI does."""
+        for index, call in enumerate(self._calls):
+            parts = [tool_call(call, ""), *({"function": {"arguments": part}} for part in argument_parts(call))]
+            for part in parts:
+                if self._said == self._schedule.cut:
+                    return
+                self._said += 1
+                yield self._event({"tool_calls": [{"index": index} | part]})
+
+    @property
+    def _finish_reason(self) -> str:
+        return "tool_calls" if self._calls else self._schedule.finish_reason
 
     def _ending(self) -> bytes:
-        ending = self._event({}, self._schedule.finish_reason)
+        ending = self._event({}, self._finish_reason)
         if self._wants_usage:
             ending += sse(self._object("chat.completion.chunk") | {"choices": [], "usage": self._usage()})
         return ending + b"data: [DONE]\n\n"
@@ -246,8 +289,15 @@ class Reply:
             reset(request)
         await forever()
 
-    def _event(self, delta: Mapping[str, str], finish_reason: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
+    def _event(
+        self, delta: Mapping[str, Any], finish_reason: str | None = None, logprobs: list[dict[str, Any]] | None = None
+    ) -> bytes:
+        choice = {
+            "index": 0,
+            "delta": delta,
+            "finish_reason": finish_reason,
+            "logprobs": {"content": logprobs, "refusal": None} if logprobs else None,
+        }
         return sse(self._object("chat.completion.chunk") | {"choices": [choice]})
 
     def _object(self, kind: str) -> dict[str, Any]:
@@ -262,6 +312,11 @@ class Reply:
 def sse(payload: Mapping[str, Any]) -> bytes:
     """One server-sent event."""
     return b"data: " + json.dumps(payload).encode() + b"\n\n"
+
+
+def tool_call(call: Mapping[str, str], arguments: str) -> dict[str, Any]:
+    """A tool call in OpenAI's shape."""
+    return {"id": call["id"], "type": "function", "function": {"name": call["name"], "arguments": arguments}}
 
 
 def refusal(schedule: Schedule) -> web.Response:

@@ -34,6 +34,8 @@ class Schedule:
     first_delay: float = 0.0
     delay: float = 0.0
     """Between two tokens; 0 sends flat out."""
+    tool_calls: list[dict[str, str]] | None = None
+    """Calls (``id``, ``name``, ``arguments``) made instead of the reply, which follows once their results are there."""
     finish_reason: str = "stop"
     usage: dict[str, int] | None = None
     """Reported instead of what was counted."""
@@ -102,6 +104,17 @@ def reasoning_tokens(schedule: Schedule) -> Iterator[str]:
 def reply_text(schedule: Schedule) -> str:
     """What the client must read, byte for byte, if nothing goes wrong."""
     return "".join(reply_tokens(schedule))
+
+
+def argument_parts(call: dict[str, str]) -> Iterator[str]:
+    """A call's arguments in the parts in which they are streamed."""
+    yield from (call["arguments"][at : at + 5] for at in range(0, len(call["arguments"]), 5))
+
+
+def logprob_of(token: str, alternatives: int = 0) -> dict[str, Any]:
+    """What OpenAI's ``logprobs.content`` has for a token of the reply."""
+    others = [{"token": f"~{rank}", "logprob": -2.5 - rank, "bytes": [126, 48 + rank]} for rank in range(alternatives)]
+    return {"token": token, "logprob": -0.25, "bytes": list(token.encode()), "top_logprobs": others}
 
 
 def echo(content: str) -> Schedule:
