@@ -1,0 +1,97 @@
+"""Clients that the project's own environment must not hold, installed when a test needs them, into pytest's cache.
+
+Where that cannot be done the test is skipped with a line that says why; in CI it fails, because there all of them run.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+HERE = Path(__file__).parent
+REQUIREMENTS = HERE / "requirements.txt"
+NODE = HERE / "node"
+IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
+INSTALLATION = 300.0
+"""Seconds that a registry may take."""
+
+
+def python_clients(cache: pytest.Cache) -> Path:
+    """The folder of the commands (``python``, ``llm``, …) of an environment with ``requirements.txt``."""
+    folder = _folder(cache, "python-clients", REQUIREMENTS.read_bytes() + sys.version.encode())
+    if not (folder / "complete").exists():
+        uv = [sys.executable, "-m", "uv"]
+        environment = folder / "venv"
+        _install([*uv, "venv", "--quiet", "--clear", "--no-project", "--python", sys.executable, str(environment)])
+        pinned = ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--requirement", str(REQUIREMENTS)]
+        _install([*uv, "pip", "install", "--quiet", "--python", str(environment / "bin" / "python"), *pinned])
+        (folder / "complete").touch()
+    return folder / "venv" / "bin"
+
+
+def node_clients(cache: pytest.Cache) -> Path:
+    """A folder with the scripts of ``node/`` and the packages that they import."""
+    if not (shutil.which("node") and shutil.which("npm")):
+        unavailable("Node.js or npm is not there: install both (Debian: apt-get install nodejs npm) to run these tests")
+    folder = _folder(cache, "node-clients", (NODE / "package.json").read_bytes())
+    for source in NODE.iterdir():
+        shutil.copy(source, folder)
+    if not (folder / "complete").exists():
+        _install(
+            ["npm", "install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"], folder
+        )
+        (folder / "complete").touch()
+    return folder
+
+
+def output(command: Sequence[str | Path], given: str = "", settings: Mapping[str, str] | None = None) -> str:
+    """What a client prints to standard output; it must end well, and in time."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        input=given,
+        env=clean_environment() | dict(settings or {}),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment without what would send a client elsewhere."""
+    kept = {name: value for name, value in os.environ.items() if not name.upper().endswith("_PROXY")}
+    return {name: value for name, value in kept.items() if not name.startswith(("OPENAI_", "LANGCHAIN_", "LANGSMITH_"))}
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip the test, or fail it in CI."""
+    if IN_CI:
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def _folder(cache: pytest.Cache, name: str, contents: bytes) -> Path:
+    return cache.mkdir(f"{name}-{hashlib.sha256(contents).hexdigest()[:16]}")
+
+
+def _install(command: list[str], folder: Path | None = None) -> None:
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=INSTALLATION, check=False)
+        trouble = done.stderr.strip() if done.returncode else ""
+    except subprocess.TimeoutExpired:
+        trouble = f"no answer within {INSTALLATION:g} s"
+    if trouble:
+        print(trouble)
+        reason = " ".join(trouble.splitlines()[-1:])[:200]
+        unavailable(
+            f"clients cannot be installed ({command[0]}: {reason}): connect to the package registries and run again"
+        )
