@@ -5,11 +5,11 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import TypeVar
 
 from tests.harness.chat import JSON, PATH, Line, Reply, Stream, assert_complete, assert_ends_once, body_of
 from tests.harness.fleet import Fleet
 from tests.harness.http import Address, Connection
-from tests.harness.waiting import eventually
 from tests.schedule import Schedule, reply_text
 
 CROWD = 100
@@ -18,6 +18,7 @@ SOON = 20.0
 """Seconds for a crowd to reach a state on a loaded machine."""
 
 Say = Callable[[str], None]
+T = TypeVar("T")
 
 
 def schedules(name: str, count: int = CROWD, **fields: float) -> list[Schedule]:
@@ -153,6 +154,15 @@ async def crowd(address: Address, asked: Sequence[Schedule]) -> AsyncIterator[Cr
         yield clients
 
 
+async def eventually(look: Callable[[], T], within: float = SOON, what: str = "", every: float = 0.1) -> T:
+    """Until ``look``, which may block, returns something true; ten times a second, so as to leave the machine alone."""
+    deadline = time.monotonic() + within
+    while not (found := await asyncio.to_thread(look)):
+        assert time.monotonic() < deadline, f"not within {within} s: {what}"
+        await asyncio.sleep(every)
+    return found
+
+
 async def reached(state: Callable[[], bool], what: str, within: float = SOON) -> None:
     """Until the clients of this event loop have reached a state."""
     async with asyncio.timeout(within):
@@ -206,7 +216,7 @@ async def all_closed(fleet: Fleet, prefix: str, since: float, within: float = SO
         ends = [record["closed"] for record in fleet.backend.requests() if record["tag"].startswith(prefix)]
         return sorted(end - since for end in ends) if all(ends) else []
 
-    return await eventually(closed, within, "the model's connections are closed")
+    return await eventually(closed, within, "the model's connections are closed", every=0.5)
 
 
 @dataclasses.dataclass

@@ -3,12 +3,12 @@
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Self
 
 from tests.harness.fleet import TROUBLE, Fleet
 from tests.harness.process import Process, end_all
-from tests.harness.waiting import wait_until
 
 LONG = os.environ.get("CHATFLEET_LONG") == "1"
 """Whether scenarios take the time that an operator would give them."""
@@ -52,8 +52,11 @@ class Standing:
                 self.fleet.backend.start()
             else:
                 member.start()
-        self.fleet.wait_until_ready(within=PATIENCE)
-        wait_until(self.fleet.is_idle, PATIENCE, "nothing runs")
+        settle(self._is_whole, "every member is there and nothing runs")
+
+    def _is_whole(self) -> bool:
+        fleet = self.fleet
+        return fleet.readiness()[0] == 200 and len(fleet.ready_workers()) == len(fleet.workers) and fleet.is_idle()
 
     def _dismiss(self, guests: list[Process]) -> None:
         """End members that a scenario has added, and forget them with their logs."""
@@ -64,6 +67,14 @@ class Standing:
         del fleet.addresses[len(fleet.gateways) :]
         for guest in guests:
             guest.log_file.unlink(missing_ok=True)
+
+
+def settle(state: Callable[[], bool], what: str, within: float = PATIENCE) -> None:
+    """Block until a state; ten times a second, so as to leave the machine to those that start."""
+    deadline = time.monotonic() + within
+    while not state():
+        assert time.monotonic() < deadline, f"not within {within} s: {what}"
+        time.sleep(0.1)
 
 
 def member_id(process: Process) -> str:

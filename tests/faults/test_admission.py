@@ -3,11 +3,20 @@
 import asyncio
 import time
 
-from tests.faults.crowd import CROWD, SOON, Client, Say, assert_refused, crowd, queue_length, reached, schedules
+from tests.faults.crowd import (
+    CROWD,
+    SOON,
+    Client,
+    Say,
+    assert_refused,
+    crowd,
+    eventually,
+    queue_length,
+    reached,
+    schedules,
+)
 from tests.faults.standing import PATIENCE
 from tests.harness.fleet import Fleet
-from tests.harness.http import Address
-from tests.harness.waiting import eventually
 
 CAPACITY = 8
 QUEUE = 200
@@ -46,35 +55,30 @@ async def test_300_requests_on_a_capacity_of_8_run_wait_in_order_or_are_refused(
     assert moved <= OUT_OF_ORDER
 
 
-async def test_requests_wait_for_the_first_worker(narrow_fleet: Fleet, figures: Say) -> None:
+async def test_without_a_worker_requests_wait_for_the_first_or_for_as_long_as_they_may(
+    narrow_fleet: Fleet, figures: Say
+) -> None:
     fleet = narrow_fleet
+    patience = 2.0
+    hasty = fleet.new_gateway(GATEWAY_QUEUE_TIMEOUT=str(patience))
+    hasty.start()
+    await eventually(lambda: "worker found" in hasty.log(), PATIENCE, "the hasty gateway knows a worker")
     for worker in fleet.workers:
         assert worker.stop() == 0
     await eventually(lambda: not fleet.status()["workers"], SOON, "no worker is there")
-    async with crowd(fleet.address, schedules("first")) as clients:
+    began = time.monotonic()
+    async with (
+        crowd(fleet.address, schedules("first")) as waiting,
+        crowd(fleet.addresses[-1], schedules("never")) as refused,
+    ):
         await eventually(lambda: queue_length(fleet) == CROWD, SOON, "all wait")
         await asyncio.sleep(3)  # not for a state: for so long nobody is there
-        began = time.monotonic()
+        started = time.monotonic()
         fleet.workers[0].start()
-    clients.assert_complete()
-    first = min(client.heard_at[0] for client in clients)
-    figures(f"the first answer {first - began:.2f} s after the start of the worker")
-
-
-async def test_without_any_worker_requests_are_refused_when_their_wait_is_over(fleet: Fleet, figures: Say) -> None:
-    patience = 2.0
-    gateway = fleet.new_gateway(GATEWAY_QUEUE_TIMEOUT=str(patience))
-    gateway.start()
-    address: Address = fleet.addresses[-1]
-    await eventually(lambda: "worker found" in gateway.log(), PATIENCE, "the gateway knows a worker")
-    for worker in fleet.workers:
-        assert worker.stop() == 0
-    await eventually(lambda: gateway.log().count('"worker left"') == 2, SOON, "the gateway knows that none is left")
-    began = time.monotonic()
-    async with crowd(address, schedules("never")) as clients:
-        pass
-    ends = [(client.ended_at or 0) - began for client in clients]
-    for client in clients:
+    waiting.assert_complete()
+    figures(f"the first answer {min(client.heard_at[0] for client in waiting) - started:.2f} s after a worker's start")
+    ends = [(client.ended_at or 0) - began for client in refused]
+    for client in refused:
         assert_refused(client, 503, "no_worker")
-    figures(f"refused after {min(ends):.2f} to {max(ends):.2f} s")
-    assert patience <= min(ends) <= max(ends) < patience + 2
+    figures(f"without any worker refused after {min(ends):.2f} to {max(ends):.2f} s")
+    assert patience <= min(ends) <= max(ends) < patience + 3

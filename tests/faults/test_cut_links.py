@@ -5,13 +5,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.faults.crowd import CROWD, Say, by_worker, crowd, schedules
+from tests.faults.crowd import CROWD, Say, by_worker, crowd, eventually, schedules
 from tests.faults.links import Cable, joins
-from tests.faults.standing import PATIENCE, Standing, member_id
+from tests.faults.standing import Standing, member_id, settle
 from tests.harness.fleet import Fleet
 from tests.harness.http import Address
 from tests.harness.process import Process
-from tests.harness.waiting import eventually, wait_until
 
 BACK_WITHIN = 15.0
 
@@ -49,8 +48,7 @@ def cabled(plain_standing: Standing) -> Iterator[Cabled]:
         gateway = fleet.new_gateway(FLEET_HOST=gateway_dials)
         worker.start()
         gateway.start()
-        fleet.wait_until_ready(workers=3, within=PATIENCE)
-        wait_until(lambda: joins(gateway) == 1, PATIENCE, "the gateway has joined")
+        settle(lambda: len(fleet.ready_workers()) == 3 and joins(gateway) == 1, "both have joined")
         yield Cabled(fleet, worker, gateway, cables)
         worker.end()
         gateway.end()
@@ -79,7 +77,7 @@ async def test_half_open_connections_of_a_worker_and_a_gateway_cost_no_stream_an
 async def streams_survive(cabled: Cabled, which: list[str], cut: Callable[[Cable], None], say: Say) -> None:
     """Streams through the gateway on the cable, some of them on the worker on the cable, outlive the cut."""
     name = f"{cut.__name__}-{'-'.join(which)}"
-    async with crowd(cabled.address, schedules(name, tokens=80, delay=0.05)) as clients:
+    async with crowd(cabled.address, schedules(name, tokens=20, delay=0.15)) as clients:
         await clients.all_have_text()
         assert len(by_worker(cabled.fleet, clients)[cabled.worker.name]) > 0.2 * CROWD
         before = {each: joins(cabled.members[each]) for each in which}

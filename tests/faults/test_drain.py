@@ -5,6 +5,8 @@ import signal
 import time
 from functools import partial
 
+import pytest
+
 from tests.faults.crowd import (
     CROWD,
     SOON,
@@ -14,12 +16,12 @@ from tests.faults.crowd import (
     assert_refused,
     by_worker,
     crowd,
+    eventually,
     schedules,
 )
-from tests.faults.standing import member_id
+from tests.faults.standing import LONG, member_id
 from tests.harness.fleet import Fleet
 from tests.harness.process import Process
-from tests.harness.waiting import eventually
 
 KILLED_AGAIN = 1
 """Exit code after a second signal."""
@@ -32,7 +34,7 @@ async def ended(process: Process, within: float = SOON) -> int:
 
 async def test_a_worker_finishes_its_streams_and_leaves(fleet: Fleet, figures: Say) -> None:
     worker, name = fleet.workers[0], member_id(fleet.workers[0])
-    async with crowd(fleet.address, schedules("drained", tokens=60, delay=0.05)) as clients:
+    async with crowd(fleet.address, schedules("drained", tokens=20, delay=0.2)) as clients:
         await clients.all_have_text()
         streams = by_worker(fleet, clients)
         worker.signal(signal.SIGTERM)
@@ -51,7 +53,7 @@ async def test_a_worker_finishes_its_streams_and_leaves(fleet: Fleet, figures: S
 
 
 async def test_a_gateway_finishes_its_streams_and_leaves(fleet: Fleet, figures: Say) -> None:
-    async with crowd(fleet.address, schedules("drained", tokens=60, delay=0.05)) as clients:
+    async with crowd(fleet.address, schedules("drained", tokens=20, delay=0.2)) as clients:
         await clients.all_have_text()
         fleet.gateway.signal(signal.SIGTERM)
         asked = time.monotonic()
@@ -72,7 +74,7 @@ async def test_a_gateway_finishes_its_streams_and_leaves(fleet: Fleet, figures: 
 async def test_a_second_signal_ends_members_at_once(fleet: Fleet, figures: Say) -> None:
     async with crowd(fleet.address, schedules("twice", tokens=10_000, delay=0.1)) as clients:
         await clients.all_have_text()
-        for member in (*fleet.workers, fleet.gateway):
+        for member in (fleet.workers[0], fleet.gateway):
             written = member.log_size()
             member.signal(signal.SIGTERM)
             await eventually(partial(draining, member, written), SOON, f"{member} drains")
@@ -89,7 +91,7 @@ def draining(member: Process, since: int) -> bool:
 
 async def test_a_worker_that_may_not_finish_ends_each_stream_once(hasty_fleet: Fleet, figures: Say) -> None:
     fleet = hasty_fleet
-    async with crowd(fleet.address, schedules("overdue", tokens=60, delay=0.1)) as clients:
+    async with crowd(fleet.address, schedules("overdue", tokens=30, delay=0.2)) as clients:
         await clients.all_have_text()
         streams = by_worker(fleet, clients)
         fleet.workers[0].signal(signal.SIGTERM)
@@ -126,6 +128,7 @@ async def test_a_gateway_that_may_not_finish_ends_each_stream_once(hasty_fleet: 
     assert closed[-1] < 4
 
 
+@pytest.mark.skipif(not LONG, reason="beyond the matrix: CHATFLEET_LONG=1")
 async def test_a_worker_that_drains_while_the_host_is_away_leaves_in_time(hasty_fleet: Fleet, figures: Say) -> None:
     fleet = hasty_fleet
     async with crowd(fleet.address, schedules("alone", tokens=10_000, delay=0.1)) as clients:
@@ -140,4 +143,4 @@ async def test_a_worker_that_drains_while_the_host_is_away_leaves_in_time(hasty_
         fleet.host.start()
         await clients.leave()
     figures(f"the process ended {took:.2f} s after SIGTERM")
-    assert took < 4
+    assert took < 6

@@ -8,15 +8,18 @@ import pytest
 import yaml
 
 from tests.faults.crowd import CROWD, Say
-from tests.faults.standing import PATIENCE, Standing
+from tests.faults.standing import PATIENCE, Standing, settle
 from tests.harness.chat import Reply, ask
 from tests.harness.fleet import Backend, Fleet, model_entries
 from tests.harness.process import Process
-from tests.harness.waiting import eventually
 from tests.schedule import Schedule
 
 FEW = 5
 """Requests that a failing model may still get while a hundred are served: trials, 2 s and more apart."""
+
+
+THRESHOLD = 3
+"""Failures in a row after which the gateway leaves a worker alone."""
 
 
 class Sick:
@@ -38,6 +41,13 @@ class Sick:
         for content, reply in zip(asked, replies, strict=True):
             assert_echo(reply, content)
 
+    async def is_found_out(self, within: float) -> None:
+        """Until the worker has failed often enough to be left alone; every message meanwhile is answered."""
+        before = self.attempts()
+        async with asyncio.timeout(within):
+            while self.attempts() < before + THRESHOLD:
+                await self.answers(12)
+
     async def works_again(self, within: float) -> None:
         """Until the worker is used again; every message meanwhile is answered."""
         async with asyncio.timeout(within):
@@ -51,7 +61,7 @@ def assert_echo(reply: Reply, content: str) -> None:
     assert reply.last["done"] is True
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def sick(plain_standing: Standing) -> Iterator[Sick]:
     with plain_standing.whole() as fleet:
         backend = Backend(fleet.folder)
@@ -61,7 +71,7 @@ def sick(plain_standing: Standing) -> Iterator[Sick]:
         models.write_text(yaml.safe_dump(model_entries(backend.url, "sick"), sort_keys=False))
         worker = fleet.new_worker(WORKER_MODELS=str(models))
         worker.start()
-        fleet.wait_until_ready(workers=3, within=PATIENCE)
+        settle(lambda: len(fleet.ready_workers()) == 3, "the worker is there too")
         try:
             yield Sick(fleet, worker, backend)
         finally:
@@ -74,12 +84,13 @@ async def test_a_model_that_fails_behind_one_worker_fails_no_request(sick: Sick,
         sick.backend.say(Schedule(status=500))
     else:
         sick.backend.process.kill()
-    await eventually_tried(sick)
+    before = sick.attempts()
+    await sick.is_found_out(PATIENCE)
     learnt = sick.attempts()
     began = time.monotonic()
     await sick.answers(CROWD)
     after = sick.attempts() - learnt
-    figures(f"{learnt} requests failed there until it was left alone; {after} more during the next {CROWD}")
+    figures(f"{learnt - before} requests failed there until it was left alone; {after} more during the next {CROWD}")
     assert after <= FEW
 
     if failure == "answers 500":
@@ -90,9 +101,3 @@ async def test_a_model_that_fails_behind_one_worker_fails_no_request(sick: Sick,
     mended = time.monotonic()
     await sick.works_again(PATIENCE)
     figures(f"used again {time.monotonic() - mended:.2f} s after it was mended, {mended - began:.2f} s after the crowd")
-
-
-async def eventually_tried(sick: Sick) -> None:
-    """Until the failing worker has had its first attempts, of which every request is answered all the same."""
-    await sick.answers(12)
-    await eventually(lambda: sick.attempts() >= 3, PATIENCE, "the failing worker was tried three times")

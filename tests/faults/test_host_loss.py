@@ -3,17 +3,16 @@
 import asyncio
 import time
 
-from tests.faults.crowd import CROWD, Say, all_closed, assert_cut, assert_refused, crowd, queue_length, schedules
+from tests.faults.crowd import CROWD, Say, all_closed, assert_cut, crowd, eventually, queue_length, schedules
 from tests.faults.standing import PATIENCE
 from tests.harness.fleet import Fleet
-from tests.harness.waiting import eventually
 
 LINK_TIMEOUT = 3.0
 """Of the hasty fleet, in seconds."""
 
 
 async def test_a_host_killed_three_times_costs_no_stream_anything(fleet: Fleet, figures: Say) -> None:
-    async with crowd(fleet.address, schedules("host", tokens=200, delay=0.1)) as clients:
+    async with crowd(fleet.address, schedules("host", tokens=100, delay=0.2)) as clients:
         await clients.all_have_text()
         for _ in range(3):
             assert clients.unfinished == CROWD
@@ -33,7 +32,7 @@ async def test_a_host_away_for_too_long_ends_streams_and_all_heals_when_it_is_ba
     fleet = hasty_fleet
     members = [fleet.gateway, *fleet.workers]
     pids = [member.pid for member in members]
-    async with crowd(fleet.address, schedules("lost", tokens=1000, delay=0.1)) as clients:
+    async with crowd(fleet.address, schedules("lost", tokens=1000, delay=0.2)) as clients:
         await clients.all_have_text()
         fleet.host.kill()
         killed = time.monotonic()
@@ -52,16 +51,6 @@ async def test_a_host_away_for_too_long_ends_streams_and_all_heals_when_it_is_ba
         await eventually(lambda: queue_length(fleet) == CROWD, 10, "what is asked meanwhile waits")
         fleet.host.start()
     waiting.assert_complete()
-    await asyncio.to_thread(fleet.wait_until_ready, 2, PATIENCE)
+    await eventually(lambda: fleet.readiness()[0] == 200, PATIENCE, "the fleet is ready")
     assert [member.pid for member in members] == pids
     assert all(member.is_alive for member in members)
-
-
-async def test_what_is_asked_while_the_host_stays_away_is_refused(fleet: Fleet) -> None:
-    gateway = fleet.new_gateway(GATEWAY_QUEUE_TIMEOUT="1", FLEET_HOST="127.0.0.1:1")
-    gateway.start()
-    await eventually(lambda: "event=listening" in gateway.log(), PATIENCE, "the gateway listens")
-    async with crowd(fleet.addresses[-1], schedules("nobody")) as clients:
-        pass
-    for client in clients:
-        assert_refused(client, 503, "link_lost")

@@ -1,6 +1,5 @@
 """A hundred clients leave at the same moment, in each phase of their requests' lives."""
 
-import asyncio
 import time
 
 from tests.faults.crowd import (
@@ -11,12 +10,12 @@ from tests.faults.crowd import (
     all_closed,
     backend_has,
     crowd,
+    eventually,
     queue_length,
     schedules,
 )
 from tests.faults.standing import PATIENCE
 from tests.harness.fleet import Fleet
-from tests.harness.waiting import eventually
 
 GENEROUS = 1.5
 """Seconds for all of a hundred; 0.25 is what an idle machine must show."""
@@ -45,14 +44,14 @@ async def test_before_the_first_token(fleet: Fleet, figures: Say) -> None:
 
 
 async def test_in_mid_stream(fleet: Fleet, figures: Say) -> None:
-    async with crowd(fleet.address, schedules("talking", tokens=10_000, delay=0.1)) as clients:
+    async with crowd(fleet.address, schedules("talking", tokens=10_000, delay=0.2)) as clients:
         await clients.all_have_text()
         await closed_after_leaving(fleet, clients, "talking", figures)
 
 
 async def test_while_queued(narrow_fleet: Fleet, figures: Say) -> None:
     fleet = narrow_fleet
-    async with crowd(fleet.address, schedules("running", 8, tokens=10_000, delay=0.1)) as running:
+    async with crowd(fleet.address, schedules("running", 8, tokens=10_000, delay=0.2)) as running:
         await running.all_have_text()
         async with crowd(fleet.address, schedules("queued")) as queued:
             await eventually(lambda: queue_length(fleet) == CROWD, SOON, "all wait")
@@ -68,7 +67,7 @@ async def test_while_queued(narrow_fleet: Fleet, figures: Say) -> None:
 
 
 async def test_while_the_host_is_away(fleet: Fleet, figures: Say) -> None:
-    async with crowd(fleet.address, schedules("hostless", tokens=10_000, delay=0.1)) as clients:
+    async with crowd(fleet.address, schedules("hostless", tokens=10_000, delay=0.2)) as clients:
         await clients.all_have_text()
         fleet.host.kill()
         await eventually(lambda: fleet.readiness()[0] == 503, SOON, "the gateway has noticed")
@@ -76,7 +75,7 @@ async def test_while_the_host_is_away(fleet: Fleet, figures: Say) -> None:
         await eventually(lambda: fleet.status()["gateway"]["in_flight"] == 0, SOON, "the gateway has seen them leave")
         assert fleet.backend.active() == CROWD
     fleet.host.start()
-    await asyncio.to_thread(fleet.wait_until_ready, 2, PATIENCE)
+    await eventually(lambda: fleet.readiness()[0] == 200, PATIENCE, "the fleet is ready")
     back = time.monotonic()
     closed = await all_closed(fleet, "hostless", back)
     figures(f"closed {closed[0]:.2f} to {closed[-1]:.2f} s after the fleet was ready again")

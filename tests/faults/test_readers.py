@@ -2,25 +2,26 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.faults.crowd import SOON, Say, crowd, schedules
-from tests.faults.standing import LONG, PATIENCE
+from tests.faults.crowd import SOON, Say, crowd, eventually, schedules
+from tests.faults.standing import LONG, Standing, settle
 from tests.harness.chat import PATH, body_of
 from tests.harness.fleet import Fleet
 from tests.harness.http import Address
 from tests.harness.process import Process
-from tests.harness.waiting import eventually
 from tests.schedule import Schedule
 
 MIB = 1024 * 1024
 GROWTH = 5 * MIB
 """What one stalled reader may cost gateway, workers and host together."""
-STALL_TIMEOUT = 60.0 if LONG else 5.0
+pytestmark = pytest.mark.timeout(300)
+STALL_TIMEOUT = 60.0 if LONG else 3.0
 FILLING = 20.0
 """Seconds in which a model has filled the system's own buffers on the way to a client, so that the stall begins."""
 LONG_REPLY = 300_000
@@ -42,18 +43,46 @@ async def tight_reader(address: Address, schedule: Schedule) -> AsyncIterator[so
         yield sock
 
 
-async def another_gateway(fleet: Fleet, **settings: str) -> Process:
-    gateway = fleet.new_gateway(**settings)
-    gateway.start()
-    await eventually(lambda: gateway.log().count('"worker found"') == 2, PATIENCE, "the gateway knows the workers")
-    return gateway
+@dataclasses.dataclass
+class Strict:
+    """A fleet, and a gateway of it that is strict with those who read nothing."""
+
+    fleet: Fleet
+    gateway: Process
+    address: Address
+
+    @property
+    def has_cut_off(self) -> bool:
+        return "client stalled" in self.gateway.log()
 
 
-@pytest.mark.timeout(240)
-async def test_a_reader_that_never_reads_costs_little_and_is_cut_off(fleet: Fleet, figures: Say) -> None:
-    gateway = await another_gateway(fleet, GATEWAY_STALL_TIMEOUT=str(STALL_TIMEOUT))
-    members = [gateway, fleet.host, *fleet.workers]
-    async with crowd(fleet.addresses[-1], schedules("warm-up", 20, tokens=2_000)) as clients:
+@pytest.fixture(scope="module")
+def strict(plain_standing: Standing) -> Iterator[Strict]:
+    with plain_standing.whole() as fleet:
+        gateway = fleet.new_gateway(GATEWAY_STALL_TIMEOUT=str(STALL_TIMEOUT))
+        gateway.start()
+        settle(lambda: gateway.log().count('"worker found"') == 2, "the gateway knows the workers")
+        yield Strict(fleet, gateway, fleet.addresses[-1])
+
+
+async def test_a_slow_reader_slows_only_itself(strict: Strict, figures: Say) -> None:
+    alone = await at_full_speed(strict.address, "alone")
+    # Large tokens, so that the system's own buffers are soon full and the gateway feels how slow the reader is.
+    async with tight_reader(strict.address, Schedule(tag="slow", tokens=20_000, size=2_000)) as reader:
+        reading = asyncio.create_task(read_1_kb_per_second(reader, int(2.5 * STALL_TIMEOUT)))
+        beside = await at_full_speed(strict.address, "beside")
+        taken = await reading
+        assert not strict.has_cut_off, f"cut off although it reads: {taken} bytes in {2.5 * STALL_TIMEOUT} s"
+    figures(f"50 streams took {alone:.2f} s alone, {beside:.2f} s beside a slow reader, which read {taken} bytes")
+    assert beside < 2 * alone + 1
+    await eventually(strict.fleet.is_idle, SOON, "nothing runs")
+
+
+async def test_a_reader_that_never_reads_costs_little_and_is_cut_off(strict: Strict, figures: Say) -> None:
+    fleet = strict.fleet
+    members = [strict.gateway, fleet.host, *fleet.workers]
+    written = strict.gateway.log_size()
+    async with crowd(strict.address, schedules("warm-up", 20, tokens=2_000)) as clients:
         pass
     clients.assert_complete()
 
@@ -62,9 +91,9 @@ async def test_a_reader_that_never_reads_costs_little_and_is_cut_off(fleet: Flee
 
     before = most = memory()
     schedule = Schedule(tag="stalled", tokens=LONG_REPLY)
-    async with tight_reader(fleet.addresses[-1], schedule):
+    async with tight_reader(strict.address, schedule):
         began = time.monotonic()
-        while "client stalled" not in gateway.log():
+        while "client stalled" not in strict.gateway.log(written):
             most = max(most, await asyncio.to_thread(memory), key=lambda used: sum(used.values()))
             assert time.monotonic() - began < STALL_TIMEOUT + FILLING
             await asyncio.sleep(0.2)
@@ -77,21 +106,6 @@ async def test_a_reader_that_never_reads_costs_little_and_is_cut_off(fleet: Flee
     figures(f"all together grew by {sum(growth.values()) / MIB:.2f} MiB: {each}")
     assert cut >= STALL_TIMEOUT
     assert sum(growth.values()) < GROWTH
-
-
-async def test_a_slow_reader_slows_only_itself(fleet: Fleet, figures: Say) -> None:
-    gateway = await another_gateway(fleet, GATEWAY_STALL_TIMEOUT="3")
-    address = fleet.addresses[-1]
-    alone = await at_full_speed(address, "alone")
-    # Large tokens, so that the system's own buffers are soon full and the gateway feels how slow the reader is.
-    async with tight_reader(address, Schedule(tag="slow", tokens=20_000, size=2_000)) as reader:
-        reading = asyncio.create_task(read_1_kb_per_second(reader, 12))
-        beside = await at_full_speed(address, "beside")
-        taken = await reading
-        assert "client stalled" not in gateway.log(), f"cut off although it reads: {taken} bytes in 12 s"
-    figures(f"50 streams took {alone:.2f} s alone, {beside:.2f} s beside a slow reader, which read {taken} bytes")
-    assert beside < 2 * alone + 1
-    await eventually(fleet.is_idle, SOON, "nothing runs")
 
 
 async def at_full_speed(address: Address, name: str) -> float:

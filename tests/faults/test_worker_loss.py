@@ -3,9 +3,8 @@
 import asyncio
 import time
 
-from tests.faults.crowd import CROWD, Client, Say, assert_cut, by_worker, crowd, queue_length, schedules
+from tests.faults.crowd import CROWD, Client, Say, assert_cut, by_worker, crowd, eventually, queue_length, schedules
 from tests.harness.fleet import Fleet
-from tests.harness.waiting import eventually
 from tests.schedule import Schedule
 
 
@@ -24,7 +23,7 @@ async def test_a_worker_killed_before_any_first_token_costs_nobody_anything(flee
 
 
 async def test_a_worker_killed_in_mid_stream_ends_its_own_streams_and_no_other(fleet: Fleet, figures: Say) -> None:
-    async with crowd(fleet.address, schedules("mid", tokens=80, delay=0.05)) as clients:
+    async with crowd(fleet.address, schedules("mid", tokens=20, delay=0.2)) as clients:
         await clients.all_have_text()
         streams = by_worker(fleet, clients)
         fleet.workers[0].kill()
@@ -53,7 +52,7 @@ async def test_a_worker_that_stands_still_for_5_s_pauses_its_streams_and_gets_no
             group.create_task(client.run())
             await asyncio.sleep(0.1)
 
-    async with crowd(fleet.address, schedules("still", tokens=120, delay=0.05)) as clients:
+    async with crowd(fleet.address, schedules("still", tokens=40, delay=0.2)) as clients:
         await clients.all_have_text()
         fleet.workers[0].freeze()
         frozen = time.monotonic()
@@ -76,7 +75,7 @@ async def test_a_worker_that_stands_still_for_5_s_pauses_its_streams_and_gets_no
 
 async def test_a_worker_killed_while_50_requests_queue_leaves_none_hanging(narrow_fleet: Fleet, figures: Say) -> None:
     fleet = narrow_fleet
-    async with crowd(fleet.address, schedules("running", 8, tokens=60, delay=0.05)) as running:
+    async with crowd(fleet.address, schedules("running", 8, tokens=30, delay=0.15)) as running:
         await running.all_have_text()
         async with crowd(fleet.address, schedules("queued", 50, first_delay=0.1)) as queued:
             await eventually(lambda: queue_length(fleet) == 50, 20, "50 requests wait")
