@@ -22,6 +22,8 @@ GROWTH = 5 * MIB
 """What one stalled reader may cost gateway, workers and host together."""
 pytestmark = pytest.mark.timeout(300)
 STALL_TIMEOUT = 60.0 if LONG else 3.0
+PACE = 1024 if LONG else 4096
+"""Bytes a second that a slow reader takes. Its system tells the sender in steps of 6 kB: some within every timeout."""
 FILLING = 20.0
 """Seconds in which a model has filled the system's own buffers on the way to a client, so that the stall begins."""
 LONG_REPLY = 300_000
@@ -69,7 +71,7 @@ async def test_a_slow_reader_slows_only_itself(strict: Strict, figures: Say) -> 
     alone = await at_full_speed(strict.address, "alone")
     # Large tokens, so that the system's own buffers are soon full and the gateway feels how slow the reader is.
     async with tight_reader(strict.address, Schedule(tag="slow", tokens=20_000, size=2_000)) as reader:
-        reading = asyncio.create_task(read_1_kb_per_second(reader, int(2.5 * STALL_TIMEOUT)))
+        reading = asyncio.create_task(read_slowly(reader, int(2.5 * STALL_TIMEOUT)))
         beside = await at_full_speed(strict.address, "beside")
         taken = await reading
         assert not strict.has_cut_off, f"cut off although it reads: {taken} bytes in {2.5 * STALL_TIMEOUT} s"
@@ -117,11 +119,11 @@ async def at_full_speed(address: Address, name: str) -> float:
     return time.monotonic() - began
 
 
-async def read_1_kb_per_second(reader: socket.socket, seconds: int) -> int:
+async def read_slowly(reader: socket.socket, seconds: int) -> int:
     """Bytes that were there to be read within that time."""
     taken = 0
-    for _ in range(seconds):
-        piece = await asyncio.get_running_loop().sock_recv(reader, 1024)
+    for _ in range(4 * seconds):
+        piece = await asyncio.get_running_loop().sock_recv(reader, PACE // 4)
         taken += len(piece)
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.25)
     return taken
