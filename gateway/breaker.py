@@ -9,7 +9,7 @@ THRESHOLD = 3
 """Failures in a row that open a breaker: one may be chance, and every one costs a user a retry."""
 
 OPEN_FIRST = 2.0
-OPEN_LAST = 30.0
+OPEN_LAST = 10.0
 """Seconds until the first trial; each failed trial doubles them up to the last."""
 
 TRIAL_LASTS = 30.0

@@ -50,12 +50,14 @@ class ChatResponse(StreamingResponse):
         self._encoder = encoder
         self._stream = stream
         self._done = done
+        self._unsent: Callable[[], int] = lambda: 0
         self._hold = hold
         self._stall = stall
         self._began = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer. The chat is cancelled, down to the model, as soon as the client is gone or reads no more."""
+        self._unsent = scope.get("extensions", {}).get("chatfleet.unsent", self._unsent)
         try:
             async with asyncio.TaskGroup() as group:
                 driver = group.create_task(self._chats.drive(self._chat))
@@ -132,11 +134,19 @@ class ChatResponse(StreamingResponse):
         await self._send(send, {"type": "http.response.start", "status": 200, "headers": headers})
 
     async def _send(self, send: Send, message: MutableMapping[str, object]) -> None:
-        try:
-            async with asyncio.timeout(self._stall):
-                await send(message)
-        except TimeoutError:
-            raise ClientStalled("client_stalled", f"the client read nothing for {self._stall:g} s") from None
+        """Send, and wait for the client as long as it reads at all.
+
+        What was not sent when the time was up can be sent again: the server waits before it writes, never after.
+        """
+        while True:
+            unsent = self._unsent()
+            try:
+                async with asyncio.timeout(self._stall):
+                    await send(message)
+                    return
+            except TimeoutError:
+                if self._unsent() >= unsent:
+                    raise ClientStalled("client_stalled", f"the client read nothing for {self._stall:g} s") from None
 
 
 async def _watch(receive: Receive) -> None:

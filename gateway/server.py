@@ -27,7 +27,8 @@ class HeadersTooLarge(Exception):
 class Protocol(HttpToolsProtocol):
     """Bounds the headers' bytes, which httptools does not: more is 431.
 
-    It also puts the connection's ``abort`` into the scope's extensions as ``chatfleet.abort``.
+    It also puts two things of the connection into the scope's extensions: ``chatfleet.abort`` drops it,
+    ``chatfleet.unsent`` says how many bytes wait for its client.
     """
 
     max_headers: int
@@ -45,7 +46,9 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.in_headers, self.header_bytes = True, 0
-        self.scope["extensions"] = {"chatfleet.abort": self.transport.abort}  # type: ignore[dict-item]
+        transport = self.transport
+        extensions = {"chatfleet.abort": transport.abort, "chatfleet.unsent": transport.get_write_buffer_size}
+        self.scope["extensions"] = extensions  # type: ignore[typeddict-item]
 
     def on_url(self, url: bytes) -> None:
         self.count(len(url))

@@ -64,8 +64,8 @@ def test_every_trial_that_fails_doubles_the_wait_up_to_a_limit() -> None:
 def test_a_rate_limits_retry_after_counts() -> None:
     breakers = Breakers()
     for _ in range(THRESHOLD):
-        breakers.failed(KEY, 0.0, retry_after=20.0)
-    assert breakers.blocks(KEY, 19.9)
+        breakers.failed(KEY, 0.0, retry_after=9.0)
+    assert breakers.blocks(KEY, 8.9)
 
 
 def test_a_worker_that_is_gone_leaves_nothing_behind() -> None:
