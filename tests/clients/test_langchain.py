@@ -10,6 +10,8 @@ from tests.clients.script import Said, Script
 from tests.harness.fleet import Fleet
 from tests.schedule import reply_text
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Script()
 
 

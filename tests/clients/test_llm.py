@@ -12,6 +12,8 @@ from tests.clients.tools import clean_environment
 from tests.harness.fleet import SYSTEM_MESSAGE, Fleet
 from tests.schedule import Schedule, reply_text
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

@@ -10,6 +10,8 @@ from tests.harness.fleet import Fleet
 from tests.harness.waiting import wait_until
 from tests.schedule import reply_text
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Script()
 COUNTED = USAGE | {"total_tokens": 18}
 

@@ -12,6 +12,8 @@ from tests.harness.fleet import Fleet
 from tests.harness.http import Address
 from tests.harness.process import Process
 
+pytestmark = pytest.mark.slow
+
 BACK_WITHIN = 15.0
 
 

@@ -23,6 +23,8 @@ from tests.faults.standing import LONG, member_id
 from tests.harness.fleet import Fleet
 from tests.harness.process import Process
 
+pytestmark = pytest.mark.slow
+
 KILLED_AGAIN = 1
 """Exit code after a second signal."""
 

@@ -14,6 +14,8 @@ from tests.harness.fleet import Backend, Fleet, model_entries
 from tests.harness.process import Process
 from tests.schedule import Schedule
 
+pytestmark = pytest.mark.slow
+
 FEW = 5
 """Requests that a failing model may still get while a hundred are served: trials, 2 s and more apart."""
 

@@ -10,6 +10,8 @@ from tests.faults.standing import LONG, PATIENCE
 from tests.harness.fleet import Fleet
 from tests.schedule import reply_text
 
+pytestmark = pytest.mark.slow
+
 
 async def test_a_killed_gateway_stops_its_models_and_a_new_one_serves_at_once(fleet: Fleet, figures: Say) -> None:
     other = fleet.new_gateway()

@@ -12,6 +12,8 @@ from tests.harness.fleet import Fleet
 from tests.harness.process import Process
 from tests.schedule import Schedule
 
+pytestmark = pytest.mark.slow
+
 LOAD_LASTS = 60.0 if LONG else 20.0
 """Seconds of load at least."""
 

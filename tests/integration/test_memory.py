@@ -11,6 +11,8 @@ from tests.harness.fleet import Fleet
 from tests.harness.http import Connection
 from tests.schedule import Schedule
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 GROWTH = 4 * MIB
 CLIENTS = 16
