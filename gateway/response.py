@@ -50,6 +50,7 @@ class ChatResponse(StreamingResponse):
         self._encoder = encoder
         self._stream = stream
         self._done = done
+        self._settled = False
         self._unsent: Callable[[], int] = lambda: 0
         self._hold = hold
         self._stall = stall
@@ -71,6 +72,12 @@ class ChatResponse(StreamingResponse):
             log.info("client stalled", request=self._chat.request_id)
             _abort(scope)
         finally:
+            await self._settle()
+
+    async def _settle(self) -> None:
+        """Say once how it ended: before the client can know, whose next request must find its place free."""
+        if not self._settled:
+            self._settled = True
             await self._done(self._chat.reply.end)
 
     async def _write(self, send: Send) -> None:
@@ -89,6 +96,7 @@ class ChatResponse(StreamingResponse):
             await self._send_chunk(send, self._encoder.piece(item))
             self._chat.consumed(item.size)
             item = await self._next(send)
+        await self._settle()
         # The end in a chunk of its own, before the end of the body: readers that take chunks see it as such.
         await self._send_chunk(send, self._encoder.end(item))
         await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
@@ -117,12 +125,14 @@ class ChatResponse(StreamingResponse):
             await self._answer(send, item, pieces)
 
     async def _answer(self, send: Send, end: Completed, pieces: list[Piece]) -> None:
+        await self._settle()
         body = self._encoder.whole(pieces, end)
         headers = [*self.raw_headers, (b"content-length", str(len(body)).encode())]
         await self._send(send, {"type": "http.response.start", "status": 200, "headers": headers})
         await self._send(send, {"type": "http.response.body", "body": body})
 
     async def _refuse(self, send: Send, error: GatewayError) -> None:
+        await self._settle()
         response = self._encoder.refusal(error)
         await self._send(send, {"type": "http.response.start", "status": error.status, "headers": response.raw_headers})
         await self._send(send, {"type": "http.response.body", "body": response.body})
