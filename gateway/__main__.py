@@ -77,6 +77,7 @@ class Gateway:
             await serving
             watching.cancel()
             reloading.cancel()
+        await asyncio.sleep(0.05)  # the last cancels are queued, not sent; nothing tells when they have left
         await self._runtime.stop()
         log.info("stopped", gateway=self.id)
 

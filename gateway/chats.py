@@ -150,7 +150,10 @@ class Chats:
             attempt = chat.attempt if chat is not None else None
             if chat is not None and attempt is not None and _is_from(chunk, worker_id, attempt):
                 attempt.heard_at = now
+                waited = not attempt.started
                 _take(chat, attempt, chunk)
+                if waited and (attempt.started or chat.reply.end is not None):
+                    self._breakers.succeeded((worker_id, chat.history.model))
             elif chunk.WhichOneof("event") not in ("done", "error", "cancelled"):
                 strangers[chunk.request_id, chunk.attempt] = None
         for request_id, number in strangers:
@@ -247,11 +250,9 @@ class Chats:
                 return attempt.outcome.result()
 
     def _judge(self, chat: Chat, worker_id: str, error: GatewayError | None) -> None:
-        """Let the breaker know how the worker did with this model."""
-        key = worker_id, chat.history.model
-        if chat.reply.started or error is None:
-            self._breakers.succeeded(key)
-        elif error.blames_worker:
+        """Let the breaker know of a failure; of a success it knows since the first token."""
+        if error is not None and error.blames_worker and not chat.reply.started:
+            key = worker_id, chat.history.model
             self._breakers.failed(key, time.monotonic(), error.retry_after or 0.0)
 
     def _limit(self, chat: Chat, attempt: Attempt) -> float:

@@ -71,6 +71,7 @@ class ChatResponse(StreamingResponse):
         except* ClientStalled:
             log.info("client stalled", request=self._chat.request_id)
             _abort(scope)
+            await asyncio.sleep(0)  # lets the server notice, which else complains of an answer that was not completed
         finally:
             await self._settle()
 

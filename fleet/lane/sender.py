@@ -167,7 +167,9 @@ class LaneSender:
         self._asked_since = None
         self._resend_after = RESEND_FIRST
         self._resend_at = float("inf")
-        if self._unacked or self._blocked:
+        if self._unacked and ack.complete:
+            self.relinked(now)  # the receiver has been away, and what was sent meanwhile is lost
+        elif self._unacked or self._blocked:
             self.ask(now)
         return freed
 

@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 
 from fleet.lane import Inbox
 from gateway.admission import Admission
-from gateway.breaker import Breakers
+from gateway.breaker import THRESHOLD, Breakers
 from gateway.chats import Chat, Chats
 from gateway.directory import Directory
 from gateway.errors import GatewayError
@@ -264,3 +264,15 @@ async def test_a_terminal_chunk_for_nobody_is_not_answered() -> None:
     stage.chunk("w0", done=pb.Done())
     stage.chunk("w0", text="a")
     assert stage.cancels() == [("w0", 1, "unknown_request")]
+
+
+async def test_a_trial_that_gets_its_first_token_closes_the_breaker_whatever_comes_then() -> None:
+    stage = Stage(workers=1)
+    for _ in range(THRESHOLD):
+        stage.breakers.failed(("w0", "m"), time.monotonic())
+    _, driver = stage.begin()
+    await stage.asked()
+    stage.chunk("w0", text="a")
+    driver.cancel()
+    await asyncio.gather(driver, return_exceptions=True)
+    assert len(stage.breakers) == 0

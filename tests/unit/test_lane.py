@@ -236,6 +236,14 @@ def test_a_stream_without_credit_asks_until_the_lost_credit_comes() -> None:
     assert sender.wake_at() is None
 
 
+def test_a_complete_ack_says_that_the_receiver_was_away_so_all_is_sent_again_at_once() -> None:
+    sender, stream = make_sender()
+    sender.write(stream, "text", "a")
+    sender.due(0.0)
+    sender.acknowledge(pb.ChunkAck(gateway_id="g", epoch=7, received=0, complete=True), 0.1)
+    assert [batch.number for batch in sender.due(0.1)] == [1]
+
+
 def test_an_ack_of_another_epoch_changes_nothing() -> None:
     sender, stream = make_sender()
     sender.write(stream, "text", "a")
