@@ -54,6 +54,12 @@ class Breakers:
             breaker.open_for = min(breaker.open_for * 2, OPEN_LAST) if breaker.open_for else OPEN_FIRST
             breaker.open_until = now + max(breaker.open_for, min(retry_after, OPEN_LAST))
 
+    def abandoned(self, key: Key, now: float) -> None:
+        """The client of a request left before there was any outcome: a trial is to be had again."""
+        breaker = self._breakers.get(key)
+        if breaker is not None and breaker.failures >= THRESHOLD:
+            breaker.open_until = min(breaker.open_until, now)
+
     def succeeded(self, key: Key) -> None:
         """A request got its first token there."""
         self._breakers.pop(key, None)

@@ -235,6 +235,8 @@ class Chats:
             chat.attempt = None
             chat.credit_to(None)
             incoming.close()
+            if not attempt.outcome.done():
+                self._breakers.abandoned((worker_id, chat.history.model), time.monotonic())
             if not attempt.ended_by_worker:
                 self._cancel(worker_id, chat.request_id, number, attempt.why())
 

@@ -48,6 +48,13 @@ def test_a_trial_that_succeeds_closes_it() -> None:
     assert not breakers.blocks(KEY, OPEN_FIRST)
 
 
+def test_a_trial_whose_client_leaves_is_to_be_had_again() -> None:
+    breakers = opened()
+    breakers.chosen(KEY, OPEN_FIRST)
+    breakers.abandoned(KEY, OPEN_FIRST + 1)
+    assert not breakers.blocks(KEY, OPEN_FIRST + 1)
+
+
 def test_every_trial_that_fails_doubles_the_wait_up_to_a_limit() -> None:
     breakers = opened()
     now, waits = 0.0, []
