@@ -10,15 +10,8 @@ from typing import Any
 
 import structlog
 
-QUIET = (
-    "autogen_core",
-    "autogen_core.events",
-    "autogen_core.trace",
-    "httpx",
-    "httpx2",
-    "openai",
-)
-"""Loggers that write messages, and so prompts, at INFO or below: held at WARNING whatever the level is."""
+OURS = ("fleet", "host", "worker", "gateway", "model")
+"""Loggers that follow the level. All others are held at WARNING: libraries write messages, and so prompts, below it."""
 
 
 def _drop_bodies(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -70,9 +63,9 @@ def configure(process: str, level: str = "info", form: str = "text") -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    for name in QUIET:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    root.setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
+    for name in OURS:
+        logging.getLogger(name).setLevel(level.upper())
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -209,7 +209,7 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
         while True:
             try:
                 link = await self._join()
-            except (grpc.RpcError, TimeoutError) as error:
+            except Exception as error:  # whatever it is, a member that stopped trying would be lost without a word
                 reason = _reason(error)
                 if reason != said:
                     log.warning("cannot join the host, trying on", host=self._host_address, reason=reason)

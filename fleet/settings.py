@@ -9,7 +9,7 @@ import os
 import sys
 from typing import Annotated, Any, NamedTuple, TypeVar
 
-from pydantic import BeforeValidator, Field, PlainSerializer, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 BAD_SETTINGS = 2
@@ -48,6 +48,13 @@ def _host_port(value: Any) -> Any:
     return HostPort(host, int(port))
 
 
+def _plain(secret: SecretStr) -> SecretStr:
+    value = secret.get_secret_value()
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError("must be printable ASCII without spaces or line ends")
+    return secret
+
+
 Address = Annotated[HostPort, NoDecode, BeforeValidator(_host_port), PlainSerializer(str)]
 """A setting of the form ``HOST:PORT``."""
 
@@ -59,7 +66,7 @@ class FleetSettings(BaseSettings):
 
     host: Address = HostPort("127.0.0.1", 50051)
     """Where the host listens, as the members see it."""
-    token: SecretStr | None = Field(default=None, min_length=16)
+    token: Annotated[SecretStr, AfterValidator(_plain)] | None = Field(default=None, min_length=16)
     """Shared secret of the fleet. A host with a token refuses members without it."""
     link_timeout: float = Field(default=30.0, gt=0, le=3600)
     """Seconds that streams wait for a lost link to the host before they end in ``link_lost``."""

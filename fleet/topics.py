@@ -14,6 +14,8 @@ from autogen_core import TopicId
 SOURCE = "fleet"
 WORKERS = TopicId("workers", SOURCE)
 MEMBERS = TopicId("members", SOURCE)
+GATEWAYS = TopicId("gateways", SOURCE)
+"""Nobody listens: here a gateway speaks so that the host hears it."""
 
 WORKER = "my_agent"
 GATEWAY = "gateway"

@@ -24,6 +24,7 @@ from gateway.chats import Chats
 from gateway.directory import Directory
 from gateway.keys import KeyRing, KeysError, new_key
 from gateway.settings import GatewaySettings
+from protos import chat_pb2 as pb
 
 log = logs.logger("gateway")
 
@@ -72,7 +73,10 @@ class Gateway:
             reloading = group.create_task(self._reload())
             log.info("listening", gateway=self.id, address=str(self._settings.bind))
             await stop.wait()
+            until = time.monotonic() + self._settings.drain_timeout
             await self._drain()
+            # What is written may still be on its way to slow clients.
+            http.config.timeout_graceful_shutdown = max(1, int(until - time.monotonic()))
             http.should_exit = True
             await serving
             watching.cancel()
@@ -97,7 +101,7 @@ class Gateway:
 
     async def _watch(self) -> None:
         """Forget workers that are gone, for ever. While our own link is down nobody can be heard, so nobody is."""
-        linked_at = time.monotonic()
+        linked_at = spoke_at = time.monotonic()
         while True:
             await asyncio.sleep(LOOK_EVERY)
             if not self._runtime.linked:
@@ -105,6 +109,9 @@ class Gateway:
                     self._chats.link_lost()
                 continue
             linked_at = time.monotonic()
+            if linked_at - spoke_at >= 1:
+                spoke_at = linked_at
+                self._runtime.publish(pb.ChunkAck(gateway_id=self.id), topics.GATEWAYS)
             for worker_id in self._directory.expire(time.monotonic()):
                 log.warning("worker gone", worker=worker_id)
                 self._chats.worker_gone(worker_id)
@@ -124,6 +131,7 @@ class Gateway:
     def _on_link(self, up: bool) -> None:
         self._admission.linked = up
         if up:
+            self._admission.linked_at = time.monotonic()
             self._directory.relinked(time.monotonic())
             self._inbox.link_up()
             self._chats.relinked()

@@ -9,7 +9,7 @@ from itertools import islice
 
 from gateway.breaker import Breakers
 from gateway.choice import choose
-from gateway.directory import Directory, Worker
+from gateway.directory import FRESH, Directory, Worker
 from gateway.errors import Busy, GatewayError, Unavailable, UnknownModel
 
 SHOWN = 20
@@ -50,6 +50,8 @@ class Admission:
         self._waiting: deque[_Waiting] = deque()
         self.linked = False
         """Whether the host is there: while it is not, nobody can be asked."""
+        self.linked_at = float("-inf")
+        """Since when it is."""
 
     @property
     def waiting(self) -> int:
@@ -70,16 +72,16 @@ class Admission:
             "first": first,
         }
 
-    async def lease(self, model: str, avoid: Collection[str] = ()) -> Lease:
+    async def lease(self, model: str, avoid: Collection[str] = (), *, again: bool = False) -> Lease:
         """A place on a worker for ``model``, at once or after a wait.
 
         Raises :class:`UnknownModel`, :class:`Busy` (429) or, with no worker at all, :class:`Unavailable` (503).
         """
         self._check(model)
-        if len(self._waiting) >= self._queue_limit and not self._could_start(model, avoid):
+        if not again and len(self._waiting) >= self._queue_limit and not self._could_start(model, avoid):
             raise self._refusal("queue_full", "the queue is full")
         waiting = _Waiting(model, avoid, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
+        (self._waiting.appendleft if again else self._waiting.append)(waiting)
         self.look()
         taken = False
         try:
@@ -99,9 +101,14 @@ class Admission:
             return
         ready = self._directory.ready(time.monotonic())
         still: deque[_Waiting] = deque()
+        full: set[str] = set()
         for waiting in self._waiting:
-            if not self._answer(waiting, ready):
+            if waiting.model in full and not waiting.avoid:
                 still.append(waiting)
+            elif not self._answer(waiting, ready):
+                still.append(waiting)
+                if not waiting.avoid:
+                    full.add(waiting.model)
         self._waiting = still
 
     def _answer(self, waiting: _Waiting, ready: list[Worker]) -> bool:
@@ -138,7 +145,11 @@ class Admission:
             raise error
 
     def _unknown(self, model: str) -> UnknownModel | None:
+        now = time.monotonic()
         if not len(self._directory) or any(worker.serves(model) for worker in self._directory):
+            return None
+        # A rollout is not an outage, and who is there is known only a while after the link is up.
+        if self._directory.named_since(model, now - self._queue_timeout) or now - self.linked_at < FRESH:
             return None
         return UnknownModel(model, self._directory.models())
 

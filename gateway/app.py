@@ -101,6 +101,8 @@ class Endpoints:
         self, key: Any, history: pb.ChatHistory, encoder: Callable[[Callable[[], str]], Encoder], *, stream: bool
     ) -> Response:
         model = history.model or next(iter(self._views.models()), "")
+        if key is not None and key.models is not None:
+            history.model = model  # what was allowed is what is asked for
         grant = await self._access.enter(key, model)
         try:
             chat = self._chats.open(history)
@@ -132,6 +134,7 @@ def build(settings: GatewaySettings, chats: Chats, access: Access, views: Views)
     app.add_exception_handler(GatewayError, _refuse)
     app.add_exception_handler(HTTPException, _refuse_path)
     app.add_exception_handler(ClientDisconnect, _hang_up)
+    app.add_exception_handler(Exception, _fail)
     ends = Endpoints(settings, chats, access, views)
     app.post("/chat/completions", **documents.SEED)(ends.seed)
     app.post("/v1/chat/completions", **documents.OPENAI)(ends.openai)
@@ -185,6 +188,10 @@ async def _refuse_path(request: Request, error: Exception) -> Response:
     failure.status = error.status_code
     failure.extra_headers = dict(error.headers or {})
     return await _refuse(request, failure)
+
+
+async def _fail(request: Request, _: Exception) -> Response:
+    return await _refuse(request, GatewayError("internal_error", "the gateway failed; its log has the request id"))
 
 
 async def _hang_up(request: Request, _: Exception) -> Response:

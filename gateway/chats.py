@@ -10,14 +10,18 @@ from google.protobuf.message import Message
 
 from fleet import logs
 from fleet.lane import Inbox
+from fleet.runtime import MESSAGE_BYTES
 from gateway.admission import Admission
 from gateway.breaker import Breakers
-from gateway.errors import GatewayError, ModelFailed, OutOfTime, Unavailable, WorkerLost
+from gateway.errors import BodyTooLarge, GatewayError, ModelFailed, OutOfTime, Unavailable, WorkerLost
 from gateway.reply import Completed, Reply
 from gateway.settings import GatewaySettings
 from protos import chat_pb2 as pb
 
 log = logs.logger(__name__)
+
+HISTORY_BYTES = MESSAGE_BYTES - 64 * 1024
+"""Largest history that fits into a message of the bus: a body can grow on its way into one."""
 
 BACKOFF_FIRST = 0.05
 BACKOFF_LAST = 1.0
@@ -76,6 +80,9 @@ class Chat:
 
     def consumed(self, size: int) -> None:
         """``size`` bytes of the reply are with the client: the worker may send as much again."""
+        self.reply.unread -= size
+        if self.attempt is not None:
+            self.attempt.heard_at = time.monotonic()
         if self._incoming is not None:
             self._incoming(size)
 
@@ -96,6 +103,7 @@ class Chats:
         self._inbox = inbox
         self._send = send
         self._chats: dict[str, Chat] = {}
+        self._answering = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self.draining = False
@@ -109,12 +117,21 @@ class Chats:
         if self.draining:
             raise Unavailable("draining", "this gateway is about to leave")
         history.reply_to = self._inbox.gateway_id
+        if history.ByteSize() > HISTORY_BYTES:
+            raise BodyTooLarge(self._settings.max_body)
+        self._answering += 1
+        self._idle.clear()
         return Chat(history, time.monotonic() + self._settings.request_timeout)
+
+    def close(self) -> None:
+        """A chat that was opened is answered: what its client takes of it has been written."""
+        self._answering -= 1
+        if not self._answering:
+            self._idle.set()
 
     async def drive(self, chat: Chat) -> None:
         """See a chat to its end, which its reply then holds. Cancel this to cancel the chat, down to the model."""
         self._chats[chat.request_id] = chat
-        self._idle.clear()
         self.total += 1
         deadline = asyncio.timeout(chat.deadline - time.monotonic())
         try:
@@ -129,8 +146,6 @@ class Chats:
             chat.reply.finish(overdue)
         finally:
             del self._chats[chat.request_id]
-            if not self._chats:
-                self._idle.set()
 
     def cut_off(self) -> None:
         """End every chat now, with an error that says why."""
@@ -181,7 +196,11 @@ class Chats:
     def relinked(self) -> None:
         """The host is back: whether it had passed on what no worker has taken on, nobody knows."""
         for chat in self._chats.values():
-            if chat.attempt is not None and not chat.attempt.accepted:
+            if chat.attempt is None:
+                continue
+            if chat.attempt.accepted:
+                chat.attempt.heard_at = time.monotonic()  # what it sent meanwhile is sent again
+            else:
                 chat.attempt.end(Unavailable("link_lost", "the host of the fleet was away"))
 
     def link_lost(self) -> None:
@@ -203,17 +222,24 @@ class Chats:
     async def _attempts(self, chat: Chat) -> None:
         avoid: set[str] = set()
         delay = BACKOFF_FIRST
-        for number in range(1, self._settings.max_attempts + 1):
-            lease = await self._admission.lease(chat.history.model, avoid)
+        number = tried = 0
+        while True:
+            number += 1
+            lease = await self._admission.lease(chat.history.model, avoid, again=number > 1)
             with lease as worker:
                 chat.model = chat.history.model or next(iter(worker.models), "")
                 error = await self._attempt(chat, number, worker.id)
                 self._judge(chat, worker.id, error)
+                if error is not None and error.code == "worker_full":
+                    # Other gateways were faster; until its next status it counts as full, and this waits on.
+                    worker.others = max(worker.others, worker.capacity - worker.in_flight + 1)
+                    continue
             if error is None:
                 return
+            tried += 1
             pause = error.retry_after or 0.0
             left = chat.deadline - time.monotonic()
-            last = number == self._settings.max_attempts or pause > min(PAUSE_LIMIT, left)
+            last = tried == self._settings.max_attempts or pause > min(PAUSE_LIMIT, left)
             if chat.reply.started or not error.retryable or last:
                 raise error
             log.info("trying elsewhere", request=chat.request_id, worker=worker.id, attempt=number, code=error.code)

@@ -80,6 +80,8 @@ class Directory:
         self._gateway_id = gateway_id
         self._gone_after = gone_after
         self._workers: dict[str, Worker] = {}
+        self._named: dict[str, float] = {}
+        """When each model was last said to be served; as many as were ever named."""
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(self._workers.values())
@@ -97,6 +99,7 @@ class Directory:
             return self._workers.pop(status.worker_id, None) is not None
         worker = self._workers.setdefault(status.worker_id, Worker(status.worker_id))
         worker.models = tuple(status.models)
+        self._named.update(dict.fromkeys(worker.models, now))
         worker.capacity = max(1, status.capacity)
         worker.state = status.state
         worker.version = status.version
@@ -144,6 +147,10 @@ class Directory:
     def models(self) -> list[str]:
         """Every model that some worker serves, each once, in the workers' order."""
         return list(dict.fromkeys(model for worker in self for model in worker.models))
+
+    def named_since(self, model: str, since: float) -> bool:
+        """Whether some worker served ``model`` after ``since``: one that restarts will again."""
+        return self._named.get(model, float("-inf")) >= since
 
     def _is_gone(self, worker: Worker, now: float) -> bool:
         if worker.left_at is not None:

@@ -72,12 +72,12 @@ def read_keys(path: Path) -> list[Key]:
         keys = _File.model_validate(document).keys
     except OSError as error:
         raise KeysError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise KeysError(f"{path}: is not YAML") from None
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in problem["loc"])
         raise KeysError(f"{path}: {field}: {problem['msg']}") from None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise KeysError(f"{path}: is not YAML") from None
     if len({key.name for key in keys}) < len(keys):
         raise KeysError(f"{path}: two keys have the same name")
     return keys

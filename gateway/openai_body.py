@@ -330,7 +330,7 @@ def _dump(value: Json | None, name: str) -> str:
     if value is None:
         return ""
     try:
-        return json.dumps(value, allow_nan=False)
+        return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     except ValueError:
         raise InvalidField(f"{name} holds a number that is not finite", name) from None
 

@@ -93,7 +93,6 @@ class Reply:
             assert self.end is not None
             return self.end
         content, kind, size = self._items.popleft()
-        self.unread -= size
         if isinstance(content, Piece):
             return content
         text = "".join(content)

@@ -22,6 +22,9 @@ class ClientGone(Exception):
     """The client closed its connection before the answer was complete."""
 
 
+SLICE = 64 * 1024
+"""Bytes of a whole answer that are sent at a time, so that a client that reads nothing is noticed there too."""
+
 PING_AFTER = 15.0
 """Seconds of silence after which a ping is sent, in formats that have one: proxies cut idle connections."""
 
@@ -73,6 +76,7 @@ class ChatResponse(StreamingResponse):
             _abort(scope)
             await asyncio.sleep(0)  # lets the server notice, which else complains of an answer that was not completed
         finally:
+            self._chats.close()
             await self._settle()
 
     async def _settle(self) -> None:
@@ -130,7 +134,9 @@ class ChatResponse(StreamingResponse):
         body = self._encoder.whole(pieces, end)
         headers = [*self.raw_headers, (b"content-length", str(len(body)).encode())]
         await self._send(send, {"type": "http.response.start", "status": 200, "headers": headers})
-        await self._send(send, {"type": "http.response.body", "body": body})
+        for start in range(0, len(body), SLICE):
+            await self._send_chunk(send, body[start : start + SLICE])
+        await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _refuse(self, send: Send, error: GatewayError) -> None:
         await self._settle()

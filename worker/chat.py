@@ -7,7 +7,7 @@ import orjson
 from autogen_core.models import CreateResult
 
 from fleet import logs
-from fleet.lane import OutgoingReply
+from fleet.lane import SLICE, OutgoingReply
 from protos import chat_pb2 as pb
 from worker import conversation, failures, options
 from worker.models import Model
@@ -44,10 +44,18 @@ class Chat:
             self._reply.finish(pb.Cancelled(reason=self.reason))
             raise
         except Exception as error:
-            failure = failures.deadline() if deadline.expired() else failures.failure(error, self._started)
+            failure = self._failure(error, deadline.expired())
             say = log.error if failure.code == "internal_error" else log.warning
             say("chat failed", request=self.request_id, model=self._model.name, code=failure.code, exc_info=error)
             self._reply.finish(failure)
+
+    def _failure(self, error: Exception, expired: bool) -> pb.Error:
+        """What to tell of ``error``. Nothing may be raised here: it would end the worker, with every chat on it."""
+        try:
+            return failures.deadline() if expired else failures.failure(error, self._started)
+        except Exception as defect:
+            log.error("a failure was not understood", request=self.request_id, exc_info=defect)
+            return pb.Error(code="internal_error", message="the worker failed")
 
     def _time_left(self) -> float | None:
         return self._history.deadline.ToNanoseconds() / 1e9 if self._history.HasField("deadline") else None
@@ -86,8 +94,11 @@ class Chat:
                 await self._reply.text(self._joiner.join(piece))
 
     async def _call(self, part: ToolCallPart) -> None:
+        """Send a part of a tool call, in slices that the credit bounds as it does text."""
         self._called = True
-        call = pb.ToolCall(
-            index=part.position, id=clean(part.id), name=clean(part.name), arguments=clean(part.arguments)
-        )
+        arguments = clean(part.arguments)
+        call = pb.ToolCall(index=part.position, id=clean(part.id), name=clean(part.name), arguments=arguments[:SLICE])
         await self._reply.event(pb.ChatChunk(tool_call=call))
+        for start in range(SLICE, len(arguments), SLICE):
+            rest = pb.ToolCall(index=part.position, arguments=arguments[start : start + SLICE])
+            await self._reply.event(pb.ChatChunk(tool_call=rest))

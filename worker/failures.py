@@ -12,7 +12,7 @@
     model_not_found         no         404: the provider has no such model
     model_rejected_request  no         any other 4xx: the request itself is at fault
     unsupported_request     no         the model's client cannot do what the request asks for
-    deadline                no         the request's own deadline passed
+    deadline                yes        the request's own deadline passed
     internal_error          no         anything else: a defect, logged with its place
 
 Known by type and status, never by text, so that it holds for every provider's SDK.
@@ -59,12 +59,16 @@ def failure(error: Exception, started: bool) -> pb.Error:
 
 def deadline() -> pb.Error:
     """The request's time is up."""
-    return _error("deadline", "the request's deadline passed")
+    return _error("deadline", "the request's deadline passed", retryable=True)
 
 
 def usage(value: RequestUsage) -> pb.Usage:
     """Token counts as the contract has them."""
-    return pb.Usage(prompt_tokens=max(0, value.prompt_tokens), completion_tokens=max(0, value.completion_tokens))
+    return pb.Usage(prompt_tokens=_count(value.prompt_tokens), completion_tokens=_count(value.completion_tokens))
+
+
+def _count(value: int) -> int:
+    return min(max(0, value), 2**53)
 
 
 def _refusal(error: Exception, status: int) -> pb.Error:

@@ -56,6 +56,8 @@ def load_models(path: Path, environment: Mapping[str, str] = os.environ) -> dict
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark else ""
         raise ModelsError(f"{path}: is not YAML{where}: {getattr(error, 'problem', error)}") from None
+    except (ValueError, RecursionError) as error:
+        raise ModelsError(f"{path}: is not YAML: {_first_line(error)}") from None
     if not isinstance(document, dict) or not isinstance(document.get("models"), dict) or not document["models"]:
         raise ModelsError(f"{path}: models: must map at least one public model name to its entry")
     return {

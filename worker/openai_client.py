@@ -8,6 +8,7 @@ aiohttp. Private parts used: ``_process_create_args``, ``_client``, ``_add_usage
 ``tests/unit/test_autogen_private.py`` fails when one changes.
 """
 
+import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Any, Literal
@@ -94,7 +95,10 @@ class Reply:
 
     def take(self, payload: bytes) -> list[str]:
         """Note a chunk and return its pieces of reasoning and text. Raises :class:`ModelReported`, ``ValueError``."""
-        chunk = orjson.loads(payload)
+        try:
+            chunk = orjson.loads(payload)
+        except orjson.JSONDecodeError:
+            chunk = json.loads(payload)  # takes half surrogate pairs, NaN and infinities
         if not isinstance(chunk, dict):
             raise ValueError("a chunk is no object")
         if error := chunk.get("error"):

@@ -5,12 +5,13 @@
 """
 
 from fleet.lane.inbox import Inbox
-from fleet.lane.outbox import Outbox, OutgoingReply
+from fleet.lane.outbox import SLICE, Outbox, OutgoingReply
 from fleet.lane.receiver import Arrival, LaneReceiver
 from fleet.lane.sender import CREDIT, WINDOW, LaneSender, OutgoingStream, payload_bytes
 
 __all__ = [
     "CREDIT",
+    "SLICE",
     "WINDOW",
     "Arrival",
     "Inbox",

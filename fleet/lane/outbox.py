@@ -14,6 +14,10 @@ SLICE = CREDIT // 4
 """Characters of one model chunk that are queued at a time, so that a giant chunk obeys the credit too."""
 
 
+LAST_WORDS = 5.0
+"""Seconds for which a lane to a gateway that was given up repeats how its chats ended, should it live after all."""
+
+
 class OutgoingReply:
     """What a chat writes its reply to. Exactly one of its finishing events ends it; later writes are refused."""
 
@@ -64,6 +68,7 @@ class _Lane:
         self._outbox = outbox
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
         self._timer_at = float("inf")
+        self._quiet_at = float("inf")
         self._waiting: dict[OutgoingStream, asyncio.Future[None]] = {}
 
     def write(self, stream: OutgoingStream, kind: TextKind, text: str) -> None:
@@ -109,9 +114,13 @@ class _Lane:
             self._timer.cancel()
             self._timer = None
 
+    def abandon(self) -> None:
+        """Send what is left a few times more, should anybody still listen, and then no more."""
+        self._quiet_at = time.monotonic() + LAST_WORDS
+
     def _flush(self) -> None:
         self._timer = None
-        if not self._outbox.linked:
+        if not self._outbox.linked or time.monotonic() > self._quiet_at:
             return
         for batch in self.sender.due(time.monotonic()):
             self._outbox.publish(self.gateway_id, batch)
@@ -185,7 +194,7 @@ class Outbox:
         """Drop a gateway's lane and all it kept. Its chats must have been ended by the caller."""
         lane = self._lanes.pop(gateway_id, None)
         if lane is not None:
-            lane.stop()
+            lane.abandon()
         self.note_progress()
 
     async def flushed(self) -> None:

@@ -153,8 +153,10 @@ class LaneSender:
         """Take an ack: forget what arrived, and return the blocked streams that may write again."""
         if ack.epoch != self.epoch:
             return []
+        progress = False
         while self._unacked and self._unacked[0].number <= ack.received:
             self._unacked.popleft()
+            progress = True
         freed = []
         for credit in ack.credits:
             stream = self._streams.get((credit.request_id, credit.attempt))
@@ -164,12 +166,16 @@ class LaneSender:
             if stream in self._blocked and stream.credit > 0:
                 self._blocked.discard(stream)
                 freed.append(stream)
+        if self._unacked and ack.complete:
+            self.relinked(now)  # the receiver has been away, and what was sent meanwhile is lost
+            return freed
+        if self._unacked and not progress and self._asked_since is not None:
+            self._asked_since = now  # it lives; but what it lacks is still due
+            return freed
         self._asked_since = None
         self._resend_after = RESEND_FIRST
         self._resend_at = float("inf")
-        if self._unacked and ack.complete:
-            self.relinked(now)  # the receiver has been away, and what was sent meanwhile is lost
-        elif self._unacked or self._blocked:
+        if self._unacked or self._blocked:
             self.ask(now)
         return freed
 

@@ -71,6 +71,7 @@ async def read(chat: Chat) -> tuple[str, Completed | GatewayError]:
     async with asyncio.timeout(5):
         while isinstance(item := await chat.reply.get(), Piece):
             text += item.text
+            chat.consumed(item.size)
     return text, item
 
 
