@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-OURS = ("fleet", "host", "worker", "gateway", "model")
+OURS = ("__main__", "fleet", "host", "worker", "gateway", "model")
 """Loggers that follow the level. All others are held at WARNING: libraries write messages, and so prompts, below it."""
 
 
