@@ -4,6 +4,7 @@ import dataclasses
 import json
 import random
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from typing import Any
 
 from tests.harness.fleet import Address
@@ -273,7 +274,8 @@ def nearly_valid(draw: random.Random, host: str) -> Hostile:
     elif change == 1 and isinstance(container, dict):
         container[draw.choice(NAMES)] = container.pop(key)
     else:
-        container[key] = draw.choice([*WRONG, junk(draw), "@"])
+        # A copy: a later draw may change what was put in, and what is drawn from must stay as it is.
+        container[key] = deepcopy(draw.choice([*WRONG, junk(draw), "@"]))
     encoded = json.dumps(body)
     odd = draw.choice([*NO_JSON, *NUMBERS, "[" * 300 + "]" * 300, '{"a":' * 300 + "1" + "}" * 300])
     return Hostile("nearly valid", (post(path, host, encoded.replace('"@"', odd).encode()),))
