@@ -167,6 +167,7 @@ def test_what_the_document_promises_is_kept(fleet: Fleet, pytestconfig: pytest.C
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
+        errors="replace",
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
