@@ -28,7 +28,7 @@ from protos import chat_pb2 as pb
 
 log = logs.logger("gateway")
 
-LOOK_EVERY = 0.1
+LOOK_EVERY = 0.05
 """Seconds between two looks at who is gone."""
 
 RELOAD_EVERY = 1.0

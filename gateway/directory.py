@@ -11,7 +11,7 @@ from protos import chat_pb2 as pb
 FRESH = 2.5
 """Seconds since its last status for which a worker is chosen: two statuses missed and it gets nothing new."""
 
-RETURN_WITHIN = 0.9
+RETURN_WITHIN = 0.8
 """Seconds in which a worker whose connection was closed must be back: a cut link is by then, a dead process never."""
 
 
