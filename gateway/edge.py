@@ -49,7 +49,7 @@ class Edge:
         try:
             await self._app(scope, receive, send_with_id)
         except Exception as error:
-            log.error("request failed", request=request_id, path=scope["path"], exc_info=error)
+            log.error("request failed", request=request_id, path=_shown(scope["path"]), exc_info=error)
             if status == 0:
                 failure = GatewayError("internal_error", "the gateway failed; its log has the request id")
                 await error_response(failure, request_id)(scope, receive, send_with_id)
@@ -61,7 +61,7 @@ class Edge:
                 request=request_id,
                 **({} if shown == request_id else {"client_request": shown}),
                 method=scope["method"],
-                path=scope["path"],
+                path=_shown(scope["path"]),
                 status=status,
                 ms=milliseconds,
             )
@@ -72,3 +72,8 @@ def _given_id(scope: Scope) -> str:
         if name == b"x-request-id" and GIVEN_ID.fullmatch(value):
             return str(value, "ascii")
     return ""
+
+
+def _shown(path: str) -> str:
+    """A path as the log may show it: a stranger's control characters would rewrite the reader's terminal."""
+    return path[:500].encode("unicode_escape").decode("ascii")

@@ -3,15 +3,17 @@
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictInt, StrictStr, Tag
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StrictBool, StrictInt, StrictStr, Tag
 
-from gateway.body import TAG
+from gateway.body import MAX_MESSAGES, TAG
 from gateway.errors import InvalidField, Unsupported
 from protos import chat_pb2 as pb
 
 INT64 = 2**63 - 1
 NAME = r"^[A-Za-z0-9_-]{1,64}$"
 NAMED_TOOL = "tool:"
+MAX_PARTS = 1000
+"""Parts of a message, calls of a turn, tools, stop words: each costs far more than its few bytes."""
 
 Json = dict[str, Any]
 
@@ -28,6 +30,17 @@ def _by_field(field: str) -> Discriminator:
         return TAG + found if isinstance(found, str) else None
 
     return Discriminator(tag)
+
+
+def _few(value: Any) -> Any:
+    if isinstance(value, dict) and len(value) > MAX_PARTS:
+        raise ValueError(f"has more than {MAX_PARTS} entries")
+    return value
+
+
+Few = BeforeValidator(_few)
+"""Of an object: pydantic looks at every entry, and keeps every fault, before it counts."""
+PARTS = Field(max_length=MAX_PARTS, fail_fast=True)
 
 
 def _text_or(other: str) -> Discriminator:
@@ -70,13 +83,14 @@ AssistantPart = Annotated[
     Annotated[TextPart, Tag(TAG + "text")] | Annotated[RefusalPart, Tag(TAG + "refusal")], _by_field("type")
 ]
 Text = Annotated[
-    Annotated[StrictStr, Tag(TAG + "text")] | Annotated[list[TextPart], Tag(TAG + "parts")], _text_or("parts")
+    Annotated[StrictStr, Tag(TAG + "text")] | Annotated[list[TextPart], PARTS, Tag(TAG + "parts")], _text_or("parts")
 ]
 UserContent = Annotated[
-    Annotated[StrictStr, Tag(TAG + "text")] | Annotated[list[UserPart], Tag(TAG + "parts")], _text_or("parts")
+    Annotated[StrictStr, Tag(TAG + "text")] | Annotated[list[UserPart], PARTS, Tag(TAG + "parts")], _text_or("parts")
 ]
 AssistantContent = Annotated[
-    Annotated[StrictStr, Tag(TAG + "text")] | Annotated[list[AssistantPart], Tag(TAG + "parts")], _text_or("parts")
+    Annotated[StrictStr, Tag(TAG + "text")] | Annotated[list[AssistantPart], PARTS, Tag(TAG + "parts")],
+    _text_or("parts"),
 ]
 
 
@@ -118,7 +132,7 @@ class AssistantMessage(_Model):
     content: AssistantContent | None = None
     refusal: StrictStr | None = None
     name: StrictStr | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: Annotated[list[ToolCall], PARTS] | None = None
 
 
 class ToolMessage(_Model):
@@ -196,7 +210,7 @@ class StreamOptions(_Model):
 
 
 Stop = Annotated[
-    Annotated[StrictStr, Tag(TAG + "text")] | Annotated[list[StrictStr], Tag(TAG + "list")], _text_or("list")
+    Annotated[StrictStr, Tag(TAG + "text")] | Annotated[list[StrictStr], PARTS, Tag(TAG + "list")], _text_or("list")
 ]
 
 
@@ -205,12 +219,12 @@ class CompletionBody(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    messages: list[Message] = Field(min_length=1)
+    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
     model: StrictStr | None = Field(default=None, max_length=1000)
     stream: StrictBool | None = None
     stream_options: StreamOptions | None = None
     n: StrictInt | None = None
-    tools: list[Tool] | None = Field(default=None, max_length=1000)
+    tools: Annotated[list[Tool], PARTS] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: StrictBool | None = None
     response_format: ResponseFormat | None = None
@@ -222,12 +236,12 @@ class CompletionBody(BaseModel):
     seed: StrictInt | None = Field(default=None, ge=-INT64 - 1, le=INT64)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
-    logit_bias: dict[str, float] | None = None
+    logit_bias: Annotated[dict[str, float] | None, Few] = None
     logprobs: StrictBool | None = None
     top_logprobs: StrictInt | None = Field(default=None, ge=0, le=20)
     reasoning_effort: StrictStr | None = Field(default=None, max_length=100)
     user: StrictStr | None = Field(default=None, max_length=1000)
-    metadata: dict[str, StrictStr] | None = None
+    metadata: Annotated[dict[str, StrictStr] | None, Few] = None
 
     @property
     def include_usage(self) -> bool:

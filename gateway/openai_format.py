@@ -123,7 +123,7 @@ def error_body(error: GatewayError, request_id: str) -> Json:
     body = error.body(request_id)
     return {
         "message": error.message,
-        "type": ERROR_TYPES.get(error.status, "server_error"),
+        "type": ERROR_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error"),
         "param": error.param,
         **body,
         "code": CODES.get(error.code, error.code),

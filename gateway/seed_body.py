@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
 
+from gateway.body import MAX_MESSAGES
 from protos import chat_pb2 as pb
 
 
@@ -20,7 +21,7 @@ class ChatBody(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    messages: list[ChatTurn] = Field(min_length=1)
+    messages: list[ChatTurn] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
     stream: StrictBool = True
     model: StrictStr | None = Field(default=None, max_length=1000)
 
