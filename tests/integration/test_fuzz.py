@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import secrets
 import subprocess
 from collections import Counter
@@ -152,7 +153,9 @@ async def test_thousands_of_hostile_requests_do_no_harm(fleet: Fleet, figures: C
         figures(kind + ": " + ", ".join(f"{n} x {status}" for (k, status), n in sorted(statuses.items()) if k == kind))
 
 
-@pytest.mark.slow
+@pytest.mark.skipif(
+    os.environ.get("CHATFLEET_LONG") != "1", reason="not settled yet: `CHATFLEET_LONG=1 make test` runs it"
+)
 @pytest.mark.timeout(900)
 def test_what_the_document_promises_is_kept(fleet: Fleet, pytestconfig: pytest.Config, tmp_path: Path) -> None:
     """Schemathesis makes requests from the OpenAPI document, and compares the answers with it."""
