@@ -38,6 +38,10 @@ help: ## List what can be made
 run: setup ## Run model, host, gateway and WORKERS=2 workers here until Ctrl-C
 	@$(PY) -m fleet
 
+.PHONY: identities
+identities: setup ## Make certificates and a token for members on several machines; ARGS="--host NAME"
+	@$(PY) -m fleet.security identities $(ARGS)
+
 .PHONY: test
 test: setup ## Run the tests; ARGS="-k lane" narrows them down
 	@$(PY) -m pytest $(ARGS)

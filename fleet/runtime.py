@@ -9,6 +9,7 @@ are private and used here: ``HostConnection``, ``_host_connection``, ``_running`
 
 import asyncio
 import itertools
+import os
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,6 +25,9 @@ from google.protobuf import any_pb2
 from google.protobuf.message import Message
 
 from fleet import logs
+from fleet.security import diagnosis
+from fleet.security.identity import IdentityError
+from fleet.security.tokens import TokenError
 from fleet.settings import FleetSettings
 
 log = logs.logger(__name__)
@@ -58,6 +62,15 @@ def channel_options() -> list[tuple[str, int]]:
         # Every dial is a fresh try: gRPC must not keep one address's failures for the next channel.
         ("grpc.use_local_subchannel_pool", 1),
     ]
+
+
+def open_channel_to_host(settings: FleetSettings) -> Any:
+    """A channel to the host, with TLS where it is set; nothing is connected yet. Raises ``IdentityError``."""
+    address, options = str(settings.host), channel_options()
+    identity = settings.identity()
+    if identity is None:
+        return grpc.aio.insecure_channel(address, options=options)
+    return grpc.aio.secure_channel(address, identity.channel_credentials(), options=options)
 
 
 def event(message: Message, topic: TopicId, event_id: str, sender: AgentId | None = None) -> cloudevent_pb2.CloudEvent:
@@ -97,9 +110,12 @@ class Link(HostConnection):
 
     @classmethod
     async def dial(cls, settings: FleetSettings) -> "Link":
-        """Open a link. Raises ``grpc.RpcError`` or ``TimeoutError``; nothing is left open then."""
-        channel = grpc.aio.insecure_channel(str(settings.host), options=channel_options())
-        token = settings.token.get_secret_value() if settings.token else None
+        """Open a link; certificate and token are read anew for each.
+
+        Raises ``grpc.RpcError``, ``TimeoutError`` or ``IdentityError``; nothing is left open then.
+        """
+        token = settings.tokens().own()
+        channel = open_channel_to_host(settings)
         stub = agent_worker_pb2_grpc.AgentRpcStub(channel)
         link = cls(channel, stub, token)
         try:
@@ -138,6 +154,8 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
     """
 
     def __init__(self, settings: FleetSettings, on_link: Callable[[bool], None]) -> None:
+        # gRPC's core would write a line of its own about every try to join that fails, once a second.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         super().__init__(str(settings.host), payload_serialization_format=PROTOBUF_DATA_CONTENT_TYPE)
         self._settings = settings
         self._on_link = on_link
@@ -205,19 +223,22 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
     async def _keep_link(self) -> None:
         """Join, serve until the link ends, join again; each new reason for failing is said once."""
         delay = RETRY_FIRST
-        said = ""
+        heard = said = ""
         while True:
             try:
                 link = await self._join()
             except Exception as error:  # whatever it is, a member that stopped trying would be lost without a word
                 reason = _reason(error)
-                if reason != said:
-                    log.warning("cannot join the host, trying on", host=self._host_address, reason=reason)
-                    said = reason
+                if reason != heard:
+                    heard = reason
+                    why = await diagnosis.refusal(self._settings.host, self._settings.identity()) or reason
+                    if why != said:
+                        said = why
+                        log.warning("cannot join the host, trying on", host=self._host_address, reason=why)
                 await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311
                 delay = min(delay * 2, RETRY_LAST)
                 continue
-            delay, said = RETRY_FIRST, ""
+            delay, heard, said = RETRY_FIRST, "", ""
             try:
                 await self._serve(link)
             finally:
@@ -265,6 +286,8 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
 
 def _reason(error: BaseException) -> str:
     """Why joining failed or the link ended, in few words; the same cause gives the same words."""
+    if isinstance(error, IdentityError | TokenError):
+        return str(error)
     if isinstance(error, grpc.aio.AioRpcError):
         details = (error.details() or "").partition(";")[0]
         return f"{error.code().name.lower()}: {details}"

@@ -7,10 +7,22 @@ import difflib
 import ipaddress
 import os
 import sys
-from typing import Annotated, Any, NamedTuple, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from fleet.security.identity import Identity
+from fleet.security.tokens import SHORTEST, TokenError, Tokens
 
 BAD_SETTINGS = 2
 """Exit code of a process whose settings are wrong: starting it again cannot help."""
@@ -58,6 +70,9 @@ def _plain(secret: SecretStr) -> SecretStr:
 Address = Annotated[HostPort, NoDecode, BeforeValidator(_host_port), PlainSerializer(str)]
 """A setting of the form ``HOST:PORT``."""
 
+OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
+"""A file's path; an empty variable means none."""
+
 
 class FleetSettings(BaseSettings):
     """What every member of the fleet reads (``FLEET_*``)."""
@@ -66,12 +81,44 @@ class FleetSettings(BaseSettings):
 
     host: Address = HostPort("127.0.0.1", 50051)
     """Where the host listens, as the members see it."""
-    token: Annotated[SecretStr, AfterValidator(_plain)] | None = Field(default=None, min_length=16)
+    token: Annotated[SecretStr, AfterValidator(_plain)] | None = Field(default=None, min_length=SHORTEST)
     """Shared secret of the fleet. A host with a token refuses members without it."""
+    token_file: OptionalPath = None
+    """Instead of the token, a file: members send its first line, the host takes each of its lines."""
+    tls_ca: OptionalPath = None
+    """PEM certificates of the authorities that the other side's certificate must come from."""
+    tls_cert: OptionalPath = None
+    tls_key: OptionalPath = None
     link_timeout: float = Field(default=30.0, gt=0, le=3600)
     """Seconds that streams wait for a lost link to the host before they end in ``link_lost``."""
     log_level: str = Field(default="info", pattern="^(?i:debug|info|warning|error)$")
     log_format: str = Field(default="text", pattern="^(text|json)$")
+
+    @model_validator(mode="after")
+    def _check_security(self) -> Self:
+        if self.token is not None and self.token_file is not None:
+            raise ValueError("FLEET_TOKEN_FILE: FLEET_TOKEN is set too; only one of them can be meant")
+        try:
+            self.tokens()
+        except TokenError as error:
+            raise ValueError(f"FLEET_TOKEN_FILE: {error}") from None
+        given = {"FLEET_TLS_CA": self.tls_ca, "FLEET_TLS_CERT": self.tls_cert, "FLEET_TLS_KEY": self.tls_key}
+        missing = [name for name, path in given.items() if path is None]
+        if 0 < len(missing) < len(given):
+            raise ValueError(f"{missing[0]}: missing; {', '.join(given)} go together")
+        if (identity := self.identity()) is not None:
+            identity.check()  # its error is a ValueError that names the variable
+        return self
+
+    def tokens(self) -> Tokens:
+        """The fleet's token, as the host checks it and members send it."""
+        return Tokens(self.token.get_secret_value() if self.token else None, self.token_file)
+
+    def identity(self) -> Identity | None:
+        """This member's certificate; None for a fleet without TLS."""
+        if self.tls_ca is None or self.tls_cert is None or self.tls_key is None:
+            return None
+        return Identity(self.tls_ca, self.tls_cert, self.tls_key)
 
 
 def load(cls: type[SettingsT]) -> SettingsT:
@@ -84,9 +131,11 @@ def load(cls: type[SettingsT]) -> SettingsT:
         settings = cls()
     except ValidationError as error:
         for problem in error.errors(include_url=False, include_input=False):
-            name = prefix + "_".join(str(part) for part in problem["loc"]).upper()
             reason = problem["msg"].removeprefix("Value error, ")
-            print(f"{name}: {reason[:1].lower()}{reason[1:]}", file=sys.stderr)
+            if problem["loc"]:  # what concerns several names its variable itself
+                name = prefix + "_".join(str(part) for part in problem["loc"]).upper()
+                reason = f"{name}: {reason[:1].lower()}{reason[1:]}"
+            print(reason, file=sys.stderr)
         raise SystemExit(BAD_SETTINGS) from None
     known = [prefix + name.upper() for name in cls.model_fields]
     for name in os.environ:

@@ -6,6 +6,7 @@ import sys
 from fleet import logs
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
 from fleet.signals import stop_signals
+from host import handshakes
 from host.server import FleetHost
 from host.settings import HostSettings
 
@@ -14,22 +15,27 @@ log = logs.logger("host")
 
 def check(settings: HostSettings, fleet: FleetSettings) -> None:
     """End the process when the host would be open to strangers."""
-    if not settings.bind.is_loopback and fleet.token is None and not settings.allow_insecure:
-        advice = "set FLEET_TOKEN (or HOST_ALLOW_INSECURE=true)"
+    if settings.bind.is_loopback:
+        return
+    if not fleet.tokens() and not settings.allow_insecure:
+        advice = "set FLEET_TOKEN or FLEET_TOKEN_FILE (or HOST_ALLOW_INSECURE=true)"
         print(f"HOST_BIND: {settings.bind} is reachable from other machines; {advice}", file=sys.stderr)
         raise SystemExit(BAD_SETTINGS)
+    if fleet.identity() is None:
+        log.warning("prompts and the token pass unencrypted: set FLEET_TLS_CA, FLEET_TLS_CERT and FLEET_TLS_KEY")
 
 
 async def serve(settings: HostSettings, fleet: FleetSettings) -> None:
     """Listen, serve, and stop at the first signal."""
     stop = stop_signals()
+    tokens, identity = fleet.tokens(), fleet.identity()
     try:
-        host = FleetHost(settings.bind, fleet.token.get_secret_value() if fleet.token else None)
+        host = FleetHost(settings.bind, tokens, identity)
     except OSError as error:
         print(f"HOST_BIND: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     host.start()
-    log.info("listening", address=str(settings.bind), token=fleet.token is not None)
+    log.info("listening", address=str(settings.bind), token=bool(tokens), tls=identity is not None)
     await stop.wait()
     await host.stop()
     log.info("stopped")
@@ -39,6 +45,8 @@ def main() -> None:
     """Read settings, then serve."""
     fleet = load(FleetSettings)
     settings = load(HostSettings)
+    if fleet.identity() is not None:
+        handshakes.watch()
     logs.configure("host", fleet.log_level, fleet.log_format)
     check(settings, fleet)
     asyncio.run(serve(settings, fleet))

@@ -5,16 +5,23 @@ import sys
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from fleet.settings import HostPort, load
+from fleet.settings import FleetSettings, HostPort, load
 from host.settings import HostSettings
 
 TIMEOUT = 5.0
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
 
 
 def main() -> None:
-    """Ask the host on this machine."""
-    port = load(HostSettings).bind.port
-    with grpc.insecure_channel(str(HostPort("127.0.0.1", port))) as channel:
+    """Ask the host on this machine; with TLS its certificate must be good for 127.0.0.1, or for where it listens."""
+    identity = load(FleetSettings).identity()
+    bind = load(HostSettings).bind
+    address = str(HostPort("127.0.0.1", bind.port) if bind.host in EVERYWHERE else bind)
+    with (
+        grpc.secure_channel(address, identity.channel_credentials())
+        if identity
+        else grpc.insecure_channel(address) as channel
+    ):
         stub = health_pb2_grpc.HealthStub(channel)
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT)

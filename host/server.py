@@ -1,4 +1,4 @@
-"""The host as a gRPC server: AutoGen's ``GrpcWorkerAgentRuntimeHost`` with limits, keepalive, token and health."""
+"""The host as a gRPC server: AutoGen's ``GrpcWorkerAgentRuntimeHost`` with limits, keepalive, TLS, token and health."""
 
 import asyncio
 
@@ -8,6 +8,8 @@ from autogen_ext.runtimes.grpc.protos import agent_worker_pb2_grpc
 from grpc_health.v1 import health, health_pb2_grpc
 
 from fleet.runtime import channel_options
+from fleet.security.identity import Identity
+from fleet.security.tokens import Tokens
 from fleet.settings import HostPort
 from host.servicer import Servicer
 from host.tokens import TokenInterceptor
@@ -17,9 +19,12 @@ STOP_GRACE = 1
 
 
 class FleetHost(GrpcWorkerAgentRuntimeHost):
-    """Binds at construction; raises ``OSError`` when the address cannot be had."""
+    """Binds at construction; raises ``OSError`` when the address cannot be had, ``IdentityError`` for unusable files.
 
-    def __init__(self, address: HostPort, token: str | None) -> None:
+    With tokens it refuses members that carry none of them, with an identity those without TLS and a certificate.
+    """
+
+    def __init__(self, address: HostPort, tokens: Tokens, identity: Identity | None = None) -> None:
         # The base's constructor would open a port without any of this, so its four attributes are set here.
         options = [
             *channel_options(),
@@ -27,7 +32,7 @@ class FleetHost(GrpcWorkerAgentRuntimeHost):
             ("grpc.http2.min_ping_interval_without_data_ms", 500),
             ("grpc.http2.max_ping_strikes", 0),
         ]
-        self._server = grpc.aio.server(options=options, interceptors=[TokenInterceptor(token)] if token else [])
+        self._server = grpc.aio.server(options=options, interceptors=[TokenInterceptor(tokens)] if tokens else [])
         self._servicer: Servicer = Servicer()
         self._address = str(address)
         self._serve_task: asyncio.Task[None] | None = None
@@ -35,7 +40,10 @@ class FleetHost(GrpcWorkerAgentRuntimeHost):
         self.health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
         try:
-            self._server.add_insecure_port(self._address)
+            if identity is None:
+                self._server.add_insecure_port(self._address)
+            else:
+                self._server.add_secure_port(self._address, identity.server_credentials())
         except RuntimeError as error:
             raise OSError(f"cannot listen on {self._address}: the port is taken or not ours") from error
 

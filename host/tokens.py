@@ -1,6 +1,5 @@
 """Refuses members that do not carry the fleet's token."""
 
-import hmac
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import grpc
 
 from fleet import logs
+from fleet.security.tokens import Tokens
 
 log = logs.logger(__name__)
 
@@ -18,10 +18,10 @@ _HEALTH = "/grpc.health.v1.Health/"
 
 
 class TokenInterceptor(grpc.aio.ServerInterceptor):
-    """Ends every call without the fleet's token as UNAUTHENTICATED; health checks need none."""
+    """Ends every call without one of the fleet's tokens as UNAUTHENTICATED; health checks need none."""
 
-    def __init__(self, token: str) -> None:
-        self._expected = f"Bearer {token}".encode()
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
         self._said: dict[str, float] = {}
 
     async def intercept_service(
@@ -36,8 +36,7 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
         return grpc.unary_unary_rpc_method_handler(self._refuse)
 
     def _knows(self, details: grpc.HandlerCallDetails) -> bool:
-        given = dict(details.invocation_metadata or ()).get("authorization", "")
-        return hmac.compare_digest(given.encode() if isinstance(given, str) else given, self._expected)
+        return self._tokens.accepts(dict(details.invocation_metadata or ()).get("authorization", ""))
 
     async def _refuse(self, _: Any, context: Any) -> None:
         address = context.peer().rpartition(":")[0]

@@ -1,8 +1,9 @@
 """``python -m worker``: serves models to the fleet until SIGTERM or SIGINT; a second signal ends it at once."""
 
 import asyncio
+import os
 import sys
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 
 from fleet import logs, topics
 from fleet.lane import Outbox
@@ -14,6 +15,7 @@ from protos import chat_pb2 as pb
 from worker import agent
 from worker.desk import Desk
 from worker.gateways import Gateways
+from worker.health import health_service
 from worker.models import Model, ModelsError, load_models
 from worker.settings import WorkerSettings
 from worker.status import Heartbeat
@@ -34,13 +36,25 @@ class Worker:
         self._models = models
         self._runtime = FleetRuntime(fleet, self._on_link)
         self._outbox = Outbox(self.id, self._send, settings.flush_interval)
+        self._desk: Desk | None = None
         self._heartbeat: Heartbeat | None = None
 
     async def serve(self) -> None:
         """Join the fleet, serve, and drain at the first signal."""
         stop = stop_signals()
+        async with AsyncExitStack() as health:
+            if (address := self._settings.health_bind) is not None:
+                try:
+                    await health.enter_async_context(health_service(address, self._not_ready))
+                except OSError as error:
+                    reason = os.strerror(error.errno or 0).lower()
+                    print(f"WORKER_HEALTH_BIND: cannot listen on {address}: {reason}", file=sys.stderr)
+                    raise SystemExit(1) from None
+            await self._serve(stop)
+
+    async def _serve(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as chats:
-            desk = Desk(self._models, self._outbox, self._settings.capacity, chats)
+            desk = self._desk = Desk(self._models, self._outbox, self._settings.capacity, chats)
             gateways = Gateways(desk, self._outbox, self._settings.gateway_timeout, self._link_timeout)
             heartbeat = self._heartbeat = Heartbeat(
                 self.id, VERSION, desk, lambda status: self._runtime.publish(status, topics.WORKERS)
@@ -75,6 +89,12 @@ class Worker:
         with suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_TIMEOUT):
                 await self._outbox.flushed()
+
+    def _not_ready(self) -> str | None:
+        """Why no gateway would give this worker a chat now."""
+        if self._desk is None or not self._runtime.linked:
+            return "no link to the host"
+        return "draining" if self._desk.draining else None
 
     def _send(self, gateway_id: str, batch: pb.ChunkBatch) -> None:
         self._runtime.publish(batch, topics.chunks(gateway_id))

@@ -5,6 +5,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from fleet.settings import Address
+
 
 class WorkerSettings(BaseSettings):
     """What a worker serves, and how much of it at once."""
@@ -22,3 +24,5 @@ class WorkerSettings(BaseSettings):
     gateway_timeout: float = Field(default=15.0, ge=1, le=3600)
     """Seconds without an answer after which a gateway counts as gone and its chats are cancelled. More than the 10 s
     in which a half-open connection is noticed."""
+    health_bind: Address | None = None
+    """Where it says whether it lives and serves (``/healthz``, ``/readyz``), if anybody is to ask."""

@@ -73,7 +73,7 @@ class Fleet:
 
     With ``start=False`` nothing is started before the test does. ``settings`` go to every process. Each worker calls
     the backend with a key of its own, its name, so that the backend can tell who asks. ``host_address`` is where the
-    members look for the host, if not where it listens.
+    members look for the host, if not where it listens. ``identities`` holds certificates and tokens, by role.
     """
 
     def __init__(
@@ -82,16 +82,19 @@ class Fleet:
         settings: Mapping[str, str] | None = None,
         host_address: Address | None = None,
         start: bool = True,
+        identities: Path | None = None,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="chatfleet-test-"))
         self.host_port = free_port()
         self.expects_trouble = False
         self._settings = dict(settings or {})
+        self._identities = identities
         self._members = {"FLEET_HOST": "{}:{}".format(*(host_address or ("127.0.0.1", self.host_port)))}
         self._first_workers = workers
         self._starts = start
         self.backend = Backend(self.folder)
-        self.host = Process("host", "host", self.folder, self._settings | {"HOST_BIND": f"127.0.0.1:{self.host_port}"})
+        bind = {"HOST_BIND": f"127.0.0.1:{self.host_port}"}
+        self.host = Process("host", "host", self.folder, self._settings | self._identity("host") | bind)
         self.gateways: list[Process] = []
         self.addresses: list[Address] = []
         self.workers: list[Process] = []
@@ -123,7 +126,7 @@ class Fleet:
         port = free_port()
         bind = {"GATEWAY_BIND": f"127.0.0.1:{port}"}
         name = f"gateway-{len(self.gateways)}"
-        gateway = Process(name, "gateway", self.folder, self._settings | self._members | bind | settings)
+        gateway = Process(name, "gateway", self.folder, self._member("gateway") | bind | settings)
         self.gateways.append(gateway)
         self.addresses.append(("127.0.0.1", port))
         return gateway
@@ -134,9 +137,15 @@ class Fleet:
         models = self.folder / f"{name}.yaml"
         models.write_text(yaml.safe_dump(model_entries(self.backend.url, name), sort_keys=False))
         own = {"WORKER_MODELS": str(models)}
-        worker = Process(name, "worker", self.folder, self._settings | self._members | own | settings)
+        worker = Process(name, "worker", self.folder, self._member("worker") | own | settings)
         self.workers.append(worker)
         return worker
+
+    def _member(self, role: str) -> dict[str, str]:
+        return self._settings | self._members | self._identity(role)
+
+    def _identity(self, role: str) -> dict[str, str]:
+        return identity_settings(self._identities / role) if self._identities else {}
 
     # ------------------------------------------------------------ life
 
@@ -201,6 +210,12 @@ class Fleet:
 
     def log_sizes(self) -> dict[str, int]:
         return {process.name: process.log_size() for process in self.processes}
+
+
+def identity_settings(folder: Path) -> dict[str, str]:
+    """The environment of a member whose certificate and token lie in ``folder``."""
+    tls = {f"FLEET_TLS_{name.upper()}": str(folder / f"{name}.pem") for name in ("ca", "cert", "key")}
+    return tls | {"FLEET_TOKEN_FILE": str(folder / "token")}
 
 
 def model_entries(backend: str, key: str) -> dict[str, Any]:

@@ -1,0 +1,215 @@
+"""The fleet's own certificate authority: makes and renews what members show each other."""
+
+import contextlib
+import datetime
+import enum
+import ipaddress
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+ROLES = ("host", "gateway", "worker")
+HOST_NAMES = ("host", "localhost", "127.0.0.1")
+"""What the host's certificate is always good for: compose's service, and the machine itself."""
+
+CA_DAYS = 3650
+CERT_DAYS = 365
+RENEW_DAYS = 120
+"""A certificate with less than this left is renewed whenever the fleet's identities are looked after."""
+BACKDATED = datetime.timedelta(hours=1)
+"""Clocks of members need not agree."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """One thing that was made, in words for the operator."""
+
+    path: Path
+    words: str
+
+
+class Change(enum.Enum):
+    """What can be asked for; the value is what it does."""
+
+    NEW_AUTHORITY = "make another authority, trusted beside the old one, for --renew to use"
+    RENEW = "make new certificates now"
+    NEW_TOKEN = "change the token; the host still takes the old one"  # noqa: S105
+    REVOKE_OLD = "trust the former authority and token no more"
+
+
+class Authority:
+    """``DIRECTORY/authority`` and one folder for each role: ``ca.pem``, ``cert.pem``, ``key.pem``, ``token``.
+
+    Every file is replaced whole and readable by its owner only; running members take changes up by themselves.
+    Raises ``OSError`` where a file cannot be written, ``ValueError`` where one cannot be read.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._ca = directory / "authority" / "ca.pem"
+        self._key = directory / "authority" / "ca.key"
+
+    def look_after(self, *changes: Change, host_names: Sequence[str] = ()) -> list[Report]:
+        """Make what is missing and renew what ends soon or is asked for; in an order that never locks a member out."""
+        reports = []
+        if Change.NEW_AUTHORITY in changes or not self._is_whole():
+            reports.append(self._make_authority())
+        if Change.REVOKE_OLD in changes:
+            _write(self._ca, _pem(_certificates(self._ca)[:1]))
+            reports.append(Report(self._ca, "only the newest authority is trusted now"))
+        names = list(dict.fromkeys([*HOST_NAMES, *host_names, *self._named("host")]))
+        for role in ROLES:  # trust first, so that a new certificate meets no member that does not know its authority
+            _write(self._directory / role / "ca.pem", self._ca.read_bytes())
+        for role in ROLES:
+            wanted = names if role == "host" else [role]
+            if Change.RENEW in changes or not self._is_good(role, wanted):
+                reports.append(self._issue(role, wanted))
+        return reports + self._look_after_tokens(changes)
+
+    def _is_whole(self) -> bool:
+        return self._ca.exists() and self._key.exists() and _fit(_certificates(self._ca)[0], self._key)
+
+    def _make_authority(self) -> Report:
+        old = _certificates(self._ca) if self._ca.exists() else []
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name(
+            [
+                x509.NameAttribute(NameOID.ORGANIZATION_NAME, "chatfleet"),
+                x509.NameAttribute(NameOID.COMMON_NAME, f"chatfleet authority {secrets.token_hex(4)}"),
+            ]
+        )
+        public = key.public_key()
+        only = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+        certificate = (
+            _builder(name, name, public, CA_DAYS)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(only, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+            .sign(key, hashes.SHA256())
+        )
+        # The key first: a certificate without its key would be kept and could sign nothing.
+        _write(self._key, _private(key))
+        _write(self._ca, _pem([certificate, *old[:1]]))
+        return Report(self._ca, f"made a certificate authority, good until {_until(certificate)}")
+
+    def _issue(self, role: str, names: Sequence[str]) -> Report:
+        authority = _certificates(self._ca)[0]
+        signer = serialization.load_pem_private_key(self._key.read_bytes(), None)
+        assert isinstance(signer, ec.EllipticCurvePrivateKey)
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"chatfleet {role}")])
+        use = ExtendedKeyUsageOID.SERVER_AUTH if role == "host" else ExtendedKeyUsageOID.CLIENT_AUTH
+        # The host asks its own health service as a client.
+        uses = [use, ExtendedKeyUsageOID.CLIENT_AUTH] if role == "host" else [use]
+        certificate = (
+            _builder(subject, authority.subject, key.public_key(), CERT_DAYS)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+            .sign(signer, hashes.SHA256())
+        )
+        folder = self._directory / role
+        _write(folder / "key.pem", _private(key))
+        _write(folder / "cert.pem", _pem([certificate]))
+        return Report(folder, f"made a certificate for {', '.join(names)}, good until {_until(certificate)}")
+
+    def _named(self, role: str) -> list[str]:
+        """The names that the role's certificate is good for now."""
+        path = self._directory / role / "cert.pem"
+        if not path.exists():
+            return []
+        named = _certificates(path)[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return [str(name.value) for name in named]
+
+    def _is_good(self, role: str, names: Sequence[str]) -> bool:
+        folder = self._directory / role
+        if not (folder / "cert.pem").exists() or not (folder / "key.pem").exists():
+            return False
+        certificate = _certificates(folder / "cert.pem")[0]
+        left = certificate.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
+        return (
+            left > datetime.timedelta(days=RENEW_DAYS)
+            and _fit(certificate, folder / "key.pem")
+            and certificate.issuer in [authority.subject for authority in _certificates(self._ca)]
+            and set(names) <= set(self._named(role))
+        )
+
+    def _look_after_tokens(self, changes: Sequence[Change]) -> list[Report]:
+        known = self._directory / "authority" / "token"
+        tokens = known.read_text("ascii").split() if known.exists() else []
+        reports = []
+        if Change.NEW_TOKEN in changes or not tokens:
+            tokens = [secrets.token_urlsafe(32), *tokens[:1]]
+            reports.append(Report(known, "made a token"))
+        if Change.REVOKE_OLD in changes:
+            tokens = tokens[:1]
+            reports.append(Report(known, "only the newest token is taken now"))
+        text = ("\n".join(tokens) + "\n").encode()
+        _write(known, text)
+        for role in ROLES:  # the host comes first: it must know a token before a member shows it
+            _write(self._directory / role / "token", text if role == "host" else (tokens[0] + "\n").encode())
+        return reports
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATED)
+        .not_valid_after(now + datetime.timedelta(days=days))
+    )
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    with contextlib.suppress(ValueError):
+        return x509.IPAddress(ipaddress.ip_address(name))
+    return x509.DNSName(name)
+
+
+def _fit(certificate: x509.Certificate, key: Path) -> bool:
+    return certificate.public_key() == serialization.load_pem_private_key(key.read_bytes(), None).public_key()
+
+
+def _certificates(path: Path) -> list[x509.Certificate]:
+    return x509.load_pem_x509_certificates(path.read_bytes())
+
+
+def _pem(certificates: Sequence[x509.Certificate]) -> bytes:
+    return b"".join(certificate.public_bytes(serialization.Encoding.PEM) for certificate in certificates)
+
+
+def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
+    kind = serialization.PrivateFormat.PKCS8
+    return key.private_bytes(serialization.Encoding.PEM, kind, serialization.NoEncryption())
+
+
+def _until(certificate: x509.Certificate) -> str:
+    return certificate.not_valid_after_utc.date().isoformat()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Replace the file in one step, readable by its owner only; leave it alone when it says the same already."""
+    if path.exists() and path.read_bytes() == content:
+        return
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)

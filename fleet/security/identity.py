@@ -1,0 +1,102 @@
+"""A member's certificate, its key, and the authority that it trusts, as gRPC's and Python's TLS want them."""
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from fleet import logs
+
+log = logs.logger(__name__)
+
+Stamp = tuple[tuple[int, int, int], ...]
+
+
+class IdentityError(ValueError):
+    """A TLS file cannot be read or used, or does not fit the others; the text names variable and file."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Where the three PEM files lie. They are read again for every connection, so that they can be replaced."""
+
+    ca: Path
+    """Certificates of the authorities that the other side's must come from; more than one while they change."""
+    cert: Path
+    key: Path
+
+    def check(self) -> None:
+        """Raise :class:`IdentityError` when the files cannot be used."""
+        self.context()
+
+    def context(self) -> ssl.SSLContext:
+        """The same for Python's TLS, as a client that asks for HTTP/2."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.set_alpn_protocols(["h2"])
+        try:
+            context.load_verify_locations(self.ca)
+        except (OSError, ssl.SSLError) as error:
+            raise IdentityError(f"FLEET_TLS_CA: {self.ca}: {_why(error, 'certificates')}") from None
+        for name, path in (("CERT", self.cert), ("KEY", self.key)):
+            try:
+                path.read_bytes()
+            except OSError as error:
+                raise IdentityError(f"FLEET_TLS_{name}: {path}: {_why(error, '')}") from None
+        try:
+            # A password would be asked for at the terminal; none is known here.
+            context.load_cert_chain(self.cert, self.key, password="")
+        except ssl.SSLError as error:
+            if error.reason == "KEY_VALUES_MISMATCH":
+                raise IdentityError(f"FLEET_TLS_KEY: {self.key} is not the key of {self.cert}") from None
+            wrong = f"{self.cert} and {self.key} are not a PEM certificate and its key without a password"
+            raise IdentityError(f"FLEET_TLS_CERT, FLEET_TLS_KEY: {wrong}") from None
+        return context
+
+    def channel_credentials(self) -> Any:
+        """What a member dials with. Raises :class:`IdentityError`."""
+        self.check()
+        return grpc.ssl_channel_credentials(self.ca.read_bytes(), self.key.read_bytes(), self.cert.read_bytes())
+
+    def server_credentials(self) -> Any:
+        """What the host listens with: it insists on a certificate, and takes up replaced files at the next connection.
+
+        Raises :class:`IdentityError`; files that become unusable later are reported once and change nothing.
+        """
+        current = self._stamp()
+        reported: Stamp | None = None
+
+        def changed() -> Any:  # asked by gRPC before every handshake; None: as before
+            nonlocal current, reported
+            try:
+                stamp = self._stamp()
+                if stamp == current:
+                    return None
+                configuration = self._configuration()
+            except (OSError, IdentityError) as error:
+                # Three files cannot be replaced at one moment: what does not fit yet may fit at the next connection.
+                if reported != current:
+                    log.warning("changed TLS files cannot be used, going on with the old ones", reason=str(error))
+                    reported = current
+                return None
+            current = stamp
+            log.info("took up changed TLS files")
+            return configuration
+
+        return grpc.dynamic_ssl_server_credentials(self._configuration(), changed, require_client_authentication=True)
+
+    def _configuration(self) -> Any:
+        self.check()
+        pair = (self.key.read_bytes(), self.cert.read_bytes())
+        return grpc.ssl_server_certificate_configuration([pair], self.ca.read_bytes())
+
+    def _stamp(self) -> Stamp:
+        stats = [path.stat() for path in (self.ca, self.cert, self.key)]
+        return tuple((stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats)
+
+
+def _why(error: OSError, wanted: str) -> str:
+    if isinstance(error, ssl.SSLError):
+        return f"holds no PEM {wanted}"
+    return (error.strerror or type(error).__name__).lower()

@@ -1,0 +1,192 @@
+"""Members that show the right certificate and token are let in, all others are refused in words on both sides."""
+
+import asyncio
+import shutil
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fleet.security.authority import Authority, Change
+from tests.faults.crowd import Say, constant_load
+from tests.harness.chat import ask, assert_complete
+from tests.harness.fleet import Fleet, identity_settings
+from tests.harness.process import REPOSITORY, Process
+from tests.harness.waiting import eventually, wait_until
+from tests.schedule import Schedule
+
+WITHIN = 20.0
+
+
+@pytest.fixture(scope="module")
+def identities(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the fleet's members show each other."""
+    folder = tmp_path_factory.mktemp("identities")
+    Authority(folder).look_after()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of another fleet."""
+    folder = tmp_path_factory.mktemp("strangers")
+    Authority(folder).look_after()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fleet(identities: Path) -> Iterator[Fleet]:
+    with Fleet(workers=1, identities=identities) as fleet:
+        yield fleet
+
+
+def refused(fleet: Fleet, settings: dict[str, str], member: str, host: str) -> None:
+    """A worker with these settings does not get in; both sides say why, once each."""
+    worker = fleet.new_worker(**settings)
+    said = fleet.host.log_size()
+    worker.start()
+    try:
+        worker.wait_for_log("cannot join the host", WITHIN)
+        wait_until(lambda: host in fleet.host.log(said), WITHIN, f"{host!r} in the host's log")
+        assert member in worker.log()
+        assert len(fleet.ready_workers()) == 1
+        # It goes on trying about once a second, silently: three tries later nothing has been added.
+        lines = worker.log().splitlines(), fleet.host.log(said).splitlines()
+        with pytest.raises(TimeoutError):
+            wait_until(lambda: (worker.log().splitlines(), fleet.host.log(said).splitlines()) != lines, 3.0)
+        assert sum("cannot join" in line for line in lines[0]) == 1, lines[0]
+        assert sum("refused a member" in line for line in lines[1]) == 1, lines[1]
+    finally:
+        forget(fleet, worker)
+
+
+def forget(fleet: Fleet, worker: Process) -> None:
+    """The next one may have its name."""
+    worker.end()
+    fleet.workers.remove(worker)
+    worker.log_file.unlink()
+
+
+async def test_a_fleet_with_certificates_and_a_token_serves(fleet: Fleet) -> None:
+    schedule = Schedule(tokens=200)
+    assert_complete(await ask(fleet.address, schedule), schedule)
+    assert " token tls" in fleet.host.log()
+
+
+def test_a_member_without_the_token_is_refused(fleet: Fleet) -> None:
+    refused(fleet, {"FLEET_TOKEN_FILE": ""}, "FLEET_TOKEN is missing or wrong", "FLEET_TOKEN is missing or wrong")
+
+
+def test_a_member_with_another_fleets_certificate_is_refused(fleet: Fleet, strangers: Path, identities: Path) -> None:
+    theirs = identity_settings(strangers / "worker")
+    ours = identity_settings(identities / "worker")
+    refused(
+        fleet,
+        {"FLEET_TLS_CERT": theirs["FLEET_TLS_CERT"], "FLEET_TLS_KEY": theirs["FLEET_TLS_KEY"]},
+        "the host does not take this member's certificate",
+        "its certificate is not of an authority in FLEET_TLS_CA",
+    )
+    assert ours["FLEET_TLS_CA"] != theirs["FLEET_TLS_CA"]
+
+
+def test_a_member_without_tls_is_refused(fleet: Fleet) -> None:
+    nothing = dict.fromkeys(("FLEET_TLS_CA", "FLEET_TLS_CERT", "FLEET_TLS_KEY"), "")
+    refused(fleet, nothing, "the host wants TLS", "it speaks without TLS")
+
+
+def test_a_member_does_not_join_a_host_of_another_fleet(fleet: Fleet, strangers: Path) -> None:
+    worker = fleet.new_worker(**identity_settings(strangers / "worker"))
+    worker.start()
+    try:
+        worker.wait_for_log("the host's certificate is not trusted", WITHIN)
+    finally:
+        forget(fleet, worker)
+
+
+def test_a_member_with_tls_does_not_join_a_host_without(identities: Path) -> None:
+    with Fleet(workers=1) as plain:
+        worker = plain.new_worker(**identity_settings(identities / "worker"))
+        worker.start()
+        worker.wait_for_log("the host speaks without TLS", WITHIN)
+        assert len(plain.ready_workers()) == 1
+
+
+def test_a_wrong_token_is_refused_without_tls_too(tmp_path: Path) -> None:
+    with Fleet(workers=1, settings={"FLEET_TOKEN": "the-token-of-this-fleet"}) as plain:
+        refused(plain, {"FLEET_TOKEN": "the-token-of-another"}, "FLEET_TOKEN is missing or wrong", "refused a member")
+
+
+def test_a_scan_gets_nothing(fleet: Fleet) -> None:
+    """What a scanner sends: nothing, plain HTTP, plain HTTP/2, and TLS without a certificate."""
+    address = ("127.0.0.1", fleet.host_port)
+    http2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9)
+    for sent in (b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", http2, b"\x00" * 64):
+        with socket.create_connection(address, 5) as scanner:
+            scanner.settimeout(15)
+            scanner.sendall(sent)
+            assert everything(scanner) == b""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    with socket.create_connection(address, 5) as scanner, context.wrap_socket(scanner) as tls:
+        tls.sendall(http2)
+        assert everything(tls) == b""
+
+
+def everything(scanner: socket.socket) -> bytes:
+    try:
+        return b"".join(iter(lambda: scanner.recv(65536), b""))
+    except ConnectionError:
+        return b""
+
+
+def test_the_hosts_health_is_asked_with_its_certificate(fleet: Fleet, identities: Path, tmp_path: Path) -> None:
+    settings = {"HOST_BIND": f"127.0.0.1:{fleet.host_port}"}
+    good = Process("healthy", "host.health", tmp_path, settings | identity_settings(identities / "host"))
+    good.start()
+    assert good.popen.wait(20) == 0, good.log()
+    without = Process("unhealthy", "host.health", tmp_path, settings)
+    without.start()
+    assert without.popen.wait(20) == 1
+    assert "the host does not answer" in without.log()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_everything_is_replaced_without_losing_a_stream(tmp_path: Path, figures: Say) -> None:
+    """Authority, certificates and token change under load, members and the host come and go, and the old is revoked."""
+    authority = Authority(tmp_path)
+    authority.look_after()
+    with Fleet(workers=2, identities=tmp_path) as fleet:
+        long = Schedule(tokens=400, delay=0.05)
+        async with asyncio.TaskGroup() as group, constant_load(fleet.address, Schedule) as tally:
+            stream = group.create_task(ask(fleet.address, long))
+            old = tmp_path.with_name(tmp_path.name + "-old")
+            await asyncio.to_thread(shutil.copytree, tmp_path, old)
+            for changes in ((Change.NEW_AUTHORITY, Change.NEW_TOKEN), (Change.RENEW,), (Change.REVOKE_OLD,)):
+                authority.look_after(*changes)
+                fleet.new_worker().start()
+                await eventually(lambda: len(fleet.ready_workers()) == 3, WITHIN, "the new worker is ready")
+                assert await asyncio.to_thread(fleet.workers[-1].stop, 30) == 0
+                await eventually(lambda: len(fleet.ready_workers()) == 2, WITHIN, "it has left")
+            fleet.host.kill()
+            fleet.host.start()
+            await eventually(lambda: len(fleet.ready_workers()) == 2, WITHIN, "all are back with what is new")
+            late = fleet.new_worker(**identity_settings(old / "worker"))
+            late.start()
+            await asyncio.to_thread(late.wait_for_log, "cannot join the host", WITHIN)
+            assert len(fleet.ready_workers()) == 2
+        assert_complete(stream.result(), long)
+        figures(f"{tally.completed} requests, {len(tally.failures)} failed or inexact")
+        assert not tally.failures, tally.failures[:3]
+        assert "Traceback" not in fleet.host.log()
+    shutil.rmtree(old)
+
+
+def test_no_key_can_slip_into_the_repository_or_an_image() -> None:
+    assert "identities/" in (REPOSITORY / ".gitignore").read_text().splitlines()
+    named = (REPOSITORY / ".dockerignore").read_text().splitlines()
+    assert named[0] == "*"
+    assert not any("identities" in line for line in named)

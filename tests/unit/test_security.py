@@ -1,0 +1,243 @@
+"""Certificates, tokens, and what is said of those that cannot be used."""
+
+import datetime
+import shutil
+import ssl
+import stat
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from fleet.security import authority
+from fleet.security.authority import ROLES, Authority, Change
+from fleet.security.identity import Identity, IdentityError
+from fleet.security.tokens import TokenError, Tokens
+from fleet.settings import BAD_SETTINGS, FleetSettings, load
+from host.handshakes import HandshakeLog
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("identities")
+    Authority(folder).look_after(host_names=["fleet.example.com", "10.1.2.3"])
+    return folder
+
+
+@pytest.fixture
+def identities(made: Path, tmp_path: Path) -> Path:
+    """A copy to be changed."""
+    return Path(shutil.copytree(made, tmp_path / "identities"))
+
+
+def identity(folder: Path) -> Identity:
+    return Identity(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
+
+
+def certificate(folder: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes())
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def handshake(server: Path, client: Path, name: str) -> None:
+    """TLS between two members, in memory. Raises ``ssl.SSLError`` when either refuses the other."""
+    listening = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    listening.load_cert_chain(server / "cert.pem", server / "key.pem")
+    listening.load_verify_locations(server / "ca.pem")
+    listening.verify_mode = ssl.CERT_REQUIRED
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [
+        identity(client).context().wrap_bio(back, there, server_hostname=name),
+        listening.wrap_bio(there, back, server_side=True),
+    ]
+    for _ in range(4):
+        for end in ends:
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+    for end in ends:
+        assert end.version()
+
+
+@pytest.mark.parametrize("role", ["gateway", "worker"])
+@pytest.mark.parametrize("name", ["host", "localhost", "127.0.0.1", "fleet.example.com", "10.1.2.3"])
+def test_members_and_the_host_trust_each_other(made: Path, role: str, name: str) -> None:
+    handshake(made / "host", made / role, name)
+
+
+def test_another_name_is_not_the_host(made: Path) -> None:
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(made / "host", made / "worker", "elsewhere.example.com")
+
+
+def test_a_worker_cannot_pose_as_the_host(made: Path) -> None:
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(made / "worker", made / "gateway", "worker")
+
+
+def test_only_their_owner_reads_what_is_made(made: Path) -> None:
+    for path in made.rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+
+def test_what_is_good_stays(identities: Path) -> None:
+    before = contents(identities)
+    assert Authority(identities).look_after() == []
+    assert contents(identities) == before
+
+
+def test_members_get_no_key_but_their_own(made: Path) -> None:
+    for role in ROLES:
+        assert {path.name for path in (made / role).iterdir()} == {"ca.pem", "cert.pem", "key.pem", "token"}
+        assert (made / "authority" / "ca.key").read_bytes() not in contents(made / role).values()
+
+
+def test_renewing_keeps_the_names_and_the_authority(identities: Path) -> None:
+    old = certificate(identities / "host").serial_number
+    Authority(identities).look_after(Change.RENEW)
+    assert certificate(identities / "host").serial_number != old
+    handshake(identities / "host", identities / "worker", "fleet.example.com")
+
+
+def test_a_certificate_that_ends_soon_is_renewed(identities: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = certificate(identities / "worker")
+    left = old.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
+    monkeypatch.setattr(authority, "RENEW_DAYS", left.days)
+    Authority(identities).look_after()
+    assert certificate(identities / "worker") == old
+    monkeypatch.setattr(authority, "RENEW_DAYS", left.days + 1)
+    Authority(identities).look_after()
+    assert certificate(identities / "worker") != old
+
+
+@pytest.mark.parametrize(
+    "lost", ["worker/cert.pem", "worker/key.pem", "worker/token", "authority/ca.key", "host/ca.pem"]
+)
+def test_what_is_lost_is_made_again(identities: Path, lost: str) -> None:
+    (identities / lost).unlink()
+    Authority(identities).look_after()
+    handshake(identities / "host", identities / "worker", "host")
+    assert (identities / lost).exists()
+
+
+def test_a_key_of_another_certificate_is_replaced(identities: Path) -> None:
+    shutil.copy(identities / "gateway" / "key.pem", identities / "worker" / "key.pem")
+    Authority(identities).look_after()
+    handshake(identities / "host", identities / "worker", "host")
+
+
+def test_an_authority_changes_in_three_steps_in_which_old_and_new_always_meet(identities: Path, tmp_path: Path) -> None:
+    """A member whose files lag one step behind still gets in; one that lags to the end does not."""
+    steps = (Change.NEW_AUTHORITY, Change.RENEW, Change.REVOKE_OLD)
+    first = Path(shutil.copytree(identities, tmp_path / "first"))
+    for number, step in enumerate(steps):
+        before = Path(shutil.copytree(identities, tmp_path / f"before-{number}"))
+        Authority(identities).look_after(step)
+        handshake(identities / "host", before / "worker", "host")
+        handshake(before / "host", identities / "worker", "host")
+    with pytest.raises(ssl.SSLError):
+        handshake(identities / "host", first / "worker", "host")
+
+
+def test_a_new_token_is_taken_beside_the_old_until_that_is_revoked(identities: Path) -> None:
+    old = Tokens(None, identities / "worker" / "token").own()
+    host = Tokens(None, identities / "host" / "token")
+    Authority(identities).look_after(Change.NEW_TOKEN)
+    new = Tokens(None, identities / "worker" / "token").own()
+    assert new != old
+    assert host.accepts(f"Bearer {new}")
+    assert host.accepts(f"Bearer {old}")
+    Authority(identities).look_after(Change.REVOKE_OLD)
+    assert host.accepts(f"Bearer {new}")
+    assert not host.accepts(f"Bearer {old}")
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Bearer ", "Bearer wrong-wrong-wrong", "bearer the-right-token-123", b"\xff\xfe"]
+)
+def test_other_tokens_are_not_accepted(header: str | bytes) -> None:
+    tokens = Tokens("the-right-token-123", None)
+    assert not tokens.accepts(header)
+    assert tokens.accepts("Bearer the-right-token-123")
+
+
+def test_a_token_file_that_breaks_changes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("the-right-token-123\n")
+    tokens = Tokens(None, file)
+    for broken in ("", "short\n", "two words, a long line\n", "ünprintable-ünprintable\n"):
+        file.write_text(broken)
+        assert tokens.own() == "the-right-token-123"
+    file.unlink()
+    assert tokens.accepts("Bearer the-right-token-123")
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "short", "with spaces in a long line", "tab\tin-a-long-enough-line"])
+def test_a_useless_token_file_is_refused_by_name(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "token"
+    file.write_text(content)
+    with pytest.raises(TokenError, match="token: "):
+        Tokens(None, file)
+
+
+def test_files_that_do_not_fit_are_named(identities: Path, tmp_path: Path) -> None:
+    worker, gateway = identities / "worker", identities / "gateway"
+    rubbish = tmp_path / "rubbish.pem"
+    rubbish.write_text("no certificate")
+    good = (worker / "ca.pem", worker / "cert.pem", worker / "key.pem")
+    Identity(*good).check()
+    for place, wrong, words in (
+        (0, rubbish, "FLEET_TLS_CA: .*rubbish.pem: holds no PEM certificates"),
+        (0, tmp_path / "none", "FLEET_TLS_CA: .*none: no such file"),
+        (1, tmp_path / "none", "FLEET_TLS_CERT: .*none: no such file"),
+        (2, tmp_path / "none", "FLEET_TLS_KEY: .*none: no such file"),
+        (1, rubbish, "FLEET_TLS_CERT, FLEET_TLS_KEY: .*rubbish.pem"),
+        (2, rubbish, "FLEET_TLS_CERT, FLEET_TLS_KEY: .*rubbish.pem"),
+        (2, gateway / "key.pem", "FLEET_TLS_KEY: .*key.pem is not the key of"),
+    ):
+        files = list(good)
+        files[place] = wrong
+        with pytest.raises(IdentityError, match=words):
+            Identity(*files).check()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"FLEET_TLS_CA": "worker/ca.pem"}, "FLEET_TLS_CERT: missing"),
+        ({"FLEET_TLS_CERT": "worker/cert.pem", "FLEET_TLS_KEY": "worker/key.pem"}, "FLEET_TLS_CA: missing"),
+        ({"FLEET_TOKEN_FILE": "nowhere"}, "FLEET_TOKEN_FILE: nowhere: no such file"),
+        ({"FLEET_TOKEN_FILE": "worker/token", "FLEET_TOKEN": "t" * 16}, "FLEET_TOKEN_FILE: FLEET_TOKEN is set too"),
+    ],
+)
+def test_settings_that_do_not_fit_are_named(
+    made: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    settings: dict[str, str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(made)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        load(FleetSettings)
+    assert ended.value.code == BAD_SETTINGS
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(words)
+
+
+def test_the_cores_lines_become_one_refusal_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    said: list[str] = []
+    handshakes = HandshakeLog(lambda reason: said.append(reason))
+    failed = b"I0000 ssl_transport_security.cc:1665] Handshake failed with error SSL_ERROR_SSL: error:100000c0:"
+    none = failed + b"SSL routines:OPENSSL_internal:PEER_DID_NOT_RETURN_A_CERTIFICATE: Invalid certificate\n"
+    new = failed + b"SSL routines:OPENSSL_internal:SOMETHING_NEW: x\n"
+    idle = b"I0000 00:00:1.2 3 server.cc:1] something\n"
+    assert [handshakes.line(line) for line in (none, none, new, idle)] == [b""] * 4
+    assert handshakes.line(b"E0000 fatal\n") == b"E0000 fatal\n"
+    assert said == ["it shows no certificate", "something new"]
