@@ -29,6 +29,84 @@ _ERROR: Json = {
     },
 }
 
+_TEXT: Json = {"type": "string"}
+_CALLS: Json = {"type": "array", "items": {"type": "object"}}
+_USAGE: Json = {
+    "type": "object",
+    "required": ["prompt_tokens", "completion_tokens", "total_tokens"],
+    "properties": {key: {"type": "integer"} for key in ("prompt_tokens", "completion_tokens", "total_tokens")},
+}
+
+_LINE_FIELDS: Json = {
+    "content": _TEXT,
+    "reasoning": _TEXT,
+    "tool_calls": _CALLS,
+    "done": {"const": True},
+    "finish_reason": _TEXT,
+    "usage": _USAGE,
+}
+_LINE: Json = {
+    "type": "object",
+    "required": ["content"],
+    "properties": {**_LINE_FIELDS, "error": _ERROR["properties"]["error"]},
+}
+_WHOLE_LINE: Json = {
+    "type": "object",
+    "required": ["content", "done", "finish_reason", "usage"],
+    "properties": _LINE_FIELDS,
+}
+
+
+def _completion(kind: str, part: str, usage: Json, *required: str) -> Json:
+    """A ``chat.completion`` or a chunk of one: they differ in what a choice holds."""
+    choice = {
+        "type": "object",
+        "required": ["index", part, "finish_reason"],
+        "properties": {
+            "index": {"const": 0},
+            part: {
+                "type": "object",
+                "properties": {
+                    "role": {"const": "assistant"},
+                    "content": {"type": ["string", "null"]},
+                    "reasoning_content": _TEXT,
+                    "tool_calls": _CALLS,
+                },
+            },
+            "logprobs": {"type": ["object", "null"]},
+            "finish_reason": {"enum": ["stop", "length", "tool_calls", "content_filter", None]},
+        },
+    }
+    return {
+        "type": "object",
+        "required": ["id", "object", "created", "model", "choices", *required],
+        "properties": {
+            "id": _TEXT,
+            "object": {"const": kind},
+            "created": {"type": "integer"},
+            "model": _TEXT,
+            "choices": {"type": "array", "maxItems": 1, "items": choice},
+            "usage": usage,
+        },
+    }
+
+
+_CHUNK = _completion("chat.completion.chunk", "delta", {"anyOf": [_USAGE, {"type": "null"}]})
+_COMPLETION = _completion("chat.completion", "message", _USAGE, "usage")
+_EVENT: Json = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {
+        "data": {
+            "type": "string",
+            "anyOf": [
+                {"const": "[DONE]"},
+                {"contentMediaType": "application/json", "contentSchema": {"anyOf": [_CHUNK, _ERROR]}},
+            ],
+        }
+    },
+}
+
 _STATUSES = {
     400: "the body is not JSON, asks for something unsupported, or was rejected by the model",
     401: "the API key is missing or not valid",
@@ -70,10 +148,14 @@ def _inline(schema: Any, definitions: Json) -> Any:
     return schema
 
 
-def _answers(stream: str, said: str) -> dict[int | str, Json]:
+def _answers(stream: str, said: str, item: Json, whole: Json) -> dict[int | str, Json]:
+    """``item`` is the schema of one line or event: of a stream as a whole there is none to give.
+
+    OpenAPI has ``itemSchema`` since 3.2; FastAPI writes it into 3.1 for its own streams, and older tools pass over it.
+    """
     content = {
-        stream: {"schema": {"type": "string", "description": said}},
-        "application/json": {"schema": {"type": "object", "description": "the whole reply, when stream is false"}},
+        stream: {"itemSchema": {**item, "description": said}},
+        "application/json": {"schema": {**whole, "description": "the whole reply, when stream is false"}},
     }
     everything = _refusals(*_STATUSES)
     return {200: {"description": "the reply", "content": content}, **everything}
@@ -88,6 +170,8 @@ SEED: Json = {
     "responses": _answers(
         "application/x-ndjson",
         'one JSON object a line, each with "content"; the last has "done" or "error"',
+        _LINE,
+        _WHOLE_LINE,
     ),
 }
 
@@ -98,6 +182,8 @@ OPENAI: Json = {
     "responses": _answers(
         "text/event-stream",
         "chat.completion.chunk objects as server-sent events, then [DONE]; or an error and the end",
+        _EVENT,
+        _COMPLETION,
     ),
 }
 

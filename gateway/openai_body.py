@@ -3,7 +3,18 @@
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StrictBool, StrictInt, StrictStr, Tag
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    Tag,
+    WithJsonSchema,
+)
 
 from gateway.body import MAX_MESSAGES, TAG
 from gateway.errors import InvalidField, Unsupported
@@ -214,6 +225,10 @@ Stop = Annotated[
 ]
 
 
+One = Annotated[StrictInt, WithJsonSchema({"type": "integer", "const": 1})]
+"""Documented as what works; any other number is understood, so that it can be refused by name."""
+
+
 class CompletionBody(BaseModel):
     """OpenAI's chat completion request. Fields that are not named here are ignored, and counted."""
 
@@ -223,7 +238,7 @@ class CompletionBody(BaseModel):
     model: StrictStr | None = Field(default=None, max_length=1000)
     stream: StrictBool | None = None
     stream_options: StreamOptions | None = None
-    n: StrictInt | None = None
+    n: One | None = None
     tools: Annotated[list[Tool], PARTS] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: StrictBool | None = None
