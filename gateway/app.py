@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
@@ -128,8 +129,15 @@ class Endpoints:
             ignored[name[:100] if name[:100] in ignored or len(ignored) < COUNTED else "(others)"] += 1
 
 
+class RestConvertor(PathConvertor):
+    """The rest of a path, newlines too, which Starlette's own ``path`` does not match."""
+
+    regex = "(?s:.*)"
+
+
 def build(settings: GatewaySettings, chats: Chats, access: Access, views: Views) -> ASGIApp:
     """The application, ready to be served."""
+    register_url_convertor("rest", RestConvertor())
     app: FastAPI = FastAPIOffline(title="chatfleet", version=VERSION, redoc_url=None, static_url="/docs-static")
     app.add_exception_handler(GatewayError, _refuse)
     app.add_exception_handler(HTTPException, _refuse_path)
@@ -139,7 +147,7 @@ def build(settings: GatewaySettings, chats: Chats, access: Access, views: Views)
     app.post("/chat/completions", **documents.SEED)(ends.seed)
     app.post("/v1/chat/completions", **documents.OPENAI)(ends.openai)
     app.get("/v1/models", **documents.MODELS)(ends.models)
-    app.get("/v1/models/{model_id:path}", **documents.MODEL)(ends.model)
+    app.get("/v1/models/{model_id:rest}", **documents.MODEL)(ends.model)
 
     @app.get("/healthz", tags=["operations"])
     async def healthz() -> dict[str, str]:

@@ -54,12 +54,14 @@ class Edge:
                 failure = GatewayError("internal_error", "the gateway failed; its log has the request id")
                 await error_response(failure, request_id)(scope, receive, send_with_id)
         finally:
+            client = scope.get("client")
             say = log.debug if scope["path"] in QUIET_PATHS else log.info
             milliseconds = round((time.perf_counter() - began) * 1000, 1)
             say(
                 "request",
                 request=request_id,
                 **({} if shown == request_id else {"client_request": shown}),
+                **({"client": _shown(client[0])} if client else {}),
                 method=scope["method"],
                 path=_shown(scope["path"]),
                 status=status,
@@ -74,6 +76,6 @@ def _given_id(scope: Scope) -> str:
     return ""
 
 
-def _shown(path: str) -> str:
-    """A path as the log may show it: a stranger's control characters would rewrite the reader's terminal."""
-    return path[:500].encode("unicode_escape").decode("ascii")
+def _shown(text: str) -> str:
+    """A stranger's text as the log may show it: control characters would rewrite the reader's terminal."""
+    return text[:500].encode("unicode_escape").decode("ascii")

@@ -4,6 +4,8 @@
 
     GatewayError           status  retryable  code
     ├── MalformedBody      400     no         invalid_json, incomplete_body, body_timeout (408)
+    ├── NotHttp            400     no         invalid_http
+    ├── HeadersTooLarge    431     no         headers_too_large
     ├── InvalidField       422     no         invalid_field
     ├── UnknownModel       404     no         unknown_model
     ├── Unsupported        400     no         unsupported_parameter
@@ -78,6 +80,24 @@ class MalformedBody(GatewayError):
     def __init__(self, code: str, message: str, *, status: int = 400) -> None:
         super().__init__(code, message)
         self.status = status
+
+
+class NotHttp(GatewayError):
+    """What arrived is no HTTP request."""
+
+    status = 400
+
+    def __init__(self) -> None:
+        super().__init__("invalid_http", "this is no valid HTTP request")
+
+
+class HeadersTooLarge(GatewayError):
+    """The headers are over the limit."""
+
+    status = 431
+
+    def __init__(self, limit: int) -> None:
+        super().__init__("headers_too_large", f"the headers are larger than the {limit} bytes allowed here")
 
 
 class InvalidField(GatewayError):

@@ -5,15 +5,21 @@ import fcntl
 import socket
 import sys
 import termios
+import uuid
 from asyncio import Transport
 from collections.abc import Iterator
 from functools import partial
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from fleet import logs
 from fleet.settings import HostPort
+from gateway.errors import GatewayError, HeadersTooLarge, NotHttp
+from gateway.openai_format import openai_error
+
+log = logs.logger("gateway.http")
 
 KEEP_ALIVE = 75
 """Seconds that an idle connection is kept: longer than clients and proxies keep theirs, so that they close first."""
@@ -25,16 +31,8 @@ UNSENT = 64 * 1024
 nothing, out of the credit's sight."""
 
 
-TOO_LARGE = b'{"error":{"code":"headers_too_large","message":"the headers are too large","retryable":false}}'
-"""What the answer to too large headers says: there is no request yet that could have an id."""
-
-
-class HeadersTooLarge(Exception):
-    """Ends the parsing of a request."""
-
-
 class Protocol(HttpToolsProtocol):
-    """Bounds the headers' bytes, which httptools does not: more is 431.
+    """Bounds the headers' bytes, which httptools does not, and refuses what is no request in the shape of our errors.
 
     It also puts two things of the connection into the scope's extensions: ``chatfleet.abort`` drops it,
     ``chatfleet.unsent`` says how many bytes wait for its client.
@@ -50,7 +48,7 @@ class Protocol(HttpToolsProtocol):
             self.received += len(data)
         super().data_received(data)
         if self.in_headers and self.received > self.max_headers and not self.transport.is_closing():
-            self.refuse()
+            self.refuse(HeadersTooLarge(self.max_headers))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -78,17 +76,25 @@ class Protocol(HttpToolsProtocol):
     def count(self, size: int) -> None:
         self.header_bytes += size
         if self.header_bytes > self.max_headers:
-            raise HeadersTooLarge
+            raise HeadersTooLarge(self.max_headers)
 
     def send_400_response(self, msg: str) -> None:
-        if self.header_bytes > self.max_headers:
-            self.refuse()
-        else:
-            super().send_400_response(msg)
+        too_large = self.header_bytes > self.max_headers
+        self.refuse(HeadersTooLarge(self.max_headers) if too_large else NotHttp())
 
-    def refuse(self) -> None:
-        head = f"content-type: application/json\r\ncontent-length: {len(TOO_LARGE)}\r\nconnection: close\r\n\r\n"
-        self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\n" + head.encode() + TOO_LARGE)
+    def refuse(self, error: GatewayError) -> None:
+        """Answer what no application sees, in the one shape that has the fields of both APIs, and hang up.
+
+        Beside an answer that has begun nothing is said: its client would read it as a part of that.
+        """
+        request_id = uuid.uuid4().hex
+        answering = self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
+        log.info("request refused", request=request_id, code=error.code, status=0 if answering else error.status)
+        if not answering:
+            answer = openai_error(error, request_id)
+            fields = [*answer.raw_headers, (b"x-request-id", request_id.encode()), (b"connection", b"close")]
+            head = b"".join(b"%b: %b\r\n" % field for field in fields)
+            self.transport.write(STATUS_LINE[error.status] + head + b"\r\n" + bytes(answer.body))
         self.transport.close()
 
 

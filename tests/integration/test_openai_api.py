@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -68,6 +69,31 @@ def test_an_error_has_openais_shape_on_every_path_of_the_api(client: httpx.Clien
         assert error["request_id"] == answer.headers["x-request-id"]
 
 
+def test_a_wrong_method_has_openais_shape(client: httpx.Client) -> None:
+    for method, path, allowed in (
+        ("GET", PATH, "POST"),
+        ("POST", "/v1/models", "GET"),
+        ("DELETE", "/v1/models/a", "GET"),
+    ):
+        answer = client.request(method, path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+        error = answer.json()["error"]
+        assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", "not_allowed", None)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a\nb", "\n", "a\n", "a/b", "/", "", " ", "\x00", "\x1b[2J", "\u2028", "日本", "{x}", "%", "%0a", "?", "x" * 9000],
+)
+def test_whatever_a_model_is_called_it_is_just_not_found(client: httpx.Client, name: str) -> None:
+    answer = client.get(f"/v1/models/{quote(name, safe='/')}")
+    assert answer.status_code == 404
+    error = answer.json()["error"]
+    assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", "model_not_found", "model")
+    assert repr(name[:100]) in error["message"]
+    assert "\n" not in error["message"]
+
+
 def test_ignored_fields_are_counted(client: httpx.Client) -> None:
     before = client.get("/fleet").json()["gateway"]["ignored_fields"].get("api-test-field", 0)
     assert client.post(PATH, json=body(Schedule(), **{"api-test-field": {"a": 1}})).status_code == 200
@@ -102,6 +128,13 @@ def test_the_document_names_both_apis_with_their_streams_and_errors(client: http
         schema = operation["requestBody"]["content"]["application/json"]["schema"]
         assert schema["required"] == ["messages"]
     assert "$ref" not in json.dumps(document["paths"][PATH])
+
+
+def test_the_document_says_of_n_what_works(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    schema = document["paths"][PATH]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert [kind.get("const", kind["type"]) for kind in schema["properties"]["n"]["anyOf"]] == [1, "null"]
+    assert [client.post(PATH, json=body(Schedule(), n=n)).status_code for n in (1, None, 0, 2)] == [200, 200, 400, 400]
 
 
 def test_the_page_works_without_the_internet(client: httpx.Client) -> None:
