@@ -130,10 +130,17 @@ def _refusals(*statuses: int) -> dict[int | str, Json]:
     }
 
 
-def _asks(kind: type[BaseModel]) -> Json:
+def _asks(kind: type[BaseModel], who: str) -> Json:
+    """``who`` is the field that says whose turn a message is."""
     schema = kind.model_json_schema(ref_template=f"#/components/schemas/{kind.__name__}/$defs/{{model}}")
     schema = _inline(schema, schema.pop("$defs", {}))
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    turns = [{who: "user", "content": "Hello"}]
+    examples = {
+        "streamed": {"value": {"messages": turns, "stream": True}},
+        "whole": {"value": {"messages": turns, "stream": False}},
+    }
+    content = {"application/json": {"schema": schema, "examples": examples}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def _inline(schema: Any, definitions: Json) -> Any:
@@ -165,7 +172,7 @@ KEYED: dict[int | str, Json] = _refusals(401)
 
 SEED: Json = {
     "tags": ["chat"],
-    "openapi_extra": _asks(ChatBody),
+    "openapi_extra": _asks(ChatBody, "source"),
     "response_model": None,
     "responses": _answers(
         "application/x-ndjson",
@@ -177,7 +184,7 @@ SEED: Json = {
 
 OPENAI: Json = {
     "tags": ["openai"],
-    "openapi_extra": _asks(CompletionBody),
+    "openapi_extra": _asks(CompletionBody, "role"),
     "response_model": None,
     "responses": _answers(
         "text/event-stream",

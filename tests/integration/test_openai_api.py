@@ -130,6 +130,18 @@ def test_the_document_names_both_apis_with_their_streams_and_errors(client: http
     assert "$ref" not in json.dumps(document["paths"][PATH])
 
 
+def test_the_lines_of_a_seed_stream_have_the_documented_fields(client: httpx.Client) -> None:
+    """Schemathesis looks into events, but not into lines."""
+    answers = client.get("/openapi.json").json()["paths"]["/chat/completions"]["post"]["responses"]
+    schema = answers["200"]["content"]["application/x-ndjson"]["itemSchema"]
+    message = [{"source": "user", "content": Schedule(reasoning=1).message()}]
+    answer = client.post("/chat/completions", json={"messages": message})
+    lines = [json.loads(line) for line in answer.content.splitlines()]
+    assert len(lines) > 1
+    for line in lines:
+        assert {*schema["required"]} <= line.keys() <= {*schema["properties"]}
+
+
 def test_the_document_says_of_n_what_works(client: httpx.Client) -> None:
     document = client.get("/openapi.json").json()
     schema = document["paths"][PATH]["post"]["requestBody"]["content"]["application/json"]["schema"]
