@@ -342,7 +342,7 @@ def deep_schema(draw: random.Random, host: str) -> Hostile:
 def many_messages(draw: random.Random, host: str) -> Hostile:
     path = draw.choice(PATHS)
     turn = '{"source":"user","role":"user","content":"a"}'
-    body = f'{{"messages":[{",".join([turn] * draw.choice([100, 1000, 5000]))}]}}'
+    body = f'{{"messages":[{",".join([turn] * draw.choice([100, 300, 1000]))}]}}'
     return Hostile("many messages", (post(path, host, body.encode()),), expected=frozenset({200}), reply="You said: a")
 
 
