@@ -163,6 +163,7 @@ class Gateway:
                 "requests_total": self._chats.total,
                 "ignored_fields": dict(self._ignored),
             },
+            "load": self._directory.describe_load(self._admission.waiting, now),
             "queue": self._admission.describe(),
         }
 

@@ -144,6 +144,18 @@ class Directory:
         """The workers that new requests may go to."""
         return [worker for worker in self if worker.is_ready(now)]
 
+    def describe_load(self, waiting: int, now: float) -> dict[str, object]:
+        """The fleet's load, with ``waiting`` requests in this gateway's queue: the ``load`` entry in ``GET /fleet``.
+
+        ``ratio`` is (active + waiting) / capacity, what an autoscaler keeps steady. Active are all chats on any worker,
+        capacity is what the ready ones have. None when no worker is ready: that, or a host that is away, says nothing
+        about how many workers are needed.
+        """
+        active = sum(worker.load for worker in self)
+        capacity = sum(worker.capacity for worker in self.ready(now))
+        ratio = round((active + waiting) / capacity, 4) if capacity else None
+        return {"active": active, "waiting": waiting, "capacity": capacity, "ratio": ratio}
+
     def models(self) -> list[str]:
         """Every model that some worker serves, each once, in the workers' order."""
         return list(dict.fromkeys(model for worker in self for model in worker.models))

@@ -39,7 +39,7 @@ async def test_300_requests_on_a_capacity_of_8_run_wait_in_order_or_are_refused(
         refused = clients[CAPACITY + QUEUE :]
         await reached(lambda: all(client.ended for client in refused), "those beyond the queue are refused")
         assert queue_length(fleet) == QUEUE
-        head = fleet.status()["queue"]["first"]
+        head, load = fleet.status()["queue"]["first"], fleet.status()["load"]
         fleet.backend.process.thaw()
         began = time.monotonic()
     for client in refused:
@@ -50,6 +50,12 @@ async def test_300_requests_on_a_capacity_of_8_run_wait_in_order_or_are_refused(
     moved = max(abs(place - number) for place, number in enumerate(order))
     figures(f"{len(refused)} got 429; {len(order)} succeeded, the last {time.monotonic() - began:.1f} s later")
     figures(f"at most {fleet.backend.peak()} at a time; at most {moved} places out of order")
+    assert load == {
+        "active": CAPACITY,
+        "waiting": QUEUE,
+        "capacity": CAPACITY,
+        "ratio": (CAPACITY + QUEUE) / CAPACITY,
+    }
     assert [entry["position"] for entry in head] == list(range(1, len(head) + 1))
     assert fleet.backend.peak() == CAPACITY
     assert moved <= OUT_OF_ORDER

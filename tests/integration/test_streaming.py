@@ -99,3 +99,6 @@ async def test_the_fleet_shows_its_workers(fleet: Fleet) -> None:
         assert worker["models"] == ["test", "other", "nowhere"]
         assert worker["capacity"] > 0
     assert {"gateway", "queue"} <= fleet.status().keys()
+    load = fleet.status()["load"]
+    assert load["capacity"] == sum(worker["capacity"] for worker in workers)
+    assert load["ratio"] == round((load["active"] + load["waiting"]) / load["capacity"], 4)

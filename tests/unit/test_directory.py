@@ -105,3 +105,18 @@ def test_a_status_without_capacity_counts_as_one() -> None:
     known = Directory("g", GONE_AFTER)
     known.heard(status(capacity=0), 0.0)
     assert next(iter(known)).capacity == 1
+
+
+def test_the_load_is_everything_that_runs_or_waits_over_what_the_ready_workers_can_take() -> None:
+    known = directory()
+    known.heard(status("v", capacity=12, active_by_gateway={"g": 1, "other": 5}), 0.0)
+    known.heard(status("leaving", state=pb.WORKER_STATE_DRAINING, active_by_gateway={"other": 2}), 0.0)
+    next(iter(known)).in_flight = 2
+    assert known.describe_load(3, 0.0) == {"active": 9, "waiting": 3, "capacity": 16, "ratio": 0.75}
+
+
+def test_without_a_ready_worker_the_load_has_no_ratio() -> None:
+    assert Directory("g", GONE_AFTER).describe_load(7, 0.0)["ratio"] is None
+    known = directory()
+    known.relinked(1.0)
+    assert known.describe_load(7, 1.0) == {"active": 0, "waiting": 7, "capacity": 0, "ratio": None}
