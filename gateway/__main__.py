@@ -43,6 +43,7 @@ class Gateway:
         self._settings = settings
         self._ring = ring
         self._ignored: Counter[str] = Counter()
+        self._leaving = False
         self._runtime = FleetRuntime(fleet, self._on_link)
         self._directory = Directory(self.id, gone_after=fleet.link_timeout)
         self._link_timeout = fleet.link_timeout
@@ -61,7 +62,9 @@ class Gateway:
             raise SystemExit(1) from None
         await register(self._runtime, self.id, self._make_agent)
         await self._runtime.start()
-        views = app.Views(self._unready, self._describe, self._models, int(time.time()), self._ignored)
+        views = app.Views(
+            self._unready, self._describe, self._models, int(time.time()), self._ignored, self._is_leaving
+        )
         http = server.make_server(
             app.build(self._settings, self._chats, Access(self._ring), views),
             self._settings.max_headers,
@@ -73,6 +76,8 @@ class Gateway:
             reloading = group.create_task(self._reload())
             log.info("listening", gateway=self.id, address=str(self._settings.bind))
             await stop.wait()
+            await self._withdraw()
+            http.retire()
             until = time.monotonic() + self._settings.drain_timeout
             await self._drain()
             # What is written may still be on its way to slow clients.
@@ -88,10 +93,15 @@ class Gateway:
     def _make_agent(self) -> GatewayAgent:
         return GatewayAgent(self._directory, self._admission, self._inbox, self._chats)
 
+    async def _withdraw(self) -> None:
+        """Say that this gateway leaves, and serve on until whoever sends it chats has noticed."""
+        self._leaving = True
+        log.info("draining", gateway=self.id, active=len(self._chats))
+        await asyncio.sleep(self._settings.drain_delay)
+
     async def _drain(self) -> None:
         """Refuse new chats and let the running ones end."""
         self._chats.draining = True
-        log.info("draining", gateway=self.id, active=len(self._chats))
         try:
             async with asyncio.timeout(self._settings.drain_timeout):
                 await self._chats.idle()
@@ -141,8 +151,11 @@ class Gateway:
         ready = self._directory.ready(time.monotonic())
         return list(dict.fromkeys(model for worker in ready for model in worker.models))
 
+    def _is_leaving(self) -> bool:
+        return self._leaving
+
     def _unready(self) -> str:
-        if self._chats.draining:
+        if self._leaving:
             return "draining: this gateway is about to leave"
         if not self._runtime.linked:
             return "no link to the host"
@@ -157,7 +170,7 @@ class Gateway:
             "gateway": {
                 "id": self.id,
                 "version": VERSION,
-                "state": "DRAINING" if self._chats.draining else "READY",
+                "state": "DRAINING" if self._leaving else "READY",
                 "linked": self._runtime.linked,
                 "in_flight": len(self._chats),
                 "requests_total": self._chats.total,

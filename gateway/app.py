@@ -46,6 +46,8 @@ class Views:
     """When this gateway began, in seconds since 1970: the models' ``created``."""
     ignored: Counter[str] = field(default_factory=Counter)
     """How often clients sent which fields that are not known here."""
+    leaving: Callable[[], bool] = lambda: False
+    """Whether this gateway is about to end, so that every answer closes its connection."""
 
 
 class Endpoints:
@@ -176,7 +178,7 @@ def build(settings: GatewaySettings, chats: Chats, access: Access, views: Views)
             allow_headers=["*"],
             expose_headers=["x-request-id", "retry-after"],
         )
-    return Edge(app)
+    return Edge(app, views.leaving)
 
 
 def _is_openai(request: Request) -> bool:

@@ -6,6 +6,7 @@ Pure ASGI: Starlette's ``BaseHTTPMiddleware`` would cost more than the gateway's
 import re
 import time
 import uuid
+from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,10 +24,14 @@ QUIET_PATHS = frozenset({"/healthz", "/readyz"})
 
 
 class Edge:
-    """Wraps the application; the request's id is in ``scope["state"]["request_id"]``."""
+    """Wraps the application; the request's id is in ``scope["state"]["request_id"]``.
 
-    def __init__(self, app: ASGIApp) -> None:
+    While ``leaving`` is true every answer closes its connection, so that the client's next request goes elsewhere.
+    """
+
+    def __init__(self, app: ASGIApp, leaving: Callable[[], bool]) -> None:
         self._app = app
+        self._leaving = leaving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or any other kind of connection unchanged."""
@@ -43,7 +48,9 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message = {**message, "headers": [*message["headers"], (b"x-request-id", shown.encode())]}
+                closing = [(b"connection", b"close")] if self._leaving() else []
+                added = [(b"x-request-id", shown.encode()), *closing]
+                message = {**message, "headers": [*message["headers"], *added]}
             await send(message)
 
         try:

@@ -111,6 +111,11 @@ class Server(uvicorn.Server):
         """Leave the signals alone."""
         yield
 
+    def retire(self) -> None:
+        """Close every connection that is open now as soon as it is idle, which may be at once."""
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+
 
 def unsent(transport: Transport) -> int:
     """Bytes written to a connection that its client has not acknowledged; fewer of them mean that it reads.

@@ -48,8 +48,11 @@ class GatewaySettings(BaseSettings):
     """For how long a client may read nothing of what waits for it."""
     max_attempts: int = Field(default=4, ge=1, le=100)
     """Workers that are asked, one after the other, before the first token."""
+    drain_delay: float = Field(default=0.0, ge=0, le=600)
+    """For how long after SIGTERM new chats are still served, while ``/readyz`` says 503 and each answer closes its
+    connection: until the balancer in front has noticed."""
     drain_timeout: float = Field(default=60.0, ge=0, le=86400)
-    """For how long running streams may go on after SIGTERM."""
+    """For how long running streams may go on after that."""
     hold_status: float = Field(default=10.0, ge=0, le=600)
     """For how long the status line waits for the first token, so that an early failure gets its real status."""
 

@@ -20,8 +20,11 @@ from tests.faults.crowd import (
     schedules,
 )
 from tests.faults.standing import LONG, member_id
-from tests.harness.fleet import Fleet
+from tests.harness.chat import ask_over, assert_complete, body_of
+from tests.harness.fleet import Fleet, fetch
+from tests.harness.http import Address, Connection
 from tests.harness.process import Process
+from tests.schedule import Schedule
 
 pytestmark = pytest.mark.slow
 
@@ -71,6 +74,47 @@ async def test_a_gateway_finishes_its_streams_and_leaves(fleet: Fleet, figures: 
     figures(
         f"streams ended {max(c.ended_at or 0 for c in clients) - asked:.2f} s after SIGTERM, the process {took:.2f} s"
     )
+
+
+async def test_a_gateway_serves_on_until_its_balancer_must_have_noticed(fleet: Fleet, figures: Say) -> None:
+    gateway = fleet.new_gateway(GATEWAY_DRAIN_DELAY="4")
+    address = fleet.addresses[-1]
+    gateway.start()
+    await eventually(lambda: gateway_answers(address, "/readyz") == 200, SOON, "the gateway is ready")
+    async with Connection(address) as used, Connection(address) as idle, Connection(address) as busy:
+        for connection in (used, idle):
+            reply = await ask_over(connection, body_of(first := Schedule(tokens=1)))
+            assert_complete(reply, first)
+            assert "connection" not in reply.headers
+        long = Schedule(tokens=20, delay=0.4)
+        answering = asyncio.create_task(ask_over(busy, body_of(long)))
+        await eventually(lambda: fleet.backend.active() == 1, SOON, "a stream runs")
+        gateway.signal(signal.SIGTERM)
+        asked = time.monotonic()
+        await eventually(lambda: gateway_answers(address, "/readyz") == 503, SOON, "/readyz is 503")
+        async with Connection(address) as new:
+            for connection in (used, new):
+                reply = await ask_over(connection, body_of(late := Schedule(tokens=2)))
+                assert_complete(reply, late)
+                assert reply.headers["connection"] == "close"
+                assert await is_closed(connection)
+        assert await is_closed(idle)
+        figures(f"an idle connection was closed {time.monotonic() - asked:.2f} s after SIGTERM")
+        async with Connection(address) as refused:
+            assert (await ask_over(refused, body_of("too late"))).status == 503
+        assert_complete(await answering, long)
+        assert await is_closed(busy), "else the next request on it would be refused"
+    assert await ended(gateway) == 0
+
+
+def gateway_answers(address: Address, path: str) -> int:
+    return fetch("http://{}:{}{}".format(*address, path))[0]
+
+
+async def is_closed(connection: Connection) -> bool:
+    """Whether the gateway closes the connection, soon and with nothing more to say."""
+    async with asyncio.timeout(SOON):
+        return await connection.at_end()
 
 
 async def test_a_second_signal_ends_members_at_once(fleet: Fleet, figures: Say) -> None:

@@ -62,6 +62,10 @@ class Connection:
         self._writer.write(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode())
         self._writer.write(body)
 
+    async def at_end(self) -> bool:
+        """Whether the next thing that the server sends is nothing more."""
+        return not await self._reader.read(1)
+
     async def answer(self) -> "Response":
         """Read the head of the next answer."""
         status_line, *fields = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").rstrip().split("\r\n")
