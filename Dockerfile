@@ -1,4 +1,4 @@
-# Two images: `fleet` for host, gateway and worker, `model` for the embedded model with its weights; and `ingress`.
+# `fleet` for host, gateway, worker and init, `model` for the embedded model with its weights, and `ingress`.
 # What changes rarely comes first, so that a change of code rebuilds in seconds.
 
 FROM python:3.12-slim AS packages
@@ -20,6 +20,9 @@ RUN useradd --system --uid 10001 --no-create-home chatfleet
 WORKDIR /app
 
 FROM base AS fleet
+# Volumes that are first mounted here belong to the user that fills them.
+RUN mkdir -p /identities/authority /identities/host /identities/gateway /identities/worker && \
+    chown -R chatfleet /identities && chmod -R 700 /identities
 COPY --from=packages /opt/chatfleet /opt/chatfleet
 COPY protos/ protos/
 COPY fleet/ fleet/
@@ -35,12 +38,14 @@ COPY --from=model-packages /opt/chatfleet /opt/chatfleet
 COPY fleet/ fleet/
 COPY model/ model/
 USER chatfleet
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8502/health', timeout=4)"]
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-I", "-S", "fleet/probe.py", "http://127.0.0.1:8502/health"]
 CMD ["python", "-m", "model"]
 
 FROM debian:bookworm-slim AS ingress
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends haproxy && rm -rf /var/lib/apt/lists/*
 COPY ingress/haproxy.cfg /etc/haproxy/haproxy.cfg
 USER haproxy
+# Lets running streams end, takes nothing new.
+STOPSIGNAL SIGUSR1
 CMD ["haproxy", "-W", "-db", "-f", "/etc/haproxy/haproxy.cfg"]

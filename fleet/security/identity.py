@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
-
 from fleet import logs
 
 log = logs.logger(__name__)
@@ -56,6 +54,8 @@ class Identity:
 
     def channel_credentials(self) -> Any:
         """What a member dials with. Raises :class:`IdentityError`."""
+        import grpc  # here, because the embedded model reads settings too and has no gRPC
+
         self.check()
         return grpc.ssl_channel_credentials(self.ca.read_bytes(), self.key.read_bytes(), self.cert.read_bytes())
 
@@ -64,6 +64,8 @@ class Identity:
 
         Raises :class:`IdentityError`; files that become unusable later are reported once and change nothing.
         """
+        import grpc
+
         current = self._stamp()
         reported: Stamp | None = None
 
@@ -87,6 +89,8 @@ class Identity:
         return grpc.dynamic_ssl_server_credentials(self._configuration(), changed, require_client_authentication=True)
 
     def _configuration(self) -> Any:
+        import grpc
+
         self.check()
         pair = (self.key.read_bytes(), self.cert.read_bytes())
         return grpc.ssl_server_certificate_configuration([pair], self.ca.read_bytes())
