@@ -18,7 +18,7 @@ from fleet.version import VERSION
 from gateway import app, server
 from gateway.access import Access
 from gateway.admission import Admission
-from gateway.agent import GatewayAgent, register
+from gateway.agent import FanIn, GatewayAgent, register
 from gateway.breaker import Breakers
 from gateway.chats import Chats
 from gateway.directory import Directory
@@ -60,7 +60,8 @@ class Gateway:
         except OSError as error:
             print(f"GATEWAY_BIND: cannot listen on {self._settings.bind}: {error.strerror}", file=sys.stderr)
             raise SystemExit(1) from None
-        await register(self._runtime, self.id, self._make_agent)
+        batches = FanIn(self._directory, self._inbox, self._chats)
+        await register(self._runtime, self.id, self._make_agent, batches)
         await self._runtime.start()
         views = app.Views(
             self._unready, self._describe, self._models, int(time.time()), self._ignored, self._is_leaving
@@ -91,7 +92,7 @@ class Gateway:
         log.info("stopped", gateway=self.id)
 
     def _make_agent(self) -> GatewayAgent:
-        return GatewayAgent(self._directory, self._admission, self._inbox, self._chats)
+        return GatewayAgent(self._directory, self._admission, self._chats)
 
     async def _withdraw(self) -> None:
         """Say that this gateway leaves, and serve on until whoever sends it chats has noticed."""

@@ -16,26 +16,33 @@ from protos import chat_pb2 as pb
 log = logs.logger(__name__)
 
 
-class GatewayAgent(RoutedAgent):
-    """The gateway on the bus; see ``protos/chat.proto`` for the messages."""
+class FanIn:
+    """Takes the workers' batches off the bus: see ``FleetRuntime.shortcut`` for why no agent does."""
 
-    def __init__(self, directory: Directory, admission: Admission, inbox: Inbox, chats: Chats) -> None:
-        super().__init__("A gateway of the fleet")
+    def __init__(self, directory: Directory, inbox: Inbox, chats: Chats) -> None:
         self._directory = directory
-        self._admission = admission
         self._inbox = inbox
         self._chats = chats
 
-    @message_handler
-    async def on_batch(self, message: pb.ChunkBatch, ctx: MessageContext) -> None:
+    def receive(self, batch: pb.ChunkBatch) -> None:
         """A worker's chunks. One that is not known sends them again after its next status."""
-        if self._directory.get(message.worker_id) is None:
+        if self._directory.get(batch.worker_id) is None:
             return
-        chunks, broken = self._inbox.receive(message)
+        chunks, broken = self._inbox.receive(batch)
         if broken:
-            log.warning("lane broken", worker=message.worker_id)
-            self._chats.lane_broken(message.worker_id)
-        self._chats.deliver(message.worker_id, chunks)
+            log.warning("lane broken", worker=batch.worker_id)
+            self._chats.lane_broken(batch.worker_id)
+        self._chats.deliver(batch.worker_id, chunks)
+
+
+class GatewayAgent(RoutedAgent):
+    """The gateway on the bus; see ``protos/chat.proto`` for the messages."""
+
+    def __init__(self, directory: Directory, admission: Admission, chats: Chats) -> None:
+        super().__init__("A gateway of the fleet")
+        self._directory = directory
+        self._admission = admission
+        self._chats = chats
 
     @message_handler
     async def on_status(self, message: pb.WorkerStatus, ctx: MessageContext) -> None:
@@ -54,8 +61,9 @@ class GatewayAgent(RoutedAgent):
             self._chats.worker_left(message.member_id)
 
 
-async def register(runtime: FleetRuntime, gateway_id: str, make: Callable[[], GatewayAgent]) -> None:
+async def register(runtime: FleetRuntime, gateway_id: str, make: Callable[[], GatewayAgent], batches: FanIn) -> None:
     """Put the agent on the bus: one type per gateway, one instance, three topics."""
+    runtime.shortcut(pb.ChunkBatch, batches.receive)
     agent_type = topics.agent_type(topics.GATEWAY, gateway_id)
     await GatewayAgent.register(
         runtime,

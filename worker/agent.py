@@ -28,18 +28,14 @@ class MyAgent(RoutedAgent):
         self._desk.cancel(message.request_id, message.attempt, message.reason)
 
     @message_handler
-    async def on_ack(self, message: pb.ChunkAck, ctx: MessageContext) -> None:
-        """A gateway has what we sent, and its clients have read some of it."""
-        self._gateways.acknowledged(message)
-
-    @message_handler
     async def on_left(self, message: pb.MemberLeft, ctx: MessageContext) -> None:
         """Somebody's connection to the host ended."""
         self._gateways.left(message)
 
 
 async def register(runtime: FleetRuntime, worker_id: str, desk: Desk, gateways: Gateways) -> None:
-    """Put the agent on the bus: one type per worker, one instance, two topics."""
+    """Put the agent on the bus: one type per worker, one instance, two topics; acks go straight to the lanes."""
+    runtime.shortcut(pb.ChunkAck, gateways.acknowledged)
     agent_type = topics.agent_type(topics.WORKER, worker_id)
     await MyAgent.register(
         runtime,
