@@ -247,18 +247,20 @@ class ChatChunk(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., attempt: _Optional[int] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., text: _Optional[str] = ..., reasoning: _Optional[str] = ..., tool_call: _Optional[_Union[ToolCall, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., cancelled: _Optional[_Union[Cancelled, _Mapping]] = ..., logprobs: _Optional[str] = ..., tokens: _Optional[int] = ...) -> None: ...
 
 class ChunkBatch(_message.Message):
-    __slots__ = ("worker_id", "epoch", "number", "base", "chunks")
+    __slots__ = ("worker_id", "epoch", "number", "base", "chunks", "quiet")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     BASE_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    QUIET_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     epoch: int
     number: int
     base: int
     chunks: _containers.RepeatedCompositeFieldContainer[ChatChunk]
-    def __init__(self, worker_id: _Optional[str] = ..., epoch: _Optional[int] = ..., number: _Optional[int] = ..., base: _Optional[int] = ..., chunks: _Optional[_Iterable[_Union[ChatChunk, _Mapping]]] = ...) -> None: ...
+    quiet: bool
+    def __init__(self, worker_id: _Optional[str] = ..., epoch: _Optional[int] = ..., number: _Optional[int] = ..., base: _Optional[int] = ..., chunks: _Optional[_Iterable[_Union[ChatChunk, _Mapping]]] = ..., quiet: bool = ...) -> None: ...
 
 class WorkerStatus(_message.Message):
     __slots__ = ("worker_id", "models", "capacity", "active", "state", "version", "active_by_gateway", "started_total")

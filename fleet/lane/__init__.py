@@ -7,10 +7,12 @@
 from fleet.lane.inbox import Inbox
 from fleet.lane.outbox import SLICE, Outbox, OutgoingReply
 from fleet.lane.receiver import Arrival, LaneReceiver
-from fleet.lane.sender import CREDIT, WINDOW, LaneSender, OutgoingStream, payload_bytes
+from fleet.lane.sender import CREDIT, IN_FLIGHT, QUIET, WINDOW, LaneSender, OutgoingStream, payload_bytes
 
 __all__ = [
     "CREDIT",
+    "IN_FLIGHT",
+    "QUIET",
     "SLICE",
     "WINDOW",
     "Arrival",

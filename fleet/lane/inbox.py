@@ -10,6 +10,9 @@ from protos import chat_pb2 as pb
 REPORT = CREDIT // 4
 """Bytes a client takes before its credit is reported: a short reply costs no report at all."""
 
+ACK_DELAY = 0.05
+"""Seconds within which a batch that asks for no ack of its own is acknowledged, together with others."""
+
 Answer = Callable[[pb.ChunkAck, str], None]
 """Sends an ack to a worker id, or loses it: the worker asks again."""
 
@@ -45,6 +48,7 @@ class _Lane:
         self._due: dict[IncomingReply, None] = {}
         self._complete = False
         self._handle: asyncio.Handle | None = None
+        self._later: asyncio.TimerHandle | None = None
 
     def open(self, request_id: str, attempt: int) -> IncomingReply:
         reply = self._replies[request_id, attempt] = IncomingReply(self, request_id, attempt)
@@ -68,8 +72,15 @@ class _Lane:
         if self._handle is None:
             self._handle = asyncio.get_running_loop().call_soon(self._send)
 
+    def schedule_later(self) -> None:
+        if self._handle is None and self._later is None:
+            self._later = asyncio.get_running_loop().call_later(ACK_DELAY, self._send)
+
     def _send(self) -> None:
         self._handle = None
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
         credits_ = []
         complete, self._complete = self._complete, False
         # All that are open now, and not when it was asked for: what is opened meanwhile must not look unwanted.
@@ -109,7 +120,10 @@ class Inbox:
         if arrival.answer:
             if batch.number == 0:
                 lane.report_all()
-            lane.schedule()
+            if batch.quiet and not arrival.broken:
+                lane.schedule_later()
+            else:
+                lane.schedule()
         return arrival.chunks, arrival.broken
 
     def link_up(self) -> None:

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from fleet.lane.sender import WINDOW
+from fleet.lane.sender import IN_FLIGHT
 from protos import chat_pb2 as pb
 
 
@@ -41,7 +41,7 @@ class LaneReceiver:
             broken = True
             self.received = batch.base - 1
             self._early = {number: early for number, early in self._early.items() if number > self.received}
-        if self.received < batch.number <= self.received + WINDOW:
+        if self.received < batch.number <= self.received + IN_FLIGHT:
             self._early[batch.number] = batch
         return Arrival(self._in_order(), broken)
 

@@ -9,7 +9,13 @@ from typing import Literal
 from protos import chat_pb2 as pb
 
 WINDOW = 2
-"""Batches that may be unacknowledged. Two hide one round trip; more would only lengthen queues."""
+"""Batches that may wait for the ack they ask for. Two hide one round trip; more would only lengthen queues."""
+
+QUIET = 3
+"""Batches in a row that ask for no ack of their own, while none is overdue: on a quick bus every fourth one asks."""
+
+IN_FLIGHT = QUIET + WINDOW
+"""Batches that may be unacknowledged in all."""
 
 CREDIT = 64 * 1024
 """Bytes of one reply that may be on their way to a client that has not read them."""
@@ -98,11 +104,11 @@ class OutgoingStream:
 
 
 class LaneSender:
-    """Turns many replies into numbered batches, at most :data:`WINDOW` of them unacknowledged.
+    """Turns many replies into numbered batches, at most :data:`IN_FLIGHT` of them unacknowledged.
 
     A batch goes out at once when a reply's first token waits, else ``flush_interval`` seconds after the last one; acks
-    pace it, so that a busy receiver makes batches bigger and not queues longer. Call :meth:`due` whenever
-    :meth:`wake_at` says.
+    pace it, so that a busy receiver makes batches bigger and not queues longer: as soon as one that was asked for has
+    not come by the next flush, every batch asks for its own. Call :meth:`due` whenever :meth:`wake_at` says.
     """
 
     def __init__(self, worker_id: str, epoch: int, flush_interval: float) -> None:
@@ -113,6 +119,8 @@ class LaneSender:
         self._ready: dict[OutgoingStream, None] = {}
         self._blocked: set[OutgoingStream] = set()
         self._unacked: deque[pb.ChunkBatch] = deque()
+        self._asking: deque[int] = deque()
+        """Numbers of those that ask for an ack."""
         self._number = 0
         self._urgent = False
         self._flushed_at = float("-inf")
@@ -157,6 +165,8 @@ class LaneSender:
         while self._unacked and self._unacked[0].number <= ack.received:
             self._unacked.popleft()
             progress = True
+        while self._asking and self._asking[0] <= ack.received:
+            self._asking.popleft()
         freed = []
         for credit in ack.credits:
             stream = self._streams.get((credit.request_id, credit.attempt))
@@ -194,7 +204,8 @@ class LaneSender:
             self._resend_after = min(self._resend_after * 2, RESEND_LAST)
         for batch in batches:
             batch.base = self._base
-        while self._ready and len(self._unacked) < WINDOW and now >= self._flush_at:
+            batch.quiet = False
+        while self._ready and len(self._asking) < WINDOW and now >= self._flush_at:
             batches.append(self._next_batch(now))
             self.ask(now)
         return batches
@@ -204,7 +215,7 @@ class LaneSender:
         times = []
         if self._asked_since is not None:
             times.append(self._resend_at)
-        if self._ready and len(self._unacked) < WINDOW:
+        if self._ready and len(self._asking) < WINDOW:
             times.append(self._flush_at)
         return min(times, default=None)
 
@@ -250,6 +261,9 @@ class LaneSender:
             size += taken_bytes
         self._number += 1
         batch = pb.ChunkBatch(worker_id=self.worker_id, epoch=self.epoch, number=self._number, chunks=chunks)
+        batch.quiet = not self._asking and len(self._unacked) < QUIET
+        if not batch.quiet:
+            self._asking.append(batch.number)
         self._unacked.append(batch)
         batch.base = self._base
         self._flushed_at = float("-inf") if self._ready else now

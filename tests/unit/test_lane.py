@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from fleet.lane import CREDIT, WINDOW, LaneReceiver, LaneSender, OutgoingStream, payload_bytes
+from fleet.lane import CREDIT, IN_FLIGHT, QUIET, WINDOW, LaneReceiver, LaneSender, OutgoingStream, payload_bytes
 from protos import chat_pb2 as pb
 
 FLUSH = 0.01
@@ -26,6 +26,7 @@ class LaneMachine(RuleBasedStateMachine):
         self.live: list[OutgoingStream] = []
         self.to_gateway: list[bytes] = []
         self.to_worker: list[bytes] = []
+        self.owes_ack = False
 
     @initialize()
     def start(self) -> None:
@@ -66,6 +67,11 @@ class LaneMachine(RuleBasedStateMachine):
         if self.to_gateway:
             index = pick % len(self.to_gateway)
             self.deliver(self.to_gateway[index] if keep else self.to_gateway.pop(index))
+
+    @rule()
+    def the_delayed_ack_goes_out(self) -> None:
+        if self.owes_ack:
+            self.answer()
 
     @rule(pick=st.integers(0, 9), keep=st.booleans())
     def arrive_at_worker(self, pick: int, keep: bool) -> None:
@@ -109,7 +115,8 @@ class LaneMachine(RuleBasedStateMachine):
 
     def flush(self) -> None:
         batches = self.sender.due(self.now)
-        assert len({batch.number for batch in batches if batch.number}) <= WINDOW
+        assert len({batch.number for batch in batches if batch.number}) <= IN_FLIGHT
+        assert len(self.sender._unacked) <= IN_FLIGHT
         self.to_gateway.extend(batch.SerializeToString() for batch in batches)
 
     def deliver(self, message: bytes) -> None:
@@ -123,8 +130,14 @@ class LaneMachine(RuleBasedStateMachine):
             self.read[chunk.request_id] += chunk.text
             self.ends[chunk.request_id] += chunk.WhichOneof("event") == "done"
         if arrival.answer:
-            ack = pb.ChunkAck(gateway_id="g", epoch=self.receiver.epoch, received=self.receiver.received)
-            self.to_worker.append(ack.SerializeToString())
+            self.owes_ack = True
+            if not pb.ChunkBatch.FromString(message).quiet:
+                self.answer()
+
+    def answer(self) -> None:
+        self.owes_ack = False
+        ack = pb.ChunkAck(gateway_id="g", epoch=self.receiver.epoch, received=self.receiver.received)
+        self.to_worker.append(ack.SerializeToString())
 
     def acknowledge(self, message: bytes) -> None:
         self.sender.acknowledge(pb.ChunkAck.FromString(message), self.now)
@@ -141,6 +154,7 @@ class LaneMachine(RuleBasedStateMachine):
             self.flush()
             while self.to_gateway:
                 self.deliver(self.to_gateway.pop(0))
+            self.the_delayed_ack_goes_out()
             while self.to_worker:
                 self.acknowledge(self.to_worker.pop(0))
         assert self.sender.idle
@@ -196,17 +210,48 @@ def test_neighbours_of_one_kind_are_merged_and_kinds_are_not() -> None:
     ]
 
 
+def send(sender: LaneSender, stream: OutgoingStream, now: float) -> list[pb.ChunkBatch]:
+    """Write one character, and flush."""
+    sender.write(stream, "text", "x")
+    return sender.due(now)
+
+
 def test_no_more_than_the_window_is_sent_without_an_ack() -> None:
     sender, stream = make_sender()
-    sent = 0
-    for step in range(10):
-        sender.write(stream, "text", "x")
-        sent += len(sender.due(step * 0.1))
-    assert sent == WINDOW
-    sender.acknowledge(ack(1), 1.0)
-    merged = sender.due(1.0)
-    assert len(merged) == 1
-    assert merged[0].chunks[0].text == "x" * 8
+    sent = [batch for step in range(10) for batch in send(sender, stream, step * 0.09)]
+    assert [batch.quiet for batch in sent] == [True] * QUIET + [False] * WINDOW
+    sender.acknowledge(ack(QUIET + 1), 0.9)
+    (merged,) = sender.due(0.9)
+    assert merged.chunks[0].text == "x" * (10 - IN_FLIGHT)
+
+
+def test_on_a_quick_bus_few_batches_ask_for_an_ack() -> None:
+    sender, stream = make_sender()
+    asked = []
+    for number in range(1, 13):
+        (batch,) = send(sender, stream, number * 0.1)
+        if not batch.quiet:
+            asked.append(number)
+            sender.acknowledge(ack(number), number * 0.1 + 0.01)
+    assert asked == [4, 8, 12]
+
+
+def test_while_an_ack_is_overdue_every_batch_asks_and_the_window_counts() -> None:
+    sender, stream = make_sender()
+    for step in range(IN_FLIGHT):
+        send(sender, stream, step * 0.1)
+    for received in range(QUIET + 1, QUIET + 10):
+        now = 0.2 + received * 0.1
+        sender.acknowledge(ack(received), now)
+        (batch,) = send(sender, stream, now)
+        assert not batch.quiet
+        assert batch.number - received == WINDOW
+
+
+def test_what_is_sent_again_asks_for_an_ack() -> None:
+    sender, stream = make_sender()
+    assert send(sender, stream, 0.0)[0].quiet
+    assert not sender.due(1.0)[0].quiet
 
 
 def test_an_overdue_ack_makes_the_batches_go_again_with_growing_pauses() -> None:

@@ -150,3 +150,15 @@ async def test_an_idle_lane_sends_nothing(bus: Bus) -> None:
     before = bus.batches
     await asyncio.sleep(0.05)
     assert bus.batches == before
+
+
+async def test_batches_that_ask_for_no_ack_get_one_together_soon_after(bus: Bus) -> None:
+    reply = bus.outbox.open("g", "r", 1)
+    for _ in range(3):
+        await reply.text("a")
+        before = bus.batches
+        while bus.batches == before:
+            await asyncio.sleep(0.001)
+    assert bus.acks == []
+    await bus.outbox.flushed()
+    assert [ack.received for ack in bus.acks] == [3]
