@@ -30,9 +30,6 @@ BACKOFF_LAST = 1.0
 PAUSE_LIMIT = 2.0
 """Seconds of a model's Retry-After that are waited here; a longer one is the client's to wait, with its real status."""
 
-SILENT_RETRIES = 1
-"""Further attempts after a worker fell silent: a request that freezes its worker must not go on to freeze them all."""
-
 Send = Callable[[Message, str], None]
 """Publishes a message to a worker id, or loses it."""
 
@@ -225,7 +222,7 @@ class Chats:
     async def _attempts(self, chat: Chat) -> None:
         avoid: set[str] = set()
         delay = BACKOFF_FIRST
-        number = tried = silent = 0
+        number = tried = 0
         while True:
             number += 1
             lease = await self._admission.lease(chat.history.model, avoid, again=number > 1)
@@ -240,11 +237,9 @@ class Chats:
             if error is None:
                 return
             tried += 1
-            silent += error.code == "worker_silent"
             pause = error.retry_after or 0.0
             left = chat.deadline - time.monotonic()
-            spent = tried == self._settings.max_attempts or silent > SILENT_RETRIES
-            last = spent or pause > min(PAUSE_LIMIT, left)
+            last = tried == self._settings.max_attempts or pause > min(PAUSE_LIMIT, left)
             if chat.reply.started or not error.retryable or last:
                 raise error
             log.info("trying elsewhere", request=chat.request_id, worker=worker.id, attempt=number, code=error.code)

@@ -146,34 +146,6 @@ async def test_attempts_are_bounded_and_the_last_failure_is_told() -> None:
     await driver
 
 
-async def test_a_request_under_which_two_workers_fall_silent_is_given_up() -> None:
-    stage = Stage(workers=4)
-    chat, driver = stage.begin()
-    for number in range(1, 3):
-        _, worker = (await stage.asked(number))[-1]
-        stage.chats.worker_silent(worker)
-    _, end = await read(chat)
-    assert isinstance(end, GatewayError)
-    assert (end.code, end.status, end.retryable) == ("worker_silent", 502, True)
-    await driver
-    assert len({worker for _, worker in stage.histories()}) == len(stage.histories()) == 2
-
-
-async def test_a_silent_worker_leaves_the_other_attempts_to_other_failures() -> None:
-    stage = Stage(workers=4)
-    chat, driver = stage.begin()
-    [(_, first)] = await stage.asked()
-    stage.chats.worker_silent(first)
-    for number in range(2, 4):
-        _, worker = (await stage.asked(number))[-1]
-        stage.chunk(worker, attempt=number, error=error("model_failed", retryable=True))
-    _, last = (await stage.asked(4))[-1]
-    stage.chunk(last, attempt=4, text="a")
-    stage.chunk(last, attempt=4, done=pb.Done(finish_reason="stop"))
-    assert (await read(chat))[0] == "a"
-    await driver
-
-
 async def test_what_cannot_be_helped_is_not_tried_again() -> None:
     stage = Stage()
     chat, driver = stage.begin()
