@@ -8,11 +8,11 @@ Errors::
 """
 
 import importlib.util
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from fleet import ports
 from fleet.settings import HostPort
 from model import UNAVAILABLE
 from model.settings import ModelSettings
@@ -129,10 +129,6 @@ def _bundled_file() -> Path:
 def _check_port(bind: HostPort) -> None:
     """Find out what the library would not say: whether the address can be bound."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(*bind, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            # As llama.cpp does: a connection that lingers after the last run does not keep the port.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
+        ports.check(bind)
     except OSError as error:
         raise PortTakenError(f"cannot listen on {bind} ({error.strerror}): change MODEL_BIND") from error

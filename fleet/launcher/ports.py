@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import errno
-import socket
 
+from fleet import ports
 from fleet.settings import HostPort
 
 PATIENCE = 2.0
@@ -14,11 +14,7 @@ PATIENCE = 2.0
 def obstacle(bind: HostPort) -> str:
     """Why nothing can listen at ``bind``; empty if it can."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(*bind, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            # As servers do: a connection that lingers after the last run does not keep the port.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
+        ports.check(bind)
     except OSError as error:
         return f"port {bind.port} is taken" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
     return ""
