@@ -1,0 +1,234 @@
+"""An OpenAI-compatible model server that costs little and keeps its schedule: ``python -m bench.backend PORT``.
+
+``POST /v1/chat/completions`` streams what the :class:`~bench.order.Order` in the request asks for: as real servers do,
+one server-sent event and one HTTP chunk per token. Token ``i`` is due at a time fixed when the request came, so that a
+late one delays no other. ``GET /log`` tells of every request since ``DELETE /log``; ``GET /v1/models`` and ``/health``
+are what gateways ask for.
+"""
+
+import asyncio
+import resource
+import signal
+import sys
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import httptools
+import orjson
+
+from bench.order import Order, Token
+
+MODEL = "bench"
+BURST = 32
+"""Tokens that go into one write when a reply is sent flat out."""
+BUFFER = 64 * 1024
+"""Bytes that may wait for a reader before a reply pauses."""
+
+_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+_END = b"0\r\n\r\n"
+
+
+@dataclass
+class Record:
+    """One request as the backend saw it; times are of the monotonic clock, in seconds."""
+
+    id: str
+    received: float
+    sent: int = 0
+    """Tokens given to the socket."""
+    finished: float | None = None
+    closed: float | None = None
+    """When the other side closed the connection before the reply was finished."""
+
+
+class Log:
+    """Records of the requests since it was last cleared."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    def open(self, order: Order) -> Record:
+        record = Record(order.id, time.monotonic())
+        self.records.append(record)
+        return record
+
+    def as_json(self) -> bytes:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        active = sum(record.finished is None and record.closed is None for record in self.records)
+        return orjson.dumps(
+            {
+                "active": active,
+                "cpu": usage.ru_utime + usage.ru_stime,
+                "records": [asdict(record) for record in self.records],
+            }
+        )
+
+
+class Reply:
+    """Streams one reply on its schedule."""
+
+    def __init__(self, order: Order, record: Record, transport: asyncio.Transport, usage: bool) -> None:
+        self._order = order
+        self._record = record
+        self._transport = transport
+        self._usage = usage
+        self._loop = asyncio.get_running_loop()
+        self._paused = False
+        self._next = 0
+        self._start = record.received + order.first / 1000
+        about = f'"object":"chat.completion.chunk","created":{int(time.time())},"model":"{MODEL}"'
+        head = f'{{"id":"chatcmpl-{order.id}",{about}'
+        self._prefix = f'data: {head},"choices":[{{"index":0,"delta":'.encode()
+        self._last = f'data: {head},"choices":[]'.encode()
+        self._timer: asyncio.TimerHandle | None = self._loop.call_at(self._start, self._begin)
+        transport.write(_HEAD)
+
+    def _begin(self) -> None:
+        self._transport.write(self._event(b'{"role":"assistant","content":""}'))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Send what is due, and come back when the next token is."""
+        self._timer = None
+        if self._paused:
+            return
+        order = self._order
+        if order.pace:
+            now = time.monotonic()
+            due = min(order.tokens, int((now - self._start) * 1000 / order.pace) + 1)
+        else:
+            due = min(order.tokens, self._next + BURST)
+        if due > self._next:
+            self._send(due)
+        if self._next >= order.tokens:
+            self._finish()
+        elif order.pace:
+            self._timer = self._loop.call_at(self._start + self._next * order.pace / 1000, self._go_on)
+        elif not self._paused:
+            self._timer = self._loop.call_later(0, self._go_on)
+
+    def _send(self, due: int) -> None:
+        now = time.monotonic_ns() // 1000
+        owner = self._order.id
+        events = [
+            self._event(b'{"content":"%b"}' % Token(owner, index, now).text().encode())
+            for index in range(self._next, due)
+        ]
+        self._next = self._record.sent = due
+        self._transport.write(b"".join(events))
+
+    def _event(self, delta: bytes, finish: bytes = b"null") -> bytes:
+        data = b'%b%b,"logprobs":null,"finish_reason":%b}]}\n\n' % (self._prefix, delta, finish)
+        return b"%x\r\n%b\r\n" % (len(data), data)
+
+    def _finish(self) -> None:
+        tail = self._event(b"{}", b'"stop"')
+        if self._usage:
+            total = self._order.tokens
+            counts = b'{"prompt_tokens":1,"completion_tokens":%d,"total_tokens":%d}' % (total, total + 1)
+            data = self._last + b',"usage":%b}\n\n' % counts
+            tail += b"%x\r\n%b\r\n" % (len(data), data)
+        self._record.finished = time.monotonic()
+        self._transport.write(tail + b"e\r\ndata: [DONE]\n\n\r\n" + _END)
+
+    def pause(self) -> None:
+        self._paused = True
+
+    def resume(self) -> None:
+        self._paused = False
+        if self._timer is None and self._record.finished is None:
+            self._go_on()
+
+    def abandon(self) -> None:
+        """The other side is gone."""
+        self._paused = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._record.finished is None:
+            self._record.closed = time.monotonic()
+
+
+class Connection(asyncio.Protocol):
+    """One HTTP/1.1 connection, one request at a time."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._url = b""
+        self._body: list[bytes] = []
+        self._reply: Reply | None = None
+        self._parser = httptools.HttpRequestParser(self)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(BUFFER)
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed_data(data)
+
+    def on_message_begin(self) -> None:
+        self._url, self._body = b"", []
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_body(self, body: bytes) -> None:
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        body = b"".join(self._body)
+        method, path = self._parser.get_method(), self._url.partition(b"?")[0]
+        order = Order.find(body) if method == b"POST" and path.endswith(b"/chat/completions") else None
+        if order is not None:
+            usage = bool((orjson.loads(body).get("stream_options") or {}).get("include_usage"))
+            self._reply = Reply(order, self._log.open(order), self._transport, usage)
+        else:
+            self._transport.write(_whole(*self._answer(method, path)))
+
+    def _answer(self, method: bytes, path: bytes) -> tuple[bytes, bytes]:
+        match method, path:
+            case b"GET", b"/log":
+                return b"200 OK", self._log.as_json()
+            case b"DELETE", b"/log":
+                self._log.records.clear()
+                return b"200 OK", b"{}"
+            case b"GET", b"/v1/models":
+                model: dict[str, Any] = {"id": MODEL, "object": "model", "created": 0, "owned_by": "bench"}
+                return b"200 OK", orjson.dumps({"object": "list", "data": [model]})
+            case b"GET", b"/health":
+                return b"200 OK", b"{}"
+        return b"404 Not Found", b'{"error":{"message":"no such path, or no order in the request"}}'
+
+    def pause_writing(self) -> None:
+        if self._reply is not None:
+            self._reply.pause()
+
+    def resume_writing(self) -> None:
+        if self._reply is not None:
+            self._reply.resume()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._reply is not None:
+            self._reply.abandon()
+
+
+def _whole(status: bytes, body: bytes) -> bytes:
+    head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    return head % (status, len(body)) + body
+
+
+async def serve(port: int) -> None:
+    """Serve on loopback until SIGTERM."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    log = Log()
+    server = await loop.create_server(lambda: Connection(log), "127.0.0.1", port, backlog=4096)
+    await stop.wait()
+    server.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(int(sys.argv[1])))

@@ -1,0 +1,196 @@
+"""The load generator, a process of its own: ``python -m bench.load``.
+
+Reads one :class:`Load` as a line of JSON, runs it, reads the window ``[from, to]`` in which tokens are to be counted
+(monotonic clock, seconds) as a second line, and prints the :class:`~bench.result.Result` as a line; and again.
+While a load runs, what arrives is only kept with its time; it is taken apart and checked when the load is over.
+"""
+
+import asyncio
+import contextlib
+import gc
+import socket
+import sys
+import time
+from dataclasses import dataclass
+
+import httptools
+import orjson
+
+from bench.order import Order
+from bench.recording import Recording, read
+from bench.result import Result, summarise
+
+FILLER = "The quick brown fox jumps over the lazy dog. "
+
+
+@dataclass(frozen=True)
+class Load:
+    """``streams`` clients that begin one after the other over ``ramp`` seconds from ``start`` on (monotonic clock), and
+    make ``requests`` requests each on one connection. Times are seconds, except ``pace`` and ``first``, as in an order.
+    """
+
+    port: int
+    model: str
+    id: str
+    start: float
+    streams: int = 1
+    requests: int = 1
+    ramp: float = 0.0
+    tokens: int = 1
+    pace: float = 0.0
+    first: float = 0.0
+    history: int = 0
+    """Bytes of conversation that each request carries besides its order."""
+    limit: float = 60.0
+    """After so long from ``start`` every client that is not done leaves."""
+    leave_after: int | None = None
+    """Leave when so many pieces of the answer have come; 0: a quarter of a second after asking."""
+    stalled: bool = False
+    """Ask, and read nothing."""
+
+
+class Client(asyncio.Protocol):
+    """One HTTP/1.1 connection, one request at a time; records what it reads."""
+
+    def __init__(self, leave_after: int | None) -> None:
+        self._leave_after = leave_after
+        self._recording: Recording | None = None
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.is_open = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def stop_reading(self) -> None:
+        self._transport.pause_reading()
+
+    def ask(self, request: bytes, recording: Recording) -> asyncio.Future[None]:
+        """Send a request. The future is done when its answer, or the connection, has ended."""
+        self._recording = recording
+        self._parser = httptools.HttpResponseParser(self)
+        self._done = asyncio.get_running_loop().create_future()
+        recording.asked = time.monotonic()
+        self._transport.write(request)
+        return self._done
+
+    def data_received(self, data: bytes) -> None:
+        if self._recording is None:
+            return
+        self._recording.segments.append((time.monotonic(), data))
+        self._parser.feed_data(data)
+        if self._leave_after and len(self._recording.segments) >= self._leave_after:
+            self.leave()
+
+    def on_message_complete(self) -> None:
+        assert self._recording is not None
+        self._recording.complete = True
+        self._settle()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.is_open = False
+        self._settle()
+
+    def leave(self) -> None:
+        """Close the connection in the middle of an answer."""
+        if self._recording is not None and not self._recording.complete:
+            self._recording.cut = time.monotonic()
+        self._recording = None
+        self._transport.abort()
+        self._settle()
+
+    def _settle(self) -> None:
+        if not self._done.done():
+            self._done.set_result(None)
+
+
+class Run:
+    """One load on its way."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self.recordings: list[Recording] = []
+
+    async def run(self) -> None:
+        """Returns when all clients are done or have left."""
+        clients = [asyncio.create_task(self._client(number)) for number in range(self._load.streams)]
+        await asyncio.wait(clients, timeout=max(0.0, self._load.start + self._load.limit - time.monotonic()))
+        for client in clients:
+            client.cancel()
+        for outcome in await asyncio.gather(*clients, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                raise outcome
+
+    async def _client(self, number: int) -> None:
+        load = self._load
+        await asyncio.sleep(max(0.0, load.start + load.ramp * number / load.streams - time.monotonic()))
+        client: Client | None = None
+        try:
+            for turn in range(load.requests):
+                order = Order(f"{load.id}x{number:x}x{turn:x}", load.tokens, load.pace, load.first)
+                recording = Recording(order, time.monotonic())
+                self.recordings.append(recording)
+                if client is None or not client.is_open:
+                    client = await self._connect()
+                await self._ask(client, order, recording)
+        finally:
+            if client is not None:
+                client.leave()
+
+    async def _connect(self) -> Client:
+        load = self._load
+        connection = socket.socket()
+        if load.stalled:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(connection, ("127.0.0.1", load.port))
+        _, client = await loop.create_connection(lambda: Client(load.leave_after), sock=connection)
+        return client
+
+    async def _ask(self, client: Client, order: Order, recording: Recording) -> None:
+        if self._load.stalled:
+            client.stop_reading()
+        answered = client.ask(self._request(order), recording)
+        if self._load.leave_after == 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(answered, 0.25)
+            client.leave()
+        else:
+            await answered
+
+    def _request(self, order: Order) -> bytes:
+        load = self._load
+        filler = FILLER * (load.history // len(FILLER) // 10)
+        history = [
+            {"role": ("user", "assistant")[turn % 2], "content": filler} for turn in range(10 if load.history else 0)
+        ]
+        messages = [*history, {"role": "user", "content": order.text()}]
+        body = orjson.dumps({"model": load.model, "messages": messages, "stream": True})
+        head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{load.port}\r\nauthorization: Bearer none\r\n"
+            f"content-type: application/json\r\naccept: text/event-stream\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
+        return head.encode() + body
+
+
+async def serve() -> None:
+    """Run loads from standard input until it ends."""
+    loop = asyncio.get_running_loop()
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        load = Load(**orjson.loads(line))
+        run = Run(load)
+        gc.disable()
+        used = time.process_time()
+        await run.run()
+        used = time.process_time() - used
+        gc.enable()
+        window: tuple[float, float] = orjson.loads(await loop.run_in_executor(None, sys.stdin.readline))
+        result: Result = summarise([read(recording) for recording in run.recordings], run.recordings, window, used)
+        print(result.as_json(), flush=True)
+        del run, result
+
+
+if __name__ == "__main__":
+    asyncio.run(serve())

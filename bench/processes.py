@@ -1,0 +1,155 @@
+"""Processes of a target: started, measured with all their children, and ended by their ids."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+REPOSITORY = Path(__file__).parents[1]
+SETTINGS = ("FLEET_", "HOST_", "GATEWAY_", "WORKER_", "MODEL_", "LITELLM_", "OPENAI_")
+"""Prefixes of variables that no target inherits from whoever runs the benchmark."""
+
+
+class Process:
+    """A command that is started when made; ``name`` is its part in the target, such as ``worker``."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], folder: Path, settings: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self.log_file = folder / f"{name}.log"
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(SETTINGS)}
+        with self.log_file.open("ab") as log:
+            self._popen = subprocess.Popen(
+                list(command),
+                cwd=REPOSITORY,
+                env=inherited | dict(settings or {}),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._root = psutil.Process(self._popen.pid)
+
+    @property
+    def is_alive(self) -> bool:
+        return self._popen.poll() is None
+
+    def tree(self) -> list[psutil.Process]:
+        """It and all its children; nothing once it has ended."""
+        try:
+            return [self._root, *self._root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def ask_to_stop(self) -> None:
+        if self.is_alive:
+            self._popen.send_signal(signal.SIGTERM)
+
+    def stop(self, within: float = 8.0) -> None:
+        """End it and its children: kindly at first, then not."""
+        tree = self.tree()
+        self.ask_to_stop()
+        try:
+            self._popen.wait(within)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
+        for process in tree[1:]:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+
+    def log(self) -> str:
+        """The end of what it wrote."""
+        return self.log_file.read_text(errors="replace")[-4000:]
+
+
+def stop_all(processes: Sequence[Process]) -> None:
+    """End processes side by side, the last started first."""
+    for process in reversed(processes):
+        process.ask_to_stop()
+    for process in reversed(processes):
+        process.stop()
+
+
+class CpuReading(NamedTuple):
+    """CPU that processes had used by a moment: nanoseconds by process id, and each one's part in the target."""
+
+    at: float
+    used: dict[int, int]
+    names: dict[int, str]
+
+    @classmethod
+    def take(cls, processes: Iterable[Process]) -> "CpuReading":
+        used: dict[int, int] = {}
+        names: dict[int, str] = {}
+        for process in processes:
+            for member in process.tree():
+                nanoseconds = cpu_time(member)
+                if nanoseconds is not None:
+                    used[member.pid], names[member.pid] = nanoseconds, process.name
+        return cls(time.monotonic(), used, names)
+
+    def since(self, earlier: "CpuReading") -> dict[str, float]:
+        """Seconds of CPU used since then, by part. A process that began in between counts from nothing."""
+        spent: dict[str, float] = {}
+        for pid, nanoseconds in self.used.items():
+            delta = (nanoseconds - earlier.used.get(pid, 0)) / 1e9
+            spent[self.names[pid]] = spent.get(self.names[pid], 0.0) + delta
+        return spent
+
+
+def cpu_time(process: psutil.Process) -> int | None:
+    """Nanoseconds of CPU, user and system, of all threads that it has or had; None once it is gone.
+
+    Linux tells this of any process through its CPU clock (clock_getcpuclockid(3)); elsewhere it is counted in ticks.
+    """
+    try:
+        if os.uname().sysname == "Linux":
+            return time.clock_gettime_ns((~process.pid << 3) | 2)
+        times = process.cpu_times()
+        return int((times.user + times.system) * 1e9)
+    except (OSError, psutil.NoSuchProcess):
+        return None
+
+
+class Memory(NamedTuple):
+    """Bytes that a target's processes hold. ``pss`` counts a page that several share in equal parts."""
+
+    rss: int
+    pss: int
+
+    @classmethod
+    def of(cls, processes: Iterable[Process]) -> "Memory":
+        rss = pss = 0
+        for process in processes:
+            for member in process.tree():
+                full = member.memory_full_info()
+                rss += full.rss
+                pss += getattr(full, "pss", full.uss)
+        return cls(rss, pss)
+
+
+def free_port() -> int:
+    """A TCP port on loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until(condition: Callable[[], object], within: float, what: str) -> None:
+    """Poll until it holds; ``TimeoutError`` that names ``what`` if it does not in so many seconds."""
+    deadline = time.monotonic() + within
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {within:g} s")
+        time.sleep(0.02)

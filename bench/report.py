@@ -1,0 +1,217 @@
+"""Figures of all runs as JSON, and as one Markdown table: a row per figure, a column per target."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from bench.figures import Spread
+
+Series = dict[str, list[float]]
+"""A workload's figures by name, each with a value per run."""
+
+
+@dataclass
+class Measured:
+    """What one target showed. ``problems`` are runs that gave no figures, and why."""
+
+    version: str
+    workloads: dict[str, Series] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, workload: str, figures: dict[str, float]) -> None:
+        series = self.workloads.setdefault(workload, {})
+        for name, value in figures.items():
+            series.setdefault(name, []).append(value)
+
+    def spread(self, workload: str, figure: str) -> Spread | None:
+        values = self.workloads.get(workload, {}).get(figure)
+        return Spread.of(values) if values else None
+
+
+@dataclass
+class Report:
+    """All that a benchmark found out; ``main`` are the targets that have a column of the table."""
+
+    machine: dict[str, str]
+    runs: int
+    main: list[str]
+    targets: dict[str, Measured] = field(default_factory=dict)
+
+    def as_json(self) -> str:
+        targets = {
+            name: {"version": target.version, "problems": target.problems, "workloads": target.workloads}
+            for name, target in self.targets.items()
+        }
+        return json.dumps({"machine": self.machine, "runs": self.runs, "main": self.main, "targets": targets}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Report":
+        data: dict[str, Any] = json.loads(text)
+        targets = {
+            name: Measured(target["version"], target["workloads"], target["problems"])
+            for name, target in data["targets"].items()
+        }
+        return cls(data["machine"], data["runs"], data["main"], targets)
+
+    def as_markdown(self) -> str:
+        """The table, what it was measured on, and what went wrong."""
+        columns = [name for name in self.main if name in self.targets]
+        lines = [
+            f"| {self.runs} runs: median (range) | " + " | ".join(columns) + " |",
+            "|---|" + "---:|" * len(columns),
+        ]
+        lines += self._rows(columns)
+        lines += ["", *(f"- {name}: {self.targets[name].version}" for name in columns)]
+        lines += [f"- {name}: {value}" for name, value in self.machine.items()]
+        lines += self._scaling()
+        problems = [f"- {name}: {problem}" for name, target in self.targets.items() for problem in target.problems]
+        if problems:
+            lines += ["", "Without figures:", "", *problems]
+        return "\n".join(lines) + "\n"
+
+    def _rows(self, columns: Sequence[str]) -> list[str]:
+        lines = []
+        for title, workload, rows in SECTIONS:
+            present = [row for row in rows if any(row.cell(self.targets[name], workload) for name in columns)]
+            if present:
+                lines.append(f"| **{title}** |" + " |" * len(columns))
+            for row in present:
+                cells = [row.cell(self.targets[name], workload) for name in columns]
+                lines.append(f"| {row.title} | " + " | ".join(cells) + " |")
+        return lines
+
+    def _scaling(self) -> list[str]:
+        found = [
+            (int(name.rpartition(", ")[2].split()[0]) if "," in name else 2, spread)
+            for name, target in self.targets.items()
+            if name.startswith(OURS) and (spread := target.spread("paced200", "cpu"))
+        ]
+        if len(found) < 2:
+            return []
+        found.sort()
+        cells = " | ".join(number(spread) for _, spread in found)
+        return [
+            "",
+            "| 200 streams paced 20 ms, by workers | " + " | ".join(str(workers) for workers, _ in found) + " |",
+            "|---|" + "---:|" * len(found),
+            f"| CPU per token (µs) | {cells} |",
+        ]
+
+
+OURS = "chatfleet"
+
+
+class Row(NamedTuple):
+    """A figure, how it is called and how it is written."""
+
+    title: str
+    figure: str
+    form: Callable[[Spread], str] | None = None
+
+    def cell(self, target: Measured, workload: str) -> str:
+        """Empty where there is no figure."""
+        if self.form is None:
+            return _parts(target, workload, self.figure)
+        spread = target.spread(workload, self.figure)
+        return self.form(spread) if spread else ""
+
+
+def number(spread: Spread) -> str:
+    """Three figures at the most: ``12.3 (11 … 14)``."""
+    if spread.low == spread.high:
+        return _short(spread.median)
+    return f"{_short(spread.median)} ({_short(spread.low)} … {_short(spread.high)})"
+
+
+def share(spread: Spread) -> str:
+    return f"{spread.median * 100:.0f} % ({spread.low * 100:.0f} … {spread.high * 100:.0f})"
+
+
+def _short(value: float) -> str:
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def _parts(target: Measured, workload: str, figure: str) -> str:
+    """A figure's shares by part of the target: ``host 20 · worker 40``. Empty where it has one part only."""
+    parts = [name for name in target.workloads.get(workload, {}) if name.startswith(f"{figure}.")]
+    if len(parts) < 2:
+        return ""
+    spreads = [(name.partition(".")[2], target.spread(workload, name)) for name in parts]
+    return " · ".join(f"{name} {_short(spread.median)}" for name, spread in spreads if spread)
+
+
+def _flowing(window: str = "CPU per token (µs)") -> list[Row]:
+    return [
+        Row(window, "cpu", number),
+        Row("of it", "cpu"),
+        Row("first token, added p50 (ms)", "added_first_p50", number),
+        Row("first token, added p99 (ms)", "added_first_p99", number),
+        Row("token's delay p50 (ms)", "delay_p50", number),
+        Row("token's delay p99 (ms)", "delay_p99", number),
+        Row("inter-token latency, added p50 (ms)", "gap_p50", number),
+        Row("inter-token latency, added p99 (ms)", "gap_p99", number),
+        Row("tokens/s", "tokens_s", number),
+        Row("streams cut for being late", "cut", number),
+    ]
+
+
+SECTIONS: list[tuple[str, str, list[Row]]] = [
+    (
+        "one client, short requests in turn",
+        "idle",
+        [
+            Row("first token, added p50 (ms)", "added_first_p50", number),
+            Row("first token, added p95 (ms)", "added_first_p95", number),
+            Row("first token, added p99 (ms)", "added_first_p99", number),
+            Row("CPU per request (ms)", "request_cpu", number),
+            Row("of it", "request_cpu"),
+        ],
+    ),
+    ("16 streams paced 5 ms", "paced16", _flowing()),
+    ("200 streams paced 20 ms", "paced200", _flowing()),
+    ("1,000 streams paced 50 ms", "paced1000", _flowing()),
+    ("16 streams paced 5 ms, 20 kB of history", "history", _flowing()),
+    (
+        "16 streams flat out",
+        "flat16",
+        [
+            Row("tokens/s", "tokens_s", number),
+            Row("CPU per token (µs)", "cpu", number),
+            Row("of it", "cpu"),
+        ],
+    ),
+    (
+        "memory",
+        "memory",
+        [
+            Row("at rest, PSS (MiB)", "rest_pss", number),
+            Row("at rest, RSS (MiB)", "rest_rss", number),
+            Row("per open stream, 1,000 idle ones (kB)", "stream", number),
+            Row("per client that reads nothing (kB)", "stalled", number),
+            Row("tokens of 50,000 taken from the backend for it", "stalled_sent", number),
+        ],
+    ),
+    (
+        "from a client's leaving to the backend's connection closed",
+        "leaving",
+        [
+            Row("in the middle of a reply, p50 (ms)", "midway_p50", number),
+            Row("longest (ms)", "midway_max", number),
+            Row("closed within 3 s", "midway_closed", share),
+            Row("before the first token, p50 (ms)", "early_p50", number),
+            Row("longest (ms)", "early_max", number),
+            Row("closed within 3 s", "early_closed", share),
+        ],
+    ),
+    (
+        "the bench's own cost, in none of the above",
+        "paced200",
+        [
+            Row("backend, CPU per token at 200 streams (µs)", "backend_cpu", number),
+            Row("load generator, CPU per token at 200 streams (µs)", "load_cpu", number),
+        ],
+    ),
+]

@@ -1,0 +1,86 @@
+"""What one load amounted to, seen from the clients."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Self
+
+import orjson
+
+from bench.figures import percentile
+from bench.recording import Recording, Reply
+
+EXAMPLES = 5
+
+
+@dataclass
+class Result:
+    """Counts, and times in milliseconds. Lists of percentiles are [p50, p95, p99], or None where nothing was seen."""
+
+    requests: int
+    complete: int
+    cut: int
+    """Requests whose client left."""
+    faulty: int
+    """Requests whose reply was not exact, as far as it was read."""
+    examples: list[str]
+    tokens: int
+    window_tokens: int
+    """Tokens that arrived in the window."""
+    window: float
+    """Its length in seconds."""
+    first_token: list[float] | None
+    """From asking to the first token."""
+    delay: list[float] | None
+    """From the backend's sending a token to its arrival; tokens of the window."""
+    added_gap: list[float] | None
+    """How much longer the time between two tokens of a stream was than at the backend; tokens of the window."""
+    cpu: float
+    """Seconds of CPU that the load generator used."""
+    left: dict[str, float]
+    """When each client left that did, by its order's id: monotonic seconds."""
+
+    def as_json(self) -> str:
+        return orjson.dumps(asdict(self)).decode()
+
+    @classmethod
+    def from_json(cls, line: str) -> Self:
+        return cls(**orjson.loads(line))
+
+
+def summarise(
+    replies: Sequence[Reply], recordings: Sequence[Recording], window: tuple[float, float], cpu: float
+) -> Result:
+    """Count and measure."""
+    begin, end = window
+    delays: list[float] = []
+    gaps: list[float] = []
+    for reply in replies:
+        before = None
+        for arrival in reply.arrivals:
+            if begin <= arrival.at < end:
+                delay = arrival.delay * 1000
+                delays.append(delay)
+                if before is not None:
+                    gaps.append(delay - before)
+                before = delay
+    first = [reply.first_token * 1000 for reply in replies if reply.first_token is not None]
+    faulty = [reply for reply in replies if reply.faults]
+    return Result(
+        requests=len(replies),
+        complete=sum(recording.complete for recording in recordings),
+        cut=sum(recording.cut is not None for recording in recordings),
+        faulty=len(faulty),
+        examples=[f"{reply.order.id}: {reply.faults[0]}" for reply in faulty[:EXAMPLES]],
+        tokens=sum(len(reply.arrivals) for reply in replies),
+        window_tokens=len(delays),
+        window=end - begin,
+        first_token=_percentiles(first),
+        delay=_percentiles(delays),
+        added_gap=_percentiles(gaps),
+        cpu=cpu,
+        left={recording.order.id: recording.cut for recording in recordings if recording.cut is not None},
+    )
+
+
+def _percentiles(values: Sequence[float]) -> list[float] | None:
+    return [percentile(values, percent) for percent in (50, 95, 99)] if values else None

@@ -1,0 +1,259 @@
+"""The stage on which targets are measured: the backend and the load generator, and how each workload is run."""
+
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+from bench import workloads
+from bench.backend import MODEL
+from bench.figures import percentile
+from bench.load import Load
+from bench.processes import REPOSITORY, CpuReading, Memory, Process, free_port, wait_until
+from bench.result import Result
+from bench.targets.target import Target, answers
+from bench.workloads import SETTLE, Flat, Idle, Leaving, Paced, Workload
+
+Figures = dict[str, float]
+"""One run's figures by name; a name that ends in ``.part`` is that figure's share of one of the target's parts."""
+
+SOON = 0.15
+"""Seconds until a load that is ordered now begins."""
+
+
+class NotExact(Exception):
+    """A reply was not what the backend sent, or a request failed."""
+
+
+class Stage:
+    """Backend and load generator, inside a ``with``."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self._ids: Iterator[int] = itertools.count()
+
+    def __enter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory(prefix="chatfleet-bench-")
+        self._backend = Process(
+            "backend", [sys.executable, "-m", "bench.backend", str(self.port)], Path(self._folder.name)
+        )
+        self._load = subprocess.Popen(
+            [sys.executable, "-m", "bench.load"],
+            cwd=REPOSITORY,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        wait_until(lambda: answers(f"{self._url}/health") is not None, 20, "the backend is ready")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._load.kill()
+        self._load.wait()
+        assert self._load.stdin is not None
+        assert self._load.stdout is not None
+        self._load.stdin.close()
+        self._load.stdout.close()
+        self._backend.stop()
+        self._folder.cleanup()
+
+    # ------------------------------------------------------------ backend
+
+    @property
+    def _url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def _log(self) -> Any:
+        return json.loads(answers(f"{self._url}/log") or b"{}")
+
+    def _forget(self) -> None:
+        urllib.request.urlopen(urllib.request.Request(f"{self._url}/log", method="DELETE"), timeout=5).close()
+
+    def settles(self, within: float = 3.0) -> bool:
+        """Whether the backend has nothing to answer any more, in so many seconds."""
+        try:
+            wait_until(lambda: self._log()["active"] == 0, within, "the backend is idle")
+        except TimeoutError:
+            return False
+        self._forget()
+        return True
+
+    # ------------------------------------------------------------ load
+
+    def _begin(self, target: Target, **what: Any) -> Load:
+        load = Load(target.port, MODEL, f"r{next(self._ids):x}", time.monotonic() + SOON, **what)
+        self._write(asdict(load))
+        return load
+
+    def _end(self, window: tuple[float, float]) -> Result:
+        """Wait for the load to be over; its result, counted in this window."""
+        self._write(window)
+        assert self._load.stdout is not None
+        line = self._load.stdout.readline()
+        if not line:
+            raise RuntimeError("the load generator ended")
+        return Result.from_json(line)
+
+    def _write(self, value: Any) -> None:
+        assert self._load.stdin is not None
+        self._load.stdin.write(json.dumps(value) + "\n")
+        self._load.stdin.flush()
+
+    # ------------------------------------------------------------ workloads
+
+    def warm_up(self, target: Target) -> None:
+        """Requests that count for nothing: connections are made, code is loaded, caches are filled."""
+        load = self._begin(target, streams=8, requests=10, tokens=50, ramp=0.5, limit=30.0)
+        _exact(self._end((load.start, load.start)))
+        self.settles()
+
+    def measure(self, target: Target, workload: Workload) -> Figures:
+        """Run a workload once. Raises :class:`NotExact`."""
+        self._forget()
+        match workload:
+            case Paced():
+                return self._paced(target, workload)
+            case Idle():
+                return self._idle(target, workload)
+            case Flat():
+                return self._flat(target, workload)
+            case Leaving():
+                return self._leaving(target, workload)
+            case workloads.Memory():
+                return self._memory(target, workload)
+
+    def _paced(self, target: Target, workload: Paced) -> Figures:
+        load = self._begin(
+            target,
+            streams=workload.streams,
+            ramp=workload.ramp,
+            tokens=workload.tokens,
+            pace=workload.pace,
+            history=workload.history,
+            limit=workload.limit,
+        )
+        window = self._window(target, load.start + workload.ramp + SETTLE, workload.window)
+        result = self._end(window.bounds)
+        return _times(result) | window.per_token(result)
+
+    def _idle(self, target: Target, workload: Idle) -> Figures:
+        before = CpuReading.take(target.processes)
+        load = self._begin(target, requests=workload.requests, tokens=workload.tokens, limit=60.0)
+        result = self._end((load.start, load.start + 1e6))
+        spent = CpuReading.take(target.processes).since(before)
+        requests = result.requests
+        return (
+            _times(result)
+            | {"request_cpu": sum(spent.values()) * 1e3 / requests}
+            | {f"request_cpu.{name}": seconds * 1e3 / requests for name, seconds in spent.items()}
+        )
+
+    def _flat(self, target: Target, workload: Flat) -> Figures:
+        limit = 1.0 + workload.window + 0.2
+        load = self._begin(target, streams=workload.streams, tokens=workload.tokens, limit=limit)
+        window = self._window(target, load.start + 1.0, workload.window)
+        result = self._end(window.bounds)
+        return {"tokens_s": result.window_tokens / result.window} | _soundness(result) | window.per_token(result)
+
+    def _window(self, target: Target, begin: float, length: float) -> "_Window":
+        return _Window(target, [self._backend], begin, length)
+
+    def _leaving(self, target: Target, workload: Leaving) -> Figures:
+        """Milliseconds from a client's leaving to the backend's connection being closed."""
+        figures: Figures = {}
+        ways: dict[str, dict[str, Any]] = {"midway": {"leave_after": 5}, "early": {"leave_after": 0, "first": 60_000.0}}
+        for way, how in ways.items():
+            self._forget()
+            load = self._begin(target, streams=workload.clients, ramp=1.0, tokens=3000, pace=20.0, limit=10.0, **how)
+            result = self._end((load.start, load.start))
+            time.sleep(0.05)
+            self._wait_for_closing(workload.within)
+            closed = {record["id"]: record["closed"] for record in self._log()["records"]}
+            times = [(closed[id_] - at) * 1000 for id_, at in result.left.items() if closed.get(id_) is not None]
+            figures |= _soundness(result) | {f"{way}_closed": len(times) / workload.clients}
+            if times:
+                figures |= {f"{way}_p50": percentile(times, 50), f"{way}_max": max(times)}
+        return figures
+
+    def _wait_for_closing(self, within: float) -> None:
+        deadline = time.monotonic() + within
+        while self._log()["active"] and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def _memory(self, target: Target, workload: workloads.Memory) -> Figures:
+        rest = Memory.of(target.processes)
+        load = self._begin(
+            target, streams=workload.streams, ramp=workload.ramp, tokens=2, pace=60_000.0, limit=workload.ramp + 3.0
+        )
+        _sleep_until(load.start + workload.ramp + 2.0)
+        opened = Memory.of(target.processes)
+        result = self._end((load.start, time.monotonic()))
+        figures = {"rest_rss": rest.rss / 2**20, "rest_pss": rest.pss / 2**20} | _soundness(result)
+        figures["stream"] = (opened.pss - rest.pss) / 1024 / max(1, result.window_tokens)
+        self.settles()
+        time.sleep(0.5)
+        before = Memory.of(target.processes)
+        length = workload.stalled_for
+        load = self._begin(
+            target, streams=workload.stalled, tokens=workload.stalled_tokens, stalled=True, limit=length + 0.5
+        )
+        _sleep_until(load.start + length)
+        stalled = Memory.of(target.processes)
+        figures["stalled_sent"] = sum(record["sent"] for record in self._log()["records"]) / workload.stalled
+        self._end((load.start, load.start))
+        figures["stalled"] = (stalled.pss - before.pss) / 1024 / workload.stalled
+        return figures
+
+
+class _Window:
+    """CPU that a target used between two moments. Making it waits for both."""
+
+    def __init__(self, target: Target, others: list[Process], begin: float, length: float) -> None:
+        _sleep_until(begin)
+        first, other = CpuReading.take(target.processes), CpuReading.take(others)
+        _sleep_until(begin + length)
+        last = CpuReading.take(target.processes)
+        self._spent = last.since(first)
+        self._others = sum(CpuReading.take(others).since(other).values())
+        self.bounds = (first.at, last.at)
+
+    def per_token(self, result: Result) -> Figures:
+        """Microseconds of CPU for each token that arrived in between: in total, and by part."""
+        tokens = result.window_tokens
+        if not tokens:
+            return {}
+        figures = {f"cpu.{name}": seconds * 1e6 / tokens for name, seconds in self._spent.items()}
+        figures["cpu"] = sum(figures.values())
+        figures["backend_cpu"] = self._others * 1e6 / tokens
+        figures["load_cpu"] = result.cpu * 1e6 / max(1, result.tokens)
+        return figures
+
+
+def _times(result: Result) -> Figures:
+    figures = _soundness(result)
+    for name, values in (("first", result.first_token), ("delay", result.delay), ("gap", result.added_gap)):
+        for percent, value in zip((50, 95, 99), values or (), strict=False):
+            figures[f"{name}_p{percent}"] = value
+    figures["tokens_s"] = result.window_tokens / result.window
+    return figures
+
+
+def _soundness(result: Result) -> Figures:
+    _exact(result)
+    return {"requests": result.requests, "cut": result.cut}
+
+
+def _exact(result: Result) -> None:
+    if result.faulty:
+        raise NotExact(f"{result.faulty} of {result.requests} replies were not exact: {'; '.join(result.examples)}")
+
+
+def _sleep_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.monotonic()))

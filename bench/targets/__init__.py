@@ -1,0 +1,1 @@
+"""What can be measured: each file is one target, how it is set up, started and recognised as ready."""

@@ -1,0 +1,61 @@
+"""Our fleet: host, workers and gateways as ``make run`` starts them, with default settings."""
+
+import json
+import sys
+import tomllib
+from typing import Any
+
+import yaml
+
+from bench.backend import MODEL
+from bench.processes import REPOSITORY, free_port
+from bench.targets.target import Target, answers
+
+
+class Fleet(Target):
+    name = "chatfleet"
+
+    def __init__(self, backend: int, workers: int = 2, gateways: int = 1) -> None:
+        super().__init__(backend)
+        self.workers = workers
+        self.gateways = gateways
+        self.ports: list[int] = []
+
+    def start(self) -> None:
+        self.ports = [self.port, *(free_port() for _ in range(self.gateways - 1))]
+        host = f"127.0.0.1:{free_port()}"
+        models = self.folder / "models.yaml"
+        models.write_text(yaml.safe_dump(self._models()))
+        self._module("host", HOST_BIND=host)
+        for _ in range(self.workers):
+            self._module("worker", FLEET_HOST=host, WORKER_MODELS=str(models))
+        for port in self.ports:
+            self._module("gateway", FLEET_HOST=host, GATEWAY_BIND=f"127.0.0.1:{port}")
+
+    def is_ready(self) -> bool:
+        for port in self.ports:
+            url = f"http://127.0.0.1:{port}"
+            if answers(f"{url}/readyz") is None:
+                return False
+            status = json.loads(answers(f"{url}/fleet") or b"{}")
+            if sum(worker["state"] == "READY" for worker in status.get("workers", ())) < self.workers:
+                return False
+        return True
+
+    def version(self) -> str:
+        project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+        return f"{project['version']}, {self.workers} workers"
+
+    def _module(self, name: str, **settings: str) -> None:
+        self.run(name, sys.executable, "-m", name, **settings)
+
+    def _models(self) -> dict[str, Any]:
+        info = dict.fromkeys(("vision", "function_calling", "json_output", "structured_output"), False)
+        config = {
+            "model": MODEL,
+            "base_url": f"{self.backend}/v1",
+            "api_key": "none",
+            "model_info": {**info, "multiple_system_messages": True, "family": "unknown"},
+        }
+        provider = "autogen_ext.models.openai.OpenAIChatCompletionClient"
+        return {"models": {MODEL: {"provider": provider, "config": config}}}

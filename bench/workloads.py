@@ -1,0 +1,91 @@
+"""What is asked of every target. Times are seconds, except ``pace``, which is milliseconds as in an order."""
+
+import math
+from dataclasses import dataclass
+
+SETTLE = 0.5
+"""From the last stream's beginning to the window."""
+LATE = 3.0
+"""For how long streams may go on after they should have ended."""
+
+
+@dataclass(frozen=True)
+class Paced:
+    """So many streams, a token every ``pace`` ms each. CPU is counted while all of them flow: in the window after the
+    ramp, in which no request begins or ends."""
+
+    name: str
+    streams: int
+    pace: float
+    ramp: float
+    window: float = 2.5
+    history: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Enough that the first stream still flows when the window ends."""
+        return math.ceil((self.ramp + SETTLE + self.window + 0.3) * 1000 / self.pace)
+
+    @property
+    def limit(self) -> float:
+        """When all clients have left: late streams are cut."""
+        return self.ramp + self.tokens * self.pace / 1000 + LATE
+
+
+@dataclass(frozen=True)
+class Idle:
+    """One client, one short request after the other on one connection: what a request costs when nothing else is on."""
+
+    name: str = "idle"
+    requests: int = 200
+    tokens: int = 8
+
+
+@dataclass(frozen=True)
+class Flat:
+    """As many tokens as go through: the backend sends as fast as it is read. After the window the clients leave."""
+
+    name: str
+    streams: int = 16
+    window: float = 2.5
+    tokens: int = 60_000
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Streams that are open and say nothing, then clients that read nothing of long replies."""
+
+    name: str = "memory"
+    streams: int = 1000
+    ramp: float = 4.0
+    stalled: int = 10
+    stalled_tokens: int = 50_000
+    stalled_for: float = 4.0
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """Clients that leave: in the middle of a reply, and before its first token."""
+
+    name: str = "leaving"
+    clients: int = 20
+    within: float = 3.0
+    """The backend's connection must be closed by then to count as closed at all."""
+
+
+Workload = Paced | Idle | Flat | Memory | Leaving
+
+BUSY = Paced("paced200", 200, 20, ramp=1.0)
+FLAT = Flat("flat16")
+
+STANDARD: tuple[Workload, ...] = (
+    Memory(),
+    Idle(),
+    Paced("paced16", 16, 5, ramp=0.2),
+    BUSY,
+    Paced("paced1000", 1000, 50, ramp=5.0),
+    Paced("history", 16, 5, ramp=0.5, history=20_000),
+    FLAT,
+    Leaving(),
+)
+"""In this order: memory first, while a target has not yet grown by other work."""
