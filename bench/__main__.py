@@ -11,6 +11,7 @@ from bench.report import OURS, Measured, Report
 from bench.stage import Figures, NotExact, Stage
 from bench.targets.direct import Direct
 from bench.targets.fleet import Fleet
+from bench.targets.naive import Naive
 from bench.targets.target import Target
 from bench.workloads import BUSY, FLAT, STANDARD, Workload
 
@@ -60,6 +61,8 @@ def plan(port: int, targets: Sequence[str], peers: Sequence[str], names: Sequenc
                 Part(f"{OURS}, {count} workers", Fleet(port, workers=count), work, column=False)
                 for count, work in SCALES.items()
             ]
+    if Naive.name in targets:
+        parts.append(Part(Naive.name, Naive(port), workloads))
     return parts
 
 
@@ -107,7 +110,7 @@ def say(words: str) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="how often everything is measured")
-    parser.add_argument("--targets", default=OURS, help="of ours and the baselines: chatfleet,naive")
+    parser.add_argument("--targets", default=f"{OURS},{Naive.name}", help="of ours and the baselines: chatfleet,naive")
     parser.add_argument("--peers", default="", help="litellm,production-stack,smg")
     parser.add_argument("--workloads", default="", help="all, or some of " + ",".join(work.name for work in STANDARD))
     parser.add_argument("--results", default=str(RESULTS), help="folder for the table, the figures and the plots")

@@ -7,6 +7,8 @@ are what gateways ask for.
 """
 
 import asyncio
+import heapq
+import itertools
 import resource
 import signal
 import sys
@@ -17,7 +19,7 @@ from typing import Any
 import httptools
 import orjson
 
-from bench.order import Order, Token
+from bench.order import TOKEN, Order
 
 MODEL = "bench"
 BURST = 32
@@ -26,6 +28,7 @@ BUFFER = 64 * 1024
 """Bytes that may wait for a reader before a reply pauses."""
 
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+_CONTENT_END = b'"},"logprobs":null,"finish_reason":null}]}\n\n'
 _END = b"0\r\n\r\n"
 
 
@@ -65,56 +68,98 @@ class Log:
         )
 
 
+class Pacer:
+    """Wakes replies when they are due: one timer for all, as one for each token would cost more than to send it."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._due: list[tuple[float, int, Reply]] = []
+        self._numbers = itertools.count()
+        self._timer: asyncio.Handle | None = None
+
+    def wake(self, reply: "Reply", at: float) -> None:
+        """Call ``reply.go_on`` at that time of the monotonic clock."""
+        heapq.heappush(self._due, (at, next(self._numbers), reply))
+        if self._due[0][2] is reply:
+            self._set()
+
+    def _set(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._due:
+            at = self._due[0][0]
+            late = at <= time.monotonic()
+            self._timer = self._loop.call_soon(self._wake) if late else self._loop.call_at(at, self._wake)
+
+    def _wake(self) -> None:
+        """Let every reply that is due go on, once: what is due again by then waits for the loop's next turn."""
+        self._timer = None
+        now = time.monotonic()
+        again = []
+        while self._due and self._due[0][0] <= now:
+            _, number, reply = heapq.heappop(self._due)
+            at = reply.go_on(now)
+            if at is not None:
+                again.append((at, number, reply))
+        for entry in again:
+            heapq.heappush(self._due, entry)
+        self._set()
+
+
 class Reply:
     """Streams one reply on its schedule."""
 
-    def __init__(self, order: Order, record: Record, transport: asyncio.Transport, usage: bool) -> None:
+    def __init__(self, order: Order, record: Record, transport: asyncio.Transport, pacer: Pacer, usage: bool) -> None:
+        self._pacer = pacer
         self._order = order
         self._record = record
         self._transport = transport
         self._usage = usage
-        self._loop = asyncio.get_running_loop()
-        self._paused = False
+        self._paused = self._gone = self._began = False
+        self._waits = False
         self._next = 0
         self._start = record.received + order.first / 1000
         about = f'"object":"chat.completion.chunk","created":{int(time.time())},"model":"{MODEL}"'
         head = f'{{"id":"chatcmpl-{order.id}",{about}'
         self._prefix = f'data: {head},"choices":[{{"index":0,"delta":'.encode()
         self._last = f'data: {head},"choices":[]'.encode()
-        self._timer: asyncio.TimerHandle | None = self._loop.call_at(self._start, self._begin)
+        self._content = self._prefix + b'{"content":"' + TOKEN + _CONTENT_END
         transport.write(_HEAD)
+        self._wait(self._start)
 
-    def _begin(self) -> None:
-        self._transport.write(self._event(b'{"role":"assistant","content":""}'))
-        self._go_on()
+    def _wait(self, at: float) -> None:
+        self._waits = True
+        self._pacer.wake(self, at)
 
-    def _go_on(self) -> None:
-        """Send what is due, and come back when the next token is."""
-        self._timer = None
-        if self._paused:
-            return
+    def go_on(self, now: float) -> float | None:
+        """Send what is due; the time at which more is, or None when that is over or does not depend on time."""
         order = self._order
+        self._waits = False
+        if self._gone or self._paused:
+            return None
+        if not self._began:
+            self._began = True
+            self._transport.write(self._event(b'{"role":"assistant","content":""}'))
         if order.pace:
-            now = time.monotonic()
-            due = min(order.tokens, int((now - self._start) * 1000 / order.pace) + 1)
+            due = min(order.tokens, int((now - self._start) * 1000 / order.pace + 1e-6) + 1)
         else:
             due = min(order.tokens, self._next + BURST)
         if due > self._next:
             self._send(due)
         if self._next >= order.tokens:
             self._finish()
-        elif order.pace:
-            self._timer = self._loop.call_at(self._start + self._next * order.pace / 1000, self._go_on)
-        elif not self._paused:
-            self._timer = self._loop.call_later(0, self._go_on)
+            return None
+        self._waits = True
+        return self._start + self._next * order.pace / 1000 if order.pace else now
 
     def _send(self, due: int) -> None:
         now = time.monotonic_ns() // 1000
-        owner = self._order.id
-        events = [
-            self._event(b'{"content":"%b"}' % Token(owner, index, now).text().encode())
-            for index in range(self._next, due)
-        ]
+        owner = self._order.id.encode()
+        events = []
+        for place in range(self._next, due):
+            data = self._content % (owner, place, now)
+            events.append(b"%x\r\n%b\r\n" % (len(data), data))
         self._next = self._record.sent = due
         self._transport.write(b"".join(events))
 
@@ -137,14 +182,12 @@ class Reply:
 
     def resume(self) -> None:
         self._paused = False
-        if self._timer is None and self._record.finished is None:
-            self._go_on()
+        if not self._waits and self._record.finished is None:
+            self._wait(time.monotonic())
 
     def abandon(self) -> None:
         """The other side is gone."""
-        self._paused = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._gone = True
         if self._record.finished is None:
             self._record.closed = time.monotonic()
 
@@ -152,8 +195,9 @@ class Reply:
 class Connection(asyncio.Protocol):
     """One HTTP/1.1 connection, one request at a time."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, pacer: Pacer) -> None:
         self._log = log
+        self._pacer = pacer
         self._url = b""
         self._body: list[bytes] = []
         self._reply: Reply | None = None
@@ -182,7 +226,7 @@ class Connection(asyncio.Protocol):
         order = Order.find(body) if method == b"POST" and path.endswith(b"/chat/completions") else None
         if order is not None:
             usage = bool((orjson.loads(body).get("stream_options") or {}).get("include_usage"))
-            self._reply = Reply(order, self._log.open(order), self._transport, usage)
+            self._reply = Reply(order, self._log.open(order), self._transport, self._pacer, usage)
         else:
             self._transport.write(_whole(*self._answer(method, path)))
 
@@ -224,8 +268,8 @@ async def serve(port: int) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    log = Log()
-    server = await loop.create_server(lambda: Connection(log), "127.0.0.1", port, backlog=4096)
+    log, pacer = Log(), Pacer()
+    server = await loop.create_server(lambda: Connection(log, pacer), "127.0.0.1", port, backlog=4096)
     await stop.wait()
     server.close()
 

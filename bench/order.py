@@ -34,6 +34,10 @@ class Order:
         return cls(match[1].decode(), int(match[2]), float(match[3]), float(match[4]))
 
 
+TOKEN = b"%b.%d.%d "
+"""A token's text: whose, which and when. The space ends it, whatever it was merged with on the way."""
+
+
 class Token(NamedTuple):
     """One token as it was sent; ``sent`` is a reading of the monotonic clock, which all processes share, in µs."""
 
@@ -41,12 +45,8 @@ class Token(NamedTuple):
     place: int
     sent: int
 
-    def text(self) -> str:
-        """The token's text. The space ends it, whatever it was merged with on the way."""
-        return f"{self.id}.{self.place}.{self.sent} "
-
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read :meth:`text` without its space. Raises ``ValueError`` for anything else."""
+        """Read a :data:`TOKEN` without its space. Raises ``ValueError`` for anything else."""
         owner, index, sent = text.split(".")
         return cls(owner, int(index), int(sent))

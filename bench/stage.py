@@ -110,9 +110,15 @@ class Stage:
 
     def warm_up(self, target: Target) -> None:
         """Requests that count for nothing: connections are made, code is loaded, caches are filled."""
+        wait_until(lambda: self._serves(target), 30, f"{target.name} serves a request")
         load = self._begin(target, streams=8, requests=10, tokens=50, ramp=0.5, limit=30.0)
         _exact(self._end((load.start, load.start)))
         self.settles()
+
+    def _serves(self, target: Target) -> bool:
+        load = self._begin(target, tokens=1, limit=2.0)
+        result = self._end((load.start, load.start))
+        return result.complete == 1 and not result.faulty
 
     def measure(self, target: Target, workload: Workload) -> Figures:
         """Run a workload once. Raises :class:`NotExact`."""
