@@ -8,14 +8,19 @@ from typing import NamedTuple
 
 from bench import machine
 from bench.report import OURS, Measured, Report
-from bench.stage import Figures, NotExact, Stage
+from bench.stage import Figures, Stage
 from bench.targets.direct import Direct
 from bench.targets.fleet import Fleet
+from bench.targets.litellm import LiteLLM
 from bench.targets.naive import Naive
+from bench.targets.peer import Peer, PeerMissing
+from bench.targets.production_stack import ProductionStack
+from bench.targets.smg import Smg
 from bench.targets.target import Target
 from bench.workloads import BUSY, FLAT, STANDARD, Workload
 
 RESULTS = Path(__file__).parent / "results"
+PEERS: dict[str, type[Peer]] = {peer.name: peer for peer in (LiteLLM, ProductionStack, Smg)}
 SCALES: dict[int, Sequence[Workload]] = {1: (BUSY, FLAT), 4: (BUSY,), 8: (BUSY,)}
 """Numbers of workers that are measured besides the usual two, and what with."""
 
@@ -36,18 +41,32 @@ def main() -> int:
     with Stage() as stage:
         parts = plan(stage.port, _list(arguments.targets), _list(arguments.peers), _list(arguments.workloads))
         report = Report(machine.facts(), arguments.runs, [part.name for part in parts if part.column])
-        for part in parts:
-            part.target.prepare()
-            report.targets[part.name] = Measured(part.target.version())
+        missing = prepare(parts, report)
         for run in range(arguments.runs):
             direct: dict[str, Figures] = {}
             for part in parts:
+                if part.name in missing:
+                    continue
                 say(f"run {run + 1} of {arguments.runs}: {part.name}")
                 measure(stage, part, report.targets[part.name], direct)
     table = report.as_markdown()
     print(table)
     save(report, table, Path(arguments.results))
-    return int(any(target.problems for target in report.targets.values()))
+    return int(any(report.targets[part.name].problems for part in parts if not isinstance(part.target, Naive)))
+
+
+def prepare(parts: Sequence[Part], report: Report) -> set[str]:
+    """Install what is to be measured; the names of those that cannot be."""
+    missing = set()
+    for part in parts:
+        try:
+            part.target.prepare()
+            report.targets[part.name] = Measured(part.target.version())
+        except PeerMissing as error:
+            say(f"{part.name}: {error}")
+            missing.add(part.name)
+            report.targets[part.name] = Measured("not measured", problems=[str(error)])
+    return missing
 
 
 def plan(port: int, targets: Sequence[str], peers: Sequence[str], names: Sequence[str]) -> list[Part]:
@@ -63,28 +82,35 @@ def plan(port: int, targets: Sequence[str], peers: Sequence[str], names: Sequenc
             ]
     if Naive.name in targets:
         parts.append(Part(Naive.name, Naive(port), workloads))
+    parts += [Part(name, PEERS[name](port), workloads) for name in peers]
     return parts
 
 
 def measure(stage: Stage, part: Part, measured: Measured, direct: dict[str, Figures]) -> None:
     """One run of one part. A target that still has something to do after a workload is started anew."""
     waiting = list(part.workloads)
-    while waiting:
-        with part.target as target:
-            stage.warm_up(target)
-            while waiting:
-                workload = waiting.pop(0)
-                try:
+    try:
+        while waiting:
+            with part.target as target:
+                stage.warm_up(target)
+                while waiting:
+                    workload = waiting.pop(0)
                     figures = stage.measure(target, workload)
-                except NotExact as error:
-                    measured.problems.append(f"{workload.name}: {error}")
-                    say(f"{workload.name}: {error}")
-                    break
-                if part.name == "direct":
-                    direct[workload.name] = figures
-                measured.add(workload.name, figures | added(figures, direct.get(workload.name, {})))
-                if not stage.settles():
-                    break
+                    if part.name == Direct.name:
+                        direct[workload.name] = figures
+                    measured.add(workload.name, figures | added(figures, direct.get(workload.name, {})))
+                    note(stage, workload, measured)
+                    if not stage.settles():
+                        break
+    except (OSError, RuntimeError) as error:
+        measured.problems.append(f"stopped: {error}")
+        say("\n".join([f"{part.name}: {error}", *getattr(error, "__notes__", ())]))
+
+
+def note(stage: Stage, workload: Workload, measured: Measured) -> None:
+    """Keep what was wrong with the replies."""
+    measured.problems += [f"{workload.name}: {fault}" for fault in stage.faults]
+    stage.faults.clear()
 
 
 def added(figures: Figures, direct: Figures) -> Figures:
@@ -114,7 +140,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--peers", default="", help="litellm,production-stack,smg")
     parser.add_argument("--workloads", default="", help="all, or some of " + ",".join(work.name for work in STANDARD))
     parser.add_argument("--results", default=str(RESULTS), help="folder for the table, the figures and the plots")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if unknown := set(_list(arguments.peers)) - set(PEERS):
+        parser.error(f"no such peer: {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
+    return arguments
 
 
 def _list(value: str) -> list[str]:

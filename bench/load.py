@@ -31,6 +31,7 @@ class Load:
 
     port: int
     model: str
+    key: str
     id: str
     start: float
     streams: int = 1
@@ -177,7 +178,7 @@ class Run:
         messages = [*history, {"role": "user", "content": order.text()}]
         body = orjson.dumps({"model": load.model, "messages": messages, "stream": True})
         head = (
-            f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{load.port}\r\nauthorization: Bearer none\r\n"
+            f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{load.port}\r\nauthorization: Bearer {load.key}\r\n"
             f"content-type: application/json\r\naccept: text/event-stream\r\ncontent-length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body

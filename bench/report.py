@@ -67,7 +67,7 @@ class Report:
         lines += self._scaling()
         problems = [f"- {name}: {problem}" for name, target in self.targets.items() for problem in target.problems]
         if problems:
-            lines += ["", "Without figures:", "", *problems]
+            lines += ["", "What went wrong:", "", *problems]
         return "\n".join(lines) + "\n"
 
     def _rows(self, columns: Sequence[str]) -> list[str]:
@@ -143,6 +143,9 @@ def _parts(target: Measured, workload: str, figure: str) -> str:
     return " · ".join(f"{name} {_short(spread.median)}" for name, spread in spreads if spread)
 
 
+NOT_EXACT = Row("replies not exact", "faulty", number)
+
+
 def _flowing(window: str = "CPU per token (µs)") -> list[Row]:
     return [
         Row(window, "cpu", number),
@@ -155,6 +158,7 @@ def _flowing(window: str = "CPU per token (µs)") -> list[Row]:
         Row("inter-token latency, added p99 (ms)", "gap_p99", number),
         Row("tokens/s", "tokens_s", number),
         Row("streams cut for being late", "cut", number),
+        NOT_EXACT,
     ]
 
 
@@ -168,6 +172,7 @@ SECTIONS: list[tuple[str, str, list[Row]]] = [
             Row("first token, added p99 (ms)", "added_first_p99", number),
             Row("CPU per request (ms)", "request_cpu", number),
             Row("of it", "request_cpu"),
+            NOT_EXACT,
         ],
     ),
     ("16 streams paced 5 ms", "paced16", _flowing()),
@@ -181,6 +186,7 @@ SECTIONS: list[tuple[str, str, list[Row]]] = [
             Row("tokens/s", "tokens_s", number),
             Row("CPU per token (µs)", "cpu", number),
             Row("of it", "cpu"),
+            NOT_EXACT,
         ],
     ),
     (

@@ -22,6 +22,8 @@ class Target(ABC):
     def __init__(self, backend: int) -> None:
         self.backend = f"http://127.0.0.1:{backend}"
         self.port = 0
+        self.key = "none"
+        """What clients send to be let in."""
         self.processes: list[Process] = []
 
     @abstractmethod
@@ -65,7 +67,7 @@ class Target(ABC):
     def _settled(self) -> bool:
         for process in self.processes:
             if not process.is_alive:
-                raise RuntimeError(f"{self.name}: {process.name} ended")
+                raise RuntimeError(f"its process {process.name} ended")
         return self.is_ready()
 
     def logs(self) -> str:
