@@ -52,6 +52,10 @@ lint: setup ## Check style and types
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy .
 
+.PHONY: bench
+bench: setup ## Measure what the fleet adds, beside the obvious way and PEERS=litellm,production-stack,smg
+	@$(PY) -m bench --runs $(or $(RUNS),3) --peers "$(PEERS)" --workloads "$(WORKLOADS)" $(ARGS)
+
 .PHONY: protos
 protos: setup ## Make protos/chat_pb2.py and .pyi from protos/chat.proto
 	@$(PROTOC) -I. --python_out=. --pyi_out=. protos/chat.proto

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bench import machine
+from bench import goals, machine
+from bench.plots import plots
 from bench.report import OURS, Measured, Report
 from bench.stage import Figures, Stage
 from bench.targets.direct import Direct
@@ -49,7 +50,7 @@ def main() -> int:
                     continue
                 say(f"run {run + 1} of {arguments.runs}: {part.name}")
                 measure(stage, part, report.targets[part.name], direct)
-    table = report.as_markdown()
+    table = report.as_markdown() + "\n".join([*goals.table(report), ""])
     print(table)
     save(report, table, Path(arguments.results))
     return int(any(report.targets[part.name].problems for part in parts if not isinstance(part.target, Naive)))
@@ -61,7 +62,7 @@ def prepare(parts: Sequence[Part], report: Report) -> set[str]:
     for part in parts:
         try:
             part.target.prepare()
-            report.targets[part.name] = Measured(part.target.version())
+            report.targets[part.name] = Measured(part.target.version(), workers=part.target.workers)
         except PeerMissing as error:
             say(f"{part.name}: {error}")
             missing.add(part.name)
@@ -126,6 +127,8 @@ def save(report: Report, table: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "latest.json").write_text(report.as_json() + "\n")
     (folder / "latest.md").write_text(table)
+    for name, plot in plots(report).items():
+        (folder / name).write_text(plot.as_svg())
 
 
 def say(words: str) -> None:

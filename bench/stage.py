@@ -164,9 +164,9 @@ class Stage:
         )
 
     def _flat(self, target: Target, workload: Flat) -> Figures:
-        limit = 1.0 + workload.window + 0.2
+        limit = workload.window + 0.1
         load = self._begin(target, streams=workload.streams, tokens=workload.tokens, limit=limit)
-        window = self._window(target, load.start + 1.0, workload.window)
+        window = self._window(target, load.start, workload.window)
         result = self._end(window.bounds)
         return {"tokens_s": result.window_tokens / result.window} | _soundness(result) | window.per_token(result)
 

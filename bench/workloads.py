@@ -43,11 +43,12 @@ class Idle:
 
 @dataclass(frozen=True)
 class Flat:
-    """As many tokens as go through: the backend sends as fast as it is read. After the window the clients leave."""
+    """As many tokens as go through: the backend sends as fast as it is read. The window begins with the first request,
+    as some targets let the streams through one after the other; when it ends the clients leave."""
 
     name: str
     streams: int = 16
-    window: float = 2.5
+    window: float = 3.0
     tokens: int = 60_000
 
 

@@ -18,6 +18,8 @@ class Target(ABC):
     """An OpenAI-compatible server in front of the backend. It runs inside its ``with``."""
 
     name: ClassVar[str]
+    workers = 0
+    """How many workers it has, if it is our fleet."""
 
     def __init__(self, backend: int) -> None:
         self.backend = f"http://127.0.0.1:{backend}"

@@ -1,0 +1,105 @@
+"""What the fleet is meant to reach, and whether a report shows it: medians, and ratios within one benchmark."""
+
+import operator
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from bench.report import OURS, Measured, Report, short
+
+Value = float | None
+
+
+class Goal(NamedTuple):
+    """A figure and its bound. ``value`` is None where the report cannot tell."""
+
+    title: str
+    value: Callable[["Figures"], Value]
+    most: float | None = None
+    least: float | None = None
+
+    def line(self, figures: "Figures") -> str | None:
+        """A row of the table, or None if it was not measured."""
+        value = self.value(figures)
+        if value is None:
+            return None
+        met, bound = (
+            (value <= self.most, f"at most {self.most:g}")
+            if self.most is not None
+            else (value >= (self.least or 0), f"at least {self.least:g}")
+        )
+        return f"| {self.title} | {short(value)} | {bound} | {'met' if met else '**missed**'} |"
+
+
+class Figures:
+    """Medians of a report, by target."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+
+    def __call__(self, workload: str, figure: str, target: str = OURS) -> Value:
+        return median(self._report.targets.get(target), workload, figure)
+
+    def growth(self) -> Value:
+        """CPU per token with the most workers, as a part of that with one."""
+        found = dict(self._report.by_workers("paced200", "cpu"))
+        return ratio(found[8].median, found[1].median) if {1, 8} <= set(found) else None
+
+    def one_worker(self) -> Value:
+        """Tokens/s flat out with one worker."""
+        found = dict(self._report.by_workers("flat16", "tokens_s"))
+        return found[1].median if 1 in found else None
+
+    def faults(self) -> Value:
+        """Replies that were not exact or not finished in time, of 1,000."""
+        faulty, cut = self("paced1000", "faulty"), self("paced1000", "cut")
+        return None if faulty is None or cut is None else faulty + cut
+
+
+def median(target: Measured | None, workload: str, figure: str) -> Value:
+    spread = target.spread(workload, figure) if target else None
+    return spread.median if spread else None
+
+
+def ratio(above: Value, below: Value) -> Value:
+    """None where one is missing, or there is nothing to divide by."""
+    return operator.truediv(above, below) if above is not None and below else None
+
+
+GOALS: tuple[Goal, ...] = (
+    Goal("16 streams at 5 ms: CPU per token (µs)", lambda of: of("paced16", "cpu"), most=90),
+    Goal(
+        "… as a part of LiteLLM's",
+        lambda of: ratio(of("paced16", "cpu"), of("paced16", "cpu", "litellm")),
+        most=1 / 8,
+    ),
+    Goal(
+        "… as a part of production-stack's",
+        lambda of: ratio(of("paced16", "cpu"), of("paced16", "cpu", "production-stack")),
+        most=1,
+    ),
+    Goal("… inter-token latency, added p99 (ms)", lambda of: of("paced16", "gap_p99"), most=15),
+    Goal("200 streams at 20 ms: CPU per token (µs)", lambda of: of("paced200", "cpu"), most=60),
+    Goal("1,000 streams at 50 ms: not exact or late", lambda of: of.faults(), most=0),
+    Goal("… first token p99 (ms)", lambda of: of("paced1000", "first_p99"), most=1000),
+    Goal("Idle: first token, added p50 (ms)", lambda of: of("idle", "added_first_p50"), most=3.5),
+    Goal("… added p99 (ms)", lambda of: of("idle", "added_first_p99"), most=10),
+    Goal("Flat out, 16 streams, 1 worker: tokens/s", lambda of: of.one_worker(), least=15_000),
+    Goal(
+        "… as a multiple of the obvious way's",
+        lambda of: ratio(of.one_worker(), of("flat16", "tokens_s", "naive")),
+        least=5,
+    ),
+    Goal("CPU per token, 8 workers against 1", lambda of: of.growth(), most=1.15),
+    Goal(
+        "CPU per token, 1,000 streams against 16",
+        lambda of: ratio(of("paced1000", "cpu"), of("paced16", "cpu")),
+        most=1.15,
+    ),
+    Goal("An open idle stream, of 1,000 (kB)", lambda of: of("memory", "stream"), most=60),
+)
+
+
+def table(report: Report, goals: Iterable[Goal] = GOALS) -> list[str]:
+    """Lines of Markdown; none if nothing that has a goal was measured."""
+    rows = [line for goal in goals if (line := goal.line(Figures(report)))]
+    return ["", "| goal | median | | |", "|---|---:|---|---|", *rows] if rows else []
