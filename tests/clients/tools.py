@@ -24,12 +24,17 @@ INSTALLATION = 300.0
 
 def python_clients(cache: pytest.Cache) -> Path:
     """The folder of the commands (``python``, ``llm``, …) of an environment with ``requirements.txt``."""
-    folder = _folder(cache, "python-clients", REQUIREMENTS.read_bytes() + sys.version.encode())
+    return environment(cache, "python-clients", REQUIREMENTS)
+
+
+def environment(cache: pytest.Cache, name: str, requirements: Path) -> Path:
+    """The folder of the commands of an environment of that name with what ``requirements`` pins."""
+    folder = _folder(cache, name, requirements.read_bytes() + sys.version.encode())
     if not (folder / "complete").exists():
         uv = [sys.executable, "-m", "uv"]
         environment = folder / "venv"
         _install([*uv, "venv", "--quiet", "--clear", "--no-project", "--python", sys.executable, str(environment)])
-        pinned = ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--requirement", str(REQUIREMENTS)]
+        pinned = ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--requirement", str(requirements)]
         _install([*uv, "pip", "install", "--quiet", "--python", str(environment / "bin" / "python"), *pinned])
         (folder / "complete").touch()
     return folder / "venv" / "bin"
@@ -93,5 +98,6 @@ def _install(command: list[str], folder: Path | None = None) -> None:
         print(trouble)
         reason = " ".join(trouble.splitlines()[-1:])[:200]
         unavailable(
-            f"clients cannot be installed ({command[0]}: {reason}): connect to the package registries and run again"
+            f"what this test needs cannot be installed ({command[0]}: {reason}): "
+            "connect to the package registries and run again"
         )

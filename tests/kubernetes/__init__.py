@@ -1,0 +1,1 @@
+"""The manifests in ``deploy/kubernetes``: rendered by kubectl, held against the official schemas and the code."""

@@ -1,0 +1,23 @@
+"""Prints what is wrong with KEDA's objects, which come as YAML on standard input, by the models of KEDA's own CRDs.
+
+Runs in the environment that ``tests/kubernetes/conftest.py`` makes. The models let unknown fields pass, as KEDA's API
+server does, and forget them: so what they give back must be what they were given.
+"""
+
+import sys
+
+import yaml
+from cloudcoil.models.keda import v1alpha1 as keda  # type: ignore[import-not-found]
+
+KINDS = {"ScaledObject": keda.ScaledObject, "TriggerAuthentication": keda.TriggerAuthentication}
+
+for given in yaml.safe_load_all(sys.stdin):
+    name = f"{given['kind']}/{given['metadata']['name']}"
+    try:
+        understood = KINDS[given["kind"]].model_validate(given)
+    except ValueError as error:
+        print(f"{name}: {error}")
+        continue
+    known = understood.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    if known != given:
+        print(f"{name}: unknown or of another type: given {given}, understood {known}")
