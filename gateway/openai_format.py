@@ -49,10 +49,18 @@ class OpenAIFormat:
         self._include_usage = include_usage
         self._created = int(time.time())
         self._first = True
+        self._frame: tuple[bytes, bytes] | None = None
+        """What stands before and after the text in every event that carries nothing else."""
 
     def piece(self, piece: Piece) -> bytes:
         """One event."""
-        return _event(self._chunk(self._delta(piece), logprobs=piece.logprobs))
+        if self._first or not piece.text:
+            return _event(self._chunk(self._delta(piece), logprobs=piece.logprobs))
+        if self._frame is None:
+            head, delta, tail = _event(self._chunk({"content": ""})).partition(b'"delta":{"content":""')
+            self._frame = head + delta[:-2], tail
+        before, after = self._frame
+        return before + orjson.dumps(piece.text) + after
 
     def end(self, end: End) -> bytes:
         """The last chunk, the usage if it was asked for, and ``[DONE]``; or the error and nothing after it."""

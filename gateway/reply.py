@@ -53,7 +53,8 @@ class Reply:
         self.tokens = 0
         self._items: deque[tuple[list[str] | Piece, str, int]] = deque()
         """Pieces that stand alone, and texts that grow, with their kind and size."""
-        self._ready = asyncio.Event()
+        self._reader: asyncio.Future[None] | None = None
+        self._nudged = False
 
     def push(self, chunk: pb.ChatChunk) -> bool:
         """Add text, reasoning or a tool call, unless the end is there; false when over the limit."""
@@ -70,33 +71,37 @@ class Reply:
         else:
             self._add_text(kind, chunk.reasoning if kind == "reasoning" else chunk.text, size)
         self.unread += size
-        self._ready.set()
+        self._wake()
         return self.unread <= LIMIT
-
-    @property
-    def ready(self) -> bool:
-        """Whether :meth:`get` returns at once."""
-        return bool(self._items) or self.end is not None
 
     def finish(self, end: End) -> None:
         """Say how it ends; only the first word counts."""
         if self.end is None:
             self.end = end
-            self._ready.set()
+            self._wake()
 
-    async def get(self) -> Piece | End:
-        """The next piece, or, once all pieces are taken, the end."""
-        while not self._items and self.end is None:
-            self._ready.clear()
-            await self._ready.wait()
-        if not self._items:
-            assert self.end is not None
-            return self.end
+    def nudge(self) -> None:
+        """Let a :meth:`get` that waits return None."""
+        self._nudged = True
+        self._wake()
+
+    async def get(self) -> Piece | End | None:
+        """The next piece, or, once all pieces are taken, the end; None after a :meth:`nudge` in silence."""
+        self._nudged = False
+        while not self._items:
+            if self.end is not None or self._nudged:
+                return self.end
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
         content, kind, size = self._items.popleft()
         if isinstance(content, Piece):
             return content
         text = "".join(content)
         return Piece(reasoning=text, size=size) if kind == "reasoning" else Piece(text=text, size=size)
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
 
     def _add_text(self, kind: str, text: str, size: int) -> None:
         if self._items:

@@ -55,13 +55,18 @@ class ChatResponse(StreamingResponse):
         self._done = done
         self._settled = False
         self._unsent: Callable[[], int] = lambda: 0
+        self._writable: Callable[[], bool] = lambda: False
         self._hold = hold
         self._stall = stall
         self._began = False
+        self._wrote_at = 0.0
+        self._pinger: asyncio.TimerHandle | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer. The chat is cancelled, down to the model, as soon as the client is gone or reads no more."""
-        self._unsent = scope.get("extensions", {}).get("chatfleet.unsent", self._unsent)
+        extensions = scope.get("extensions", {})
+        self._unsent = extensions.get("chatfleet.unsent", self._unsent)
+        self._writable = extensions.get("chatfleet.writable", self._writable)
         try:
             async with asyncio.TaskGroup() as group:
                 driver = group.create_task(self._chats.drive(self._chat))
@@ -76,6 +81,8 @@ class ChatResponse(StreamingResponse):
             _abort(scope)
             await asyncio.sleep(0)  # lets the server notice, which else complains of an answer that was not completed
         finally:
+            if self._pinger is not None:
+                self._pinger.cancel()
             self._chats.close()
             await self._settle()
 
@@ -88,7 +95,7 @@ class ChatResponse(StreamingResponse):
     async def _write(self, send: Send) -> None:
         try:
             async with asyncio.timeout(self._hold):
-                item = await self._chat.reply.get()
+                item = await self._next(send)
         except TimeoutError:
             await self._begin(send)
             item = await self._next(send)
@@ -108,20 +115,25 @@ class ChatResponse(StreamingResponse):
 
     async def _next(self, send: Send) -> Piece | End:
         """What comes next, with pings while nothing does."""
-        while self._encoder.ping and not self._chat.reply.ready:
-            try:
-                async with asyncio.timeout(PING_AFTER):
-                    return await self._chat.reply.get()
-            except TimeoutError:
-                await self._send_chunk(send, self._encoder.ping)
-        return await self._chat.reply.get()
+        while (item := await self._chat.reply.get()) is None:
+            await self._send_chunk(send, self._encoder.ping)
+        return item
+
+    def _watch_silence(self) -> None:
+        """Have a ping sent after every silence: one timer for all pieces, which looks when it fires."""
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._wrote_at >= PING_AFTER:
+            self._wrote_at = loop.time()
+            self._chat.reply.nudge()
+        self._pinger = loop.call_at(self._wrote_at + PING_AFTER, self._watch_silence)
 
     async def _send_chunk(self, send: Send, chunk: bytes) -> None:
         await self._send(send, {"type": "http.response.body", "body": chunk, "more_body": True})
+        self._wrote_at = asyncio.get_running_loop().time()
 
     async def _write_whole(self, send: Send) -> None:
         pieces: list[Piece] = []
-        while isinstance(item := await self._chat.reply.get(), Piece):
+        while isinstance(item := await self._next(send), Piece):
             pieces.append(item)
             self._chat.consumed(item.size)
         if isinstance(item, GatewayError):
@@ -149,12 +161,18 @@ class ChatResponse(StreamingResponse):
         # For proxies that would otherwise collect the stream.
         headers = [*self.raw_headers, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
         await self._send(send, {"type": "http.response.start", "status": 200, "headers": headers})
+        if self._encoder.ping:
+            self._wrote_at = asyncio.get_running_loop().time()
+            self._watch_silence()
 
     async def _send(self, send: Send, message: MutableMapping[str, object]) -> None:
         """Send, and wait for the client as long as it reads at all.
 
         What was not sent when the time was up can be sent again: the server waits before it writes, never after.
         """
+        if self._writable():
+            await send(message)  # does not wait
+            return
         while True:
             unsent = self._unsent()
             try:

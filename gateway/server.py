@@ -34,8 +34,8 @@ nothing, out of the credit's sight."""
 class Protocol(HttpToolsProtocol):
     """Bounds the headers' bytes, which httptools does not, and refuses what is no request in the shape of our errors.
 
-    It also puts two things of the connection into the scope's extensions: ``chatfleet.abort`` drops it,
-    ``chatfleet.unsent`` says how many bytes wait for its client.
+    It also puts three things of the connection into the scope's extensions: ``chatfleet.abort`` drops it,
+    ``chatfleet.unsent`` says how many bytes wait for its client, ``chatfleet.writable`` whether sending would not wait.
     """
 
     max_headers: int
@@ -54,8 +54,15 @@ class Protocol(HttpToolsProtocol):
         super().on_message_begin()
         self.in_headers, self.header_bytes = True, 0
         transport = self.transport
-        extensions = {"chatfleet.abort": transport.abort, "chatfleet.unsent": partial(unsent, transport)}
+        extensions = {
+            "chatfleet.abort": transport.abort,
+            "chatfleet.unsent": partial(unsent, transport),
+            "chatfleet.writable": self.writable,
+        }
         self.scope["extensions"] = extensions  # type: ignore[typeddict-item]
+
+    def writable(self) -> bool:
+        return not self.flow.write_paused
 
     def on_url(self, url: bytes) -> None:
         self.count(len(url))

@@ -72,6 +72,7 @@ async def read(chat: Chat) -> tuple[str, Completed | GatewayError]:
         while isinstance(item := await chat.reply.get(), Piece):
             text += item.text
             chat.consumed(item.size)
+    assert item is not None
     return text, item
 
 

@@ -59,3 +59,17 @@ def test_a_worker_that_ignores_its_credit_is_noticed() -> None:
     reply = Reply()
     assert reply.push(pb.ChatChunk(text="x" * LIMIT))
     assert not reply.push(pb.ChatChunk(text="x"))
+
+
+async def test_a_nudge_ends_a_wait_once_and_hides_nothing() -> None:
+    reply = Reply()
+    reading = asyncio.create_task(reply.get())
+    await asyncio.sleep(0)
+    reply.nudge()
+    assert await reading is None
+    reply.push(pb.ChatChunk(text="a"))
+    reply.nudge()
+    assert await reply.get() == Piece(text="a", size=1)
+    reply.finish(Completed("stop"))
+    reply.nudge()
+    assert await reply.get() == Completed("stop")
