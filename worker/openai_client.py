@@ -4,7 +4,7 @@ What differs from AutoGen 0.7.5's ``create_stream``: the HTTP response is closed
 cancelled chat stops the model; reasoning comes as :class:`ReasoningText`, not between tags in the text; a stream that
 ends without a finish reason raises :class:`StreamBroken` instead of passing for a reply; finish reason and usage are
 taken from whichever chunk has them; the stream's bytes are decoded here, not by the SDK's models, and read through
-aiohttp. Private parts used: ``_process_create_args``, ``_client``, ``_add_usage`` and the two usage counters;
+``worker.http1``. Private parts used: ``_process_create_args``, ``_client``, ``_add_usage`` and the two usage counters;
 ``tests/unit/test_autogen_private.py`` fails when one changes.
 """
 
@@ -12,6 +12,7 @@ import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Any, Literal
+from urllib.request import getproxies
 
 import aiohttp
 import httpx2
@@ -25,6 +26,7 @@ from autogen_ext.models.openai import AzureOpenAIChatCompletionClient, OpenAICha
 from autogen_ext.models.openai._openai_client import BaseOpenAIChatCompletionClient, _add_usage
 from pydantic import BaseModel
 
+from worker.http1 import BODY, Connection, Transport
 from worker.sse import EventDecoder, EventTooLong
 
 Json = dict[str, Any]
@@ -239,8 +241,9 @@ def _take(reply: Reply, payload: bytes) -> list[str]:
 async def _payloads(response: httpx2.Response, reply: Reply) -> AsyncGenerator[bytes, None]:
     """The stream's payloads up to ``[DONE]`` or its end, with the transport's errors as the SDK's."""
     decoder = EventDecoder()
+    read = _reader(response)
     try:
-        async for received in response.aiter_bytes():
+        while received := await read():
             for payload in decoder.feed(received):
                 if payload == b"[DONE]":
                     return
@@ -256,15 +259,34 @@ async def _payloads(response: httpx2.Response, reply: Reply) -> AsyncGenerator[b
         raise openai.APIConnectionError(request=response.request) from error
 
 
+def _reader(response: httpx2.Response) -> Callable[[], Awaitable[bytes]]:
+    """What gives the body as it arrives, and nothing at its end.
+
+    It is the connection itself where that is ours and nothing has to be decoded.
+    """
+    connection: Connection | None = response.extensions.get(BODY)
+    if connection is not None and "content-encoding" not in response.headers:
+        return connection.read
+    chunks = response.aiter_bytes()
+    return lambda: anext(chunks, b"")
+
+
+def http_client() -> httpx2.AsyncClient:
+    """What the SDK sends its requests with: where the environment has proxies, aiohttp, which uses them."""
+    if {"http", "https", "all"} & getproxies().keys():
+        return openai.DefaultAioHttpClient()
+    return openai.DefaultAsyncHttpxClient(transport=Transport())
+
+
 class StreamingOpenAIClient(_Streaming, OpenAIChatCompletionClient):
     """Stands in for ``OpenAIChatCompletionClient``; same configuration."""
 
     def __init__(self, **config: Any) -> None:
-        super().__init__(**{"http_client": openai.DefaultAioHttpClient(), **config})
+        super().__init__(**{"http_client": http_client(), **config})
 
 
 class StreamingAzureOpenAIClient(_Streaming, AzureOpenAIChatCompletionClient):
     """Stands in for ``AzureOpenAIChatCompletionClient``; same configuration."""
 
     def __init__(self, **config: Any) -> None:
-        super().__init__(**{"http_client": openai.DefaultAioHttpClient(), **config})
+        super().__init__(**{"http_client": http_client(), **config})

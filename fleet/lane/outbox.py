@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from math import ceil
 
 from fleet.lane.sender import CREDIT, LaneSender, OutgoingStream, TextKind
 from protos import chat_pb2 as pb
@@ -36,6 +37,9 @@ class OutgoingReply:
 
     async def text(self, text: str, kind: TextKind = "text") -> None:
         """Queue ``text``; return when more may be written, which waits while the client is behind by the credit."""
+        if len(text) <= SLICE and self._stream.credit > len(text) * 4:  # the many small ones, without a wait
+            self._lane.write(self._stream, kind, text)
+            return
         for start in range(0, len(text), SLICE):
             self._lane.write(self._stream, kind, text[start : start + SLICE])
             await self._lane.credit(self._stream)
@@ -72,8 +76,8 @@ class _Lane:
         self._waiting: dict[OutgoingStream, asyncio.Future[None]] = {}
 
     def write(self, stream: OutgoingStream, kind: TextKind, text: str) -> None:
-        self.sender.write(stream, kind, text)
-        self.schedule()
+        if self.sender.write(stream, kind, text):
+            self.schedule()
 
     def put(self, stream: OutgoingStream, chunk: pb.ChatChunk) -> None:
         self.sender.put(stream, chunk)
@@ -99,12 +103,13 @@ class _Lane:
     def schedule(self) -> None:
         """Arm the timer for what the sender wants next; an earlier timer stays."""
         at = self.sender.wake_at()
-        if at is None or not self._outbox.linked or (self._timer is not None and self._timer_at <= at):
+        if at == float("inf") or not self._outbox.linked or (self._timer is not None and self._timer_at <= at):
             return
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at = at
-        delay = at - time.monotonic()
+        # In whole milliseconds, as loops count: a timer that came too soon would only be set again.
+        delay = ceil(max(0, at - time.monotonic()) * 1000) / 1000
         loop = asyncio.get_running_loop()
         # At the end of this turn of the loop rather than now: what else was read in this turn joins the batch.
         self._timer = loop.call_later(delay, self._flush) if delay > 0 else loop.call_soon(self._flush)
@@ -120,9 +125,10 @@ class _Lane:
 
     def _flush(self) -> None:
         self._timer = None
-        if not self._outbox.linked or time.monotonic() > self._quiet_at:
+        now = time.monotonic()
+        if not self._outbox.linked or now > self._quiet_at:
             return
-        for batch in self.sender.due(time.monotonic()):
+        for batch in self.sender.due(now):
             self._outbox.publish(self.gateway_id, batch)
         self._outbox.note_progress()
         self.schedule()

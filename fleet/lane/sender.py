@@ -134,13 +134,18 @@ class LaneSender:
         self._streams[request_id, attempt] = stream
         return stream
 
-    def write(self, stream: OutgoingStream, kind: TextKind, text: str) -> None:
-        """Queue text, merged with its neighbour of the same kind. Nothing is refused: the caller minds the credit."""
+    def write(self, stream: OutgoingStream, kind: TextKind, text: str) -> bool:
+        """Queue text, merged with its neighbour of the same kind. Nothing is refused: the caller minds the credit.
+
+        True when :meth:`wake_at` may now be sooner: not when other text waits for the next flush already.
+        """
+        sooner = not self._ready
         if not stream.started:
             stream.started = True
-            self._urgent = True
+            self._urgent = sooner = True
         stream._add_text(kind, text)
         self._ready[stream] = None
+        return sooner
 
     def put(self, stream: OutgoingStream, chunk: pb.ChatChunk) -> None:
         """Queue any other event. A terminal one (done, error, cancelled) finishes the stream."""
@@ -210,14 +215,10 @@ class LaneSender:
             self.ask(now)
         return batches
 
-    def wake_at(self) -> float | None:
-        """When :meth:`due` has something next, if nothing else happens; None for never."""
-        times = []
-        if self._asked_since is not None:
-            times.append(self._resend_at)
-        if self._ready and len(self._asking) < WINDOW:
-            times.append(self._flush_at)
-        return min(times, default=None)
+    def wake_at(self) -> float:
+        """When :meth:`due` has something next, if nothing else happens; infinity for never."""
+        resend_at = self._resend_at if self._asked_since is not None else float("inf")
+        return min(resend_at, self._flush_at) if self._ready and len(self._asking) < WINDOW else resend_at
 
     def silence(self, now: float) -> float:
         """Seconds since the receiver was first asked for the answer that is still missing; 0 when none is."""

@@ -278,7 +278,7 @@ def test_a_stream_without_credit_asks_until_the_lost_credit_comes() -> None:
     assert [batch.number for batch in probe] == [0]
     assert sender.acknowledge(ack(1, consumed=10), 1.1) == [stream]
     assert stream.credit == 10
-    assert sender.wake_at() is None
+    assert sender.wake_at() == float("inf")
 
 
 def test_a_complete_ack_says_that_the_receiver_was_away_so_all_is_sent_again_at_once() -> None:
@@ -305,7 +305,7 @@ def test_a_finished_stream_is_not_kept() -> None:
     sender.due(0.0)
     sender.acknowledge(ack(1), 0.0)
     assert sender.idle
-    assert sender.wake_at() is None
+    assert sender.wake_at() == float("inf")
 
 
 def test_a_new_receiver_takes_up_where_the_sender_is() -> None:

@@ -1,0 +1,273 @@
+"""HTTP/1.1 to a model's server: a transport for the OpenAI SDK whose cost for each token is small.
+
+httpx2's and aiohttp's own take a token through a dozen of layers and arm a timer for it; that costs more than all else
+that happens to it on its way to the client. What this leaves to them: proxies, redirects, decompression.
+"""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple, cast
+
+import httptools
+import httpx2
+from aiohappyeyeballs import start_connection
+
+BODY = "chatfleet.body"
+"""Extension of a response that has the :class:`Connection` to read its body from, past httpx2's layers."""
+
+UNREAD = 256 * 1024
+"""Bytes that are taken from a connection before they are read; then its sender must wait."""
+
+IDLE = 15.0
+"""Seconds for which a connection is kept for the next request: less than servers keep theirs."""
+
+
+class Origin(NamedTuple):
+    """Where connections lead to; those of one origin are interchangeable."""
+
+    tls: bool
+    host: str
+    port: int
+    name: str
+    """What the server's certificate must be for."""
+
+
+class Connection(asyncio.Protocol):
+    """One connection: a request at a time, and its response's head and body.
+
+    Raises ``httpx2.ReadTimeout`` when nothing came for the request's read timeout, ``httpx2.ReadError`` when the
+    connection broke, ``httpx2.RemoteProtocolError`` for what is no HTTP.
+    """
+
+    transport: asyncio.Transport
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+        self.lost = False
+        self.idle: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._reader: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._begin(None)
+
+    def _begin(self, timeout: float | None) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._timeout = timeout
+        self._heard_at = self._loop.time()
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._chunks: list[bytes] = []
+        self._unread = 0
+        self._paused = False
+        self._has_head = self._complete = self._reusable = False
+        self._error: httpx2.TransportError | None = None
+
+    # ------------------------------------------------------------ the request
+
+    async def ask(self, request: bytes, timeout: float | None) -> tuple[int, list[tuple[bytes, bytes]]]:
+        """Send a request; return the status and the headers of its response."""
+        self._begin(timeout)
+        if timeout is not None:
+            self._timer = self._loop.call_later(timeout, self._look)
+        self.transport.write(request)
+        while not self._has_head:
+            await self._wait()
+        return self._parser.get_status_code(), self._headers
+
+    async def read(self) -> bytes:
+        """What has come of the body, at least a byte; nothing at its end."""
+        while not self._chunks:
+            if self._complete:
+                return b""
+            await self._wait()
+        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self._unread = 0
+        self._heard_at = self._loop.time()  # silence while nobody read was not the server's
+        if self._paused:
+            self._paused = False
+            self.transport.resume_reading()
+        return data
+
+    def finish(self) -> bool:
+        """The response is read, or not wanted any more. True when the connection can take another request."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._reusable and not self.lost and not self._chunks:
+            return True
+        self.transport.abort()
+        return False
+
+    async def _wait(self) -> None:
+        if self._error is not None:
+            raise self._error
+        self._reader = self._loop.create_future()
+        await self._reader
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    def _fail(self, error: httpx2.TransportError) -> None:
+        if self._error is None and not self._complete:
+            self._error = error
+            self._wake()
+
+    def _look(self) -> None:
+        """Whether the read timeout has passed: one timer a request, and not one for all that comes."""
+        assert self._timeout is not None
+        left = self._heard_at + self._timeout - self._loop.time()
+        if left <= 0 and not self._chunks:
+            self._fail(httpx2.ReadTimeout("nothing was received in time"))
+        else:
+            self._timer = self._loop.call_later(max(left, 1.0), self._look)
+
+    # ------------------------------------------------------------ what asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
+
+    def data_received(self, data: bytes) -> None:
+        self._heard_at = self._loop.time()
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._fail(httpx2.RemoteProtocolError(str(error)))
+            self.transport.abort()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.lost = True
+        if self._has_head and error is None and not self._has_length():
+            self._complete = True  # such a body ends with its connection
+            self._wake()
+        self._fail(httpx2.ReadError(str(error or "the connection was closed before the response was complete")))
+
+    def _has_length(self) -> bool:
+        return any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in self._headers)
+
+    # ------------------------------------------------------------ what the parser calls
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._has_head:  # not those that come after the body
+            self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self._parser.get_status_code() < 200:
+            self._headers.clear()  # 100 Continue and its like: the response is yet to come
+        else:
+            self._has_head = True
+            self._wake()
+
+    def on_body(self, body: bytes) -> None:
+        self._chunks.append(body)
+        self._unread += len(body)
+        if self._unread > UNREAD and not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
+        self._wake()
+
+    def on_message_complete(self) -> None:
+        if self._has_head:
+            self._complete = True
+            self._reusable = self._parser.should_keep_alive()
+            self._wake()
+
+
+class _Body(httpx2.AsyncByteStream):
+    """A response's body for those who read it through httpx2."""
+
+    def __init__(self, connection: Connection, transport: "Transport") -> None:
+        self._connection = connection
+        self._transport = transport
+        self._closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while data := await self._connection.read():
+            yield data
+
+    async def aclose(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._transport.give_back(self._connection)
+
+
+class Transport(httpx2.AsyncBaseTransport):
+    """Keeps connections for the next request; the worker's capacity bounds how many there are."""
+
+    def __init__(self) -> None:
+        self._tls = httpx2.create_ssl_context()
+        self._idle: dict[Origin, list[Connection]] = {}
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send ``request``; return when its response's head is there. Raises ``httpx2.TransportError``."""
+        timeouts = request.extensions.get("timeout", {})
+        body = b"".join([part async for part in _parts(request)])
+        connection = self._take(_origin(request)) or await self._connect(_origin(request), timeouts.get("connect"))
+        try:
+            status, headers = await connection.ask(_head(request) + body, timeouts.get("read"))
+        except BaseException:
+            connection.finish()
+            raise
+        stream = _Body(connection, self)
+        extensions = {"http_version": b"HTTP/1.1", BODY: connection}
+        return httpx2.Response(status, headers=headers, stream=stream, extensions=extensions, request=request)
+
+    async def aclose(self) -> None:
+        """Close the connections that nobody uses."""
+        for connections in self._idle.values():
+            for connection in connections:
+                connection.transport.abort()
+        self._idle.clear()
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep a connection for the next request, or close it."""
+        if connection.finish():
+            connection.idle = asyncio.get_running_loop().call_later(IDLE, self._drop, connection)
+            self._idle.setdefault(connection.origin, []).append(connection)
+
+    def _take(self, origin: Origin) -> Connection | None:
+        connections = self._idle.get(origin, [])
+        while connections:
+            connection = connections.pop()
+            assert connection.idle is not None
+            connection.idle.cancel()
+            if not connection.lost and not connection.transport.is_closing():
+                return connection
+        return None
+
+    def _drop(self, connection: Connection) -> None:
+        self._idle[connection.origin].remove(connection)
+        connection.transport.abort()
+
+    async def _connect(self, origin: Origin, timeout: float | None) -> Connection:
+        loop = asyncio.get_running_loop()
+        tls: dict[str, Any] = {"ssl": self._tls, "server_hostname": origin.name} if origin.tls else {}
+        try:
+            async with asyncio.timeout(timeout):
+                addresses = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+                sock = await start_connection(addresses, happy_eyeballs_delay=0.25)
+                _, connection = await loop.create_connection(lambda: Connection(origin), sock=sock, **tls)
+        except TimeoutError as error:
+            raise httpx2.ConnectTimeout(f"no connection to {origin.host} in time") from error
+        except OSError as error:
+            raise httpx2.ConnectError(str(error)) from error
+        return connection
+
+
+def _origin(request: httpx2.Request) -> Origin:
+    url = request.url
+    tls = url.scheme == "https"
+    return Origin(tls, url.host, url.port or (443 if tls else 80), request.extensions.get("sni_hostname") or url.host)
+
+
+def _head(request: httpx2.Request) -> bytes:
+    lines = [b"%b %b HTTP/1.1" % (request.method.encode(), request.url.raw_path)]
+    lines.extend(b"%b: %b" % header for header in request.headers.raw)
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+async def _parts(request: httpx2.Request) -> AsyncIterator[bytes]:
+    assert isinstance(request.stream, httpx2.AsyncByteStream)
+    async for part in request.stream:
+        yield part
