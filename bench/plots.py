@@ -10,6 +10,8 @@ from bench.report import OURS, Report
 
 WIDTH, HEIGHT = 640, 400
 LEFT, RIGHT, TOP, BOTTOM = 70, 150, 40, 50
+NARROWEST = 0.7
+"""Powers of ten that an axis covers at least."""
 COLOURS = ("#1f6feb", "#d1242f", "#1a7f37", "#9a6700", "#8250df", "#57606a")
 
 Point = tuple[float, Spread]
@@ -52,8 +54,8 @@ class _Axis:
 
     def __init__(self, low: float, high: float, start: float, end: float) -> None:
         self._low, self._high = math.log10(low), math.log10(high)
-        if self._high - self._low < 0.1:
-            self._low, self._high = self._low - 0.1, self._high + 0.1
+        missing = max(0.0, NARROWEST - (self._high - self._low))  # lest a small difference looks like a great one
+        self._low, self._high = self._low - missing / 2, self._high + missing / 2
         self._start, self._end = start, end
 
     def at(self, value: float) -> float:
