@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from bench import goals, machine
 from bench.plots import plots
 from bench.report import OURS, Measured, Report
 from bench.stage import Figures, Stage
+from bench.targets.bus import Bus
 from bench.targets.direct import Direct
 from bench.targets.fleet import Fleet
 from bench.targets.litellm import LiteLLM
@@ -18,12 +20,18 @@ from bench.targets.peer import Peer, PeerMissing
 from bench.targets.production_stack import ProductionStack
 from bench.targets.smg import Smg
 from bench.targets.target import Target
-from bench.workloads import BUSY, FLAT, STANDARD, Workload
+from bench.workloads import BUSY, CROWD, FLAT, MANY, STANDARD, Ceiling, Workload
 
 RESULTS = Path(__file__).parent / "results"
 PEERS: dict[str, type[Peer]] = {peer.name: peer for peer in (LiteLLM, ProductionStack, Smg)}
+BATCHES = (1, 16, 128)
+"""Chunks in a batch."""
 SCALES: dict[int, Sequence[Workload]] = {1: (BUSY, FLAT), 4: (BUSY,), 8: (BUSY,)}
 """Numbers of workers that are measured besides the usual two, and what with."""
+
+
+BASE = ("idle", "paced16", "paced200", "paced1000", "flat16")
+"""What is measured without a gateway too."""
 
 
 class Part(NamedTuple):
@@ -79,7 +87,8 @@ def prepare(parts: Sequence[Part], report: Report) -> set[str]:
 def plan(port: int, targets: Sequence[str], peers: Sequence[str], names: Sequence[str]) -> list[Part]:
     """What to measure: ``direct`` first, because the others' first tokens are compared with its own."""
     workloads = [workload for workload in STANDARD if not names or workload.name in names]
-    parts = [Part("direct", Direct(port), [work for work in workloads if work.name not in ("memory", "leaving")])]
+    base = [work for work in workloads if work.name in BASE]
+    parts = [Part(Direct.name, Direct(port), base)]
     if OURS in targets:
         parts.append(Part(OURS, Fleet(port), workloads))
         if not names or "workers" in names:
@@ -87,10 +96,22 @@ def plan(port: int, targets: Sequence[str], peers: Sequence[str], names: Sequenc
                 Part(f"{OURS}, {count} workers", Fleet(port, workers=count), work, column=False)
                 for count, work in SCALES.items()
             ]
+        if "ceiling" in names:
+            parts += ceiling(port)
     if Naive.name in targets:
         parts.append(Part(Naive.name, Naive(port), workloads))
     parts += [Part(name, PEERS[name](port), workloads) for name in peers]
     return parts
+
+
+def ceiling(port: int) -> list[Part]:
+    """How much one host carries: alone, and in a fleet with several of everything else."""
+    hosts = [Part(f"host, batches of {chunks}", Bus(port, chunks), [Ceiling()], column=False) for chunks in BATCHES]
+    fleets = [
+        Part(f"{workers} workers, {gateways} gateways", Fleet(port, workers, gateways), [MANY], column=False)
+        for workers, gateways in ((1, 1), (2, 2), (4, 2))
+    ]
+    return hosts + fleets
 
 
 def measure(stage: Stage, part: Part, measured: Measured, direct: dict[str, Figures]) -> None:
@@ -102,11 +123,18 @@ def measure(stage: Stage, part: Part, measured: Measured, direct: dict[str, Figu
                 stage.warm_up(target)
                 while waiting:
                     workload = waiting.pop(0)
+                    begin = time.monotonic()
                     figures = stage.measure(target, workload)
+                    say(f"    {workload.name}: {time.monotonic() - begin:.0f} s")
                     if part.name == Direct.name:
                         direct[workload.name] = figures
                     measured.add(workload.name, figures | added(figures, direct.get(workload.name, {})))
                     note(stage, workload, measured)
+                    if workload is BUSY and figures["cut"] == BUSY.streams and CROWD in waiting:
+                        waiting.remove(CROWD)
+                        measured.remarks.add(
+                            f"not one of {BUSY.streams} streams was done in time, so 1,000 were not tried"
+                        )
                     if not stage.settles():
                         break
     except (OSError, RuntimeError) as error:
@@ -147,7 +175,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=3, help="how often everything is measured")
     parser.add_argument("--targets", default=f"{OURS},{Naive.name}", help="of ours and the baselines: chatfleet,naive")
     parser.add_argument("--peers", default="", help="litellm,production-stack,smg")
-    parser.add_argument("--workloads", default="", help="all, or some of " + ",".join(work.name for work in STANDARD))
+    parser.add_argument(
+        "--workloads",
+        default="",
+        help="all, or some of " + ",".join(work.name for work in STANDARD) + ",workers,ceiling",
+    )
     parser.add_argument("--results", default=str(RESULTS), help="folder for the table, the figures and the plots")
     arguments = parser.parse_args()
     if unknown := set(_list(arguments.peers)) - set(PEERS):

@@ -29,7 +29,8 @@ class Load:
     make ``requests`` requests each on one connection. Times are seconds, except ``pace`` and ``first``, as in an order.
     """
 
-    port: int
+    ports: list[int]
+    """Asked in turn, stream by stream."""
     model: str
     key: str
     id: str
@@ -135,26 +136,27 @@ class Run:
         load = self._load
         await asyncio.sleep(max(0.0, load.start + load.ramp * number / load.streams - time.monotonic()))
         client: Client | None = None
+        port = load.ports[number % len(load.ports)]
         try:
             for turn in range(load.requests):
                 order = Order(f"{load.id}x{number:x}x{turn:x}", load.tokens, load.pace, load.first)
                 recording = Recording(order, time.monotonic())
                 self.recordings.append(recording)
                 if client is None or not client.is_open:
-                    client = await self._connect()
+                    client = await self._connect(port)
                 await self._ask(client, order, recording)
         finally:
             if client is not None:
                 client.leave()
 
-    async def _connect(self) -> Client:
+    async def _connect(self, port: int) -> Client:
         load = self._load
         connection = socket.socket()
         if load.stalled:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.setblocking(False)
         loop = asyncio.get_running_loop()
-        await loop.sock_connect(connection, ("127.0.0.1", load.port))
+        await loop.sock_connect(connection, ("127.0.0.1", port))
         _, client = await loop.create_connection(lambda: Client(load.leave_after), sock=connection)
         return client
 
@@ -178,7 +180,7 @@ class Run:
         messages = [*history, {"role": "user", "content": order.text()}]
         body = orjson.dumps({"model": load.model, "messages": messages, "stream": True})
         head = (
-            f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{load.port}\r\nauthorization: Bearer {load.key}\r\n"
+            f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {load.key}\r\n"
             f"content-type: application/json\r\naccept: text/event-stream\r\ncontent-length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body

@@ -69,7 +69,7 @@ class Process:
 
     def log(self) -> str:
         """The end of what it wrote."""
-        return self.log_file.read_text(errors="replace")[-4000:]
+        return self.log_file.read_text(errors="replace")[-2000:]
 
 
 def stop_all(processes: Sequence[Process]) -> None:

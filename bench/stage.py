@@ -18,8 +18,9 @@ from bench.figures import percentile
 from bench.load import Load
 from bench.processes import REPOSITORY, CpuReading, Memory, Process, free_port, wait_until
 from bench.result import Result
+from bench.targets.bus import Bus
 from bench.targets.target import Target, answers
-from bench.workloads import SETTLE, Flat, Idle, Leaving, Paced, Workload
+from bench.workloads import SETTLE, Ceiling, Flat, Idle, Leaving, Paced, Workload
 
 Figures = dict[str, float]
 """One run's figures by name; a name that ends in ``.part`` is that figure's share of one of the target's parts."""
@@ -74,7 +75,7 @@ class Stage:
     def _forget(self) -> None:
         urllib.request.urlopen(urllib.request.Request(f"{self._url}/log", method="DELETE"), timeout=5).close()
 
-    def settles(self, within: float = 3.0) -> bool:
+    def settles(self, within: float = 1.0) -> bool:
         """Whether the backend has nothing to answer any more, in so many seconds."""
         try:
             wait_until(lambda: self._log()["active"] == 0, within, "the backend is idle")
@@ -86,7 +87,7 @@ class Stage:
     # ------------------------------------------------------------ load
 
     def _begin(self, target: Target, **what: Any) -> Load:
-        load = Load(target.port, MODEL, target.key, f"r{next(self._ids):x}", time.monotonic() + SOON, **what)
+        load = Load(target.ports, MODEL, target.key, f"r{next(self._ids):x}", time.monotonic() + SOON, **what)
         self._write(asdict(load))
         return load
 
@@ -111,8 +112,10 @@ class Stage:
 
     def warm_up(self, target: Target) -> None:
         """Requests that count for nothing: connections are made, code is loaded, caches are filled."""
+        if not target.speaks_http:
+            return
         wait_until(lambda: self._serves(target), 30, f"{target.name} serves a request")
-        load = self._begin(target, streams=8, requests=10, tokens=50, ramp=0.5, limit=30.0)
+        load = self._begin(target, streams=8 * max(1, target.workers), requests=5, tokens=50, ramp=0.5, limit=30.0)
         self._end((load.start, load.start))
         self.settles()
         self.faults.clear()
@@ -134,6 +137,8 @@ class Stage:
                 return self._flat(target, workload)
             case Leaving():
                 return self._leaving(target, workload)
+            case Ceiling():
+                return self._ceiling(target, workload)
             case workloads.Memory():
                 return self._memory(target, workload)
 
@@ -170,6 +175,17 @@ class Stage:
         result = self._end(window.bounds)
         return {"tokens_s": result.window_tokens / result.window} | _soundness(result) | window.per_token(result)
 
+    def _ceiling(self, target: Target, workload: Ceiling) -> Figures:
+        """Batches/s, and the host's CPU for each: what one core of it would carry."""
+        assert isinstance(target, Bus)
+        begin = time.monotonic()
+        before = CpuReading.take(target.processes)
+        time.sleep(workload.window)
+        after = CpuReading.take(target.processes)
+        batches = target.batches_per_second(begin, time.monotonic())
+        cores = after.since(before)["host"] / (after.at - before.at)
+        return {"batches_s": batches, "host_cores": cores, "batches_core": batches / cores}
+
     def _window(self, target: Target, begin: float, length: float) -> "_Window":
         return _Window(target, [self._backend], begin, length)
 
@@ -198,9 +214,14 @@ class Stage:
     def _memory(self, target: Target, workload: workloads.Memory) -> Figures:
         rest = Memory.of(target.processes)
         load = self._begin(
-            target, streams=workload.streams, ramp=workload.ramp, tokens=2, pace=60_000.0, limit=workload.ramp + 3.0
+            target,
+            streams=workload.streams,
+            ramp=workload.ramp,
+            tokens=2,
+            pace=60_000.0,
+            limit=workload.ramp + workload.hold + 0.5,
         )
-        _sleep_until(load.start + workload.ramp + 2.0)
+        _sleep_until(load.start + workload.ramp + workload.hold)
         opened = Memory.of(target.processes)
         result = self._end((load.start, time.monotonic()))
         figures = {"rest_rss": rest.rss / 2**20, "rest_pss": rest.pss / 2**20} | _soundness(result)

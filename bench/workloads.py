@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass
 
-SETTLE = 0.5
+SETTLE = 0.3
 """From the last stream's beginning to the window."""
-LATE = 3.0
+LATE = 2.0
 """For how long streams may go on after they should have ended."""
 
 
@@ -18,13 +18,13 @@ class Paced:
     streams: int
     pace: float
     ramp: float
-    window: float = 2.5
+    window: float = 2.0
     history: int = 0
 
     @property
     def tokens(self) -> int:
         """Enough that the first stream still flows when the window ends."""
-        return math.ceil((self.ramp + SETTLE + self.window + 0.3) * 1000 / self.pace)
+        return math.ceil((self.ramp + SETTLE + self.window + 0.2) * 1000 / self.pace)
 
     @property
     def limit(self) -> float:
@@ -48,7 +48,7 @@ class Flat:
 
     name: str
     streams: int = 16
-    window: float = 3.0
+    window: float = 2.5
     tokens: int = 60_000
 
 
@@ -58,10 +58,12 @@ class Memory:
 
     name: str = "memory"
     streams: int = 1000
-    ramp: float = 4.0
+    ramp: float = 3.0
+    hold: float = 1.0
+    """From the last one's opening until memory is looked at."""
     stalled: int = 10
     stalled_tokens: int = 50_000
-    stalled_for: float = 4.0
+    stalled_for: float = 3.0
 
 
 @dataclass(frozen=True)
@@ -70,21 +72,33 @@ class Leaving:
 
     name: str = "leaving"
     clients: int = 20
-    within: float = 3.0
+    within: float = 2.0
     """The backend's connection must be closed by then to count as closed at all."""
 
 
-Workload = Paced | Idle | Flat | Memory | Leaving
+@dataclass(frozen=True)
+class Ceiling:
+    """As many batches as one host passes on."""
+
+    name: str = "ceiling"
+    window: float = 3.0
+
+
+Workload = Ceiling | Paced | Idle | Flat | Memory | Leaving
 
 BUSY = Paced("paced200", 200, 20, ramp=1.0)
+CROWD = Paced("paced1000", 1000, 50, ramp=4.0)
 FLAT = Flat("flat16")
+
+MANY = Flat("flat64", streams=64)
 
 STANDARD: tuple[Workload, ...] = (
     Memory(),
     Idle(),
+    Paced("light16", 16, 50, ramp=0.2),
     Paced("paced16", 16, 5, ramp=0.2),
     BUSY,
-    Paced("paced1000", 1000, 50, ramp=5.0),
+    CROWD,
     Paced("history", 16, 5, ramp=0.5, history=20_000),
     FLAT,
     Leaving(),

@@ -18,11 +18,15 @@ class Fleet(Target):
     def __init__(self, backend: int, workers: int = 2, gateways: int = 1) -> None:
         super().__init__(backend)
         self.workers = workers
-        self.gateways = gateways
-        self.ports: list[int] = []
+        self._gateways = gateways
+        self._ports: list[int] = []
+
+    @property
+    def ports(self) -> list[int]:
+        return self._ports
 
     def start(self) -> None:
-        self.ports = [self.port, *(free_port() for _ in range(self.gateways - 1))]
+        self._ports = [self.port, *(free_port() for _ in range(self._gateways - 1))]
         host = f"127.0.0.1:{free_port()}"
         models = self.folder / "models.yaml"
         models.write_text(yaml.safe_dump(self._models()))

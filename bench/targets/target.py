@@ -18,6 +18,7 @@ class Target(ABC):
     """An OpenAI-compatible server in front of the backend. It runs inside its ``with``."""
 
     name: ClassVar[str]
+    speaks_http = True
     workers = 0
     """How many workers it has, if it is our fleet."""
 
@@ -27,6 +28,11 @@ class Target(ABC):
         self.key = "none"
         """What clients send to be let in."""
         self.processes: list[Process] = []
+
+    @property
+    def ports(self) -> list[int]:
+        """Where clients may ask, in turn."""
+        return [self.port]
 
     @abstractmethod
     def start(self) -> None:
