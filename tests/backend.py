@@ -349,7 +349,7 @@ async def forever() -> None:
     await asyncio.Event().wait()
 
 
-async def serve(port: int) -> None:
+async def serve(host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT."""
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -358,7 +358,7 @@ async def serve(port: int) -> None:
         Backend().app(), handler_cancellation=True, access_log=None, shutdown_timeout=0.1, keepalive_timeout=3600
     )
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", port, backlog=1024)
+    site = web.TCPSite(runner, host, port, backlog=1024)
     await site.start()
     print(runner.addresses[0][1], flush=True)
     await stopped.wait()
@@ -367,8 +367,10 @@ async def serve(port: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="A model server for tests.")
+    parser.add_argument("--host", default="127.0.0.1", help="where to listen; in a container 0.0.0.0")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
-    asyncio.run(serve(parser.parse_args().port))
+    given = parser.parse_args()
+    asyncio.run(serve(given.host, given.port))
 
 
 if __name__ == "__main__":

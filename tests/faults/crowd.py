@@ -5,10 +5,10 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from tests.harness.chat import JSON, PATH, Line, Reply, Stream, assert_complete, assert_ends_once, body_of
-from tests.harness.fleet import Fleet
+from tests.harness.fleet import BackendClient, Fleet
 from tests.harness.http import Address, Connection
 from tests.schedule import Schedule, reply_text
 
@@ -19,6 +19,13 @@ SOON = 20.0
 
 Say = Callable[[str], None]
 T = TypeVar("T")
+
+
+class HasBackend(Protocol):
+    """A fleet, wherever it runs, whose model is the test backend."""
+
+    @property
+    def backend(self) -> BackendClient: ...
 
 
 def schedules(name: str, count: int = CROWD, **fields: float) -> list[Schedule]:
@@ -190,7 +197,7 @@ def assert_refused(client: Client, status: int, code: str) -> None:
     assert int(reply.headers["retry-after"]) >= 1
 
 
-def by_worker(fleet: Fleet, clients: Iterable[Client]) -> dict[str, list[Client]]:
+def by_worker(fleet: HasBackend, clients: Iterable[Client]) -> dict[str, list[Client]]:
     """Which worker asked the model last on behalf of which clients, by the workers' names."""
     workers = {record["tag"]: record["authorization"].removeprefix("Bearer ") for record in fleet.backend.requests()}
     found: dict[str, list[Client]] = {}
@@ -199,7 +206,7 @@ def by_worker(fleet: Fleet, clients: Iterable[Client]) -> dict[str, list[Client]
     return found
 
 
-async def backend_has(fleet: Fleet, count: int) -> None:
+async def backend_has(fleet: HasBackend, count: int) -> None:
     """Until the backend answers so many requests at the same time."""
     await eventually(lambda: fleet.backend.active() == count, SOON, f"the backend answers {count} requests")
 
@@ -209,7 +216,7 @@ def queue_length(fleet: Fleet) -> int:
     return int(fleet.status()["queue"]["waiting"])
 
 
-async def all_closed(fleet: Fleet, prefix: str, since: float, within: float = SOON) -> list[float]:
+async def all_closed(fleet: HasBackend, prefix: str, since: float, within: float = SOON) -> list[float]:
     """Seconds from ``since`` until the backend saw the connection of each request with such a tag closed, in order."""
 
     def closed() -> list[float]:

@@ -29,18 +29,11 @@ TROUBLE = re.compile(r"Traceback \(most recent call last\)|level=(?:error|critic
 """What no log may hold unless a test expects it: an exception that nobody handled."""
 
 
-class Backend:
-    """The model server: see :mod:`tests.backend`."""
+class BackendClient:
+    """Asks the model server what it saw, wherever it runs: see :mod:`tests.backend`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self.process = Process("backend", "tests.backend", folder, {}, ["--port", str(self.port)])
-        self.url = f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        written = self.process.log_size()
-        self.process.start()
-        wait_until(lambda: self.process.log(written).endswith("\n"), START, "the backend's port")
+    def __init__(self, url: str) -> None:
+        self.url = url
 
     def requests(self, tag: str | None = None) -> list[dict[str, Any]]:
         """Records of the requests with this tag, or of all, the oldest first."""
@@ -66,6 +59,20 @@ class Backend:
     def say(self, schedule: Schedule | None) -> None:
         """Answer plain messages by ``schedule``, or by an echo."""
         fetch(f"{self.url}/plain", "PUT", schedule.message().encode() if schedule else b"")
+
+
+class Backend(BackendClient):
+    """The model server as a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.process = Process("backend", "tests.backend", folder, {}, ["--port", str(self.port)])
+        super().__init__(f"http://127.0.0.1:{self.port}")
+
+    def start(self) -> None:
+        written = self.process.log_size()
+        self.process.start()
+        wait_until(lambda: self.process.log(written).endswith("\n"), START, "the backend's port")
 
 
 class Fleet:

@@ -1,0 +1,73 @@
+"""Containers are killed and networks cut: what is lost is what ran there, and all comes back by itself."""
+
+import asyncio
+
+import pytest
+
+from tests.compose.engine import docker, inspect
+from tests.compose.stack import PATIENCE, Stack
+from tests.compose.test_scaling import in_flight
+from tests.faults.crowd import Say, assert_cut, by_worker, crowd, eventually, schedules
+
+pytestmark = pytest.mark.timeout(300)
+STREAMS = 60
+AWAY = 4.0
+"""Seconds that a network is cut."""
+
+
+async def test_a_killed_worker_ends_its_own_streams_and_comes_back(stack: Stack, figures: Say) -> None:
+    victim = stack.containers("worker")[0]
+    restarts = inspect(victim)["RestartCount"]
+    async with crowd(stack.address, schedules("worker", STREAMS, tokens=60, delay=0.1)) as clients:
+        await clients.all_have_text()
+        served = by_worker(stack, clients)
+        await asyncio.to_thread(stack.crash, victim)
+    lost = served.pop(victim[:12])
+    (kept,) = served.values()
+    figures(f"{len(lost)} streams ended in worker_lost, {len(kept)} went on")
+    for client in lost:
+        assert_cut(client, "worker_lost")
+    for client in kept:
+        client.assert_complete()
+    await eventually(lambda: inspect(victim)["RestartCount"] == restarts + 1, PATIENCE, "it is started again")
+    await eventually(lambda: stack.has_workers(2), PATIENCE, "it is ready again")
+
+
+async def test_a_killed_gateway_breaks_its_own_streams_only(stack: Stack, figures: Say) -> None:
+    await asyncio.to_thread(stack.scale, gateway=2)
+    victim, other = stack.containers("gateway")
+    await eventually(lambda: both_are_found(stack), PATIENCE, "the ingress has found both gateways")
+    async with crowd(stack.address, schedules("gateway", STREAMS, tokens=60, delay=0.1)) as clients:
+        await clients.all_have_text()
+        held = {container: in_flight(stack, container) for container in (victim, other)}
+        await asyncio.to_thread(stack.crash, victim)
+    broken = [client for client in clients if client.broken is not None]
+    figures(f"{len(broken)} of {STREAMS} streams broke, those of the killed gateway: {held[victim]}")
+    assert sum(held.values()) == STREAMS
+    assert min(held.values()) > STREAMS // 4
+    assert len(broken) == held[victim]
+    for client in clients:
+        if client not in broken:
+            client.assert_complete()
+    await eventually(lambda: both_are_found(stack), PATIENCE, "the killed gateway is back")
+    await eventually(stack.is_idle, PATIENCE, "the workers have given its chats up")
+
+
+async def test_a_worker_whose_network_is_cut_for_a_moment_goes_on(stack: Stack, figures: Say) -> None:
+    victim = stack.containers("worker")[0]
+    network = f"{stack.project}_workers"
+    async with crowd(stack.address, schedules("network", STREAMS, tokens=100, delay=0.1)) as clients:
+        await clients.all_have_text()
+        cut = by_worker(stack, clients)[victim[:12]]
+        await asyncio.to_thread(docker, "network", "disconnect", network, victim)
+        await asyncio.sleep(AWAY)  # not for a state: for so long it is away
+        await asyncio.to_thread(docker, "network", "connect", network, victim)
+    clients.assert_complete()
+    figures(f"{len(cut)} streams went on after a pause of {max(client.longest_pause for client in cut):.1f} s at most")
+    await eventually(lambda: stack.has_workers(2), PATIENCE, "it is ready again")
+
+
+def both_are_found(stack: Stack) -> bool:
+    """Whether the ingress gives requests to two gateways."""
+    status = [stack.status() for _ in range(8)]
+    return len({each["gateway"]["id"] for each in status if each}) == 2
