@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import os
 import random
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -43,6 +44,9 @@ process that stands still for less than 7 s is not taken for dead."""
 RETRY_FIRST = 0.05
 RETRY_LAST = 1.0
 """Seconds between attempts to reach the host, doubled from first to last, each shortened by chance by up to half."""
+
+DIAGNOSE_EVERY = 3.0
+"""Seconds between two looks at why the host cannot be joined."""
 
 DIAL_TIMEOUT = 5.0
 """Seconds for one attempt to reach the host and to register."""
@@ -100,6 +104,19 @@ def event(message: Message, topic: TopicId, event_id: str, sender: AgentId | Non
     )
 
 
+_END: Any = object()
+
+
+class _Outgoing(QueueAsyncIterable):
+    """What the link sends. It ends, as AutoGen's never does, so that the task in which gRPC reads it ends too."""
+
+    async def __anext__(self) -> Any:
+        message = await super().__anext__()
+        if message is _END:
+            raise StopAsyncIteration
+        return message
+
+
 class Link(HostConnection):
     """One connection to the host, from dialling to its end. Unlike its base it never formats a message for a log."""
 
@@ -126,10 +143,10 @@ class Link(HostConnection):
         link = cls(channel, stub, token)
         try:
             open_channel: Any = stub.OpenChannel
-            link._stream = open_channel(QueueAsyncIterable(link._send_queue), metadata=link.metadata)
+            link._stream = open_channel(_Outgoing(link._send_queue), metadata=link.metadata)
             await link._stream.wait_for_connection()
         except BaseException:
-            await channel.close()
+            await link.close()
             raise
         return link
 
@@ -148,6 +165,7 @@ class Link(HostConnection):
 
     async def close(self) -> None:
         """End the connection at once."""
+        self._send_queue.put_nowait(_END)
         await self._channel.close()
 
 
@@ -166,6 +184,8 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
         self._settings = settings
         self._on_link = on_link
         self._link: Link | None = None
+        self._diagnosis: str | None = None
+        self._diagnose_at = float("-inf")
         self._host_connection = _AWAY
         self._keeper: asyncio.Task[None] | None = None
         self._event_ids = itertools.count(1)
@@ -239,26 +259,37 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
     async def _keep_link(self) -> None:
         """Join, serve until the link ends, join again; each new reason for failing is said once."""
         delay = RETRY_FIRST
-        heard = said = ""
+        said = ""
         while True:
             try:
                 link = await self._join()
             except Exception as error:  # whatever it is, a member that stopped trying would be lost without a word
-                reason = _reason(error)
-                if reason != heard:
-                    heard = reason
-                    why = await diagnosis.refusal(self._settings.host, self._settings.identity()) or reason
-                    if why != said:
-                        said = why
-                        log.warning("cannot join the host, trying on", host=self._host_address, reason=why)
+                reason = await self._why(error)
+                if reason != said:
+                    said = reason
+                    log.warning("cannot join the host, trying on", host=self._host_address, reason=reason)
                 await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311
                 delay = min(delay * 2, RETRY_LAST)
                 continue
-            delay, heard, said = RETRY_FIRST, "", ""
+            delay, said = RETRY_FIRST, ""
             try:
                 await self._serve(link)
             finally:
                 await link.close()
+
+    async def _why(self, error: Exception) -> str:
+        """Why joining failed; for a connection that was not to be had, what TLS has to do with it."""
+        unreachable = isinstance(error, grpc.RpcError) and error.code() == grpc.StatusCode.UNAVAILABLE
+        if not unreachable and not isinstance(error, TimeoutError):
+            return _reason(error)
+        now = time.monotonic()
+        if now >= self._diagnose_at:
+            self._diagnose_at = now + DIAGNOSE_EVERY
+            try:
+                self._diagnosis = await diagnosis.refusal(self._settings.host, self._settings.identity())
+            except Exception as trouble:  # a diagnosis must not end the tries
+                log.debug("no diagnosis", reason=type(trouble).__name__)
+        return self._diagnosis or _reason(error)
 
     async def _join(self) -> Link:
         async with asyncio.timeout(DIAL_TIMEOUT):

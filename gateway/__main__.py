@@ -9,7 +9,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from fleet import logs, topics
+from fleet import descriptors, logs, topics
 from fleet.lane import Inbox
 from fleet.runtime import FleetRuntime
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
@@ -221,6 +221,7 @@ def main() -> None:
     fleet = load(FleetSettings)
     settings = load(GatewaySettings)
     logs.configure("gateway", fleet.log_level, fleet.log_format)
+    descriptors.allow_all()
     check(settings)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its start and stop are our own lines
     asyncio.run(Gateway(settings, fleet, read_ring(settings)).serve())

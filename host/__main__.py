@@ -3,7 +3,8 @@
 import asyncio
 import sys
 
-from fleet import logs
+from fleet import descriptors, logs
+from fleet.security.identity import IdentityError
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
 from fleet.signals import stop_signals
 from host import handshakes
@@ -34,6 +35,9 @@ async def serve(settings: HostSettings, fleet: FleetSettings) -> None:
     except OSError as error:
         print(f"HOST_BIND: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    except IdentityError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(BAD_SETTINGS) from None
     host.start()
     log.info("listening", address=str(settings.bind), token=bool(tokens), tls=identity is not None)
     await stop.wait()
@@ -48,6 +52,7 @@ def main() -> None:
     if fleet.identity() is not None:
         handshakes.watch()
     logs.configure("host", fleet.log_level, fleet.log_format)
+    descriptors.allow_all()
     check(settings, fleet)
     asyncio.run(serve(settings, fleet))
 

@@ -6,6 +6,9 @@ as this fleet's refusals, all others pass through. ``tests/integration/test_memb
 words change.
 """
 
+import atexit
+import contextlib
+import faulthandler
 import os
 import re
 import sys
@@ -28,6 +31,7 @@ _REASONS = {
     "CERTIFICATE_VERIFY_FAILED": "its certificate is not of an authority in FLEET_TLS_CA, or has ended",
     "WRONG_VERSION_NUMBER": "it speaks without TLS",
     "HTTP_REQUEST": "it speaks without TLS",
+    "BAD_PACKET_LENGTH": "it broke off, as those do that do not trust this host's certificate",
     "TLSV1_ALERT_UNKNOWN_CA": "it does not trust this host's certificate",
     "SSLV3_ALERT_BAD_CERTIFICATE": "it does not trust this host's certificate",
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it does not trust this host's certificate",
@@ -58,15 +62,26 @@ class HandshakeLog:
 
 def watch() -> None:
     """Put the pipe in place, until the process ends. Call it before logging is set up: Python's own standard error
-    goes past the pipe from here on, and so do fatal errors that Python reports. What the core says in the very moment
-    in which it ends the process can be lost."""
+    goes past the pipe from here on. What the core says in the very moment in which it crashes can be lost."""
+    try:
+        shown = os.dup(2)
+    except OSError:
+        return  # nobody listens
     os.environ["GRPC_VERBOSITY"] = "info"
-    shown = os.dup(2)
     read, write = os.pipe()
     os.dup2(write, 2)
     os.close(write)
     sys.stderr = os.fdopen(shown, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
-    threading.Thread(target=_read, args=(read, shown), name="handshakes", daemon=True).start()
+    if faulthandler.is_enabled():
+        faulthandler.enable(shown)
+    reader = threading.Thread(target=_read, args=(read, shown), name="handshakes", daemon=True)
+    reader.start()
+    atexit.register(_unwatch, shown, reader)
+
+
+def _unwatch(shown: int, reader: threading.Thread) -> None:
+    os.dup2(shown, 2)  # closes the pipe's last writing end, so that the reader comes to an end
+    reader.join(1)
 
 
 def _read(read: int, shown: int) -> None:
@@ -74,4 +89,5 @@ def _read(read: int, shown: int) -> None:
     with os.fdopen(read, "rb") as lines:
         for line in lines:
             if rest := handshakes.line(line):
-                os.write(shown, rest)
+                with contextlib.suppress(OSError):
+                    os.write(shown, rest)

@@ -31,9 +31,8 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(details)
         if handler is None or details.method.startswith(_HEALTH) or self._knows(details):
             return handler
-        if handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(self._refuse)
-        return grpc.unary_unary_rpc_method_handler(self._refuse)
+        # Whatever is called: a handler for one message would first read it, all of its up to 32 MiB.
+        return grpc.stream_stream_rpc_method_handler(self._refuse)
 
     def _knows(self, details: grpc.HandlerCallDetails) -> bool:
         return self._tokens.accepts(dict(details.invocation_metadata or ()).get("authorization", ""))

@@ -5,7 +5,7 @@ import os
 import sys
 from contextlib import AsyncExitStack, suppress
 
-from fleet import logs, topics
+from fleet import descriptors, logs, topics
 from fleet.lane import Outbox
 from fleet.runtime import FleetRuntime
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
@@ -113,6 +113,7 @@ def main() -> None:
     fleet = load(FleetSettings)
     settings = load(WorkerSettings)
     logs.configure("worker", fleet.log_level, fleet.log_format)
+    descriptors.allow_all()
     try:
         models = load_models(settings.models)
     except ModelsError as error:

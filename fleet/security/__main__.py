@@ -1,10 +1,27 @@
 """``python -m fleet.security DIRECTORY``: makes, renews and replaces what members show each other."""
 
 import argparse
+import contextlib
+import ipaddress
+import re
 import sys
 from pathlib import Path
 
 from fleet.security.authority import CERT_DAYS, RENEW_DAYS, Authority, Change
+
+_LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_NAME = re.compile(rf"(\*\.)?({_LABEL}\.)*(?=[A-Za-z]){_LABEL}")
+
+
+def host_name(text: str) -> str:
+    """An IP address or a DNS name as certificates have them. Ends the process with one line for anything else."""
+    name = text.strip().removeprefix("[").removesuffix("]")
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(name))
+    if not _NAME.fullmatch(name):
+        print(f"--host: {text!r} is neither a name nor an address of a host, without a port", file=sys.stderr)
+        raise SystemExit(2)
+    return name
 
 
 def main() -> None:
@@ -21,7 +38,7 @@ def main() -> None:
         flag = "--" + change.name.lower().replace("_", "-")
         parser.add_argument(flag, dest="changes", action="append_const", const=change, default=[], help=change.value)
     given = parser.parse_args()
-    names = [name for names in given.host for name in names.split(",") if name]
+    names = [host_name(name) for names in given.host for name in names.split(",") if name.strip()]
     try:
         reports = Authority(given.directory).look_after(*given.changes, host_names=names)
     except (OSError, ValueError) as error:

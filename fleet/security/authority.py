@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import enum
+import fcntl
 import ipaddress
 import os
 import secrets
@@ -14,6 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from fleet.security.tokens import Tokens
 
 ROLES = ("host", "gateway", "worker")
 HOST_NAMES = ("host", "localhost", "127.0.0.1")
@@ -58,6 +61,12 @@ class Authority:
 
     def look_after(self, *changes: Change, host_names: Sequence[str] = ()) -> list[Report]:
         """Make what is missing and renew what ends soon or is asked for; in an order that never locks a member out."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with os.fdopen(os.open(self._directory / ".lock", os.O_WRONLY | os.O_CREAT, 0o600), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return self._look_after(changes, host_names)
+
+    def _look_after(self, changes: Sequence[Change], host_names: Sequence[str]) -> list[Report]:
         reports = []
         if Change.NEW_AUTHORITY in changes or not self._is_whole():
             reports.append(self._make_authority())
@@ -74,7 +83,10 @@ class Authority:
         return reports + self._look_after_tokens(changes)
 
     def _is_whole(self) -> bool:
-        return self._ca.exists() and self._key.exists() and _fit(_certificates(self._ca)[0], self._key)
+        if not self._ca.exists() or not self._key.exists():
+            return False
+        authority = _certificates(self._ca)[0]
+        return _fit(authority, self._key) and _days_left(authority) > CERT_DAYS
 
     def _make_authority(self) -> Report:
         old = _certificates(self._ca) if self._ca.exists() else []
@@ -96,13 +108,12 @@ class Authority:
         )
         # The key first: a certificate without its key would be kept and could sign nothing.
         _write(self._key, _private(key))
-        _write(self._ca, _pem([certificate, *old[:1]]))
+        _write(self._ca, _pem([certificate, *old]))
         return Report(self._ca, f"made a certificate authority, good until {_until(certificate)}")
 
     def _issue(self, role: str, names: Sequence[str]) -> Report:
         authority = _certificates(self._ca)[0]
-        signer = serialization.load_pem_private_key(self._key.read_bytes(), None)
-        assert isinstance(signer, ec.EllipticCurvePrivateKey)
+        signer = _read_key(self._key)
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"chatfleet {role}")])
         use = ExtendedKeyUsageOID.SERVER_AUTH if role == "host" else ExtendedKeyUsageOID.CLIENT_AUTH
@@ -126,7 +137,10 @@ class Authority:
         path = self._directory / role / "cert.pem"
         if not path.exists():
             return []
-        named = _certificates(path)[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        try:
+            named = _certificates(path)[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except x509.ExtensionNotFound:
+            return []
         return [str(name.value) for name in named]
 
     def _is_good(self, role: str, names: Sequence[str]) -> bool:
@@ -134,9 +148,8 @@ class Authority:
         if not (folder / "cert.pem").exists() or not (folder / "key.pem").exists():
             return False
         certificate = _certificates(folder / "cert.pem")[0]
-        left = certificate.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
         return (
-            left > datetime.timedelta(days=RENEW_DAYS)
+            _days_left(certificate) > RENEW_DAYS
             and _fit(certificate, folder / "key.pem")
             and certificate.issuer in [authority.subject for authority in _certificates(self._ca)]
             and set(names) <= set(self._named(role))
@@ -144,10 +157,10 @@ class Authority:
 
     def _look_after_tokens(self, changes: Sequence[Change]) -> list[Report]:
         known = self._directory / "authority" / "token"
-        tokens = known.read_text("ascii").split() if known.exists() else []
+        tokens = Tokens(None, known).all() if known.exists() else []
         reports = []
         if Change.NEW_TOKEN in changes or not tokens:
-            tokens = [secrets.token_urlsafe(32), *tokens[:1]]
+            tokens = [secrets.token_urlsafe(32), *tokens]
             reports.append(Report(known, "made a token"))
         if Change.REVOKE_OLD in changes:
             tokens = tokens[:1]
@@ -181,11 +194,28 @@ def _general_name(name: str) -> x509.GeneralName:
 
 
 def _fit(certificate: x509.Certificate, key: Path) -> bool:
-    return certificate.public_key() == serialization.load_pem_private_key(key.read_bytes(), None).public_key()
+    return certificate.public_key() == _read_key(key).public_key()
+
+
+def _days_left(certificate: x509.Certificate) -> int:
+    return (certificate.not_valid_after_utc - datetime.datetime.now(datetime.UTC)).days
+
+
+def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), None)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path.name} of {path.parent.name}: {error}") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ValueError(f"{path.name} of {path.parent.name}: not a key that was made here")
+    return key
 
 
 def _certificates(path: Path) -> list[x509.Certificate]:
-    return x509.load_pem_x509_certificates(path.read_bytes())
+    try:
+        return x509.load_pem_x509_certificates(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path.name} of {path.parent.name}: {error}") from None
 
 
 def _pem(certificates: Sequence[x509.Certificate]) -> bytes:

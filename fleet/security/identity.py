@@ -48,7 +48,7 @@ class Identity:
         except ssl.SSLError as error:
             if error.reason == "KEY_VALUES_MISMATCH":
                 raise IdentityError(f"FLEET_TLS_KEY: {self.key} is not the key of {self.cert}") from None
-            wrong = f"{self.cert} and {self.key} are not a PEM certificate and its key without a password"
+            wrong = f"{self.cert} and {self.key} are not a PEM certificate that is taken and its key without a password"
             raise IdentityError(f"FLEET_TLS_CERT, FLEET_TLS_KEY: {wrong}") from None
         return context
 
@@ -76,6 +76,8 @@ class Identity:
                 if stamp == current:
                     return None
                 configuration = self._configuration()
+                if self._stamp() != stamp:  # changed while it was read
+                    return None
             except (OSError, IdentityError) as error:
                 # Three files cannot be replaced at one moment: what does not fit yet may fit at the next connection.
                 if reported != current:

@@ -25,6 +25,7 @@ class Tokens:
         self._file = file
         self._stamp: tuple[int, int, int] | None = None
         self._tokens = [token] if token else []
+        self._reported = ""
         if file is not None:
             self._stamp, self._tokens = self._read(file)
 
@@ -36,6 +37,11 @@ class Tokens:
         """What this member sends."""
         self._refresh()
         return self._tokens[0] if self._tokens else None
+
+    def all(self) -> list[str]:
+        """Every token, the newest first."""
+        self._refresh()
+        return list(self._tokens)
 
     def accepts(self, header: str | bytes) -> bool:
         """Whether an ``authorization`` header carries one of them. Takes as long for a wrong one as for a right one."""
@@ -49,9 +55,12 @@ class Tokens:
         try:
             if self._stamp != self._look(self._file):
                 self._stamp, self._tokens = self._read(self._file)
+                self._reported = ""
                 log.info("took up a changed token file")
         except TokenError as error:
-            log.warning("a changed token file cannot be used, going on with the old one", reason=str(error))
+            if str(error) != self._reported:
+                self._reported = str(error)
+                log.warning("a changed token file cannot be used, going on with the old one", reason=str(error))
 
     def _look(self, file: Path) -> tuple[int, int, int]:
         try:
@@ -73,4 +82,6 @@ class Tokens:
             raise TokenError(f"{file}: holds no token")
         if any(len(token) < SHORTEST or not token.isprintable() or " " in token for token in tokens):
             raise TokenError(f"{file}: a token must be {SHORTEST} or more printable characters without spaces")
+        if any(token.startswith("#") for token in tokens):
+            raise TokenError(f"{file}: a token must not begin with #, as comments do; the file holds tokens only")
         return stamp, tokens

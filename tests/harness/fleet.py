@@ -25,7 +25,7 @@ NOBODY = "http://127.0.0.1:1"
 """Where nobody listens."""
 START = 60.0
 """Seconds in which a fleet must be ready on a loaded machine."""
-TROUBLE = re.compile(r"Traceback \(most recent call last\)|level=(?:error|critical).* at=")
+TROUBLE = re.compile(r"Traceback \(most recent call last\)|level=(?:error|critical).* at=|Task was destroyed")
 """What no log may hold unless a test expects it: an exception that nobody handled."""
 
 

@@ -6,7 +6,10 @@ import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import grpc
+import psutil
 import pytest
 
 from fleet.security.authority import Authority, Change
@@ -101,6 +104,7 @@ def test_a_member_does_not_join_a_host_of_another_fleet(fleet: Fleet, strangers:
     worker.start()
     try:
         worker.wait_for_log("the host's certificate is not trusted", WITHIN)
+        fleet.host.wait_for_log("do not trust this host's certificate", WITHIN)
     finally:
         forget(fleet, worker)
 
@@ -116,6 +120,42 @@ def test_a_member_with_tls_does_not_join_a_host_without(identities: Path) -> Non
 def test_a_wrong_token_is_refused_without_tls_too(tmp_path: Path) -> None:
     with Fleet(workers=1, settings={"FLEET_TOKEN": "the-token-of-this-fleet"}) as plain:
         refused(plain, {"FLEET_TOKEN": "the-token-of-another"}, "FLEET_TOKEN is missing or wrong", "refused a member")
+
+
+def test_a_member_that_was_there_before_the_host_hears_why_it_is_refused(identities: Path, strangers: Path) -> None:
+    """The usual order: first nobody listens, then somebody who refuses."""
+    theirs = identity_settings(strangers / "worker")
+    with Fleet(workers=1, identities=identities, start=False) as fleet:
+        others = {name: theirs[name] for name in ("FLEET_TLS_CERT", "FLEET_TLS_KEY")}
+        worker = fleet.new_worker(**others)
+        worker.start()
+        worker.wait_for_log("cannot join the host", WITHIN)
+        fleet.host.start()
+        worker.wait_for_log("the host does not take this member's certificate", WITHIN)
+        fleet.host.wait_for_log("its certificate is not of an authority", WITHIN)
+        lines = [line for line in worker.log().splitlines() if "cannot join" in line]
+        assert len(lines) == 2, lines
+
+
+def test_a_refused_call_is_not_even_read(identities: Path, tmp_path: Path, figures: Say) -> None:
+    """One that is as large as the bus carries, from somebody with a certificate and no token."""
+    with Fleet(workers=0, identities=identities, start=False) as fleet:
+        fleet.host.start()
+        fleet.host.wait_for_log("listening", WITHIN)
+        credentials = identity_settings(identities / "worker")
+        files = [Path(credentials[f"FLEET_TLS_{part}"]).read_bytes() for part in ("CA", "KEY", "CERT")]
+        options = [("grpc.max_send_message_length", -1)]
+        address = f"127.0.0.1:{fleet.host_port}"
+        with grpc.secure_channel(address, grpc.ssl_channel_credentials(*files), options) as channel:
+            call: Any = channel.unary_unary("/agents.AgentRpc/RegisterAgent")
+            with pytest.raises(grpc.RpcError):
+                call(b"", timeout=WITHIN)
+            before = psutil.Process(fleet.host.pid).memory_info().rss
+            calls = [call.future(bytes(30 * 1024 * 1024), timeout=WITHIN) for _ in range(8)]
+            assert {future.code() for future in calls} == {grpc.StatusCode.UNAUTHENTICATED}
+        grown = (psutil.Process(fleet.host.pid).memory_info().rss - before) / 2**20
+        figures(f"8 refused calls of 30 MiB: host {grown:+.1f} MiB")
+        assert grown < 100
 
 
 def test_a_scan_gets_nothing(fleet: Fleet) -> None:
@@ -176,8 +216,8 @@ async def test_everything_is_replaced_without_losing_a_stream(tmp_path: Path, fi
             await eventually(lambda: len(fleet.ready_workers()) == 2, WITHIN, "all are back with what is new")
             late = fleet.new_worker(**identity_settings(old / "worker"))
             late.start()
-            await asyncio.to_thread(late.wait_for_log, "cannot join the host", WITHIN)
-            assert len(fleet.ready_workers()) == 2
+            await asyncio.to_thread(late.wait_for_log, "the host's certificate is not trusted", WITHIN)
+            await eventually(lambda: len(fleet.ready_workers()) == 2, WITHIN, "nobody else is in")
         assert_complete(stream.result(), long)
         figures(f"{tally.completed} requests, {len(tally.failures)} failed or inexact")
         assert not tally.failures, tally.failures[:3]

@@ -10,7 +10,9 @@ import pytest
 from cryptography import x509
 
 from fleet.security import authority
+from fleet.security.__main__ import host_name
 from fleet.security.authority import ROLES, Authority, Change
+from fleet.security.diagnosis import refusal
 from fleet.security.identity import Identity, IdentityError
 from fleet.security.tokens import TokenError, Tokens
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
@@ -106,7 +108,7 @@ def test_renewing_keeps_the_names_and_the_authority(identities: Path) -> None:
 def test_a_certificate_that_ends_soon_is_renewed(identities: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = certificate(identities / "worker")
     left = old.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
-    monkeypatch.setattr(authority, "RENEW_DAYS", left.days)
+    monkeypatch.setattr(authority, "RENEW_DAYS", left.days - 1)
     Authority(identities).look_after()
     assert certificate(identities / "worker") == old
     monkeypatch.setattr(authority, "RENEW_DAYS", left.days + 1)
@@ -241,3 +243,84 @@ def test_the_cores_lines_become_one_refusal_a_minute(capsys: pytest.CaptureFixtu
     assert [handshakes.line(line) for line in (none, none, new, idle)] == [b""] * 4
     assert handshakes.line(b"E0000 fatal\n") == b"E0000 fatal\n"
     assert said == ["it shows no certificate", "something new"]
+
+
+def test_changes_asked_for_twice_lock_nobody_out(identities: Path, tmp_path: Path) -> None:
+    """As after an interrupted run: members that lag behind both still get in."""
+    before = Path(shutil.copytree(identities, tmp_path / "before"))
+    old = Tokens(None, identities / "worker" / "token").own()
+    for _ in range(2):
+        Authority(identities).look_after(Change.NEW_AUTHORITY, Change.NEW_TOKEN)
+    handshake(identities / "host", before / "worker", "host")
+    handshake(before / "host", identities / "worker", "host")
+    assert Tokens(None, identities / "host" / "token").accepts(f"Bearer {old}")
+    Authority(identities).look_after(Change.RENEW, Change.REVOKE_OLD)
+    with pytest.raises(ssl.SSLError):
+        handshake(identities / "host", before / "worker", "host")
+    assert not Tokens(None, identities / "host" / "token").accepts(f"Bearer {old}")
+
+
+def test_an_authority_that_would_end_before_its_certificates_is_replaced(
+    identities: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (identities / "authority" / "ca.pem").read_bytes()
+    monkeypatch.setattr(authority, "CERT_DAYS", authority.CA_DAYS + 1)
+    Authority(identities).look_after()
+    after = (identities / "authority" / "ca.pem").read_bytes()
+    assert after != before
+    assert after.endswith(before)
+
+
+def test_a_certificate_of_nobody_trusted_or_without_a_wanted_name_is_replaced(identities: Path, tmp_path: Path) -> None:
+    Authority(tmp_path / "other").look_after()
+    for name in ("cert.pem", "key.pem"):
+        shutil.copy(tmp_path / "other" / "worker" / name, identities / "worker" / name)
+    Authority(identities).look_after(host_names=["another.example.com"])
+    handshake(identities / "host", identities / "worker", "another.example.com")
+    handshake(identities / "host", identities / "worker", "fleet.example.com")
+
+
+@pytest.mark.parametrize("broken", ["authority/ca.pem", "authority/ca.key", "host/cert.pem", "worker/key.pem"])
+def test_what_cannot_be_read_is_named(identities: Path, broken: str) -> None:
+    (identities / broken).write_text("-----BEGIN RUBBISH-----")
+    folder, _, name = broken.partition("/")
+    with pytest.raises(ValueError, match=f"^{name} of {folder}: "):
+        Authority(identities).look_after()
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (" a.example.com", "a.example.com"),
+        ("[::1]", "::1"),
+        ("10.0.0.1", "10.0.0.1"),
+        ("*.example.com", "*.example.com"),
+    ],
+)
+def test_names_of_hosts(text: str, name: str) -> None:
+    assert host_name(text) == name
+
+
+@pytest.mark.parametrize("text", ["a b", "host:50051", "1.2.3", "https://host", "bücher.example", "a..b", "-a"])
+def test_what_is_no_name_of_a_host(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        host_name(text)
+    assert capsys.readouterr().err.startswith(f"--host: {text!r} is neither")
+
+
+def test_a_broken_token_file_is_reported_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "token"
+    file.write_text("the-right-token-123\n")
+    tokens = Tokens(None, file)
+    file.write_text("")
+    for _ in range(3):
+        tokens.accepts("Bearer the-right-token-123")
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("cannot be used") == 1
+
+
+async def test_no_look_at_a_host_raises(made: Path) -> None:
+    """Whatever the address is, a member goes on trying."""
+    for host in ("a..b", ".host", "x" * 64 + ".example", "127.0.0.1"):
+        assert await refusal((host, 1), identity(made / "worker")) is None
+        assert await refusal((host, 1), None) is None
