@@ -28,6 +28,8 @@ class Result:
     """Tokens that arrived in the window."""
     window: float
     """Its length in seconds."""
+    busy: float
+    """Seconds of it until the last token came: less than all of it when every reply was complete before its end."""
     first_token: list[float] | None
     """From asking to the first token."""
     delay: list[float] | None
@@ -74,6 +76,7 @@ def summarise(
         tokens=sum(len(reply.arrivals) for reply in replies),
         window_tokens=len(delays),
         window=end - begin,
+        busy=min(end, max((reply.arrivals[-1].at for reply in replies if reply.arrivals), default=end)) - begin,
         first_token=_percentiles(first),
         delay=_percentiles(delays),
         added_gap=_percentiles(gaps),

@@ -173,7 +173,8 @@ class Stage:
         load = self._begin(target, streams=workload.streams, tokens=workload.tokens, limit=limit)
         window = self._window(target, load.start, workload.window)
         result = self._end(window.bounds)
-        return {"tokens_s": result.window_tokens / result.window} | _soundness(result) | window.per_token(result)
+        span = result.busy if result.complete == result.requests else result.window
+        return {"tokens_s": result.window_tokens / span} | _soundness(result) | window.per_token(result)
 
     def _ceiling(self, target: Target, workload: Ceiling) -> Figures:
         """Batches/s, and the host's CPU for each: what one core of it would carry."""

@@ -49,7 +49,7 @@ class Flat:
     name: str
     streams: int = 16
     window: float = 2.5
-    tokens: int = 60_000
+    tokens: int = 30_000
 
 
 @dataclass(frozen=True)

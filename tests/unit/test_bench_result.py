@@ -33,6 +33,12 @@ def test_only_tokens_of_the_window_count() -> None:
     assert (result.window_tokens, result.tokens, result.window) == (3, 10, 3.0)
 
 
+def test_a_load_is_busy_until_its_last_token() -> None:
+    result = summarise(*replies([0.5] * 4, []), window=(0.0, 10.0), cpu=0.0)
+    assert (result.busy, result.window) == (3.5, 10.0)
+    assert summarise(*replies([0.5] * 4, []), window=(0.0, 2.0), cpu=0.0).busy == 2.0
+
+
 def test_times_are_milliseconds() -> None:
     result = summarise(*replies([0.001, 0.001, 0.006, 0.001], []), window=(0.0, 10.0), cpu=0.0)
     assert result.first_token == pytest.approx([1001] * 3)
