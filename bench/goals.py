@@ -49,6 +49,12 @@ class Figures:
         found = dict(self._report.by_workers("flat16", "tokens_s"))
         return found[1].median if 1 in found else None
 
+    def obvious(self) -> Value:
+        """The most tokens/s that the obvious way reached under any load; flat out it may not get to send at all."""
+        naive = self._report.targets.get("naive")
+        rates = [median(naive, workload, "tokens_s") for workload in (naive.workloads if naive else ())]
+        return max((rate for rate in rates if rate), default=None)
+
     def faults(self) -> Value:
         """Replies that were not exact or not finished in time, of 1,000."""
         faulty, cut = self("paced1000", "faulty"), self("paced1000", "cut")
@@ -85,8 +91,8 @@ GOALS: tuple[Goal, ...] = (
     Goal("… added p99 (ms)", lambda of: of("idle", "added_first_p99"), most=10),
     Goal("Flat out, 16 streams, 1 worker: tokens/s", lambda of: of.one_worker(), least=15_000),
     Goal(
-        "… as a multiple of the obvious way's",
-        lambda of: ratio(of.one_worker(), of("flat16", "tokens_s", "naive")),
+        "… as a multiple of the most that the obvious way reached",
+        lambda of: ratio(of.one_worker(), of.obvious()),
         least=5,
     ),
     Goal("CPU per token, 8 workers against 1", lambda of: of.growth(), most=1.15),
