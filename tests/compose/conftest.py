@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,15 @@ def engine() -> None:
         if IN_CI and not EXCUSED:
             pytest.fail(f"{reason}: start one, or say in CHATFLEET_NO_ENGINE why there is none", pytrace=False)
         pytest.skip(f"{EXCUSED or reason}: start Docker Engine with its compose plugin to run these tests")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say once for all tests, not once for each, why they were skipped."""
+    report = yield
+    if report.skipped and isinstance(report.longrepr, tuple):
+        report.longrepr = (str(Path(__file__).parent), 1, report.longrepr[2])
+    return report
 
 
 @pytest.fixture(scope="package")

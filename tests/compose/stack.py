@@ -51,7 +51,8 @@ class Stack:
     def __enter__(self) -> Self:
         self.folder.chmod(0o755)
         shutil.copytree(REPOSITORY, self.clone, ignore=NOT_CLONED)
-        shutil.copy(REPOSITORY / ".dockerignore", self.clone)
+        for name in (".dockerignore", ".env.example"):
+            shutil.copy(REPOSITORY / name, self.clone)
         if self._env is not None:
             (self.clone / ".env").write_text(self._env)
         return self
