@@ -9,7 +9,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from fleet import descriptors, logs, topics
+from fleet import descriptors, logs, loop, topics
 from fleet.lane import Inbox
 from fleet.runtime import FleetRuntime
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
@@ -224,7 +224,7 @@ def main() -> None:
     descriptors.allow_all()
     check(settings)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its start and stop are our own lines
-    asyncio.run(Gateway(settings, fleet, read_ring(settings)).serve())
+    loop.run(Gateway(settings, fleet, read_ring(settings)).serve())
 
 
 if __name__ == "__main__":

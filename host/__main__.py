@@ -1,9 +1,8 @@
 """``python -m host``: links gateways and workers until SIGTERM or SIGINT."""
 
-import asyncio
 import sys
 
-from fleet import descriptors, logs
+from fleet import descriptors, logs, loop
 from fleet.security.identity import IdentityError
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
 from fleet.signals import stop_signals
@@ -54,7 +53,7 @@ def main() -> None:
     logs.configure("host", fleet.log_level, fleet.log_format)
     descriptors.allow_all()
     check(settings, fleet)
-    asyncio.run(serve(settings, fleet))
+    loop.run(serve(settings, fleet))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import os
 import sys
 from contextlib import AsyncExitStack, suppress
 
-from fleet import descriptors, logs, topics
+from fleet import descriptors, logs, loop, topics
 from fleet.lane import Outbox
 from fleet.runtime import FleetRuntime
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
@@ -119,7 +119,7 @@ def main() -> None:
     except ModelsError as error:
         print(f"WORKER_MODELS: {error}", file=sys.stderr)
         raise SystemExit(BAD_SETTINGS) from None
-    asyncio.run(Worker(settings, fleet, models).serve())
+    loop.run(Worker(settings, fleet, models).serve())
 
 
 if __name__ == "__main__":

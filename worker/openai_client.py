@@ -17,6 +17,7 @@ from urllib.request import getproxies
 import aiohttp
 import httpx2
 import openai
+import openai.resources.chat.completions  # else the SDK loads it within the first request, which takes 40 ms
 import orjson
 from autogen_core import CancellationToken, FunctionCall
 from autogen_core.models import CreateResult, LLMMessage, RequestUsage
