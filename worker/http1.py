@@ -16,7 +16,7 @@ from aiohappyeyeballs import start_connection
 BODY = "chatfleet.body"
 """Extension of a response that has the :class:`Connection` to read its body from, past httpx2's layers."""
 
-UNREAD = 256 * 1024
+UNREAD = 64 * 1024
 """Bytes that are taken from a connection before they are read; then its sender must wait."""
 
 IDLE = 15.0
