@@ -248,7 +248,8 @@ async def constant_load(address: Address, make: Callable[[], Schedule], clients:
                 client.assert_complete()
                 tally.completed += 1
             except AssertionError as error:
-                tally.failures.append(f"{client.tag}: {str(error)[:500]}")
+                last = client.reply.lines[-1:] if client.reply else []
+                tally.failures.append(f"{client.tag}: {str(error)[:500]} {last}")
 
     async with asyncio.TaskGroup() as group:
         for _ in range(clients):
