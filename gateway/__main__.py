@@ -69,6 +69,7 @@ class Gateway:
         http = server.make_server(
             app.build(self._settings, self._chats, Access(self._ring), views),
             self._settings.max_headers,
+            self._settings.header_timeout,
             self._settings.trusted_proxies,
         )
         async with asyncio.TaskGroup() as group:

@@ -6,7 +6,7 @@ import socket
 import sys
 import termios
 import uuid
-from asyncio import Transport
+from asyncio import TimerHandle, Transport
 from collections.abc import Iterator
 from functools import partial
 
@@ -32,16 +32,36 @@ nothing, out of the credit's sight."""
 
 
 class Protocol(HttpToolsProtocol):
-    """Bounds the headers' bytes, which httptools does not, and refuses what is no request in the shape of our errors.
+    """Bounds the headers' bytes and time, which uvicorn does not, and refuses what is no request in our errors' shape.
 
     It also puts three things of the connection into the scope's extensions: ``chatfleet.abort`` drops it,
     ``chatfleet.unsent`` says how many bytes wait for its client, ``chatfleet.writable`` whether sending would not wait.
     """
 
     max_headers: int
+    header_timeout: float
+    deadline: TimerHandle | None = None
     in_headers = True
     received = 0
     header_bytes = 0
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.deadline = self.loop.call_later(self.header_timeout, self.expire)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.meet_deadline()
+        super().connection_lost(exc)
+
+    def meet_deadline(self) -> None:
+        if self.deadline is not None:
+            self.deadline.cancel()
+            self.deadline = None
+
+    def expire(self) -> None:
+        """Hang up on a connection whose request does not come: it would hold its place for ever."""
+        log.info("connection without a request", code="header_timeout")
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self.in_headers:
@@ -53,6 +73,8 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.in_headers, self.header_bytes = True, 0
+        if self.deadline is None:
+            self.deadline = self.loop.call_later(self.header_timeout, self.expire)
         transport = self.transport
         extensions = {
             "chatfleet.abort": transport.abort,
@@ -73,6 +95,7 @@ class Protocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        self.meet_deadline()
         self.in_headers, self.received = False, 0
         super().on_headers_complete()
 
@@ -105,9 +128,9 @@ class Protocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def protocol(max_headers: int) -> type[Protocol]:
-    """The protocol with its bound: uvicorn makes its instances itself."""
-    return type("BoundedProtocol", (Protocol,), {"max_headers": max_headers})
+def protocol(max_headers: int, header_timeout: float) -> type[Protocol]:
+    """The protocol with its bounds: uvicorn makes its instances itself."""
+    return type("BoundedProtocol", (Protocol,), {"max_headers": max_headers, "header_timeout": header_timeout})
 
 
 class Server(uvicorn.Server):
@@ -149,12 +172,12 @@ def listen(address: HostPort) -> socket.socket:
     return sock
 
 
-def make_server(app: ASGIApp, max_headers: int, trusted_proxies: list[str]) -> Server:
+def make_server(app: ASGIApp, max_headers: int, header_timeout: float, trusted_proxies: list[str]) -> Server:
     """A server for ``app``; give ``serve`` the socket."""
     return Server(
         uvicorn.Config(
             app,
-            http=protocol(max_headers),
+            http=protocol(max_headers, header_timeout),
             ws="none",
             lifespan="off",
             access_log=False,

@@ -25,6 +25,8 @@ class GatewaySettings(BaseSettings):
     """Addresses or networks whose ``X-Forwarded-*`` headers are believed, separated by commas."""
     max_headers: int = Field(default=64 * 1024, ge=1024, le=1024 * 1024)
     """Bytes of a request's headers."""
+    header_timeout: float = Field(default=30.0, gt=0, le=3600)
+    """Until a connection's request, up to the end of its headers, must have arrived."""
     default_model: str = ""
     """What a request without ``model`` gets; empty means the first model of the worker that takes it."""
     max_body: int = Field(default=8 * 1024 * 1024, ge=1024, le=24 * 1024 * 1024)

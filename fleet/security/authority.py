@@ -61,8 +61,9 @@ class Authority:
 
     def look_after(self, *changes: Change, host_names: Sequence[str] = ()) -> list[Report]:
         """Make what is missing and renew what ends soon or is asked for; in an order that never locks a member out."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with os.fdopen(os.open(self._directory / ".lock", os.O_WRONLY | os.O_CREAT, 0o600), "w") as lock:
+        # In there, because only the folders may be writable: in containers each is a volume of its own.
+        self._ca.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with os.fdopen(os.open(self._ca.parent / ".lock", os.O_WRONLY | os.O_CREAT, 0o600), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             return self._look_after(changes, host_names)
 

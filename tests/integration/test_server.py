@@ -1,6 +1,7 @@
 """The HTTP server below the application: what is no request, and whose word counts for where one comes from."""
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ import httpx
 import pytest
 
 from tests.harness.chat import JSON, PATH, ask, assert_complete, body_of
-from tests.harness.fleet import NOBODY, Fleet
+from tests.harness.fleet import NOBODY, START, Fleet
 from tests.harness.http import Address, Connection, Response
 from tests.harness.ports import free_port
 from tests.harness.process import Process, end_all
@@ -40,6 +41,26 @@ async def send(address: Address, request: bytes) -> bytes:
             return await reader.read()
     finally:
         writer.transport.abort()
+
+
+@pytest.mark.parametrize("sent", [b"", OPENAI, b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n" + OPENAI], ids=repr)
+async def test_a_connection_whose_request_does_not_come_is_closed(sent: bytes) -> None:
+    """At once when its time is up: whether it is new, has begun, or has been served before."""
+    with Fleet(workers=0, settings={"GATEWAY_HEADER_TIMEOUT": "1"}, start=False) as fleet:
+        fleet.gateway.start()
+        wait_until(lambda: fleet.readiness()[0], START, "the gateway listens")
+        answer = b""
+        with contextlib.suppress(ConnectionError):
+            answer = await send(fleet.address, sent)
+        assert b"connection without a request" in fleet.gateway.log().encode()
+        assert answer.startswith(b"HTTP/1.1 200") == sent.startswith(b"GET")
+
+
+async def test_headers_that_come_in_time_do_not_hurry_the_answer() -> None:
+    """A stream may take longer than its request's headers may."""
+    with Fleet(workers=1, settings={"GATEWAY_HEADER_TIMEOUT": "1"}) as fleet:
+        schedule = Schedule(tokens=20, delay=0.1)
+        assert_complete(await ask(fleet.address, schedule), schedule)
 
 
 @pytest.mark.parametrize(("request_", "status", "code"), NO_REQUESTS.values(), ids=NO_REQUESTS.keys())
