@@ -51,6 +51,8 @@ def stack(standing_stack: Stack) -> Iterator[Stack]:
     stack = standing_stack
     if len(stack.containers("worker")) != 2 or len(stack.containers("gateway")) != 1:
         stack.scale(worker=2, gateway=1)
+    if stack.readiness() == 0:
+        stack.up(worker=2, gateway=1)  # after a test that failed while all was stopped
     settle(lambda: stack.readiness() == 200 and stack.has_workers(2) and stack.is_idle(), "two workers, idle")
     stack.backend.forget()
     began = time.time()
