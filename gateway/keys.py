@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fleet import logs
+from fleet import files, logs
 
 log = logs.logger(__name__)
 
@@ -116,9 +116,8 @@ class KeyRing:
         self._stamp, self._said = stamp, ""
         log.info("keys reloaded", keys=len(self._keys))
 
-    def _look(self) -> tuple[int, int, int]:
+    def _look(self) -> files.Stamp:
         try:
-            stat = self._path.stat()
+            return files.stamp(self._path)
         except OSError:
             return 0, 0, 0
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fleet import logs
+from fleet import files, logs
 
 log = logs.logger(__name__)
-
-Stamp = tuple[tuple[int, int, int], ...]
 
 
 class IdentityError(ValueError):
@@ -67,7 +65,7 @@ class Identity:
         import grpc
 
         current = self._stamp()
-        reported: Stamp | None = None
+        reported: list[files.Stamp] | None = None
 
         def changed() -> Any:  # asked by gRPC before every handshake; None: as before
             nonlocal current, reported
@@ -97,9 +95,8 @@ class Identity:
         pair = (self.key.read_bytes(), self.cert.read_bytes())
         return grpc.ssl_server_certificate_configuration([pair], self.ca.read_bytes())
 
-    def _stamp(self) -> Stamp:
-        stats = [path.stat() for path in (self.ca, self.cert, self.key)]
-        return tuple((stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats)
+    def _stamp(self) -> list[files.Stamp]:
+        return [files.stamp(path) for path in (self.ca, self.cert, self.key)]
 
 
 def _why(error: OSError, wanted: str) -> str:

@@ -3,7 +3,7 @@
 import hmac
 from pathlib import Path
 
-from fleet import logs
+from fleet import files, logs
 
 log = logs.logger(__name__)
 
@@ -23,7 +23,7 @@ class Tokens:
 
     def __init__(self, token: str | None, file: Path | None) -> None:
         self._file = file
-        self._stamp: tuple[int, int, int] | None = None
+        self._stamp: files.Stamp | None = None
         self._tokens = [token] if token else []
         self._reported = ""
         if file is not None:
@@ -62,14 +62,13 @@ class Tokens:
                 self._reported = str(error)
                 log.warning("a changed token file cannot be used, going on with the old one", reason=str(error))
 
-    def _look(self, file: Path) -> tuple[int, int, int]:
+    def _look(self, file: Path) -> files.Stamp:
         try:
-            stat = file.stat()
+            return files.stamp(file)
         except OSError as error:
             raise TokenError(f"{file}: {(error.strerror or '').lower()}") from None
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
-    def _read(self, file: Path) -> tuple[tuple[int, int, int], list[str]]:
+    def _read(self, file: Path) -> tuple[files.Stamp, list[str]]:
         stamp = self._look(file)
         try:
             tokens = file.read_text("ascii").split("\n")
