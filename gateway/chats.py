@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from fleet import logs
 from fleet.lane import Inbox
-from fleet.runtime import MESSAGE_BYTES
+from fleet.link import MESSAGE_BYTES
 from gateway.admission import Admission
 from gateway.breaker import Breakers
 from gateway.errors import BodyTooLarge, GatewayError, ModelFailed, OutOfTime, Unavailable, WorkerLost

@@ -7,11 +7,12 @@ from autogen_ext.runtimes.grpc import GrpcWorkerAgentRuntimeHost
 from autogen_ext.runtimes.grpc.protos import agent_worker_pb2_grpc
 from grpc_health.v1 import health, health_pb2_grpc
 
-from fleet import ports
-from fleet.runtime import channel_options
+from fleet.link import channel_options
 from fleet.security.identity import Identity, IdentityError
 from fleet.security.tokens import Tokens
 from fleet.settings import HostPort
+from host.door import LOOPBACK, Door
+from host.relay import MemberEnd
 from host.servicer import Servicer
 from host.tokens import TokenInterceptor
 
@@ -38,32 +39,46 @@ class FleetHost(GrpcWorkerAgentRuntimeHost):
             # Connections that never finish their handshake would hold a file descriptor for two minutes.
             ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_TIMEOUT * 1000)),
         ]
-        self._server = grpc.aio.server(options=options, interceptors=[TokenInterceptor(tokens)] if tokens else [])
-        self._servicer: Servicer = Servicer()
         self._address = str(address)
+        try:
+            self._door = Door(address, self._relay, HANDSHAKE_TIMEOUT)
+        except OSError as error:
+            raise OSError(f"cannot listen on {self._address}: {(error.strerror or str(error)).lower()}") from error
+        self._identity = identity
+        interceptors = [TokenInterceptor(tokens, self._door.peer)] if tokens else []
+        self._server = grpc.aio.server(options=options, interceptors=interceptors)
+        self._servicer: Servicer = Servicer()
         self._serve_task: asyncio.Task[None] | None = None
         agent_worker_pb2_grpc.add_AgentRpcServicer_to_server(self._servicer, self._server)
         self.health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
+        inner = f"{LOOPBACK}:0"
         try:
-            ports.check(address)
             if identity is None:
-                self._server.add_insecure_port(self._address)
+                self._inner_port = self._server.add_insecure_port(inner)
             else:
-                self._server.add_secure_port(self._address, identity.server_credentials())
-        except OSError as error:
-            raise OSError(f"cannot listen on {self._address}: {(error.strerror or str(error)).lower()}") from error
-        except RuntimeError as error:
-            if identity is not None:
+                self._inner_port = self._server.add_secure_port(inner, identity.server_credentials())
+        except (RuntimeError, IdentityError) as error:
+            self._door.close()
+            if identity is not None and isinstance(error, RuntimeError):
                 wanted = "gRPC takes RSA keys from 2048 bits, and ECDSA on P-256 or P-384"
                 raise IdentityError(f"FLEET_TLS_KEY: {identity.key} cannot be listened with; {wanted}") from error
-            raise OSError(f"cannot listen on {self._address}") from error
+            raise
+
+    async def _serve(self) -> None:
+        await self._server.start()
+        await self._door.open(self._inner_port)
+        await self._server.wait_for_termination()
+
+    def _relay(self) -> MemberEnd:
+        return MemberEnd(self._identity, self._servicer.member, self._servicer.relayed, HANDSHAKE_TIMEOUT)
 
     async def stop(self, grace: int = STOP_GRACE) -> None:
         """End every stream and stop listening: at once when the members take it, after ``grace`` seconds at the latest.
 
         The base waits out its grace whenever a member is connected, because its streams never end by themselves.
         """
+        self._door.close()
         await self.health.enter_graceful_shutdown()
         self._servicer.close()
         await super().stop(grace)

@@ -1,10 +1,12 @@
 """Routes events between members: AutoGen's servicer with a guarded fan-out, take-over, and news of who left.
 
 Where AutoGen makes a task per event, formats it into a log and loses the rest of a fan-out when a member is just gone,
-this handles events in the order in which they arrive and skips who is gone.
+this handles events in the order in which they arrive and skips who is gone. An event may come on either of a member's
+two ways, gRPC or relay, and leaves on the relay of each member that has one.
 """
 
 import asyncio
+import secrets
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -17,8 +19,10 @@ from autogen_ext.runtimes.grpc._worker_runtime_host_servicer import (
 )
 from autogen_ext.runtimes.grpc.protos import agent_worker_pb2, cloudevent_pb2
 
-from fleet import logs, topics
-from fleet.runtime import KEEPALIVE_TIME, event
+from fleet import logs, relay, topics
+from fleet.events import event, event_of, packed
+from fleet.link import KEEPALIVE_TIME
+from host.relay import MemberEnd
 from protos import chat_pb2 as pb
 
 log = logs.logger(__name__)
@@ -35,6 +39,9 @@ class Connection(ChannelConnection[_Message, _Message]):
 
     def __init__(self, messages: AsyncIterator[_Message], client_id: str, servicer: "Servicer") -> None:
         self.heard_at = time.monotonic()
+        self.ticket = secrets.token_urlsafe(24)
+        """What its relay must show."""
+        self.relay: MemberEnd | None = None
         self._servicer = servicer
         self._outgoing: asyncio.Queue[_Message | None] = asyncio.Queue()
         super().__init__(messages, client_id)
@@ -69,9 +76,15 @@ class Connection(ChannelConnection[_Message, _Message]):
         """As :meth:`put`, for AutoGen's own calls."""
         self.put(message)
 
+    def heard(self) -> None:
+        """Note that the member lives."""
+        self.heard_at = time.monotonic()
+
     def close(self) -> None:
-        """End the stream after what is queued."""
+        """End the stream after what is queued, and the relay with it."""
         self._outgoing.put_nowait(_End)
+        if self.relay is not None:
+            self.relay.close()
 
     async def ended(self) -> None:
         """Stop reading; called when the stream is over."""
@@ -85,7 +98,9 @@ class Servicer(GrpcWorkerAgentRuntimeHostServicer):
     def __init__(self) -> None:
         super().__init__()
         self._connections: dict[str, Connection] = {}
-        self._clients_of_topic: dict[TopicId, list[str]] = {}
+        self._clients_of_topic: dict[str, list[str]] = {}
+        """By the topic's type: its source is always the same."""
+        self._tickets: dict[str, Connection] = {}
         self._closing = False
 
     @property
@@ -105,12 +120,15 @@ class Servicer(GrpcWorkerAgentRuntimeHostServicer):
         connection = Connection(request_iterator, client_id, self)
         self._connections[client_id] = connection
         self._data_connections[client_id] = connection
+        self._tickets[connection.ticket] = connection
         try:
+            await context.send_initial_metadata(((relay.TICKET, connection.ticket),))
             async for message in connection:
                 yield message
         finally:
             del self._connections[client_id]
             del self._data_connections[client_id]
+            del self._tickets[connection.ticket]
             await asyncio.shield(self._left(client_id, connection))
 
     async def RegisterAgent(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -141,19 +159,41 @@ class Servicer(GrpcWorkerAgentRuntimeHostServicer):
         self._clients_of_topic.clear()
         return response
 
+    def member(self, ticket: str) -> Connection | None:
+        """The connected member that was given this ticket."""
+        return self._tickets.get(ticket)
+
     def route(self, cloud_event: cloudevent_pb2.CloudEvent) -> None:
-        """Queue an event for every member that subscribed to its topic; members that are gone are skipped."""
-        topic = TopicId(type=cloud_event.type, source=cloud_event.source)
+        """Pass an event on to every member that subscribed to its topic; members that are gone are skipped.
+
+        Raises ``ValueError`` for a topic that is none.
+        """
+        frame: bytes | None = None
+        for connection in self._subscribed(cloud_event.type):
+            if connection.relay is None:
+                connection.put(_Message(cloudEvent=cloud_event))
+            else:
+                frame = frame or packed(cloud_event)
+                connection.relay.send(frame)
+
+    def relayed(self, frame: bytes) -> None:
+        """The same for an event that came as a frame."""
+        message: _Message | None = None
+        try:
+            for connection in self._subscribed(relay.topic_of(frame).decode()):
+                if connection.relay is not None:
+                    connection.relay.send(frame)
+                else:
+                    message = message or _Message(cloudEvent=event_of(frame))
+                    connection.put(message)
+        except ValueError:
+            log.warning("dropped an event: its frame or its topic is not valid")
+
+    def _subscribed(self, topic: str) -> list[Connection]:
         clients = self._clients_of_topic.get(topic)
         if clients is None:
-            clients = self._clients_of_topic[topic] = self._find_clients(topic)
-        if not clients:
-            return
-        message = _Message(cloudEvent=cloud_event)
-        for client_id in clients:
-            connection = self._connections.get(client_id)
-            if connection is not None:
-                connection.put(message)
+            clients = self._clients_of_topic[topic] = self._find_clients(TopicId(type=topic, source=topics.SOURCE))
+        return [connection for client in clients if (connection := self._connections.get(client)) is not None]
 
     def _find_clients(self, topic: TopicId) -> list[str]:
         clients: dict[str, None] = {}

@@ -18,10 +18,14 @@ _HEALTH = "/grpc.health.v1.Health/"
 
 
 class TokenInterceptor(grpc.aio.ServerInterceptor):
-    """Ends every call without one of the fleet's tokens as UNAUTHENTICATED; health checks need none."""
+    """Ends every call without one of the fleet's tokens as UNAUTHENTICATED; health checks need none.
 
-    def __init__(self, tokens: Tokens) -> None:
+    ``peer`` gives the address to log for what gRPC takes for its peer.
+    """
+
+    def __init__(self, tokens: Tokens, peer: Callable[[str], str] = str) -> None:
         self._tokens = tokens
+        self._peer = peer
         self._said: dict[str, float] = {}
 
     async def intercept_service(
@@ -38,7 +42,7 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
         return self._tokens.accepts(dict(details.invocation_metadata or ()).get("authorization", ""))
 
     async def _refuse(self, _: Any, context: Any) -> None:
-        address = context.peer().rpartition(":")[0]
+        address = self._peer(context.peer()).rpartition(":")[0]
         now = time.monotonic()
         if now - self._said.get(address, float("-inf")) > SAY_AGAIN:
             self._said = {known: at for known, at in self._said.items() if now - at <= SAY_AGAIN}

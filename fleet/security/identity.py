@@ -28,9 +28,19 @@ class Identity:
         self.context()
 
     def context(self) -> ssl.SSLContext:
-        """The same for Python's TLS, as a client that asks for HTTP/2."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        """The same for Python's TLS, as a client that asks for HTTP/2. Raises :class:`IdentityError`."""
+        context = self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         context.set_alpn_protocols(["h2"])
+        return context
+
+    def server_context(self) -> ssl.SSLContext:
+        """The same as a server that insists on a certificate. Raises :class:`IdentityError`."""
+        context = self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.num_tickets = 0  # a session that goes on would outlive a change of authorities
+        return context
+
+    def _load(self, context: ssl.SSLContext) -> ssl.SSLContext:
         try:
             context.load_verify_locations(self.ca)
         except (OSError, ssl.SSLError) as error:

@@ -6,7 +6,8 @@ from autogen_ext.runtimes.grpc.protos import agent_worker_pb2
 from google.protobuf.message import Message
 
 from fleet import topics
-from fleet.runtime import FleetRuntime, event
+from fleet.events import event
+from fleet.runtime import FleetRuntime
 from fleet.settings import FleetSettings
 from protos import chat_pb2 as pb
 from tests.harness.waiting import eventually

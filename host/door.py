@@ -1,0 +1,187 @@
+"""The host's one port: what a connection begins with tells whether it is for the relay or for gRPC.
+
+gRPC's server takes no connection that something else has accepted. So it listens on loopback, at a port that nobody is
+told, and everything but the relay is passed on to it byte for byte, TLS included. Little comes that way once a member
+has its relay.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
+
+from fleet.relay import MAGIC
+from fleet.settings import HostPort
+
+LOOPBACK = "127.0.0.1"
+BACKLOG = 1024
+
+
+class Door:
+    """Listens at ``address`` from its construction on; raises ``OSError`` when that cannot be had.
+
+    ``relay`` makes the protocol that takes a connection over after its :data:`~fleet.relay.MAGIC`. A connection that
+    says nothing for ``patience`` seconds is dropped.
+    """
+
+    def __init__(self, address: HostPort, relay: Callable[[], asyncio.Protocol], patience: float) -> None:
+        family, kind, protocol, _, where = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
+        self._socket = socket.socket(family, kind, protocol)
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._socket.bind(where)
+            self._socket.listen(BACKLOG)
+        except OSError:
+            self._socket.close()
+            raise
+        self._relay = relay
+        self._patience = patience
+        self._server: asyncio.Server | None = None
+        self._inner_port = 0
+        self._peers: dict[int, str] = {}
+        """Who is behind each of our own connections to gRPC, by its local port."""
+
+    async def open(self, inner_port: int) -> None:
+        """Let connections in; gRPC's server must listen at ``inner_port`` on loopback by now."""
+        self._inner_port = inner_port
+        self._server = await asyncio.get_running_loop().create_server(self._guest, sock=self._socket)
+
+    def close(self) -> None:
+        """Let nobody in any more."""
+        if self._server is not None:
+            self._server.close()
+        self._socket.close()
+
+    def peer(self, inner: str) -> str:
+        """The address behind what gRPC takes for its peer; both in gRPC's notation."""
+        port = inner.rpartition(":")[2]
+        return self._peers.get(int(port), inner) if port.isdigit() else inner
+
+    def _guest(self) -> "_Guest":
+        return _Guest(self._relay, self._connect, self._patience)
+
+    async def _connect(self, guest: "_Guest") -> "_Inner":
+        pipe = lambda: _Inner(guest, self._peers)  # noqa: E731
+        _, inner = await asyncio.get_running_loop().create_connection(pipe, LOOPBACK, self._inner_port)
+        return inner
+
+
+class _End(asyncio.Protocol):
+    """One of two connections, of which each sends what the other receives, and which end together."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, other: "_End | None" = None) -> None:
+        self.other = other
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        with contextlib.suppress(OSError):
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def data_received(self, data: bytes) -> None:
+        if self.other is not None:
+            self.other.transport.write(data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.other is not None:
+            if error is None:
+                self.other.transport.close()
+            else:
+                self.other.transport.abort()
+
+    def pause_writing(self) -> None:
+        if self.other is not None:
+            self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.other is not None:
+            self.other.transport.resume_reading()
+
+
+class _Guest(_End):
+    """A connection from outside."""
+
+    def __init__(
+        self,
+        relay: Callable[[], asyncio.Protocol],
+        connect: "Callable[[_Guest], Coroutine[Any, Any, _Inner]]",
+        patience: float,
+    ) -> None:
+        super().__init__()
+        self._relay = relay
+        self._connect = connect
+        self._patience = patience
+        self._begin = b""
+        self._expiry: asyncio.TimerHandle | None = None
+        self._joining: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._expiry = asyncio.get_running_loop().call_later(self._patience, self.transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        if self.other is not None:
+            super().data_received(data)
+            return
+        self._begin += data
+        if len(self._begin) < len(MAGIC) and MAGIC.startswith(self._begin):
+            return
+        self._decide()
+        if self._begin.startswith(MAGIC):
+            protocol = self._relay()
+            self.transport.set_protocol(protocol)
+            protocol.connection_made(self.transport)
+            if rest := self._begin[len(MAGIC) :]:
+                protocol.data_received(rest)
+        elif self._joining is None:
+            self.transport.pause_reading()
+            self._joining = asyncio.get_running_loop().create_task(self._join())
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._decide()
+        if self._joining is not None:
+            self._joining.cancel()
+        super().connection_lost(error)
+
+    def _decide(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+
+    async def _join(self) -> None:
+        try:
+            self.other = await self._connect(self)
+        except OSError:  # the host is about to stop
+            self.transport.abort()
+            return
+        self.other.transport.write(self._begin)
+        self._begin = b""
+        self.transport.resume_reading()
+
+
+class _Inner(_End):
+    """The connection to gRPC that carries a guest's bytes on. ``peers`` tells whose it is while it is open."""
+
+    def __init__(self, guest: _Guest, peers: dict[int, str]) -> None:
+        super().__init__(guest)
+        self._guest = guest
+        self._peers = peers
+        self._port = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._port = transport.get_extra_info("sockname")[1]
+        self._peers[self._port] = _notation(self._guest.transport.get_extra_info("peername"))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._peers.pop(self._port, None)
+        super().connection_lost(error)
+
+
+def _notation(name: tuple[object, ...] | None) -> str:
+    if not name:
+        return "unknown"
+    host, port = name[:2]
+    return f"ipv6:[{host}]:{port}" if ":" in str(host) else f"ipv4:{host}:{port}"
