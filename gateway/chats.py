@@ -165,9 +165,11 @@ class Chats:
             attempt = chat.attempt if chat is not None else None
             if chat is not None and attempt is not None and _is_from(chunk, worker_id, attempt):
                 attempt.heard_at = now
-                waited = not attempt.started
+                if attempt.started:
+                    _take(chat, attempt, chunk)
+                    continue
                 _take(chat, attempt, chunk)
-                if waited and (attempt.started or chat.reply.end is not None):
+                if attempt.started or chat.reply.end is not None:
                     self._breakers.succeeded((worker_id, chat.history.model))
             elif chunk.WhichOneof("event") not in ("done", "error", "cancelled"):
                 strangers[chunk.request_id, chunk.attempt] = None

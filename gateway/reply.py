@@ -5,12 +5,13 @@ What waits here is bounded by the lane's credit: the worker stops when the clien
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from fleet.lane import CREDIT, payload_bytes
+from fleet.lane import CREDIT, payload_bytes, text_bytes
 from gateway.errors import GatewayError
 from protos import chat_pb2 as pb
 
@@ -18,7 +19,7 @@ LIMIT = 4 * CREDIT
 """Bytes that may wait: a worker that sends more ignores its credit."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Piece:
     """Neighbouring text of one kind, or a part of a tool call, or the log probabilities of the text before it.
 
@@ -55,21 +56,37 @@ class Reply:
         """Pieces that stand alone, and texts that grow, with their kind and size."""
         self._reader: asyncio.Future[None] | None = None
         self._nudged = False
+        self._eager: Callable[[], bool] | None = None
+
+    def attend(self, eager: Callable[[], bool]) -> None:
+        """Call ``eager`` when there are pieces and somebody waits for them, before that one is woken.
+
+        It takes all of them (:meth:`pop`) and returns true, or returns false and lets the one that waits have the rest.
+        What it raises reaches the one that waits.
+        """
+        self._eager = eager
 
     def push(self, chunk: pb.ChatChunk) -> bool:
         """Add text, reasoning or a tool call, unless the end is there; false when over the limit."""
         if self.end is not None:
             return True
         kind = chunk.WhichOneof("event") or ""
-        size = payload_bytes(chunk)
         self.started = True
         self.tokens += chunk.tokens
+        if kind == "text":
+            text = chunk.text
+            size = text_bytes(text)
+            self._add_text(kind, text, size)
+            self.unread += size
+            self._wake()
+            return self.unread <= LIMIT
+        size = payload_bytes(chunk)
         if kind == "tool_call":
             self._items.append((Piece(tool_call=chunk.tool_call, size=size), kind, size))
         elif kind == "logprobs":
             self._items.append((Piece(logprobs=orjson.loads(chunk.logprobs), size=size), kind, size))
         else:
-            self._add_text(kind, chunk.reasoning if kind == "reasoning" else chunk.text, size)
+            self._add_text(kind, chunk.reasoning, size)
         self.unread += size
         self._wake()
         return self.unread <= LIMIT
@@ -93,15 +110,30 @@ class Reply:
                 return self.end
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
+        return self.pop()
+
+    def pop(self) -> Piece | None:
+        """The next piece, if there is one."""
+        if not self._items:
+            return None
         content, kind, size = self._items.popleft()
         if isinstance(content, Piece):
             return content
-        text = "".join(content)
+        text = content[0] if len(content) == 1 else "".join(content)
         return Piece(reasoning=text, size=size) if kind == "reasoning" else Piece(text=text, size=size)
 
     def _wake(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
+        reader = self._reader
+        if reader is None or reader.done():
+            return
+        if self._eager is not None and self.end is None and not self._nudged:
+            try:
+                if self._eager():
+                    return
+            except Exception as error:
+                reader.set_exception(error)
+                return
+        reader.set_result(None)
 
     def _add_text(self, kind: str, text: str, size: int) -> None:
         if self._items:

@@ -56,6 +56,7 @@ class ChatResponse(StreamingResponse):
         self._settled = False
         self._unsent: Callable[[], int] = lambda: 0
         self._writable: Callable[[], bool] = lambda: False
+        self._write_chunk: Callable[[bytes], None] | None = None
         self._hold = hold
         self._stall = stall
         self._began = False
@@ -67,6 +68,7 @@ class ChatResponse(StreamingResponse):
         extensions = scope.get("extensions", {})
         self._unsent = extensions.get("chatfleet.unsent", self._unsent)
         self._writable = extensions.get("chatfleet.writable", self._writable)
+        self._write_chunk = extensions.get("chatfleet.write")
         try:
             async with asyncio.TaskGroup() as group:
                 driver = group.create_task(self._chats.drive(self._chat))
@@ -104,6 +106,8 @@ class ChatResponse(StreamingResponse):
             return
         if not self._began:
             await self._begin(send)
+        if self._write_chunk is not None:
+            self._chat.reply.attend(self._write_now)
         while isinstance(item, Piece):
             await self._send_chunk(send, self._encoder.piece(item))
             self._chat.consumed(item.size)
@@ -112,6 +116,19 @@ class ChatResponse(StreamingResponse):
         # The end in a chunk of its own, before the end of the body: readers that take chunks see it as such.
         await self._send_chunk(send, self._encoder.end(item))
         await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _write_now(self) -> bool:
+        """Write what waits, called by the fan-in itself: to wake a task for each piece costs more than all else."""
+        assert self._write_chunk is not None
+        chat = self._chat
+        while self._writable():
+            piece = chat.reply.pop()
+            if piece is None:
+                return True
+            self._write_chunk(self._encoder.piece(piece))
+            self._wrote_at = asyncio.get_running_loop().time()
+            chat.consumed(piece.size)
+        return False
 
     async def _next(self, send: Send) -> Piece | End:
         """What comes next, with pings while nothing does."""

@@ -34,8 +34,9 @@ nothing, out of the credit's sight."""
 class Protocol(HttpToolsProtocol):
     """Bounds the headers' bytes and time, which uvicorn does not, and refuses what is no request in our errors' shape.
 
-    It also puts three things of the connection into the scope's extensions: ``chatfleet.abort`` drops it,
-    ``chatfleet.unsent`` says how many bytes wait for its client, ``chatfleet.writable`` whether sending would not wait.
+    It also puts four things of the connection into the scope's extensions: ``chatfleet.abort`` drops it,
+    ``chatfleet.unsent`` says how many bytes wait for its client, ``chatfleet.writable`` whether sending would not wait,
+    and ``chatfleet.write`` sends a chunk of an answer that has begun, as ASGI's ``send`` would, without its layers.
     """
 
     max_headers: int
@@ -80,11 +81,16 @@ class Protocol(HttpToolsProtocol):
             "chatfleet.abort": transport.abort,
             "chatfleet.unsent": partial(unsent, transport),
             "chatfleet.writable": self.writable,
+            "chatfleet.write": self.write_chunk,
         }
         self.scope["extensions"] = extensions  # type: ignore[typeddict-item]
 
     def writable(self) -> bool:
-        return not self.flow.write_paused
+        return not self.flow.write_paused and not self.transport.is_closing()
+
+    def write_chunk(self, chunk: bytes) -> None:
+        # uvicorn sends every answer of unknown length in chunks, whatever version the client speaks.
+        self.transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
 
     def on_url(self, url: bytes) -> None:
         self.count(len(url))

@@ -17,6 +17,8 @@ from worker.desk import Desk
 from worker.gateways import Gateways
 from worker.health import health_service
 from worker.models import Model, ModelsError, load_models
+from worker.openai_client import StreamingAzureOpenAIClient, StreamingOpenAIClient
+from worker.pacer import Pacer
 from worker.settings import WorkerSettings
 from worker.status import Heartbeat
 
@@ -53,6 +55,10 @@ class Worker:
             await self._serve(stop)
 
     async def _serve(self, stop: asyncio.Event) -> None:
+        pacer = Pacer(self._settings.flush_interval) if self._settings.flush_interval else None
+        for model in self._models.values():
+            if pacer is not None and isinstance(model.client, StreamingOpenAIClient | StreamingAzureOpenAIClient):
+                model.client.read_together(pacer)
         async with asyncio.TaskGroup() as chats:
             desk = self._desk = Desk(self._models, self._outbox, self._settings.capacity, chats)
             gateways = Gateways(desk, self._outbox, self._settings.gateway_timeout, self._link_timeout)
@@ -72,6 +78,8 @@ class Worker:
         await self._runtime.stop()
         for model in self._models.values():
             await model.client.close()
+        if pacer is not None:
+            pacer.close()
         log.info("stopped", worker=self.id)
 
     async def _drain(self, desk: Desk, heartbeat: Heartbeat) -> None:

@@ -11,7 +11,7 @@ from fleet.lane import SLICE, OutgoingReply
 from protos import chat_pb2 as pb
 from worker import conversation, failures, options
 from worker.models import Model
-from worker.openai_client import ReasoningText, TokenLogprobs, ToolCallPart
+from worker.openai_client import ReasoningText, Streaming, TextPiece, TokenLogprobs, ToolCallPart
 from worker.surrogates import SurrogateJoiner, clean
 
 log = logs.logger(__name__)
@@ -67,7 +67,12 @@ class Chat:
         async with self._turnstile:
             # Preparing a request takes milliseconds: one a turn of the loop, so that a crowd delays nobody else.
             await asyncio.sleep(0)
-        async with aclosing(self._model.client.create_stream(messages, **arguments)) as stream:
+        client = self._model.client
+        if isinstance(client, Streaming):
+            pieces = client.tapped_stream(self._tap, messages, **arguments)
+        else:
+            pieces = client.create_stream(messages, **arguments)
+        async with aclosing(pieces) as stream:
             async for piece in stream:
                 self._started = True
                 if isinstance(piece, CreateResult):
@@ -82,14 +87,20 @@ class Chat:
                 await self._call(ToolCallPart(index, call.id, call.name, call.arguments))
         return pb.Done(finish_reason=result.finish_reason, usage=failures.usage(result.usage))
 
+    def _tap(self, text: str, tokens: int) -> bool:
+        """Take text past the stream, if that can be done without a wait."""
+        return self._joiner.empty and self._reply.try_text(text, tokens)
+
     async def _write(self, piece: str) -> None:
         match piece:
             case ReasoningText():
-                await self._reply.text(self._joiner.join(piece), "reasoning")
+                await self._reply.text(self._joiner.join(piece), "reasoning", piece.tokens)
             case ToolCallPart():
                 await self._call(piece)
             case TokenLogprobs():
                 await self._reply.event(pb.ChatChunk(logprobs=orjson.dumps(piece.content).decode()))
+            case TextPiece():
+                await self._reply.text(self._joiner.join(piece), "text", piece.tokens)
             case _:
                 await self._reply.text(self._joiner.join(piece))
 

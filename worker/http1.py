@@ -1,17 +1,21 @@
 """HTTP/1.1 to a model's server: a transport for the OpenAI SDK whose cost for each token is small.
 
 httpx2's and aiohttp's own take a token through a dozen of layers and arm a timer for it; that costs more than all else
-that happens to it on its way to the client. What this leaves to them: proxies, redirects, decompression.
+that happens to it on its way to the client. What this leaves to them: proxies, redirects, decompression. It has sockets
+of its own, because what the event loop wraps around one reads whenever something comes: see :mod:`worker.pacer`.
 """
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from typing import Any, NamedTuple, cast
+import ssl
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NamedTuple
 
 import httptools
 import httpx2
 from aiohappyeyeballs import start_connection
+
+from worker.pacer import Pacer
 
 BODY = "chatfleet.body"
 """Extension of a response that has the :class:`Connection` to read its body from, past httpx2's layers."""
@@ -21,6 +25,13 @@ UNREAD = 64 * 1024
 
 IDLE = 15.0
 """Seconds for which a connection is kept for the next request: less than servers keep theirs."""
+
+Tap = Callable[[bytes], bool]
+
+_NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+_buffer = memoryview(bytearray(64 * 1024))
+"""What every connection reads into: the parser copies what it keeps."""
 
 
 class Origin(NamedTuple):
@@ -33,20 +44,23 @@ class Origin(NamedTuple):
     """What the server's certificate must be for."""
 
 
-class Connection(asyncio.Protocol):
+class Connection:
     """One connection: a request at a time, and its response's head and body.
 
     Raises ``httpx2.ReadTimeout`` when nothing came for the request's read timeout, ``httpx2.ReadError`` when the
     connection broke, ``httpx2.RemoteProtocolError`` for what is no HTTP.
     """
 
-    transport: asyncio.Transport
-
-    def __init__(self, origin: Origin) -> None:
+    def __init__(self, origin: Origin, sock: socket.socket) -> None:
         self.origin = origin
-        self.lost = False
         self.idle: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._unwatch: Callable[[int], object] | None = None
+        """How to stop being told that something can be read; None when nobody tells."""
+        self._pacer: Pacer | None = None
+        self._tap: Tap | None = None
         self._reader: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._begin(None)
@@ -58,8 +72,8 @@ class Connection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._chunks: list[bytes] = []
         self._unread = 0
-        self._paused = False
         self._has_head = self._complete = self._reusable = False
+        self._pacer = self._tap = None
         self._error: httpx2.TransportError | None = None
 
     # ------------------------------------------------------------ the request
@@ -69,7 +83,8 @@ class Connection(asyncio.Protocol):
         self._begin(timeout)
         if timeout is not None:
             self._timer = self._loop.call_later(timeout, self._look)
-        self.transport.write(request)
+        self._watch()
+        await self._send(memoryview(request))
         while not self._has_head:
             await self._wait()
         return self._parser.get_status_code(), self._headers
@@ -84,20 +99,62 @@ class Connection(asyncio.Protocol):
         self._chunks.clear()
         self._unread = 0
         self._heard_at = self._loop.time()  # silence while nobody read was not the server's
-        if self._paused:
-            self._paused = False
-            self.transport.resume_reading()
+        if self._unwatch is None and not self._complete and self._error is None:
+            self._watch()
         return data
+
+    def pace(self, pacer: Pacer, tap: "Tap | None" = None) -> None:
+        """Read what comes from now on when ``pacer`` says, and no more as soon as it comes.
+
+        While somebody waits in :meth:`read`, ``tap`` is asked first to take what one reading brought of the body. It
+        takes all of that and returns true, or nothing; then :meth:`read` gives it.
+        """
+        if self._pacer is None:
+            self._pacer = pacer
+            self._tap = tap
+            if self._unwatch is not None:
+                self._rest()
+                self._watch()
 
     def finish(self) -> bool:
         """The response is read, or not wanted any more. True when the connection can take another request."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._reusable and not self.lost and not self._chunks:
+        if self._reusable and not self._chunks:
             return True
-        self.transport.abort()
+        self.close()
         return False
+
+    def close(self) -> None:
+        """Close the connection at once."""
+        self._rest()
+        self._sock.close()
+
+    @property
+    def lives(self) -> bool:
+        """Whether a connection that waits for its next request is still open, and nothing was said on it."""
+        try:
+            self._sock.recv(1)
+        except _NOT_YET:
+            return True
+        except OSError:
+            return False
+        return False
+
+    async def _send(self, left: memoryview) -> None:
+        """Send a request, until its response begins: a server need not read all of what it refuses."""
+        while left and not self._has_head and self._error is None:
+            try:
+                left = left[self._sock.send(left) :]
+            except _NOT_YET:
+                self._loop.add_writer(self._fd, self._wake)
+                try:
+                    await self._wait()
+                finally:
+                    self._loop.remove_writer(self._fd)
+            except OSError:
+                return  # reading tells what there is to tell, which may be an answer
 
     async def _wait(self) -> None:
         if self._error is not None:
@@ -110,6 +167,7 @@ class Connection(asyncio.Protocol):
             self._reader.set_result(None)
 
     def _fail(self, error: httpx2.TransportError) -> None:
+        self._rest()
         if self._error is None and not self._complete:
             self._error = error
             self._wake()
@@ -123,25 +181,56 @@ class Connection(asyncio.Protocol):
         else:
             self._timer = self._loop.call_later(max(left, 1.0), self._look)
 
-    # ------------------------------------------------------------ what asyncio calls
+    # ------------------------------------------------------------ reading
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
+    def _watch(self) -> None:
+        if self._pacer is not None:
+            self._pacer.add(self._fd, self._readable)
+            self._unwatch = self._pacer.remove
+        else:
+            self._loop.add_reader(self._fd, self._readable)
+            self._unwatch = self._loop.remove_reader
 
-    def data_received(self, data: bytes) -> None:
-        self._heard_at = self._loop.time()
+    def _rest(self) -> None:
+        if self._unwatch is not None:
+            self._unwatch(self._fd)
+            self._unwatch = None
+
+    def _readable(self) -> None:
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+            size = self._sock.recv_into(_buffer)
+            self._received(_buffer[:size])
+            while self.origin.tls and self._unwatch is not None and self._sock.pending():  # type: ignore[attr-defined]
+                size = self._sock.recv_into(_buffer)
+                self._received(_buffer[:size])
+        except _NOT_YET:
+            return
+        except OSError as error:
+            self._fail(httpx2.ReadError(str(error)))
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(httpx2.RemoteProtocolError(str(error)))
-            self.transport.abort()
 
-    def connection_lost(self, error: Exception | None) -> None:
-        self.lost = True
-        if self._has_head and error is None and not self._has_length():
+    def _received(self, data: memoryview) -> None:
+        self._heard_at = self._loop.time()
+        if data:
+            self._parser.feed_data(data)
+            if self._chunks and not self._tapped():
+                self._wake()
+            return
+        if self._has_head and not self._has_length():
             self._complete = True  # such a body ends with its connection
             self._wake()
-        self._fail(httpx2.ReadError(str(error or "the connection was closed before the response was complete")))
+        self._fail(httpx2.ReadError("the connection was closed before the response was complete"))
+
+    def _tapped(self) -> bool:
+        waits = self._reader is not None and not self._reader.done()
+        if self._tap is None or not waits or self._complete or self._unread > UNREAD:
+            return False
+        if not self._tap(self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)):
+            return False
+        self._chunks.clear()
+        self._unread = 0
+        return True
 
     def _has_length(self) -> bool:
         return any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in self._headers)
@@ -162,15 +251,14 @@ class Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         self._chunks.append(body)
         self._unread += len(body)
-        if self._unread > UNREAD and not self._paused:
-            self._paused = True
-            self.transport.pause_reading()
-        self._wake()
+        if self._unread > UNREAD:
+            self._rest()
 
     def on_message_complete(self) -> None:
         if self._has_head:
             self._complete = True
             self._reusable = self._parser.should_keep_alive()
+            self._rest()
             self._wake()
 
 
@@ -217,7 +305,9 @@ class Transport(httpx2.AsyncBaseTransport):
         """Close the connections that nobody uses."""
         for connections in self._idle.values():
             for connection in connections:
-                connection.transport.abort()
+                if connection.idle is not None:
+                    connection.idle.cancel()
+                connection.close()
         self._idle.clear()
 
     def give_back(self, connection: Connection) -> None:
@@ -232,27 +322,56 @@ class Transport(httpx2.AsyncBaseTransport):
             connection = connections.pop()
             assert connection.idle is not None
             connection.idle.cancel()
-            if not connection.lost and not connection.transport.is_closing():
+            if connection.lives:
                 return connection
+            connection.close()
         return None
 
     def _drop(self, connection: Connection) -> None:
         self._idle[connection.origin].remove(connection)
-        connection.transport.abort()
+        connection.close()
 
     async def _connect(self, origin: Origin, timeout: float | None) -> Connection:
         loop = asyncio.get_running_loop()
-        tls: dict[str, Any] = {"ssl": self._tls, "server_hostname": origin.name} if origin.tls else {}
         try:
             async with asyncio.timeout(timeout):
                 addresses = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
                 sock = await start_connection(addresses, happy_eyeballs_delay=0.25)
-                _, connection = await loop.create_connection(lambda: Connection(origin), sock=sock, **tls)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return Connection(origin, await self._secure(sock, origin.name) if origin.tls else sock)
         except TimeoutError as error:
             raise httpx2.ConnectTimeout(f"no connection to {origin.host} in time") from error
         except OSError as error:
             raise httpx2.ConnectError(str(error)) from error
-        return connection
+
+    async def _secure(self, sock: socket.socket, name: str) -> socket.socket:
+        loop = asyncio.get_running_loop()
+        secured = self._tls.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
+        fd = secured.fileno()
+        try:
+            while True:
+                ready = loop.create_future()
+                try:
+                    secured.do_handshake()
+                    return secured
+                except ssl.SSLWantReadError:
+                    watch: Callable[..., Any] = loop.add_reader
+                    unwatch: Callable[[int], object] = loop.remove_reader
+                except ssl.SSLWantWriteError:
+                    watch, unwatch = loop.add_writer, loop.remove_writer
+                watch(fd, _settle, ready)
+                try:
+                    await ready
+                finally:
+                    unwatch(fd)
+        except BaseException:
+            secured.close()
+            raise
+
+
+def _settle(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
 
 
 def _origin(request: httpx2.Request) -> Origin:

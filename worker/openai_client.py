@@ -11,7 +11,7 @@ taken from whichever chunk has them; the stream's bytes are decoded here, not by
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from urllib.request import getproxies
 
 import aiohttp
@@ -28,13 +28,28 @@ from autogen_ext.models.openai._openai_client import BaseOpenAIChatCompletionCli
 from pydantic import BaseModel
 
 from worker.http1 import BODY, Connection, Transport
+from worker.pacer import Pacer
 from worker.sse import EventDecoder, EventTooLong
+from worker.text_frame import TextFrame
 
 Json = dict[str, Any]
 
 
-class ReasoningText(str):
-    """A piece of what the model thought, as opposed to what it answers."""
+class TextPiece(str):
+    """Text that came together: ``tokens`` counts the model's pieces that it is made of."""
+
+    __slots__ = ("tokens",)
+
+    tokens: int
+
+    def __new__(cls, text: str, tokens: int = 1) -> Self:
+        piece = super().__new__(cls, text)
+        piece.tokens = tokens
+        return piece
+
+
+class ReasoningText(TextPiece):
+    """The same of what the model thought, as opposed to what it answers."""
 
     __slots__ = ()
 
@@ -123,7 +138,7 @@ class Reply:
         text = delta.get("content") or delta.get("refusal")
         if isinstance(text, str) and text:
             self.text.append(text)
-            pieces.append(text)
+            pieces.append(TextPiece(text))
         logprobs = (choice.get("logprobs") or {}).get("content")
         if logprobs:
             pieces.append(TokenLogprobs(logprobs))
@@ -157,8 +172,14 @@ class Reply:
         )
 
 
-class _Streaming(BaseOpenAIChatCompletionClient):
+class Streaming(BaseOpenAIChatCompletionClient):
     """The stream, for both kinds of client."""
+
+    _pacer: Pacer | None = None
+
+    def read_together(self, pacer: Pacer) -> None:
+        """Read all streams, from their first token on, when ``pacer`` says: text that came together is one piece."""
+        self._pacer = pacer
 
     async def create_stream(
         self,
@@ -175,7 +196,35 @@ class _Streaming(BaseOpenAIChatCompletionClient):
         """Yield pieces of text and reasoning, then one ``CreateResult``.
 
         Close the generator (or cancel the task that waits in it) to end the request: the connection is closed with it.
-        ``json_output`` takes true, false or None; a schema goes into ``extra_create_args["response_format"]``.
+        Takes what :meth:`tapped_stream` takes, and raises what it raises.
+        """
+        arguments = {
+            "tools": tools,
+            "tool_choice": tool_choice,
+            "json_output": json_output,
+            "extra_create_args": extra_create_args,
+            "include_usage": include_usage,
+        }
+        async with aclosing(self.tapped_stream(None, messages, **arguments)) as stream:  # type: ignore[arg-type]
+            async for piece in stream:
+                yield piece
+
+    async def tapped_stream(
+        self,
+        tap: Callable[[str, int], bool] | None,
+        messages: Sequence[LLMMessage],
+        *,
+        tools: Sequence[Tool | ToolSchema] = [],
+        tool_choice: Tool | Literal["auto", "required", "none"] = "auto",
+        json_output: bool | type[BaseModel] | None = None,
+        extra_create_args: Mapping[str, Any] = {},
+        include_usage: bool | None = None,
+    ) -> AsyncGenerator[str | CreateResult, None]:
+        """As :meth:`create_stream`, but most text of a stream that is read together goes past the generator.
+
+        ``tap`` is called with text, and with how many of the model's pieces that is, while the generator is waited for;
+        it takes the text and returns true, or leaves it to the generator. ``json_output`` takes true, false or None; a
+        schema goes into ``extra_create_args["response_format"]``.
         Raises the OpenAI SDK's errors, :class:`StreamBroken`, :class:`ModelReported`, and ``ValueError`` for what the
         model cannot do.
         """
@@ -203,9 +252,9 @@ class _Streaming(BaseOpenAIChatCompletionClient):
                     raise
                 # It may have been a kept-alive connection that the server closed in the moment of asking.
                 response = await _ask_again(ask)
-            payloads = await stack.enter_async_context(aclosing(_payloads(response.http_response, reply)))
-            async for payload in payloads:
-                for piece in _take(reply, payload):
+            stream = _Stream(response.http_response, reply, self._pacer, tap)
+            while (pieces := await stream.next()) is not None:
+                for piece in pieces:
                     yield piece
         result = reply.result()
         self._total_usage = _add_usage(self._total_usage, result.usage)
@@ -239,37 +288,102 @@ def _take(reply: Reply, payload: bytes) -> list[str]:
         raise StreamBroken("the model's stream holds something else than chunks", reply.usage) from None
 
 
-async def _payloads(response: httpx2.Response, reply: Reply) -> AsyncGenerator[bytes, None]:
-    """The stream's payloads up to ``[DONE]`` or its end, with the transport's errors as the SDK's."""
-    decoder = EventDecoder()
-    read = _reader(response)
-    try:
-        while received := await read():
-            for payload in decoder.feed(received):
+class _Stream:
+    """The stream's pieces up to ``[DONE]`` or its end, with the transport's errors as the SDK's."""
+
+    def __init__(
+        self,
+        response: httpx2.Response,
+        reply: Reply,
+        pacer: Pacer | None,
+        tap: Callable[[str, int], bool] | None,
+    ) -> None:
+        self._tap = tap
+        self._frame = TextFrame()
+        self._response = response
+        self._reply = reply
+        self._pacer = pacer
+        self._decoder = EventDecoder()
+        self._read, self._connection = _reader(response)
+        self._done = False
+        self._error: Exception | None = None
+
+    async def next(self) -> list[str] | None:
+        """The pieces that came next, at least one; None at the end. What came before an error is given first."""
+        while not self._done and self._error is None:
+            received = await self._receive()
+            if pieces := self._pieces(received):
+                if self._pacer is not None and self._connection is not None:
+                    self._connection.pace(self._pacer, self._tapped if self._tap is not None else None)
+                return joined(pieces) if len(pieces) > 1 else pieces
+        if self._error is not None:
+            raise self._error
+        return None
+
+    async def _receive(self) -> bytes:
+        try:
+            return await self._read()
+        except httpx2.TransportError as error:
+            if _is_timeout(error):
+                raise openai.APITimeoutError(self._response.request) from error
+            raise openai.APIConnectionError(request=self._response.request) from error
+
+    def _pieces(self, received: bytes) -> list[str]:
+        pieces: list[str] = []
+        try:
+            for payload in self._decoder.feed(received) if received else self._decoder.end():
                 if payload == b"[DONE]":
-                    return
-                yield payload
-        for payload in decoder.end():
-            if payload != b"[DONE]":
-                yield payload
-    except EventTooLong:
-        raise StreamBroken("the model's stream holds something else than chunks", reply.usage) from None
-    except httpx2.TransportError as error:
-        if _is_timeout(error):
-            raise openai.APITimeoutError(response.request) from error
-        raise openai.APIConnectionError(request=response.request) from error
+                    self._done = True
+                    break
+                taken = _take(self._reply, payload)
+                if len(taken) == 1 and type(taken[0]) is TextPiece:
+                    self._frame.learn(payload, taken[0])
+                pieces += taken
+        except (StreamBroken, ModelReported) as error:
+            self._error = error
+        except EventTooLong:
+            self._error = StreamBroken("the model's stream holds something else than chunks", self._reply.usage)
+        self._done = self._done or not received
+        return pieces
+
+    def _tapped(self, received: bytes) -> bool:
+        """Take what was received if it is text in whole events and nothing else."""
+        assert self._tap is not None
+        texts = self._frame.texts(received) if self._decoder.empty else None
+        if texts is None:
+            return False
+        text = "".join(texts)
+        if not self._tap(text, len(texts)):
+            return False
+        self._reply.text.append(text)
+        return True
 
 
-def _reader(response: httpx2.Response) -> Callable[[], Awaitable[bytes]]:
+def joined(pieces: list[str]) -> list[str]:
+    """``pieces`` with neighbouring text of one kind made one piece."""
+    found: list[str] = []
+    run: list[TextPiece] = []
+    for piece in [*pieces, None]:
+        if run and type(piece) is not type(run[0]):
+            found.append(type(run[0])("".join(run), sum(part.tokens for part in run)))
+            run = []
+        if isinstance(piece, TextPiece):
+            run.append(piece)
+        elif piece is not None:
+            found.append(piece)
+    return found
+
+
+def _reader(response: httpx2.Response) -> tuple[Callable[[], Awaitable[bytes]], Connection | None]:
     """What gives the body as it arrives, and nothing at its end.
 
-    It is the connection itself where that is ours and nothing has to be decoded.
+    It is the connection itself, which is given too, where that is ours and nothing has to be decoded.
     """
     connection: Connection | None = response.extensions.get(BODY)
     if connection is not None and "content-encoding" not in response.headers:
-        return connection.read
+        return connection.read, connection
     chunks = response.aiter_bytes()
-    return lambda: anext(chunks, b"")
+    return lambda: anext(chunks, b""), None
 
 
 def http_client() -> httpx2.AsyncClient:
@@ -279,14 +393,14 @@ def http_client() -> httpx2.AsyncClient:
     return openai.DefaultAsyncHttpxClient(transport=Transport())
 
 
-class StreamingOpenAIClient(_Streaming, OpenAIChatCompletionClient):
+class StreamingOpenAIClient(Streaming, OpenAIChatCompletionClient):
     """Stands in for ``OpenAIChatCompletionClient``; same configuration."""
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**{"http_client": http_client(), **config})
 
 
-class StreamingAzureOpenAIClient(_Streaming, AzureOpenAIChatCompletionClient):
+class StreamingAzureOpenAIClient(Streaming, AzureOpenAIChatCompletionClient):
     """Stands in for ``AzureOpenAIChatCompletionClient``; same configuration."""
 
     def __init__(self, **config: Any) -> None:

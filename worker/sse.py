@@ -15,6 +15,11 @@ class EventDecoder:
         self._rest = b""
         self._data: list[bytes] = []
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is left of an event that is not complete."""
+        return not self._rest and not self._data
+
     def feed(self, received: bytes) -> list[bytes]:
         """The payloads that ``received`` completes. Raises :class:`EventTooLong`."""
         *lines, self._rest = (self._rest + received).split(b"\n")

@@ -7,6 +7,11 @@ class SurrogateJoiner:
     def __init__(self) -> None:
         self._high = ""
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is held back."""
+        return not self._high
+
     def join(self, text: str) -> str:
         """``text`` with what was held back before it, without what must be held back now."""
         if text.isascii() and not self._high:

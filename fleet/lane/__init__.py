@@ -7,7 +7,8 @@
 from fleet.lane.inbox import Inbox
 from fleet.lane.outbox import SLICE, Outbox, OutgoingReply
 from fleet.lane.receiver import Arrival, LaneReceiver
-from fleet.lane.sender import CREDIT, IN_FLIGHT, QUIET, WINDOW, LaneSender, OutgoingStream, payload_bytes
+from fleet.lane.sender import CREDIT, IN_FLIGHT, QUIET, WINDOW, LaneSender, OutgoingStream, payload_bytes, text_bytes
+from fleet.lane.slots import delay, slot, slot_begins
 
 __all__ = [
     "CREDIT",
@@ -22,5 +23,9 @@ __all__ = [
     "Outbox",
     "OutgoingReply",
     "OutgoingStream",
+    "delay",
     "payload_bytes",
+    "slot",
+    "slot_begins",
+    "text_bytes",
 ]

@@ -3,9 +3,9 @@
 import asyncio
 import time
 from collections.abc import Callable
-from math import ceil
 
 from fleet.lane.sender import CREDIT, LaneSender, OutgoingStream, TextKind
+from fleet.lane.slots import delay
 from protos import chat_pb2 as pb
 
 Publish = Callable[[str, pb.ChunkBatch], None]
@@ -35,14 +35,21 @@ class OutgoingReply:
         """Say that the chat runs here."""
         self._lane.put(self._stream, pb.ChatChunk(accepted=pb.Accepted()))
 
-    async def text(self, text: str, kind: TextKind = "text") -> None:
-        """Queue ``text``; return when more may be written, which waits while the client is behind by the credit."""
-        if len(text) <= SLICE and self._stream.credit > len(text) * 4:  # the many small ones, without a wait
-            self._lane.write(self._stream, kind, text)
-            return
+    async def text(self, text: str, kind: TextKind = "text", tokens: int = 1) -> None:
+        """Queue ``text``, so many pieces of the model's; return when more may be written.
+
+        That waits while the client is behind by the credit.
+        """
         for start in range(0, len(text), SLICE):
-            self._lane.write(self._stream, kind, text[start : start + SLICE])
+            self._lane.write(self._stream, kind, text[start : start + SLICE], tokens if start == 0 else 0)
             await self._lane.credit(self._stream)
+
+    def try_text(self, text: str, tokens: int) -> bool:
+        """As :meth:`text` if that would not wait; false, and nothing done, if it might."""
+        if len(text) > SLICE or self._stream.credit <= len(text) * 4 or self._stream.finished:
+            return False
+        self._lane.write(self._stream, "text", text, tokens)
+        return True
 
     async def event(self, chunk: pb.ChatChunk) -> None:
         """Queue a part of a tool call, or log probabilities, under the same credit as text."""
@@ -75,8 +82,8 @@ class _Lane:
         self._quiet_at = float("inf")
         self._waiting: dict[OutgoingStream, asyncio.Future[None]] = {}
 
-    def write(self, stream: OutgoingStream, kind: TextKind, text: str) -> None:
-        if self.sender.write(stream, kind, text):
+    def write(self, stream: OutgoingStream, kind: TextKind, text: str, tokens: int) -> None:
+        if self.sender.write(stream, kind, text, tokens):
             self.schedule()
 
     def put(self, stream: OutgoingStream, chunk: pb.ChatChunk) -> None:
@@ -102,17 +109,17 @@ class _Lane:
 
     def schedule(self) -> None:
         """Arm the timer for what the sender wants next; an earlier timer stays."""
-        at = self.sender.wake_at()
+        now = time.monotonic()
+        at = self.sender.wake_at(now)
         if at == float("inf") or not self._outbox.linked or (self._timer is not None and self._timer_at <= at):
             return
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at = at
-        # In whole milliseconds, as loops count: a timer that came too soon would only be set again.
-        delay = ceil(max(0, at - time.monotonic()) * 1000) / 1000
         loop = asyncio.get_running_loop()
         # At the end of this turn of the loop rather than now: what else was read in this turn joins the batch.
-        self._timer = loop.call_later(delay, self._flush) if delay > 0 else loop.call_soon(self._flush)
+        left = delay(at, now)
+        self._timer = loop.call_later(left, self._flush) if left > 0 else loop.call_soon(self._flush)
 
     def stop(self) -> None:
         if self._timer is not None:

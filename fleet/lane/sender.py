@@ -6,6 +6,7 @@ Times are seconds of any monotonic clock; every method that needs the time takes
 from collections import deque
 from typing import Literal
 
+from fleet.lane.slots import slot, slot_begins
 from protos import chat_pb2 as pb
 
 WINDOW = 2
@@ -26,6 +27,9 @@ BATCH_BYTES = 512 * 1024
 RESEND_FIRST = 1.0
 RESEND_LAST = 8.0
 """Seconds until an unanswered batch or probe is sent again: doubled from first to last."""
+
+GRACE = 0.002
+"""Seconds for which what waits for a new slot is held back in it: by then the models' streams have been read."""
 
 TextKind = Literal["text", "reasoning"]
 
@@ -50,6 +54,17 @@ def payload_bytes(chunk: pb.ChatChunk) -> int:
             return 0
 
 
+class _Text:
+    """Neighbouring text of one kind that waits for a batch, and how many pieces of the model's it is."""
+
+    __slots__ = ("kind", "pieces", "tokens")
+
+    def __init__(self, kind: TextKind) -> None:
+        self.kind = kind
+        self.pieces: list[str] = []
+        self.tokens = 0
+
+
 class OutgoingStream:
     """One attempt's reply inside a lane: its pending chunks, and its credit in bytes."""
 
@@ -60,8 +75,7 @@ class OutgoingStream:
         self.consumed = 0
         self.started = False
         self.finished = False
-        self._pending: list[pb.ChatChunk | tuple[TextKind, list[str]]] = []
-        """Events, and texts as the pieces that the model gave."""
+        self._pending: list[pb.ChatChunk | _Text] = []
         self._pending_bytes = 0
 
     @property
@@ -69,12 +83,13 @@ class OutgoingStream:
         """Bytes that may still be queued; zero or less means wait."""
         return CREDIT - (self.queued - self.consumed)
 
-    def _add_text(self, kind: TextKind, text: str) -> None:
+    def _add_text(self, kind: TextKind, text: str, tokens: int) -> None:
         last = self._pending[-1] if self._pending else None
-        if isinstance(last, tuple) and last[0] == kind:
-            last[1].append(text)
-        else:
-            self._pending.append((kind, [text]))
+        if not isinstance(last, _Text) or last.kind != kind:
+            last = _Text(kind)
+            self._pending.append(last)
+        last.pieces.append(text)
+        last.tokens += tokens
         self._count(text_bytes(text))
 
     def _add_chunk(self, chunk: pb.ChatChunk) -> None:
@@ -87,26 +102,23 @@ class OutgoingStream:
         self.queued += size
         self._pending_bytes += size
 
-    def _take(self) -> tuple[list[pb.ChatChunk], int]:
-        chunks = [self._chunk(item) for item in self._pending]
-        size = self._pending_bytes
-        self._pending, self._pending_bytes = [], 0
-        return chunks, size
-
-    def _chunk(self, item: pb.ChatChunk | tuple[TextKind, list[str]]) -> pb.ChatChunk:
-        if isinstance(item, pb.ChatChunk):
-            return item
-        kind, texts = item
-        text, tokens = "".join(texts), len(texts)
-        if kind == "text":
-            return pb.ChatChunk(request_id=self.request_id, attempt=self.attempt, text=text, tokens=tokens)
-        return pb.ChatChunk(request_id=self.request_id, attempt=self.attempt, reasoning=text, tokens=tokens)
+    def _move(self, batch: pb.ChunkBatch) -> int:
+        """Append what is pending to a batch; how many bytes of payload that is."""
+        for item in self._pending:
+            if isinstance(item, _Text):
+                chunk = batch.chunks.add(request_id=self.request_id, attempt=self.attempt, tokens=item.tokens)
+                setattr(chunk, item.kind, "".join(item.pieces))
+            else:
+                batch.chunks.append(item)
+        size, self._pending_bytes = self._pending_bytes, 0
+        self._pending.clear()
+        return size
 
 
 class LaneSender:
     """Turns many replies into numbered batches, at most :data:`IN_FLIGHT` of them unacknowledged.
 
-    A batch goes out at once when a reply's first token waits, else ``flush_interval`` seconds after the last one; acks
+    A batch goes out at once when a reply's first token waits, else once in a slot of ``flush_interval`` seconds; acks
     pace it, so that a busy receiver makes batches bigger and not queues longer: as soon as one that was asked for has
     not come by the next flush, every batch asks for its own. Call :meth:`due` whenever :meth:`wake_at` says.
     """
@@ -123,7 +135,8 @@ class LaneSender:
         """Numbers of those that ask for an ack."""
         self._number = 0
         self._urgent = False
-        self._flushed_at = float("-inf")
+        self._flushed_in: int | None = None
+        """The slot of the last batch; None when another may follow at once."""
         self._asked_since: float | None = None
         self._resend_after = RESEND_FIRST
         self._resend_at = float("inf")
@@ -134,8 +147,10 @@ class LaneSender:
         self._streams[request_id, attempt] = stream
         return stream
 
-    def write(self, stream: OutgoingStream, kind: TextKind, text: str) -> bool:
-        """Queue text, merged with its neighbour of the same kind. Nothing is refused: the caller minds the credit.
+    def write(self, stream: OutgoingStream, kind: TextKind, text: str, tokens: int = 1) -> bool:
+        """Queue text, merged with its neighbour of the same kind; ``tokens`` is how many pieces of the model's it is.
+
+        Nothing is refused: the caller minds the credit.
 
         True when :meth:`wake_at` may now be sooner: not when other text waits for the next flush already.
         """
@@ -143,7 +158,7 @@ class LaneSender:
         if not stream.started:
             stream.started = True
             self._urgent = sooner = True
-        stream._add_text(kind, text)
+        stream._add_text(kind, text, tokens)
         self._ready[stream] = None
         return sooner
 
@@ -210,15 +225,20 @@ class LaneSender:
         for batch in batches:
             batch.base = self._base
             batch.quiet = False
-        while self._ready and len(self._asking) < WINDOW and now >= self._flush_at:
+        while self._ready and len(self._asking) < WINDOW and self._has_slot(now):
             batches.append(self._next_batch(now))
             self.ask(now)
         return batches
 
-    def wake_at(self) -> float:
-        """When :meth:`due` has something next, if nothing else happens; infinity for never."""
+    def wake_at(self, now: float) -> float:
+        """When :meth:`due` has something next, if nothing else happens; infinity for never, ``now`` for at once."""
         resend_at = self._resend_at if self._asked_since is not None else float("inf")
-        return min(resend_at, self._flush_at) if self._ready and len(self._asking) < WINDOW else resend_at
+        if not self._ready or len(self._asking) >= WINDOW:
+            return resend_at
+        if self._has_slot(now):
+            return now
+        assert self._flushed_in is not None
+        return min(resend_at, slot_begins(self._flushed_in + 1, self._flush_interval) + GRACE)
 
     def silence(self, now: float) -> float:
         """Seconds since the receiver was first asked for the answer that is still missing; 0 when none is."""
@@ -234,9 +254,11 @@ class LaneSender:
         """The replies that are not finished."""
         return list(self._streams.values())
 
-    @property
-    def _flush_at(self) -> float:
-        return float("-inf") if self._urgent else self._flushed_at + self._flush_interval
+    def _has_slot(self, now: float) -> bool:
+        """Whether a batch may go now."""
+        if self._urgent or self._flushed_in is None or not self._flush_interval:
+            return True
+        return slot(now, self._flush_interval) > self._flushed_in
 
     @property
     def _base(self) -> int:
@@ -252,21 +274,18 @@ class LaneSender:
         return pb.ChunkBatch(worker_id=self.worker_id, epoch=self.epoch, number=0)
 
     def _next_batch(self, now: float) -> pb.ChunkBatch:
-        chunks: list[pb.ChatChunk] = []
+        self._number += 1
+        batch = pb.ChunkBatch(worker_id=self.worker_id, epoch=self.epoch, number=self._number)
         size = 0
         while self._ready and size < BATCH_BYTES:
             stream = next(iter(self._ready))
             del self._ready[stream]
-            taken, taken_bytes = stream._take()
-            chunks.extend(taken)
-            size += taken_bytes
-        self._number += 1
-        batch = pb.ChunkBatch(worker_id=self.worker_id, epoch=self.epoch, number=self._number, chunks=chunks)
+            size += stream._move(batch)
         batch.quiet = not self._asking and len(self._unacked) < QUIET
         if not batch.quiet:
             self._asking.append(batch.number)
         self._unacked.append(batch)
         batch.base = self._base
-        self._flushed_at = float("-inf") if self._ready else now
+        self._flushed_in = None if self._ready or not self._flush_interval else slot(now, self._flush_interval)
         self._urgent = False
         return batch

@@ -1,10 +1,13 @@
 """The lane over a bus that drops, repeats, reorders and forgets: text comes out byte-exact, or the loss is reported."""
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from fleet.lane import CREDIT, IN_FLIGHT, QUIET, WINDOW, LaneReceiver, LaneSender, OutgoingStream, payload_bytes
+from fleet.lane.sender import GRACE
+from fleet.lane.slots import EARLY
 from protos import chat_pb2 as pb
 
 FLUSH = 0.01
@@ -184,8 +187,27 @@ def test_a_first_token_goes_out_at_once_and_the_next_waits_for_the_flush_interva
     assert [len(batch.chunks) for batch in sender.due(0.0)] == [1]
     sender.write(stream, "text", "b")
     assert sender.due(0.001) == []
-    assert sender.wake_at() == FLUSH
+    assert sender.wake_at(0.001) == pytest.approx(FLUSH - EARLY + GRACE)
     assert sender.due(FLUSH)[0].chunks[0].text == "b"
+
+
+def test_what_comes_in_a_slot_that_had_no_batch_waits_for_nothing() -> None:
+    sender, stream = make_sender()
+    sender.write(stream, "text", "a")
+    sender.due(0.0)
+    sender.write(stream, "text", "b")
+    assert sender.wake_at(FLUSH) == FLUSH
+    assert sender.due(FLUSH)
+    sender.write(stream, "text", "c")
+    assert sender.due(FLUSH * 1.5) == []
+
+
+def test_a_chunk_says_how_many_of_the_models_pieces_it_holds() -> None:
+    sender, stream = make_sender()
+    sender.write(stream, "text", "ab", 2)
+    sender.write(stream, "text", "c")
+    sender.write(stream, "reasoning", "d", 4)
+    assert [chunk.tokens for chunk in sender.due(0.0)[0].chunks] == [3, 4]
 
 
 def test_a_second_streams_first_token_does_not_wait_for_the_first_ones_interval() -> None:
@@ -278,7 +300,7 @@ def test_a_stream_without_credit_asks_until_the_lost_credit_comes() -> None:
     assert [batch.number for batch in probe] == [0]
     assert sender.acknowledge(ack(1, consumed=10), 1.1) == [stream]
     assert stream.credit == 10
-    assert sender.wake_at() == float("inf")
+    assert sender.wake_at(9.9) == float("inf")
 
 
 def test_a_complete_ack_says_that_the_receiver_was_away_so_all_is_sent_again_at_once() -> None:
@@ -305,7 +327,7 @@ def test_a_finished_stream_is_not_kept() -> None:
     sender.due(0.0)
     sender.acknowledge(ack(1), 0.0)
     assert sender.idle
-    assert sender.wake_at() == float("inf")
+    assert sender.wake_at(9.9) == float("inf")
 
 
 def test_a_new_receiver_takes_up_where_the_sender_is() -> None:
