@@ -11,7 +11,8 @@ from fleet.lane import SLICE, OutgoingReply
 from protos import chat_pb2 as pb
 from worker import conversation, failures, options
 from worker.models import Model
-from worker.openai_client import ReasoningText, Streaming, TextPiece, TokenLogprobs, ToolCallPart
+from worker.openai_client import Streaming
+from worker.pieces import ReasoningText, TextPiece, TokenLogprobs, ToolCallPart
 from worker.surrogates import SurrogateJoiner, clean
 
 log = logs.logger(__name__)

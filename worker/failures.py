@@ -25,8 +25,8 @@ import openai
 from autogen_core.models import RequestUsage
 
 from protos import chat_pb2 as pb
+from worker.completion import ModelReported, StreamBroken
 from worker.conversation import Unsupported
-from worker.openai_client import ModelReported, StreamBroken
 from worker.surrogates import clean
 
 MESSAGE_LIMIT = 500

@@ -26,6 +26,8 @@ UNREAD = 64 * 1024
 IDLE = 15.0
 """Seconds for which a connection is kept for the next request: less than servers keep theirs."""
 
+_LENGTH = (b"content-length", b"transfer-encoding")
+
 Tap = Callable[[bytes], bool]
 
 _NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -233,7 +235,7 @@ class Connection:
         return True
 
     def _has_length(self) -> bool:
-        return any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in self._headers)
+        return any(name.lower() in _LENGTH for name, _ in self._headers)
 
     # ------------------------------------------------------------ what the parser calls
 
@@ -289,11 +291,17 @@ class Transport(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send ``request``; return when its response's head is there. Raises ``httpx2.TransportError``."""
-        timeouts = request.extensions.get("timeout", {})
         body = b"".join([part async for part in _parts(request)])
-        connection = self._take(_origin(request)) or await self._connect(_origin(request), timeouts.get("connect"))
+        return await self.send(request, head_of(request), body)
+
+    async def send(self, request: httpx2.Request, head: bytes, body: bytes) -> httpx2.Response:
+        """As :meth:`handle_async_request`, with the ``head`` of a request (:func:`head_of`) and another body."""
+        timeouts = request.extensions.get("timeout", {})
+        origin = _origin(request)
+        connection = self._take(origin) or await self._connect(origin, timeouts.get("connect"))
+        data = b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)
         try:
-            status, headers = await connection.ask(_head(request) + body, timeouts.get("read"))
+            status, headers = await connection.ask(data, timeouts.get("read"))
         except BaseException:
             connection.finish()
             raise
@@ -380,10 +388,11 @@ def _origin(request: httpx2.Request) -> Origin:
     return Origin(tls, url.host, url.port or (443 if tls else 80), request.extensions.get("sni_hostname") or url.host)
 
 
-def _head(request: httpx2.Request) -> bytes:
-    lines = [b"%b %b HTTP/1.1" % (request.method.encode(), request.url.raw_path)]
-    lines.extend(b"%b: %b" % header for header in request.headers.raw)
-    return b"\r\n".join(lines) + b"\r\n\r\n"
+def head_of(request: httpx2.Request) -> bytes:
+    """Request line and headers, each with its line end, but for what tells the body's length."""
+    lines = [b"%b %b HTTP/1.1\r\n" % (request.method.encode(), request.url.raw_path)]
+    lines.extend(b"%b: %b\r\n" % (name, value) for name, value in request.headers.raw if name.lower() not in _LENGTH)
+    return b"".join(lines)
 
 
 async def _parts(request: httpx2.Request) -> AsyncIterator[bytes]:

@@ -5,9 +5,9 @@ import openai
 import pytest
 from autogen_core.models import RequestUsage
 
+from worker.completion import ModelReported, StreamBroken
 from worker.conversation import Unsupported
 from worker.failures import failure
-from worker.openai_client import ModelReported, StreamBroken
 
 REQUEST = httpx2.Request("POST", "http://127.0.0.1/v1")
 

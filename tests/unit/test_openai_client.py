@@ -6,7 +6,8 @@ import pytest
 from autogen_core import FunctionCall
 from autogen_core.models import RequestUsage
 
-from worker.openai_client import ModelReported, ReasoningText, Reply, StreamBroken
+from worker.completion import ModelReported, Reply, StreamBroken
+from worker.pieces import ReasoningText
 
 
 def chunk(finish_reason: str | None = None, **delta: object) -> bytes:

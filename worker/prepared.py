@@ -1,0 +1,110 @@
+"""Requests made after the likeness of one that the OpenAI SDK made: to build and send one through it costs 1 ms of CPU.
+
+Only the body differs from one request of a client to the next, as long as the same arguments are given and nothing in
+its headers is made anew for each. The first request of each kind goes through the SDK; if its body is what we would
+have sent and its headers are known, the next ones are sent with its headers.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import httpx2
+import openai
+import orjson
+
+from worker.http1 import Transport, head_of
+
+KINDS = 32
+"""Kinds of requests that are kept; a kind is a set of arguments' names."""
+
+_KNOWN = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-length",
+        "content-type",
+        "host",
+        "openai-organization",
+        "openai-project",
+        "user-agent",
+    }
+)
+_KNOWN_PREFIX = "x-stainless-"
+_NOT_BODY = frozenset({"extra_headers", "extra_query", "extra_body", "timeout"})
+
+Json = dict[str, Any]
+
+
+class _Kind(NamedTuple):
+    request: httpx2.Request
+    head: bytes
+    """Request line and headers without the body's length."""
+    key: str
+    """The client's key when it was learned."""
+
+
+class PreparedRequests:
+    """What one client has learned. ``own_headers`` are those that its configuration adds to every request."""
+
+    def __init__(self, client: Any, own_headers: Mapping[str, str] | None) -> None:
+        self._client = client
+        self._known = _KNOWN | {name.lower() for name in own_headers or ()}
+        self._kinds: dict[frozenset[str], _Kind] = {}
+        transport = getattr(client._client, "_transport", None)
+        # Azure's client writes addresses of its own, and its keys may be tokens that end; retries are the SDK's part.
+        plain = type(client) is openai.AsyncOpenAI and client.max_retries == 0
+        self._transport = transport if plain and isinstance(transport, Transport) else None
+
+    async def send(self, arguments: Json) -> httpx2.Response | None:
+        """Send a request like one before; None where none is known, or its address has moved.
+
+        The response's body is unread and must be closed, as :meth:`Transport.handle_async_request` gives it. Raises the
+        SDK's errors for connections and statuses.
+        """
+        kind = self._kinds.get(frozenset(arguments)) if self._transport is not None else None
+        if kind is None or self._transport is None or kind.key != self._client.api_key:
+            return None
+        response = await self._ask(self._transport, kind, arguments)
+        if response.is_success:
+            return response
+        try:
+            if response.is_redirect:
+                self._kinds.clear()
+                return None
+            await response.aread()
+            error: openai.APIStatusError = self._client._make_status_error_from_response(response)
+            raise error
+        finally:
+            await response.aclose()
+
+    async def _ask(self, transport: Transport, kind: _Kind, arguments: Json) -> httpx2.Response:
+        try:
+            return await transport.send(kind.request, kind.head, orjson.dumps(_body(arguments)))
+        except httpx2.TimeoutException as error:
+            raise openai.APITimeoutError(kind.request) from error
+        except httpx2.TransportError as error:
+            raise openai.APIConnectionError(request=kind.request) from error
+
+    def learn(self, arguments: Json, sent: httpx2.Request) -> None:
+        """Remember a request that the SDK made of ``arguments``, if others can be made like it."""
+        kind = frozenset(arguments)
+        full = kind in self._kinds or len(self._kinds) >= KINDS
+        if self._transport is None or full or kind & _NOT_BODY - {"extra_body"}:
+            return
+        names = {name.lower() for name in sent.headers}
+        if all(name in self._known or name.startswith(_KNOWN_PREFIX) for name in names) and _is_body(arguments, sent):
+            self._kinds[kind] = _Kind(sent, head_of(sent), self._client.api_key)
+
+
+def _body(arguments: Json) -> Json:
+    own = {name: value for name, value in arguments.items() if name not in _NOT_BODY}
+    return {"stream": True, **own, **arguments.get("extra_body", {})}
+
+
+def _is_body(arguments: Json, sent: httpx2.Request) -> bool:
+    try:
+        return bool(orjson.loads(sent.content) == orjson.loads(orjson.dumps(_body(arguments))))
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError, httpx2.RequestNotRead):
+        return False
