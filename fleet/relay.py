@@ -13,6 +13,7 @@ other is an event: the topic's type and the message's full name, each after a by
 
 import asyncio
 import contextlib
+import functools
 import socket
 import ssl
 import struct
@@ -48,14 +49,26 @@ def pack(topic: str, message: Message) -> bytes:
 
 def pack_bytes(topic: str, name: str, payload: bytes) -> bytes:
     """As :func:`pack`, for a message of that full name that is encoded already."""
+    labels = _labels(topic, name)
+    return b"%b%b%b" % (HEAD.pack(len(labels) + len(payload)), labels, payload)
+
+
+@functools.lru_cache(1024)
+def _labels(topic: str, name: str) -> bytes:
     where, what = topic.encode(), name.encode()
-    size = 2 + len(where) + len(what) + len(payload)
-    return b"%b%c%b%c%b%b" % (HEAD.pack(size), len(where), where, len(what), what, payload)
+    return b"%c%b%c%b" % (len(where), where, len(what), what)
 
 
 def topic_of(frame: bytes) -> bytes:
     """The topic's type of a frame that holds an event."""
     return frame[5 : 5 + frame[4]]
+
+
+def content_of(frame: bytes) -> tuple[bytes, bytes]:
+    """Full name and encoded message of a frame that holds an event. Raises ``IndexError`` for one that is cut off."""
+    name_at = 6 + frame[4]
+    payload_at = name_at + frame[name_at - 1]
+    return frame[name_at:payload_at], frame[payload_at:]
 
 
 def unpack(frame: bytes) -> tuple[str, str, bytes]:
@@ -84,7 +97,8 @@ class Frames(asyncio.Protocol):
         self._ping_after = ping_after
         self._give_up_after = give_up_after
         self._rest = bytearray()
-        self._heard_at = 0.0
+        self.heard_at = 0.0
+        """When something last came, by the loop's clock."""
         self._looks_at = 0.0
         self._watch: asyncio.TimerHandle | None = None
 
@@ -111,7 +125,7 @@ class Frames(asyncio.Protocol):
         if sock is not None:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._heard_at = self._looks_at = asyncio.get_running_loop().time()
+        self.heard_at = self._looks_at = asyncio.get_running_loop().time()
         self._look()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -121,7 +135,7 @@ class Frames(asyncio.Protocol):
             self.closed.set_result(None)
 
     def data_received(self, data: bytes) -> None:
-        self._heard_at = asyncio.get_running_loop().time()
+        self.heard_at = asyncio.get_running_loop().time()
         if self._rest:
             self._rest += data
             if len(self._rest) < 4 or len(self._rest) < 4 + HEAD.unpack_from(self._rest)[0] <= 4 + self.limit:
@@ -136,24 +150,22 @@ class Frames(asyncio.Protocol):
                 return
             if end > size:
                 break
-            self._take(data[at:end])
+            frame = data[at:end]
             at = end
+            if len(frame) > len(PONG):
+                self.frame_received(frame)
+            elif len(frame) == len(PING):
+                self.transport.write(PONG)
+            else:
+                self.pong_received()
         if at < size:
             self._rest += data[at:]
-
-    def _take(self, frame: bytes) -> None:
-        if len(frame) == len(PING):
-            self.transport.write(PONG)
-        elif frame == PONG:
-            self.pong_received()
-        else:
-            self.frame_received(frame)
 
     def _look(self) -> None:
         now = asyncio.get_running_loop().time()
         if now - self._looks_at > LOOK_EVERY:  # this process stood still: the silence may have been its own
-            self._heard_at = now
-        silence = now - self._heard_at
+            self.heard_at = now
+        silence = now - self.heard_at
         if silence > self._ping_after + self._give_up_after:
             self.transport.abort()
             return

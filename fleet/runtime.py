@@ -70,7 +70,7 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
         self._keeper: asyncio.Task[None] | None = None
         self._event_ids = itertools.count(1)
         self._relay: Relay | None = None
-        self._shortcuts: dict[str, Callable[[bytes], None]] = {}
+        self._shortcuts: dict[bytes, Callable[[bytes], None]] = {}
         """By the message's full name."""
 
     @property
@@ -120,7 +120,7 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
         is done with them. Whatever topic of ours they came on, no agent sees them.
         """
         parse = kind.FromString
-        self._shortcuts[kind.DESCRIPTOR.full_name] = lambda payload: receive(parse(payload))
+        self._shortcuts[kind.DESCRIPTOR.full_name.encode()] = lambda payload: receive(parse(payload))
 
     async def add_subscription(self, subscription: Subscription) -> None:
         """Subscribe, now and on every later link."""
@@ -254,18 +254,18 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
         if message.WhichOneof("message") != "cloudEvent":
             return  # nobody in the fleet sends anything else
         payload = message.cloudEvent.proto_data
-        if not self._take(payload.type_url.removeprefix(TYPE_URL), payload.value):
+        if not self._take(payload.type_url.removeprefix(TYPE_URL).encode(), payload.value):
             self._process(message.cloudEvent)
 
     def _relayed(self, frame: bytes) -> None:
         try:
-            _, name, payload = relay.unpack(frame)
+            name, payload = relay.content_of(frame)
             if not self._take(name, payload):
                 self._process(event_of(frame))
-        except ValueError as error:
+        except (ValueError, IndexError) as error:
             log.error("an event was not understood", exc_info=error)
 
-    def _take(self, name: str, payload: bytes) -> bool:
+    def _take(self, name: bytes, payload: bytes) -> bool:
         """Whether a message of this name has a shortcut, which it has taken then."""
         receive = self._shortcuts.get(name)
         if receive is None:

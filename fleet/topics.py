@@ -5,6 +5,7 @@ with a request travels in the payload. Its rule of one client per agent type is 
 own, ``<kind>.<member id>``, and ids that are new at every start.
 """
 
+import functools
 import re
 import secrets
 import socket
@@ -41,11 +42,13 @@ def member(agent_type: str) -> tuple[str, str] | None:
     return _KINDS[prefix], member_id
 
 
+@functools.lru_cache(1024)  # AutoGen checks each one's spelling, which costs more than to send a batch
 def chat(worker_id: str) -> TopicId:
     """Where one worker takes ``ChatHistory``, ``CancelChat`` and ``ChunkAck``."""
     return TopicId(f"chat.{worker_id}", SOURCE)
 
 
+@functools.lru_cache(1024)
 def chunks(gateway_id: str) -> TopicId:
     """Where one gateway takes ``ChunkBatch``."""
     return TopicId(f"chunks.{gateway_id}", SOURCE)

@@ -132,7 +132,7 @@ class Endpoints:
 
 
 class ChatRoutes:
-    """Serves the two chat APIs past FastAPI's layers, which take as long as all else before a request leaves for a worker.
+    """Serves the two chat APIs past FastAPI's layers, which take as long as all else until a request is with a worker.
 
     FastAPI has the same endpoints at the same places: it describes them, and serves everything but a POST to them.
     """

@@ -165,11 +165,9 @@ class Chats:
             attempt = chat.attempt if chat is not None else None
             if chat is not None and attempt is not None and _is_from(chunk, worker_id, attempt):
                 attempt.heard_at = now
-                if attempt.started:
-                    _take(chat, attempt, chunk)
-                    continue
+                waited = not attempt.started
                 _take(chat, attempt, chunk)
-                if attempt.started or chat.reply.end is not None:
+                if waited and (attempt.started or chat.reply.end is not None):
                     self._breakers.succeeded((worker_id, chat.history.model))
             elif chunk.WhichOneof("event") not in ("done", "error", "cancelled"):
                 strangers[chunk.request_id, chunk.attempt] = None
@@ -307,6 +305,9 @@ def _is_from(chunk: pb.ChatChunk, worker_id: str, attempt: Attempt) -> bool:
 
 def _take(chat: Chat, attempt: Attempt, chunk: pb.ChatChunk) -> None:
     match chunk.WhichOneof("event"):
+        case "text" if attempt.started:
+            if not chat.reply.push_text(chunk.text, chunk.tokens):
+                attempt.end(WorkerLost("credit_ignored", "the worker sent more than it may"))
         case "accepted":
             attempt.accepted = True
         case "text" | "reasoning" | "tool_call" | "logprobs":

@@ -21,6 +21,10 @@ class Encoder(Protocol):
         """A piece of the reply."""
         ...
 
+    def text(self, text: str) -> bytes:
+        """As :meth:`piece`, of text alone."""
+        ...
+
     def end(self, end: End) -> bytes:
         """How the reply ends."""
         ...

@@ -24,6 +24,10 @@ class Ndjson:
         """One line."""
         return orjson.dumps(_piece(piece), option=orjson.OPT_APPEND_NEWLINE)
 
+    def text(self, text: str) -> bytes:
+        """One line, of text."""
+        return orjson.dumps({"content": text}, option=orjson.OPT_APPEND_NEWLINE)
+
     def end(self, end: End) -> bytes:
         """The last line."""
         return orjson.dumps(self._end(end, ""), option=orjson.OPT_APPEND_NEWLINE)

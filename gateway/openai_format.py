@@ -56,11 +56,17 @@ class OpenAIFormat:
         """One event."""
         if self._first or not piece.text:
             return _event(self._chunk(self._delta(piece), logprobs=piece.logprobs))
+        return self.text(piece.text)
+
+    def text(self, text: str) -> bytes:
+        """One event, of text."""
+        if self._first:
+            return self.piece(Piece(text=text))
         if self._frame is None:
             head, delta, tail = _event(self._chunk({"content": ""})).partition(b'"delta":{"content":""')
             self._frame = head + delta[:-2], tail
         before, after = self._frame
-        return before + orjson.dumps(piece.text) + after
+        return before + orjson.dumps(text) + after
 
     def end(self, end: End) -> bytes:
         """The last chunk, the usage if it was asked for, and ``[DONE]``; or the error and nothing after it."""

@@ -56,30 +56,44 @@ class Reply:
         """Pieces that stand alone, and texts that grow, with their kind and size."""
         self._reader: asyncio.Future[None] | None = None
         self._nudged = False
-        self._eager: Callable[[], bool] | None = None
+        self._direct: Callable[[str, int], bool] | None = None
 
-    def attend(self, eager: Callable[[], bool]) -> None:
-        """Call ``eager`` when there are pieces and somebody waits for them, before that one is woken.
+    def attend(self, direct: Callable[[str, int], bool]) -> None:
+        """Offer text to ``direct``, with its size in bytes, while somebody waits in :meth:`get`, who is not woken then.
 
-        It takes all of them (:meth:`pop`) and returns true, or returns false and lets the one that waits have the rest.
-        What it raises reaches the one that waits.
+        It takes the text and returns true, or leaves it to the one that waits, who also gets what it raises.
         """
-        self._eager = eager
+        self._direct = direct
+
+    def push_text(self, text: str, tokens: int) -> bool:
+        """Add text, made of so many of the model's pieces, unless the end is there; false when over the limit."""
+        if self.end is not None:
+            return True
+        self.started = True
+        self.tokens += tokens
+        size = text_bytes(text)
+        self.unread += size
+        reader = self._reader
+        if self._direct is not None and reader is not None and not reader.done() and not self._nudged:
+            try:
+                if self._direct(text, size):
+                    return True
+            except Exception as error:
+                reader.set_exception(error)
+                return True
+        self._add_text("text", text, size)
+        self._wake()
+        return self.unread <= LIMIT
 
     def push(self, chunk: pb.ChatChunk) -> bool:
         """Add text, reasoning or a tool call, unless the end is there; false when over the limit."""
         if self.end is not None:
             return True
         kind = chunk.WhichOneof("event") or ""
+        if kind == "text":
+            return self.push_text(chunk.text, chunk.tokens)
         self.started = True
         self.tokens += chunk.tokens
-        if kind == "text":
-            text = chunk.text
-            size = text_bytes(text)
-            self._add_text(kind, text, size)
-            self.unread += size
-            self._wake()
-            return self.unread <= LIMIT
         size = payload_bytes(chunk)
         if kind == "tool_call":
             self._items.append((Piece(tool_call=chunk.tool_call, size=size), kind, size))
@@ -110,12 +124,6 @@ class Reply:
                 return self.end
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
-        return self.pop()
-
-    def pop(self) -> Piece | None:
-        """The next piece, if there is one."""
-        if not self._items:
-            return None
         content, kind, size = self._items.popleft()
         if isinstance(content, Piece):
             return content
@@ -123,17 +131,8 @@ class Reply:
         return Piece(reasoning=text, size=size) if kind == "reasoning" else Piece(text=text, size=size)
 
     def _wake(self) -> None:
-        reader = self._reader
-        if reader is None or reader.done():
-            return
-        if self._eager is not None and self.end is None and not self._nudged:
-            try:
-                if self._eager():
-                    return
-            except Exception as error:
-                reader.set_exception(error)
-                return
-        reader.set_result(None)
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
 
     def _add_text(self, kind: str, text: str, size: int) -> None:
         if self._items:

@@ -60,6 +60,7 @@ class ChatResponse(StreamingResponse):
         self._hold = hold
         self._stall = stall
         self._began = False
+        self._time = asyncio.get_running_loop().time
         self._wrote_at = 0.0
         self._pinger: asyncio.TimerHandle | None = None
 
@@ -117,18 +118,14 @@ class ChatResponse(StreamingResponse):
         await self._send_chunk(send, self._encoder.end(item))
         await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
 
-    def _write_now(self) -> bool:
-        """Write what waits, called by the fan-in itself: to wake a task for each piece costs more than all else."""
-        assert self._write_chunk is not None
-        chat = self._chat
-        while self._writable():
-            piece = chat.reply.pop()
-            if piece is None:
-                return True
-            self._write_chunk(self._encoder.piece(piece))
-            self._wrote_at = asyncio.get_running_loop().time()
-            chat.consumed(piece.size)
-        return False
+    def _write_now(self, text: str, size: int) -> bool:
+        """Write text, called by the fan-in itself: to wake a task for each piece costs more than all else."""
+        if self._write_chunk is None or not self._writable():
+            return False
+        self._write_chunk(self._encoder.text(text))
+        self._wrote_at = self._time()
+        self._chat.consumed(size)
+        return True
 
     async def _next(self, send: Send) -> Piece | End:
         """What comes next, with pings while nothing does."""
@@ -146,7 +143,7 @@ class ChatResponse(StreamingResponse):
 
     async def _send_chunk(self, send: Send, chunk: bytes) -> None:
         await self._send(send, {"type": "http.response.body", "body": chunk, "more_body": True})
-        self._wrote_at = asyncio.get_running_loop().time()
+        self._wrote_at = self._time()
 
     async def _write_whole(self, send: Send) -> None:
         pieces: list[Piece] = []
@@ -179,7 +176,7 @@ class ChatResponse(StreamingResponse):
         headers = [*self.raw_headers, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
         await self._send(send, {"type": "http.response.start", "status": 200, "headers": headers})
         if self._encoder.ping:
-            self._wrote_at = asyncio.get_running_loop().time()
+            self._wrote_at = self._time()
             self._watch_silence()
 
     async def _send(self, send: Send, message: MutableMapping[str, object]) -> None:

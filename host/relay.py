@@ -19,9 +19,11 @@ class Member(Protocol):
 
     ticket: str
     relay: "MemberEnd | None"
+    heard_at: float
 
-    def heard(self) -> None:
-        """Note that the member lives."""
+    @property
+    def last_heard(self) -> float:
+        """When something last came, on either way: monotonic seconds."""
 
     def close(self) -> None:
         """End the member's gRPC stream."""
@@ -60,7 +62,6 @@ class MemberEnd(Frames):
 
     def frame_received(self, frame: bytes) -> None:
         if self._member is not None:
-            self._member.heard()
             self._route(frame)
             return
         member = self._find(frame[4:].decode("ascii", "replace"))
@@ -79,6 +80,7 @@ class MemberEnd(Frames):
         if self._greeting is not None:
             self._greeting.cancel()
         if self._member is not None:
+            self._member.heard_at = self._member.last_heard
             self._member.relay = None
             self._member.close()  # what it sent last may be lost, and only a new link tells it so
 

@@ -39,6 +39,7 @@ class Connection(ChannelConnection[_Message, _Message]):
 
     def __init__(self, messages: AsyncIterator[_Message], client_id: str, servicer: "Servicer") -> None:
         self.heard_at = time.monotonic()
+        """When something last came by gRPC."""
         self.ticket = secrets.token_urlsafe(24)
         """What its relay must show."""
         self.relay: MemberEnd | None = None
@@ -76,9 +77,10 @@ class Connection(ChannelConnection[_Message, _Message]):
         """As :meth:`put`, for AutoGen's own calls."""
         self.put(message)
 
-    def heard(self) -> None:
-        """Note that the member lives."""
-        self.heard_at = time.monotonic()
+    @property
+    def last_heard(self) -> float:
+        """When something last came, on either way: monotonic seconds."""
+        return max(self.heard_at, self.relay.heard_at) if self.relay is not None else self.heard_at
 
     def close(self) -> None:
         """End the stream after what is queued, and the relay with it."""
@@ -98,8 +100,8 @@ class Servicer(GrpcWorkerAgentRuntimeHostServicer):
     def __init__(self) -> None:
         super().__init__()
         self._connections: dict[str, Connection] = {}
-        self._clients_of_topic: dict[str, list[str]] = {}
-        """By the topic's type: its source is always the same."""
+        self._routes: dict[bytes, list[Connection]] = {}
+        """Who is to have what is published to a topic, by the topic's type: its source is always the same."""
         self._tickets: dict[str, Connection] = {}
         self._closing = False
 
@@ -121,6 +123,7 @@ class Servicer(GrpcWorkerAgentRuntimeHostServicer):
         self._connections[client_id] = connection
         self._data_connections[client_id] = connection
         self._tickets[connection.ticket] = connection
+        self._routes.clear()
         try:
             await context.send_initial_metadata(((relay.TICKET, connection.ticket),))
             async for message in connection:
@@ -129,6 +132,7 @@ class Servicer(GrpcWorkerAgentRuntimeHostServicer):
             del self._connections[client_id]
             del self._data_connections[client_id]
             del self._tickets[connection.ticket]
+            self._routes.clear()
             await asyncio.shield(self._left(client_id, connection))
 
     async def RegisterAgent(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -141,7 +145,7 @@ class Servicer(GrpcWorkerAgentRuntimeHostServicer):
         if former is not None and former != client_id:
             await self._replace(former)
         response = await super().RegisterAgent(request, context)
-        self._clients_of_topic.clear()
+        self._routes.clear()
         found = topics.member(request.type)
         if found is not None:
             log.info("member joined", kind=found[0], member=found[1])
@@ -150,13 +154,13 @@ class Servicer(GrpcWorkerAgentRuntimeHostServicer):
     async def AddSubscription(self, request: Any, context: Any) -> Any:  # noqa: N802
         """As AutoGen's, and the routes are made anew."""
         response = await super().AddSubscription(request, context)
-        self._clients_of_topic.clear()
+        self._routes.clear()
         return response
 
     async def RemoveSubscription(self, request: Any, context: Any) -> Any:  # noqa: N802
         """As AutoGen's, and the routes are made anew."""
         response = await super().RemoveSubscription(request, context)
-        self._clients_of_topic.clear()
+        self._routes.clear()
         return response
 
     def member(self, ticket: str) -> Connection | None:
@@ -169,7 +173,8 @@ class Servicer(GrpcWorkerAgentRuntimeHostServicer):
         Raises ``ValueError`` for a topic that is none.
         """
         frame: bytes | None = None
-        for connection in self._subscribed(cloud_event.type):
+        topic = cloud_event.type.encode()
+        for connection in self._routes.get(topic) or self._route_of(topic):
             if connection.relay is None:
                 connection.put(_Message(cloudEvent=cloud_event))
             else:
@@ -180,20 +185,22 @@ class Servicer(GrpcWorkerAgentRuntimeHostServicer):
         """The same for an event that came as a frame."""
         message: _Message | None = None
         try:
-            for connection in self._subscribed(relay.topic_of(frame).decode()):
+            topic = relay.topic_of(frame)
+            for connection in self._routes.get(topic) or self._route_of(topic):
                 if connection.relay is not None:
-                    connection.relay.send(frame)
+                    connection.relay.transport.write(frame)
                 else:
                     message = message or _Message(cloudEvent=event_of(frame))
                     connection.put(message)
         except ValueError:
             log.warning("dropped an event: its frame or its topic is not valid")
 
-    def _subscribed(self, topic: str) -> list[Connection]:
-        clients = self._clients_of_topic.get(topic)
-        if clients is None:
-            clients = self._clients_of_topic[topic] = self._find_clients(TopicId(type=topic, source=topics.SOURCE))
-        return [connection for client in clients if (connection := self._connections.get(client)) is not None]
+    def _route_of(self, topic: bytes) -> list[Connection]:
+        clients = self._find_clients(TopicId(type=topic.decode(), source=topics.SOURCE))
+        found = [connection for client in clients if (connection := self._connections.get(client)) is not None]
+        if found:  # what nobody listens to may be anything
+            self._routes[topic] = found
+        return found
 
     def _find_clients(self, topic: TopicId) -> list[str]:
         clients: dict[str, None] = {}
@@ -207,7 +214,7 @@ class Servicer(GrpcWorkerAgentRuntimeHostServicer):
     async def _replace(self, client_id: str) -> None:
         """Take everything from a connection whose member is back on another one; nobody is told that it left."""
         await self._on_client_disconnect(client_id)
-        self._clients_of_topic.clear()
+        self._routes.clear()
         self._client_id_to_subscription_id_mapping.pop(client_id, None)
         connection = self._connections.get(client_id)
         if connection is not None:
@@ -217,11 +224,11 @@ class Servicer(GrpcWorkerAgentRuntimeHostServicer):
         await connection.ended()
         types = [name for name, owner in self._agent_type_to_client_id.items() if owner == client_id]
         await self._on_client_disconnect(client_id)
-        self._clients_of_topic.clear()
+        self._routes.clear()
         self._client_id_to_subscription_id_mapping.pop(client_id, None)
         if self._closing:
             return
-        silent = time.monotonic() - connection.heard_at > SILENT_AFTER
+        silent = time.monotonic() - connection.last_heard > SILENT_AFTER
         for found in filter(None, map(topics.member, types)):
             self._tell(*found, pb.LEAVE_CAUSE_SILENT if silent else pb.LEAVE_CAUSE_CLOSED)
 

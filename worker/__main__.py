@@ -55,7 +55,9 @@ class Worker:
             await self._serve(stop)
 
     async def _serve(self, stop: asyncio.Event) -> None:
-        pacer = Pacer(self._settings.flush_interval) if self._settings.flush_interval else None
+        outbox = self._outbox
+        interval = self._settings.flush_interval
+        pacer = Pacer(interval, outbox.hold, outbox.release) if interval else None
         for model in self._models.values():
             if pacer is not None and isinstance(model.client, StreamingOpenAIClient | StreamingAzureOpenAIClient):
                 model.client.read_together(pacer)

@@ -198,39 +198,46 @@ class Connection:
             self._unwatch(self._fd)
             self._unwatch = None
 
-    def _readable(self) -> None:
+    def _readable(self) -> bool:
+        """Take what has come; whether the tap had all of it."""
         try:
             size = self._sock.recv_into(_buffer)
-            self._received(_buffer[:size])
+            if not size:
+                self._ended()
+                return False
+            self._heard_at = self._loop.time()
+            self._parser.feed_data(_buffer[:size])
             while self.origin.tls and self._unwatch is not None and self._sock.pending():  # type: ignore[attr-defined]
                 size = self._sock.recv_into(_buffer)
-                self._received(_buffer[:size])
+                self._parser.feed_data(_buffer[:size])
         except _NOT_YET:
-            return
+            return not self._chunks
         except OSError as error:
             self._fail(httpx2.ReadError(str(error)))
+            return False
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(httpx2.RemoteProtocolError(str(error)))
+            return False
+        if not self._chunks:
+            return False
+        if self._tapped():
+            return True
+        self._wake()
+        return False
 
-    def _received(self, data: memoryview) -> None:
-        self._heard_at = self._loop.time()
-        if data:
-            self._parser.feed_data(data)
-            if self._chunks and not self._tapped():
-                self._wake()
-            return
+    def _ended(self) -> None:
         if self._has_head and not self._has_length():
             self._complete = True  # such a body ends with its connection
             self._wake()
         self._fail(httpx2.ReadError("the connection was closed before the response was complete"))
 
     def _tapped(self) -> bool:
-        waits = self._reader is not None and not self._reader.done()
-        if self._tap is None or not waits or self._complete or self._unread > UNREAD:
+        chunks, reader = self._chunks, self._reader
+        if self._tap is None or reader is None or reader.done() or self._complete or self._unread > UNREAD:
             return False
-        if not self._tap(self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)):
+        if not self._tap(chunks[0] if len(chunks) == 1 else b"".join(chunks)):
             return False
-        self._chunks.clear()
+        chunks.clear()
         self._unread = 0
         return True
 

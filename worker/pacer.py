@@ -7,51 +7,68 @@ first token after a silence is read when it comes; it is the second one within a
 """
 
 import asyncio
+import select
 import selectors
 import time
 from collections.abc import Callable
 
 from fleet.lane import delay, slot, slot_begins
 
+Read = Callable[[], bool]
+"""Reads what there is; whether all of it was dealt with at once, so that nothing is left for a task to do."""
+
 
 class Pacer:
-    """Calls ``read`` for each file descriptor that has something to read, once in a slot of ``interval`` seconds."""
+    """Calls ``read`` for each file descriptor that has something to read, once in a slot of ``interval`` seconds.
 
-    def __init__(self, interval: float) -> None:
+    ``begin`` is called before those calls and ``end`` after them, with true when each of them dealt with all at once.
+    """
+
+    def __init__(
+        self,
+        interval: float,
+        begin: Callable[[], None] = lambda: None,
+        end: Callable[[bool], None] = lambda _: None,
+    ) -> None:
         self._interval = interval
+        self._begin = begin
+        self._end = end
         self._loop = asyncio.get_running_loop()
-        self._selector = selectors.DefaultSelector()
+        self._poll = _Poll()
+        self._reads: dict[int, Read] = {}
         self._slot = -1
         """The last slot in which was read."""
         self._timer: asyncio.TimerHandle | None = None
         self._listens = False
 
-    def add(self, fd: int, read: Callable[[], None]) -> None:
+    def add(self, fd: int, read: Read) -> None:
         """Watch ``fd``, which must not be watched by the loop meanwhile."""
-        self._selector.register(fd, selectors.EVENT_READ, read)
+        self._reads[fd] = read
+        self._poll.add(fd)
         if self._timer is None:
             self._listen()
 
     def remove(self, fd: int) -> None:
         """Watch it no more; before it is closed."""
-        self._selector.unregister(fd)
-        if not self._selector.get_map():
+        del self._reads[fd]
+        self._poll.remove(fd)
+        if not self._reads:
             self._rest()
 
     def close(self) -> None:
         """End; everything must have been removed."""
         self._rest()
-        self._selector.close()
+        self._poll.close()
 
     def _listen(self) -> None:
         if not self._listens:
             self._listens = True
-            self._loop.add_reader(self._selector.fileno(), self._alert)
+            self._loop.add_reader(self._poll.fd, self._alert)
 
     def _ignore(self) -> None:
         if self._listens:
             self._listens = False
-            self._loop.remove_reader(self._selector.fileno())
+            self._loop.remove_reader(self._poll.fd)
 
     def _rest(self) -> None:
         self._ignore()
@@ -69,20 +86,59 @@ class Pacer:
             self._wait(now)
 
     def _wait(self, now: float) -> None:
-        left = delay(slot_begins(self._slot + 1, self._interval), now)
-        self._timer = self._loop.call_later(left, self._tick)
+        self._timer = self._loop.call_later(delay(slot_begins(self._slot + 1, self._interval), now), self._tick)
 
     def _tick(self) -> None:
         self._timer = None
         now = time.monotonic()
         if self._read(now):
             self._wait(now)
-        elif self._selector.get_map():
+        elif self._reads:
             self._listen()
 
     def _read(self, now: float) -> bool:
         self._slot = slot(now, self._interval)
-        ready = self._selector.select(0)
-        for key, _ in ready:
-            key.data()
-        return bool(ready)
+        ready = self._poll.ready()
+        if not ready:
+            return False
+        done = 0
+        self._begin()
+        try:
+            for fd in ready:
+                done += self._reads[fd]()
+        finally:
+            self._end(done == len(ready))
+        return True
+
+
+class _Poll:
+    """Which descriptors can be read: epoll itself where there is one, as its cover in ``selectors`` costs more."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll() if hasattr(select, "epoll") else None
+        self._selector = None if self._epoll is not None else selectors.DefaultSelector()
+        self.fd: int = (self._epoll or self._selector).fileno()  # type: ignore[union-attr]
+
+    def add(self, fd: int) -> None:
+        if self._epoll is not None:
+            self._epoll.register(fd, select.EPOLLIN)
+        elif self._selector is not None:
+            self._selector.register(fd, selectors.EVENT_READ)
+
+    def remove(self, fd: int) -> None:
+        if self._epoll is not None:
+            self._epoll.unregister(fd)
+        elif self._selector is not None:
+            self._selector.unregister(fd)
+
+    def ready(self) -> list[int]:
+        if self._epoll is not None:
+            return [fd for fd, _ in self._epoll.poll(0, 4096)]
+        assert self._selector is not None
+        return [key.fd for key, _ in self._selector.select(0)]
+
+    def close(self) -> None:
+        if self._epoll is not None:
+            self._epoll.close()
+        elif self._selector is not None:
+            self._selector.close()

@@ -109,6 +109,9 @@ class _Lane:
 
     def schedule(self) -> None:
         """Arm the timer for what the sender wants next; an earlier timer stays."""
+        if self._outbox.held is not None:
+            self._outbox.held[self] = None
+            return
         now = time.monotonic()
         at = self.sender.wake_at(now)
         if at == float("inf") or not self._outbox.linked or (self._timer is not None and self._timer_at <= at):
@@ -137,8 +140,12 @@ class _Lane:
             return
         for batch in self.sender.due(now):
             self._outbox.publish(self.gateway_id, batch)
-        self._outbox.note_progress()
         self.schedule()
+
+    def flush(self) -> None:
+        """Send at once what may go now."""
+        self.stop()
+        self._flush()
 
 
 class Outbox:
@@ -151,6 +158,21 @@ class Outbox:
         self._flush_interval = flush_interval
         self._lanes: dict[str, _Lane] = {}
         self._progress = asyncio.Event()
+        self.held: dict[_Lane, None] | None = None
+        """The lanes that want to be looked at, between :meth:`hold` and :meth:`release`."""
+
+    def hold(self) -> None:
+        """Send nothing before :meth:`release`: much is about to be written."""
+        self.held = {}
+
+    def release(self, at_once: bool) -> None:
+        """Go on; ``at_once`` when nothing more is about to be written, so that what was can go now."""
+        held, self.held = self.held, None
+        for lane in held or ():
+            if at_once:
+                lane.flush()
+            else:
+                lane.schedule()
 
     def open(self, gateway_id: str, request_id: str, attempt: int) -> OutgoingReply:
         """Begin a reply to ``gateway_id``; its lane is made on first use."""
