@@ -10,7 +10,7 @@ from protos import chat_pb2 as pb
 REPORT = CREDIT // 4
 """Bytes a client takes before its credit is reported: a short reply costs no report at all."""
 
-ACK_DELAY = 0.05
+ACK_DELAY = 0.1
 """Seconds within which a batch that asks for no ack of its own is acknowledged, together with others."""
 
 Answer = Callable[[pb.ChunkAck, str], None]

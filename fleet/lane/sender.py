@@ -12,8 +12,8 @@ from protos import chat_pb2 as pb
 WINDOW = 2
 """Batches that may wait for the ack they ask for. Two hide one round trip; more would only lengthen queues."""
 
-QUIET = 3
-"""Batches in a row that ask for no ack of their own, while none is overdue: on a quick bus every fourth one asks."""
+QUIET = 7
+"""Batches in a row that ask for no ack of their own, while none is overdue: on a quick bus every eighth one asks."""
 
 IN_FLIGHT = QUIET + WINDOW
 """Batches that may be unacknowledged in all."""

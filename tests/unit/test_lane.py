@@ -250,12 +250,12 @@ def test_no_more_than_the_window_is_sent_without_an_ack() -> None:
 def test_on_a_quick_bus_few_batches_ask_for_an_ack() -> None:
     sender, stream = make_sender()
     asked = []
-    for number in range(1, 13):
+    for number in range(1, 25):
         (batch,) = send(sender, stream, number * 0.1)
         if not batch.quiet:
             asked.append(number)
             sender.acknowledge(ack(number), number * 0.1 + 0.01)
-    assert asked == [4, 8, 12]
+    assert asked == [8, 16, 24]
 
 
 def test_while_an_ack_is_overdue_every_batch_asks_and_the_window_counts() -> None:
