@@ -18,6 +18,7 @@ from bench.targets.litellm import LiteLLM
 from bench.targets.naive import Naive
 from bench.targets.peer import Peer, PeerMissing
 from bench.targets.production_stack import ProductionStack
+from bench.targets.proxy import Proxy
 from bench.targets.smg import Smg
 from bench.targets.target import Target
 from bench.workloads import BUSY, CROWD, FLAT, MANY, STANDARD, Ceiling, Workload
@@ -102,6 +103,8 @@ def plan(port: int, targets: Sequence[str], peers: Sequence[str], names: Sequenc
             parts += ceiling(port)
     if Naive.name in targets:
         parts.append(Part(Naive.name, Naive(port), [work for work in workloads if work.name in OBVIOUS]))
+    if Proxy.name in targets:
+        parts.append(Part(Proxy.name, Proxy(port), workloads))
     parts += [Part(name, PEERS[name](port), workloads) for name in peers]
     return parts
 
@@ -175,7 +178,8 @@ def say(words: str) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="how often everything is measured")
-    parser.add_argument("--targets", default=f"{OURS},{Naive.name}", help="of ours and the baselines: chatfleet,naive")
+    ours = f"{OURS},{Naive.name},{Proxy.name}"
+    parser.add_argument("--targets", default=ours, help=f"of ours and the baselines: {ours}")
     parser.add_argument("--peers", default="", help="litellm,production-stack,smg")
     parser.add_argument(
         "--workloads",

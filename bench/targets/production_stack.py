@@ -1,13 +1,16 @@
 """vLLM production-stack's router, in Python: static discovery of one backend, round robin.
 
-Its package, ``vllm_router``, is not on the package index, where ``vllm-router`` is another project. It is installed
-from a checkout of vllm-project/production-stack, which ``PRODUCTION_STACK`` names, and needs Python 3.12 or later.
+Its package, ``vllm_router``, is not on the package index, where ``vllm-router`` is another project. It is installed from
+a checkout of vllm-project/production-stack where ``PRODUCTION_STACK`` names one, and needs Python 3.12 or later.
+Elsewhere :mod:`bench.proxy` stands in for it, on the libraries that it pins: that takes a request and passes the answer
+on as the router does, and does nothing else, so that it costs less.
 """
 
 import os
 import shutil
 
 from bench.backend import MODEL
+from bench.processes import REPOSITORY
 from bench.targets.peer import Peer, PeerMissing
 
 CHECKOUT = "PRODUCTION_STACK"
@@ -18,24 +21,34 @@ class ProductionStack(Peer):
     name = "production-stack"
     package = "vllm-router"
 
+    @property
+    def checkout(self) -> str:
+        return os.environ.get(CHECKOUT, "")
+
     def requirements(self) -> list[str]:
-        return [os.environ.get(CHECKOUT, "")]
+        return [self.checkout] if self.checkout else super().requirements()
 
     def python(self) -> str | None:
+        if not self.checkout:
+            return None
         for name in PYTHONS:
             if found := shutil.which(name):
                 return found
         raise PeerMissing("it needs Python 3.12 or later")
 
-    def prepare(self) -> None:
-        if not os.environ.get(CHECKOUT):
-            raise PeerMissing(
-                f"its router is not on the package index; check out vllm-project/production-stack "
-                f"and let {CHECKOUT} name the folder"
-            )
-        super().prepare()
+    def version(self) -> str:
+        if self.checkout:
+            return super().version()
+        return (
+            f"a stand-in that passes bytes on and no more, on the libraries that the router pins; {CHECKOUT} names a "
+            f"checkout of the real one, which is not on the package index"
+        )
 
     def start(self) -> None:
+        if not self.checkout:
+            proxy = str(REPOSITORY / "bench" / "proxy.py")
+            self.run("router", self.command("python"), proxy, str(self.port), self.backend)
+            return
         self.run(
             "router",
             self.command("vllm-router"),

@@ -1,0 +1,53 @@
+"""The least that a gateway in Python has to do: ``python -m bench.proxy PORT BACKEND``.
+
+FastAPI takes a request, aiohttp sends it to the one backend, and what comes is passed on as it comes. The router of
+vLLM's production-stack streams in just this way, with its choice of a server and its statistics around it; so this costs
+less than that one does. Uses nothing of this project: it runs in other environments too.
+"""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import StreamingResponse
+
+
+def build(backend: str) -> FastAPI:
+    """The application; ``backend`` is a URL without a path."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=None), connector=aiohttp.TCPConnector(limit=0)
+        ) as session:
+            app.state.session = session
+            yield
+
+    app = FastAPI(lifespan=lifespan)
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        return {}
+
+    @app.post("/v1/chat/completions")
+    async def complete(request: Request) -> StreamingResponse:
+        body = await request.body()
+        headers = {"content-type": "application/json", "authorization": request.headers.get("authorization", "")}
+        url = f"{backend}/v1/chat/completions"
+        answer = await request.app.state.session.post(url, data=body, headers=headers)
+
+        async def passed_on() -> AsyncIterator[bytes]:
+            async with answer:
+                async for chunk in answer.content.iter_any():
+                    yield chunk
+
+        return StreamingResponse(passed_on(), answer.status, media_type=answer.content_type)
+
+    return app
+
+
+if __name__ == "__main__":
+    uvicorn.run(build(sys.argv[2]), host="127.0.0.1", port=int(sys.argv[1]), access_log=False, log_level="warning")
