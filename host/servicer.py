@@ -20,7 +20,7 @@ from autogen_ext.runtimes.grpc._worker_runtime_host_servicer import (
 from autogen_ext.runtimes.grpc.protos import agent_worker_pb2, cloudevent_pb2
 
 from fleet import logs, relay, topics
-from fleet.events import event, event_of, packed
+from fleet.events import event, event_of, fits_a_frame, packed
 from fleet.link import KEEPALIVE_TIME
 from host.relay import MemberEnd
 from protos import chat_pb2 as pb
@@ -40,7 +40,7 @@ class Connection(ChannelConnection[_Message, _Message]):
     def __init__(self, messages: AsyncIterator[_Message], client_id: str, servicer: "Servicer") -> None:
         self.heard_at = time.monotonic()
         self.ticket = secrets.token_urlsafe(24)
-        """What its relay must show."""
+        """What its relay must show, once."""
         self.relay: MemberEnd | None = None
         self._servicer = servicer
         self._outgoing: asyncio.Queue[_Message | None] = asyncio.Queue()
@@ -83,6 +83,7 @@ class Connection(ChannelConnection[_Message, _Message]):
     def close(self) -> None:
         """End the stream after what is queued, and the relay with it."""
         self._outgoing.put_nowait(_End)
+        self._servicer.void(self.ticket)
         if self.relay is not None:
             self.relay.close()
 
@@ -128,7 +129,7 @@ class Servicer(GrpcWorkerAgentRuntimeHostServicer):
         finally:
             del self._connections[client_id]
             del self._data_connections[client_id]
-            del self._tickets[connection.ticket]
+            self.void(connection.ticket)
             await asyncio.shield(self._left(client_id, connection))
 
     async def RegisterAgent(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -159,9 +160,13 @@ class Servicer(GrpcWorkerAgentRuntimeHostServicer):
         self._clients_of_topic.clear()
         return response
 
-    def member(self, ticket: str) -> Connection | None:
-        """The connected member that was given this ticket."""
-        return self._tickets.get(ticket)
+    def admit(self, ticket: str) -> Connection | None:
+        """The connected member that was given this ticket, which is used up now."""
+        return self._tickets.pop(ticket, None)
+
+    def void(self, ticket: str) -> None:
+        """Take this ticket no more."""
+        self._tickets.pop(ticket, None)
 
     def route(self, cloud_event: cloudevent_pb2.CloudEvent) -> None:
         """Pass an event on to every member that subscribed to its topic; members that are gone are skipped.
@@ -169,8 +174,9 @@ class Servicer(GrpcWorkerAgentRuntimeHostServicer):
         Raises ``ValueError`` for a topic that is none.
         """
         frame: bytes | None = None
+        fits = fits_a_frame(cloud_event)
         for connection in self._subscribed(cloud_event.type):
-            if connection.relay is None:
+            if connection.relay is None or not fits:
                 connection.put(_Message(cloudEvent=cloud_event))
             else:
                 frame = frame or packed(cloud_event)
