@@ -47,7 +47,16 @@ def event_of(frame: bytes) -> cloudevent_pb2.CloudEvent:
     )
 
 
+def fits_a_frame(cloud_event: cloudevent_pb2.CloudEvent) -> bool:
+    """Whether the relay can carry an event: one such as ours, not every one that AutoGen knows."""
+    return (
+        cloud_event.HasField("proto_data")
+        and cloud_event.source == topics.SOURCE
+        and relay.fits(cloud_event.type, cloud_event.proto_data.type_url.removeprefix(TYPE_URL))
+    )
+
+
 def packed(cloud_event: cloudevent_pb2.CloudEvent) -> bytes:
-    """An event as a frame of the relay."""
+    """An event as a frame of the relay, if it fits."""
     payload = cloud_event.proto_data
     return relay.pack_bytes(cloud_event.type, payload.type_url.removeprefix(TYPE_URL), payload.value)

@@ -43,7 +43,7 @@ class RelayRefused(Exception):
 
 
 def pack(topic: str, message: Message) -> bytes:
-    """An event as a frame."""
+    """An event as a frame. Raises ``OverflowError`` for what does not :func:`fit <fits>`."""
     return pack_bytes(topic, message.DESCRIPTOR.full_name, message.SerializeToString())
 
 
@@ -57,6 +57,11 @@ def pack_bytes(topic: str, name: str, payload: bytes) -> bytes:
 def _labels(topic: str, name: str) -> bytes:
     where, what = topic.encode(), name.encode()
     return b"%c%b%c%b" % (len(where), where, len(what), what)
+
+
+def fits(topic: str, name: str) -> bool:
+    """Whether a frame can carry an event of this topic's type and this full name."""
+    return max(len(topic.encode()), len(name.encode())) < 256
 
 
 def topic_of(frame: bytes) -> bytes:
@@ -85,8 +90,8 @@ def unpack(frame: bytes) -> tuple[str, str, bytes]:
 class Frames(asyncio.Protocol):
     """Cuts what arrives into frames, and notices a peer that is gone without a word.
 
-    ``limit`` is the size of the largest frame; a larger one ends the connection. After ``ping_after`` seconds of
-    silence the peer is pinged, after ``give_up_after`` more the connection is dropped.
+    ``limit`` is the size of the largest frame; a larger one ends the connection. From :meth:`watch` on the peer is
+    pinged after ``ping_after`` seconds of silence, and after ``give_up_after`` more the connection is dropped.
     """
 
     transport: asyncio.Transport
@@ -106,12 +111,22 @@ class Frames(asyncio.Protocol):
         """Take a frame, with its length in front, that is neither ping nor pong."""
         raise NotImplementedError
 
+    def ping_received(self) -> None:
+        """Answer a ping."""
+        self.send(PONG)
+
     def pong_received(self) -> None:
         """Take a pong."""
 
     def send(self, frame: bytes) -> None:
-        """Send a frame; nothing waits. The lanes' windows bound what is queued."""
-        self.transport.write(frame)
+        """Send a frame, or drop it when the connection ends. Nothing waits: the lanes' windows bound what is queued."""
+        if not self.transport.is_closing():  # uvloop's would raise
+            self.transport.write(frame)
+
+    def watch(self) -> None:
+        """Begin to look out for silence: once both sides send frames, and no handshake can be disturbed."""
+        self.heard_at = self._looks_at = asyncio.get_running_loop().time()
+        self._look()
 
     def close(self) -> None:
         """Close the connection once all is sent."""
@@ -125,8 +140,6 @@ class Frames(asyncio.Protocol):
         if sock is not None:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.heard_at = self._looks_at = asyncio.get_running_loop().time()
-        self._look()
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._watch is not None:
@@ -143,7 +156,7 @@ class Frames(asyncio.Protocol):
             data = bytes(self._rest)
             self._rest.clear()
         at, size = 0, len(data)
-        while size - at >= 4:
+        while size - at >= 4 and not self.transport.is_closing():
             end = at + 4 + HEAD.unpack_from(data, at)[0]
             if end - at - 4 > self.limit:
                 self.transport.abort()
@@ -155,13 +168,17 @@ class Frames(asyncio.Protocol):
             if len(frame) > len(PONG):
                 self.frame_received(frame)
             elif len(frame) == len(PING):
-                self.transport.write(PONG)
-            else:
+                self.ping_received()
+            elif frame == PONG:
                 self.pong_received()
+            else:
+                self.frame_received(frame)
         if at < size:
             self._rest += data[at:]
 
     def _look(self) -> None:
+        if self.closed.done():
+            return
         now = asyncio.get_running_loop().time()
         if now - self._looks_at > LOOK_EVERY:  # this process stood still: the silence may have been its own
             self.heard_at = now
@@ -170,7 +187,7 @@ class Frames(asyncio.Protocol):
             self.transport.abort()
             return
         if silence > self._ping_after:
-            self.transport.write(PING)
+            self.send(PING)
         self._looks_at = now + LOOK_EVERY
         self._watch = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look)
 
@@ -209,7 +226,7 @@ class Relay(Frames):
     async def enter(self, address: tuple[str, int], context: ssl.SSLContext | None, ticket: str) -> None:
         """Present the ticket. Raises :class:`RelayRefused` or ``OSError``."""
         loop = asyncio.get_running_loop()
-        self.transport.write(MAGIC)
+        self.send(MAGIC)
         if not await self._word:
             raise RelayRefused("the host has no relay")
         self._word = loop.create_future()
@@ -219,6 +236,7 @@ class Relay(Frames):
         self.send(HEAD.pack(len(ticket)) + ticket.encode())
         if not await self._word:
             raise RelayRefused("the host does not take the ticket")
+        self.watch()
 
 
 async def dial(

@@ -11,7 +11,6 @@ import asyncio
 import itertools
 import os
 import random
-import ssl
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -26,9 +25,8 @@ from google.protobuf.message import Message
 from fleet import logs, relay
 from fleet.events import TYPE_URL, event, event_of
 from fleet.link import AWAY, KEEPALIVE_TIME, KEEPALIVE_TIMEOUT, MESSAGE_BYTES, Link, reason_of
-from fleet.relay import Relay, RelayRefused
+from fleet.relay import Relay
 from fleet.security import diagnosis
-from fleet.security.identity import IdentityError
 from fleet.settings import FleetSettings
 
 log = logs.logger(__name__)
@@ -142,9 +140,9 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
 
     async def _keep_link(self) -> None:
         """Join, serve until the link ends, join again; each new reason for failing is said once."""
-        delay = RETRY_FIRST
-        said = ""
+        delay, said = 0.0, ""
         while True:
+            await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311
             try:
                 link = await self._join()
             except Exception as error:  # whatever it is, a member that stopped trying would be lost without a word
@@ -152,12 +150,14 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
                 if reason != said:
                     said = reason
                     log.warning("cannot join the host, trying on", host=self._host_address, reason=reason)
-                await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311
-                delay = min(delay * 2, RETRY_LAST)
+                delay = min(max(RETRY_FIRST, delay * 2), RETRY_LAST)
                 continue
-            delay, said = RETRY_FIRST, ""
+            delay, said = 0.0, ""
             try:
                 await self._serve(link)
+            except Exception as error:  # as above
+                log.error("the link failed, joining again", exc_info=error)
+                delay = RETRY_LAST
             finally:
                 await link.close()
 
@@ -196,7 +196,8 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
         try:
             self._on_link(True)
             ended, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            reason = next(iter(ended)).result()
+            way = next(iter(ended))
+            reason = "cancelled" if way.cancelled() else way.result()
         finally:
             self._link, self._host_connection = None, AWAY
             for way in ways:
@@ -225,7 +226,7 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
             try:
                 async with asyncio.timeout(DIAL_TIMEOUT):
                     found = await self._dial(ticket)
-            except (OSError, ssl.SSLError, RelayRefused, IdentityError) as error:
+            except Exception as error:  # whatever it is, events can pass by gRPC
                 if not said:
                     said = True
                     log.warning("no relay, events pass by gRPC", host=self._host_address, reason=reason_of(error))
@@ -233,7 +234,7 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
                 continue
             self._relay = found
             try:
-                await found.closed
+                await asyncio.shield(found.closed)  # which goes on to tell the relay's own watch
             finally:
                 self._relay = None
                 found.close()

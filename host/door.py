@@ -7,15 +7,22 @@ has its relay.
 
 import asyncio
 import contextlib
+import errno
 import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
+from fleet.link import KEEPALIVE_TIME, KEEPALIVE_TIMEOUT
 from fleet.relay import MAGIC
 from fleet.settings import HostPort
 
 LOOPBACK = "127.0.0.1"
 BACKLOG = 1024
+ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+"""IPv6, where a machine has a name for it and nothing else."""
+
+LINGER = KEEPALIVE_TIME + KEEPALIVE_TIMEOUT
+"""Seconds in which a guest must take some of what waits for it: a pipe that is full does not hear that gRPC ended."""
 
 
 class Door:
@@ -26,18 +33,10 @@ class Door:
     """
 
     def __init__(self, address: HostPort, relay: Callable[[], asyncio.Protocol], patience: float) -> None:
-        family, kind, protocol, _, where = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
-        self._socket = socket.socket(family, kind, protocol)
-        try:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._socket.bind(where)
-            self._socket.listen(BACKLOG)
-        except OSError:
-            self._socket.close()
-            raise
+        self._sockets = _listen(address)
         self._relay = relay
         self._patience = patience
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._inner_port = 0
         self._peers: dict[int, str] = {}
         """Who is behind each of our own connections to gRPC, by its local port."""
@@ -45,13 +44,16 @@ class Door:
     async def open(self, inner_port: int) -> None:
         """Let connections in; gRPC's server must listen at ``inner_port`` on loopback by now."""
         self._inner_port = inner_port
-        self._server = await asyncio.get_running_loop().create_server(self._guest, sock=self._socket)
+        loop = asyncio.get_running_loop()
+        for sock in self._sockets:
+            self._servers.append(await loop.create_server(self._guest, sock=sock, backlog=BACKLOG))
 
     def close(self) -> None:
         """Let nobody in any more."""
-        if self._server is not None:
-            self._server.close()
-        self._socket.close()
+        for server in self._servers:
+            server.close()
+        for sock in self._sockets:
+            sock.close()
 
     def peer(self, inner: str) -> str:
         """The address behind what gRPC takes for its peer; both in gRPC's notation."""
@@ -65,6 +67,38 @@ class Door:
         pipe = lambda: _Inner(guest, self._peers)  # noqa: E731
         _, inner = await asyncio.get_running_loop().create_connection(pipe, LOOPBACK, self._inner_port)
         return inner
+
+
+def _listen(address: HostPort) -> list[socket.socket]:
+    """At every address of a name: ``localhost`` often has two, and a member may dial either."""
+    sockets: list[socket.socket] = []
+    absent: OSError | None = None
+    try:
+        for family, kind, protocol, _, where in dict.fromkeys(socket.getaddrinfo(*address, type=socket.SOCK_STREAM)):
+            try:
+                sockets.append(_listen_at(socket.socket(family, kind, protocol), where))
+            except OSError as error:
+                if error.errno not in ABSENT:
+                    raise
+                absent = error
+        if absent is not None and not sockets:
+            raise absent
+    except OSError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _listen_at(sock: socket.socket, where: tuple[Any, ...]) -> socket.socket:
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(where)
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 class _End(asyncio.Protocol):
@@ -81,15 +115,19 @@ class _End(asyncio.Protocol):
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def data_received(self, data: bytes) -> None:
-        if self.other is not None:
+        if self.other is not None and not self.other.transport.is_closing():
             self.other.transport.write(data)
 
     def connection_lost(self, error: Exception | None) -> None:
         if self.other is not None:
             if error is None:
-                self.other.transport.close()
+                self.other.finish()
             else:
                 self.other.transport.abort()
+
+    def finish(self) -> None:
+        """End once all is sent."""
+        self.transport.close()
 
     def pause_writing(self) -> None:
         if self.other is not None:
@@ -119,7 +157,7 @@ class _Guest(_End):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._expiry = asyncio.get_running_loop().call_later(self._patience, self.transport.abort)
+        self._expire_in(self._patience)
 
     def data_received(self, data: bytes) -> None:
         if self.other is not None:
@@ -128,7 +166,7 @@ class _Guest(_End):
         self._begin += data
         if len(self._begin) < len(MAGIC) and MAGIC.startswith(self._begin):
             return
-        self._decide()
+        self._stay()
         if self._begin.startswith(MAGIC):
             protocol = self._relay()
             self.transport.set_protocol(protocol)
@@ -140,25 +178,46 @@ class _Guest(_End):
             self._joining = asyncio.get_running_loop().create_task(self._join())
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._decide()
+        self._stay()
         if self._joining is not None:
             self._joining.cancel()
         super().connection_lost(error)
 
-    def _decide(self) -> None:
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._expire_in(LINGER)
+
+    def resume_writing(self) -> None:
+        if not self.transport.is_closing():
+            self._stay()
+        super().resume_writing()
+
+    def finish(self) -> None:
+        if not self.transport.is_closing():
+            super().finish()
+            self._stay()
+            self._expire_in(LINGER)
+
+    def _expire_in(self, seconds: float) -> None:
+        self._expiry = asyncio.get_running_loop().call_later(seconds, self.transport.abort)
+
+    def _stay(self) -> None:
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
 
     async def _join(self) -> None:
         try:
-            self.other = await self._connect(self)
+            inner = await self._connect(self)
         except OSError:  # the host is about to stop
             self.transport.abort()
             return
-        self.other.transport.write(self._begin)
+        if inner.transport.is_closing():
+            return  # and this end is, or will be
+        self.other = inner
+        self.transport.resume_reading()  # first, because the write may pause it again
+        inner.transport.write(self._begin)
         self._begin = b""
-        self.transport.resume_reading()
 
 
 class _Inner(_End):

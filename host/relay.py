@@ -1,7 +1,6 @@
 """The host's end of a member's relay: see :mod:`fleet.relay`."""
 
 import asyncio
-import hmac
 import ssl
 from collections.abc import Callable
 from typing import Protocol, cast
@@ -13,11 +12,13 @@ from fleet.security.identity import Identity, IdentityError
 
 log = logs.logger(__name__)
 
+WAITING = 64 * 1024 * 1024
+"""Bytes that may wait for a member to read them. The lanes' windows stay far below for any member that reads at all."""
+
 
 class Member(Protocol):
     """Whom a ticket was given to."""
 
-    ticket: str
     relay: "MemberEnd | None"
     heard_at: float
 
@@ -30,7 +31,7 @@ class Member(Protocol):
 
 
 class MemberEnd(Frames):
-    """One member's relay, from its ticket on. ``find`` gives the member of a ticket, ``route`` takes its events.
+    """One member's relay, from its ticket on. ``admit`` gives the member of a ticket, ``route`` takes its events.
 
     A connection without a valid ticket is dropped after ``patience`` seconds, and before anything else of it is read.
     """
@@ -38,41 +39,65 @@ class MemberEnd(Frames):
     def __init__(
         self,
         identity: Identity | None,
-        find: Callable[[str], Member | None],
+        admit: Callable[[str], Member | None],
         route: Callable[[bytes], None],
         patience: float,
     ) -> None:
         super().__init__(FIRST_BYTES, KEEPALIVE_TIME, KEEPALIVE_TIMEOUT)
         self._identity = identity
-        self._find = find
+        self._admit = admit
         self._route = route
         self._patience = patience
         self._member: Member | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._greeting: asyncio.Task[None] | None = None
+        self._encrypts = False
+        """Whether TLS has begun."""
+        self._open = identity is None
+        """Whether ``transport`` is the one on which frames pass."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self.transport.set_write_buffer_limits(WAITING)
         loop = asyncio.get_running_loop()
-        self._expiry = loop.call_later(self._patience, self.transport.abort)
+        self._expiry = loop.call_later(self._patience, self._give_up)
         if self._identity is None:
-            self.transport.write(GO)
+            self.send(GO)
         else:
             self._greeting = loop.create_task(self._begin_tls(self._identity))
+
+    def data_received(self, data: bytes) -> None:
+        if self._open:
+            super().data_received(data)
+        elif self._encrypts:
+            self._rest += data  # asyncio passes on what came with the handshake's end before it tells of that end
+        else:
+            self.transport.abort()  # nobody has shown a certificate yet
+
+    def ping_received(self) -> None:
+        if self._member is None:
+            self.transport.abort()  # the pongs would pile up here for a stranger who reads none
+        else:
+            super().ping_received()
 
     def frame_received(self, frame: bytes) -> None:
         if self._member is not None:
             self._route(frame)
             return
-        member = self._find(frame[4:].decode("ascii", "replace"))
-        if member is None or member.relay is not None:
+        member = self._admit(frame[4:].decode("ascii", "replace"))
+        if member is None:
             self.transport.abort()
             return
         self._met()
         self.limit = MESSAGE_BYTES
         self._member = member
-        self.transport.write(PONG)
         member.relay = self
+        self.send(PONG)
+        self.watch()
+
+    def pause_writing(self) -> None:
+        log.warning("dropped a member that reads nothing", waiting=WAITING)
+        self.transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
@@ -84,6 +109,11 @@ class MemberEnd(Frames):
             self._member.relay = None
             self._member.close()  # what it sent last may be lost, and only a new link tells it so
 
+    def _give_up(self) -> None:
+        self.transport.abort()
+        if self._greeting is not None:  # a connection that is lost within its handshake is lost without a call
+            self._greeting.cancel()
+
     def _met(self) -> None:
         if self._expiry is not None:
             self._expiry.cancel()
@@ -92,15 +122,15 @@ class MemberEnd(Frames):
     async def _begin_tls(self, identity: Identity) -> None:
         try:
             context = identity.server_context()
-            self.transport.write(GO)
+            self.send(GO)
+            self._encrypts = True
             tls = await asyncio.get_running_loop().start_tls(self.transport, self, context, server_side=True)
         except (OSError, ssl.SSLError, IdentityError) as error:
             log.debug("a relay was not begun", reason=str(error))
+            self._met()
             self.transport.abort()
             return
         self.transport = cast("asyncio.Transport", tls)
-
-
-def same(ticket: str, given: str) -> bool:
-    """Whether two tickets are the same; takes as long if they are not."""
-    return hmac.compare_digest(ticket.encode(), given.encode())
+        self.transport.set_write_buffer_limits(WAITING)
+        self._open = True
+        self.data_received(b"")  # what came meanwhile

@@ -71,7 +71,7 @@ class FleetHost(GrpcWorkerAgentRuntimeHost):
         await self._server.wait_for_termination()
 
     def _relay(self) -> MemberEnd:
-        return MemberEnd(self._identity, self._servicer.member, self._servicer.relayed, HANDSHAKE_TIMEOUT)
+        return MemberEnd(self._identity, self._servicer.admit, self._servicer.relayed, HANDSHAKE_TIMEOUT)
 
     async def stop(self, grace: int = STOP_GRACE) -> None:
         """End every stream and stop listening: at once when the members take it, after ``grace`` seconds at the latest.

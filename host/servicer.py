@@ -20,7 +20,7 @@ from autogen_ext.runtimes.grpc._worker_runtime_host_servicer import (
 from autogen_ext.runtimes.grpc.protos import agent_worker_pb2, cloudevent_pb2
 
 from fleet import logs, relay, topics
-from fleet.events import event, event_of, packed
+from fleet.events import event, event_of, fits_a_frame, packed
 from fleet.link import KEEPALIVE_TIME
 from host.relay import MemberEnd
 from protos import chat_pb2 as pb
@@ -41,7 +41,7 @@ class Connection(ChannelConnection[_Message, _Message]):
         self.heard_at = time.monotonic()
         """When something last came by gRPC."""
         self.ticket = secrets.token_urlsafe(24)
-        """What its relay must show."""
+        """What its relay must show, once."""
         self.relay: MemberEnd | None = None
         self._servicer = servicer
         self._outgoing: asyncio.Queue[_Message | None] = asyncio.Queue()
@@ -85,6 +85,7 @@ class Connection(ChannelConnection[_Message, _Message]):
     def close(self) -> None:
         """End the stream after what is queued, and the relay with it."""
         self._outgoing.put_nowait(_End)
+        self._servicer.void(self.ticket)
         if self.relay is not None:
             self.relay.close()
 
@@ -131,7 +132,7 @@ class Servicer(GrpcWorkerAgentRuntimeHostServicer):
         finally:
             del self._connections[client_id]
             del self._data_connections[client_id]
-            del self._tickets[connection.ticket]
+            self.void(connection.ticket)
             self._routes.clear()
             await asyncio.shield(self._left(client_id, connection))
 
@@ -163,9 +164,13 @@ class Servicer(GrpcWorkerAgentRuntimeHostServicer):
         self._routes.clear()
         return response
 
-    def member(self, ticket: str) -> Connection | None:
-        """The connected member that was given this ticket."""
-        return self._tickets.get(ticket)
+    def admit(self, ticket: str) -> Connection | None:
+        """The connected member that was given this ticket, which is used up now."""
+        return self._tickets.pop(ticket, None)
+
+    def void(self, ticket: str) -> None:
+        """Take this ticket no more."""
+        self._tickets.pop(ticket, None)
 
     def route(self, cloud_event: cloudevent_pb2.CloudEvent) -> None:
         """Pass an event on to every member that subscribed to its topic; members that are gone are skipped.
@@ -173,9 +178,10 @@ class Servicer(GrpcWorkerAgentRuntimeHostServicer):
         Raises ``ValueError`` for a topic that is none.
         """
         frame: bytes | None = None
+        fits = fits_a_frame(cloud_event)
         topic = cloud_event.type.encode()
         for connection in self._routes.get(topic) or self._route_of(topic):
-            if connection.relay is None:
+            if connection.relay is None or not fits:
                 connection.put(_Message(cloudEvent=cloud_event))
             else:
                 frame = frame or packed(cloud_event)
@@ -188,7 +194,7 @@ class Servicer(GrpcWorkerAgentRuntimeHostServicer):
             topic = relay.topic_of(frame)
             for connection in self._routes.get(topic) or self._route_of(topic):
                 if connection.relay is not None:
-                    connection.relay.transport.write(frame)
+                    connection.relay.send(frame)
                 else:
                     message = message or _Message(cloudEvent=event_of(frame))
                     connection.put(message)

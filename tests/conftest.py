@@ -1,10 +1,12 @@
 """Fixtures of the tests that use real processes."""
 
+import asyncio
 import os
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
+import uvloop
 
 from tests.harness.fleet import TROUBLE, Fleet
 
@@ -50,6 +52,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow") and not LONG:
             item.add_marker(pytest.mark.skip(reason="slow: `CHATFLEET_LONG=1 make test` runs it, and CI does"))
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run what is marked so on uvloop too, as the processes do: it forgives less."""
+    factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    if item.get_closest_marker("both_loops"):
+        factories["uvloop"] = uvloop.new_event_loop
+    return factories
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,7 +1,7 @@
 """vLLM production-stack's router, in Python: static discovery of one backend, round robin.
 
-Its package, ``vllm_router``, is not on the package index, where ``vllm-router`` is another project. It is installed from
-a checkout of vllm-project/production-stack where ``PRODUCTION_STACK`` names one, and needs Python 3.12 or later.
+Its package, ``vllm_router``, is not on the package index, where ``vllm-router`` is another project. It is installed
+from a checkout of vllm-project/production-stack where ``PRODUCTION_STACK`` names one, and needs Python 3.12 or later.
 Elsewhere :mod:`bench.proxy` stands in for it, on the libraries that it pins: that takes a request and passes the answer
 on as the router does, and does nothing else, so that it costs less.
 """

@@ -1,12 +1,18 @@
 """What a member does with the events that the host brings."""
 
+import asyncio
+from typing import Any
+
 import pytest
 from autogen_core import MessageContext, RoutedAgent, TypeSubscription, message_handler
 from autogen_ext.runtimes.grpc.protos import agent_worker_pb2
 from google.protobuf.message import Message
 
+from fleet import runtime as module
 from fleet import topics
 from fleet.events import event
+from fleet.link import Link
+from fleet.relay import Relay
 from fleet.runtime import FleetRuntime
 from fleet.settings import FleetSettings
 from protos import chat_pb2 as pb
@@ -83,3 +89,101 @@ async def test_an_event_that_cannot_be_handled_harms_no_later_one(
     arrive(runtime, pb.ChunkAck(received=1))
     assert taken == [pb.ChunkAck(received=1)]
     assert "an event was not understood" in capsys.readouterr().out
+
+
+class Joined(Link):
+    """A link that is there, until the test ends it in some way."""
+
+    def __init__(self) -> None:
+        super().__init__(None, None, None)
+        self.end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.closed = False
+
+    async def read(self) -> Any:
+        return await self.end
+
+    async def ticket(self) -> str | None:
+        return "a-ticket"
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+def links_of(joined: list[Joined]) -> Any:
+    async def join() -> Link:
+        joined.append(Joined())
+        return joined[-1]
+
+    return join
+
+
+@pytest.fixture
+async def links(runtime: FleetRuntime, monkeypatch: pytest.MonkeyPatch) -> list[Joined]:
+    """All that the runtime has joined; no relay is to be had."""
+    joined: list[Joined] = []
+
+    async def refuse(runtime: FleetRuntime, ticket: str) -> Relay:
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(runtime, "_join", links_of(joined))
+    monkeypatch.setattr(FleetRuntime, "_dial", refuse)
+    monkeypatch.setattr(module, "RETRY_LAST", 0.05)
+    monkeypatch.setattr(module, "RELAY_RETRY", 0.05)
+    return joined
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), RuntimeError("whatever it is"), None], ids=repr)
+async def test_a_member_joins_again_however_its_link_ended(
+    runtime: FleetRuntime, links: list[Joined], error: BaseException | None
+) -> None:
+    """A call that gRPC itself cancelled, say, looks like a task that was."""
+    await runtime.start()
+    await eventually(lambda: runtime.linked, what="the first link")
+    if isinstance(error, asyncio.CancelledError):
+        links[0].end.cancel()
+    elif error is not None:
+        links[0].end.set_exception(error)
+    else:
+        links[0].end.set_result(None)
+    await eventually(lambda: len(links) == 2 and runtime.linked, what="the second link")
+    assert [link.closed for link in links] == [True, False]
+    await runtime.stop()
+    assert links[1].closed
+
+
+async def test_a_member_whose_owner_fails_at_the_news_of_a_link_joins_again(links: list[Joined]) -> None:
+    told: list[bool] = []
+
+    def tell(up: bool) -> None:
+        told.append(up)
+        if len(told) == 1:
+            raise RuntimeError
+
+    runtime = FleetRuntime(FleetSettings(), tell)
+    runtime._join = links_of(links)  # type: ignore[method-assign]
+    await runtime.start()
+    await eventually(lambda: len(told) == 3, what="the second link")
+    assert told == [True, False, True]
+    await runtime.stop()
+
+
+async def test_whatever_keeps_a_member_off_the_relay_its_link_stays_and_it_asks_again(
+    runtime: FleetRuntime, links: list[Joined], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = iter([OSError(), TypeError("start_tls"), UnicodeError(), TimeoutError()])
+
+    async def dial(ticket: str) -> Relay:
+        for error in errors:
+            raise error
+        relay = Relay(lambda frame: None, 1, 1, 1)
+        relay.connection_made(asyncio.Transport())
+        monkeypatch.setattr(relay, "close", lambda: None)
+        return relay
+
+    monkeypatch.setattr(runtime, "_dial", dial)
+    await runtime.start()
+    await eventually(lambda: runtime._relay is not None, what="the relay")
+    assert len(links) == 1
+    assert runtime.linked
+    await runtime.stop()
+    assert runtime._relay is None

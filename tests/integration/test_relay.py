@@ -1,0 +1,462 @@
+"""Events pass by the relay where there is one and by gRPC where not; the two connections of a link end as one."""
+
+import asyncio
+import itertools
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from autogen_core import (
+    PROTOBUF_DATA_CONTENT_TYPE,
+    MessageContext,
+    RoutedAgent,
+    TopicId,
+    TypeSubscription,
+    message_handler,
+    try_get_known_serializers_for_type,
+)
+from autogen_ext.runtimes.grpc import GrpcWorkerAgentRuntime
+
+from fleet import relay, runtime, topics
+from fleet.relay import FIRST_BYTES, GO, HEAD, MAGIC, Relay, RelayRefused
+from fleet.runtime import FleetRuntime
+from fleet.security.authority import Authority
+from fleet.security.identity import Identity
+from fleet.security.tokens import Tokens
+from fleet.settings import FleetSettings, HostPort
+from host.server import FleetHost
+from host.servicer import Connection, Servicer
+from protos import chat_pb2 as pb
+from tests.harness.fleet import Fleet
+from tests.harness.ports import free_port
+from tests.harness.waiting import eventually
+
+WITHIN = 20.0
+
+
+class Member:
+    """One that hears what is said on the topic of its name, and who left."""
+
+    def __init__(self, name: str, host: HostPort, **settings: Any) -> None:
+        self.name = name
+        self.heard: list[str] = []
+        self.left: list[pb.MemberLeft] = []
+        self.links: list[bool] = []
+        self.runtime = FleetRuntime(FleetSettings(host=host, **settings), self.links.append)
+        self.runtime.shortcut(pb.CancelChat, lambda message: self.heard.append(message.request_id))
+        self.runtime.shortcut(pb.MemberLeft, self.left.append)
+
+    async def start(self) -> None:
+        agent_type = topics.agent_type(topics.WORKER, self.name)
+        await Ear.register(
+            self.runtime, agent_type, Ear, skip_class_subscriptions=True, skip_direct_message_subscription=True
+        )
+        for topic in (self.name, topics.MEMBERS.type, LONG_TOPIC):
+            await self.runtime.add_subscription(TypeSubscription(topic, agent_type))
+        await self.runtime.start()
+
+    def say(self, to: str, *words: str) -> None:
+        for word in words:
+            self.runtime.publish(pb.CancelChat(request_id=word), TopicId(to, topics.SOURCE))
+
+    @property
+    def relay(self) -> Relay:
+        assert self.runtime._relay is not None
+        return self.runtime._relay
+
+    @property
+    def by_relay(self) -> bool:
+        return self.runtime._relay is not None
+
+
+LONG_TOPIC = "t" * 300
+
+
+class Ear(RoutedAgent):
+    """Notes what it hears."""
+
+    def __init__(self, heard: list[str] | None = None) -> None:
+        super().__init__("listens")
+        self._heard = heard if heard is not None else []
+
+    @message_handler
+    async def on_cancel(self, message: pb.CancelChat, ctx: MessageContext) -> None:
+        self._heard.append(message.request_id)
+
+
+class GrpcMember(Member):
+    """One of an older version: it has no relay."""
+
+    def __init__(self, name: str, host: HostPort) -> None:
+        super().__init__(name, host)
+        self.runtime._carry = self._carry_nothing  # type: ignore[method-assign]
+
+    async def _carry_nothing(self, link: Any) -> str:
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+
+class Group:
+    """A host, and members that come and go."""
+
+    def __init__(self, identities: Path | None = None) -> None:
+        self.address = HostPort("127.0.0.1", free_port())
+        self._identity = identity(identities / "host") if identities else None
+        member = identities / "worker" if identities else None
+        files = {f"tls_{kind}": member / f"{kind}.pem" for kind in ("ca", "cert", "key")} if member else {}
+        self._settings: dict[str, Any] = files
+        self._members = AsyncExitStack()
+        self.host: FleetHost
+
+    async def __aenter__(self) -> "Group":
+        self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._members.aclose()
+        await self.host.stop()
+
+    def open(self) -> None:
+        self.host = FleetHost(self.address, Tokens(None, None), self._identity)
+        self.host.start()
+
+    async def member(self, name: str) -> Member:
+        """One that has its relay."""
+        member = await self._joined(Member(name, self.address, **self._settings))
+        await eventually(lambda: member.by_relay, WITHIN, f"the relay of {name}")
+        return member
+
+    async def grpc_member(self, name: str) -> Member:
+        return await self._joined(GrpcMember(name, self.address))
+
+    async def _joined(self, member: Member) -> Member:
+        await member.start()
+        self._members.push_async_callback(member.runtime.stop)
+        await eventually(lambda: member.runtime.linked, WITHIN, f"{member.name} is linked")
+        return member
+
+    @property
+    def servicer(self) -> Servicer:
+        return self.host._servicer
+
+    def connection(self, member: Member) -> Connection:
+        """The host's side of a member's link."""
+        client = self.servicer._agent_type_to_client_id[topics.agent_type(topics.WORKER, member.name)]
+        return self.servicer._connections[client]
+
+    async def stranger(self, first: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Somebody who knows the protocol."""
+        reader, writer = await asyncio.open_connection(*self.address)
+        writer.write(MAGIC)
+        assert await reader.readexactly(1) == GO
+        writer.write(first)
+        return reader, writer
+
+
+def identity(folder: Path) -> Identity:
+    return Identity(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
+
+
+def frame_of(content: str) -> bytes:
+    return HEAD.pack(len(content)) + content.encode()
+
+
+async def refused(group: Group, first: bytes) -> None:
+    """The host hangs up at this, and says nothing."""
+    reader, writer = await group.stranger(first)
+    try:
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+    except ConnectionError:
+        pass
+    finally:
+        writer.close()
+
+
+@pytest.fixture
+async def group() -> AsyncIterator[Group]:
+    async with Group() as group:
+        yield group
+
+
+@pytest.fixture(scope="module")
+def identities(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("identities")
+    Authority(folder).look_after()
+    return folder
+
+
+# ---------------------------------------------------------------- which way events go
+
+
+@pytest.fixture
+def by_grpc(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the host sends by gRPC."""
+    sent: list[Any] = []
+    put = Connection.put
+
+    def noted(connection: Connection, message: Any) -> None:
+        sent.append(message)
+        put(connection, message)
+
+    monkeypatch.setattr(Connection, "put", noted)
+    return sent
+
+
+async def test_events_between_two_members_go_by_relay_in_order(group: Group, by_grpc: list[Any]) -> None:
+    one, two = await group.member("one"), await group.member("two")
+    words = [str(number) for number in range(500)]
+    one.say("two", *words)
+    two.say("one", *words)
+    await eventually(lambda: one.heard == words and two.heard == words, WITHIN, "all words")
+    assert by_grpc == []
+
+
+async def test_a_member_without_a_relay_and_one_with_it_hear_each_other(group: Group, by_grpc: list[Any]) -> None:
+    one, two = await group.member("one"), await group.grpc_member("two")
+    words = [str(number) for number in range(100)]
+    one.say("two", *words)
+    two.say("one", *words)
+    await eventually(lambda: one.heard == words and two.heard == words, WITHIN, "all words")
+    assert len(by_grpc) == len(words)
+    assert not two.by_relay
+
+
+async def test_a_member_of_autogens_own_kind_and_one_with_a_relay_hear_each_other(group: Group) -> None:
+    one = await group.member("one")
+    heard: list[str] = []
+    stock = GrpcWorkerAgentRuntime(str(group.address), payload_serialization_format=PROTOBUF_DATA_CONTENT_TYPE)
+    await stock.start()
+    try:
+        stock.add_message_serializer(try_get_known_serializers_for_type(pb.CancelChat))
+        await Ear.register(stock, "stock", lambda: Ear(heard), skip_class_subscriptions=True)
+        await stock.add_subscription(TypeSubscription("stock", "stock"))
+        one.say("stock", "hello")
+        await eventually(lambda: heard == ["hello"], WITHIN, "what the fleet's member says")
+        await stock.publish_message(pb.CancelChat(request_id="good day"), TopicId("one", topics.SOURCE))
+        await eventually(lambda: one.heard == ["good day"], WITHIN, "what AutoGen's member says")
+    finally:
+        await stock.stop()
+
+
+async def test_an_event_that_fits_no_frame_goes_by_grpc(group: Group) -> None:
+    one, two = await group.member("one"), await group.grpc_member("two")
+    two.say(LONG_TOPIC, "long")
+    two.say("one", "short")
+    await eventually(lambda: sorted(one.heard) == ["long", "short"], WITHIN, "both")
+    assert two.links == [True]
+
+
+async def test_an_event_that_is_none_harms_nobody(group: Group, capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = await group.member("one"), await group.member("two")
+    for content in (
+        b"\x05",
+        b"\x03two",
+        b"\x03two\xffn",
+        b"\x03two\x01\xff",
+        b"\xff" * 300,
+        b"\x01\n\x01n",
+        b"\x00\x00",
+    ):
+        one.relay.send(HEAD.pack(len(content)) + content)
+    one.say("two", "after")
+    await eventually(lambda: two.heard == ["after"], WITHIN, "what comes after")
+    assert (one.links, two.links) == ([True], [True])
+    assert "dropped an event" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- who gets in
+
+
+async def test_nothing_is_read_after_a_wrong_ticket(group: Group) -> None:
+    one = await group.grpc_member("one")
+    ticket = group.connection(one).ticket
+    await refused(group, frame_of("not-a-ticket") + frame_of(ticket) + relay.pack("one", pb.CancelChat(request_id="x")))
+    assert group.servicer._tickets == {ticket: group.connection(one)}
+    assert group.connection(one).relay is None
+    one.say("one", "still here")
+    await eventually(lambda: one.heard, WITHIN, "its own word")
+    assert one.heard == ["still here"]
+
+
+async def test_a_ticket_is_good_for_one_relay(group: Group) -> None:
+    one = await group.member("one")
+    await refused(group, frame_of(group.connection(one).ticket))
+    one.say("one", "still here")
+    await eventually(lambda: one.heard == ["still here"], WITHIN, "its own word")
+    assert one.links == [True]
+
+
+async def test_a_ticket_is_good_while_its_link_is_there(group: Group) -> None:
+    one = await group.grpc_member("one")
+    connection = group.connection(one)
+    connection.close()  # its stream may take a while to end
+    await refused(group, frame_of(connection.ticket))
+    await eventually(lambda: one.links == [True, False, True], WITHIN, "it is back")
+    assert list(group.servicer._tickets) == [group.connection(one).ticket]
+
+
+async def test_a_first_frame_that_is_too_big_is_refused_at_its_head(group: Group) -> None:
+    await refused(group, HEAD.pack(FIRST_BYTES + 1))
+    await refused(group, HEAD.pack(0xFFFFFFFF) + b"x" * 1000)
+
+
+async def test_no_ticket_is_kept_when_members_have_gone(group: Group) -> None:
+    for _ in range(3):
+        one, two = await group.member("one"), await group.grpc_member("two")
+        await one.runtime.stop()
+        await two.runtime.stop()
+        await eventually(lambda: group.servicer.members == 0, WITHIN, "both have left")
+    assert group.servicer._tickets == {}
+
+
+async def test_with_identities_the_relay_is_tls_and_strangers_stay_out(identities: Path) -> None:
+    async with Group(identities) as group:
+        one, two = await group.member("one"), await group.member("two")
+        for member in (one, two):
+            assert member.relay.transport.get_extra_info("ssl_object").version() == "TLSv1.3"
+        one.say("two", "hello")
+        await eventually(lambda: two.heard == ["hello"], WITHIN, "the word")
+        host_end = group.connection(one).relay
+        assert host_end is not None
+        assert host_end.transport.get_extra_info("peercert")
+        group.servicer._tickets["spare"] = group.connection(one)
+        trusting = ssl.create_default_context(cafile=identities / "worker" / "ca.pem")
+
+        def stranger() -> Relay:
+            return Relay(lambda frame: None, 1000, 60, 60)
+
+        with pytest.raises((OSError, RelayRefused)):
+            await relay.dial(group.address, trusting, "spare", stranger)
+        with pytest.raises((OSError, RelayRefused)):
+            await relay.dial(group.address, None, "spare", stranger)
+        await refused(group, frame_of("spare"))
+        assert "spare" in group.servicer._tickets
+        own = identity(identities / "worker").context()
+        end = await relay.dial(group.address, own, "spare", stranger)
+        end.close()
+        await asyncio.wait_for(end.closed, 5)
+
+
+# ---------------------------------------------------------------- one fate
+
+
+@pytest.mark.parametrize("side", ["member", "host"])
+async def test_a_lost_relay_ends_the_link_and_the_member_joins_again(group: Group, side: str) -> None:
+    one, two = await group.member("one"), await group.member("two")
+    first, connection = one.relay, group.connection(one)
+    end = first if side == "member" else connection.relay
+    assert end is not None
+    end.transport.abort()
+    await eventually(lambda: one.links == [True, False, True], WITHIN, "it is back")
+    await eventually(lambda: one.by_relay, WITHIN, "its relay")
+    assert one.relay is not first
+    assert group.connection(one) is not connection
+    two.say("one", "hello again")
+    one.say("two", "good to be back")
+    await eventually(lambda: (one.heard, two.heard) == (["hello again"], ["good to be back"]), WITHIN, "the words")
+    assert two.links == [True]
+
+
+async def test_a_lost_stream_ends_the_relay_too(group: Group) -> None:
+    one = await group.member("one")
+    first, host_end = one.relay, group.connection(one).relay
+    assert one.runtime._link is not None
+    assert host_end is not None
+    await one.runtime._link.close()
+    await asyncio.wait_for(asyncio.gather(first.closed, host_end.closed), 5)
+    await eventually(lambda: one.links == [True, False, True] and one.by_relay, WITHIN, "it is back")
+
+
+async def test_a_member_that_leaves_ends_both_connections(group: Group) -> None:
+    one, two = await group.member("one"), await group.member("two")
+    host_end = group.connection(one).relay
+    assert host_end is not None
+    await one.runtime.stop()
+    await asyncio.wait_for(host_end.closed, 5)
+    await eventually(lambda: two.left, WITHIN, "the news")
+    assert two.left == [pb.MemberLeft(member_id="one", kind="worker", cause=pb.LEAVE_CAUSE_CLOSED)]
+    assert one.links == [True, False]
+
+
+async def test_members_are_back_on_the_relay_after_the_hosts_loss(group: Group) -> None:
+    one, two = await group.member("one"), await group.member("two")
+    await group.host.stop()
+    await eventually(lambda: not one.runtime.linked and not two.runtime.linked, WITHIN, "the loss")
+    one.say("two", "into the void")
+    group.open()
+    await eventually(lambda: one.by_relay and two.by_relay, WITHIN, "both are back")
+    one.say("two", "hello")
+    await eventually(lambda: two.heard == ["hello"], WITHIN, "the word")
+
+
+# ---------------------------------------------------------------- no relay to be had
+
+
+async def test_events_pass_by_grpc_until_the_host_lets_the_relay_in(
+    group: Group, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runtime, "RELAY_RETRY", 0.1)
+    asked = itertools.count(1)
+    admit = Servicer.admit
+    with monkeypatch.context() as closed:
+        closed.setattr(Servicer, "admit", lambda servicer, ticket: next(asked) and None)
+        one = await group.grpc_member("one")
+        two = Member("two", group.address)
+        await two.start()
+        await eventually(lambda: next(asked) > 5, WITHIN, "it asks again")
+        one.say("two", "hello")
+        await eventually(lambda: two.heard == ["hello"], WITHIN, "the word, by gRPC")
+        assert not two.by_relay
+    assert Servicer.admit is admit
+    await eventually(lambda: two.by_relay, WITHIN, "the relay")
+    assert two.links == [True]
+    assert capsys.readouterr().out.count("no relay, events pass by gRPC") == 1
+    await two.runtime.stop()
+
+
+# ---------------------------------------------------------------- processes
+
+
+@asynccontextmanager
+async def listener(fleet: Fleet) -> AsyncIterator[Member]:
+    """A member of ours in a fleet of real processes."""
+    member = Member("listener", HostPort("127.0.0.1", fleet.host_port))
+    await member.start()
+    await eventually(lambda: member.by_relay, WITHIN, "its relay")
+    yield member
+    await member.runtime.stop()
+
+
+def peers(fleet: Fleet) -> Callable[[], set[int]]:
+    """The ports of those who are connected to the host."""
+
+    def look() -> set[int]:
+        connections = psutil.Process(fleet.host.pid).net_connections("tcp")
+        return {
+            connection.raddr.port
+            for connection in connections
+            if connection.raddr and connection.laddr.port == fleet.host_port and connection.status == "ESTABLISHED"
+        }
+
+    return look
+
+
+async def test_a_killed_member_leaves_no_connection_and_all_are_told() -> None:
+    with Fleet(workers=1, start=False) as fleet:
+        fleet.start()
+        await asyncio.to_thread(fleet.wait_until_ready)
+        async with listener(fleet) as member:
+            look = peers(fleet)
+            await eventually(lambda: len(look()) == 6, WITHIN, "three members on two connections each")
+            worker = fleet.new_worker()
+            worker.start()
+            await eventually(lambda: len(fleet.ready_workers()) == 2 and len(look()) == 8, WITHIN, "a second worker")
+            worker.kill()
+            await eventually(lambda: member.left, WITHIN, "the news")
+            assert [(left.kind, left.cause) for left in member.left] == [("worker", pb.LEAVE_CAUSE_CLOSED)]
+            await eventually(lambda: len(look()) == 6, WITHIN, "its connections are gone")
+            assert member.links == [True]
