@@ -21,13 +21,13 @@ from bench.targets.production_stack import ProductionStack
 from bench.targets.proxy import Proxy
 from bench.targets.smg import Smg
 from bench.targets.target import Target
-from bench.workloads import BUSY, CROWD, FLAT, MANY, STANDARD, Ceiling, Workload
+from bench.workloads import BUSY, CROWD, FLAT, MANY, STANDARD, Ceiling, Workload, each
 
 RESULTS = Path(__file__).parent / "results"
 PEERS: dict[str, type[Peer]] = {peer.name: peer for peer in (LiteLLM, ProductionStack, Smg)}
 BATCHES = (1, 16, 128)
 """Chunks in a batch."""
-SCALES: dict[int, Sequence[Workload]] = {1: (BUSY, FLAT), 4: (BUSY,), 8: (BUSY,)}
+SCALES: dict[int, Sequence[Workload]] = {1: (BUSY, each(1), FLAT), 4: (BUSY, each(4)), 8: (BUSY, each(8))}
 """Numbers of workers that are measured besides the usual two, and what with."""
 
 
@@ -79,7 +79,8 @@ def prepare(parts: Sequence[Part], report: Report) -> set[str]:
     for part in parts:
         try:
             part.target.prepare()
-            report.targets[part.name] = Measured(part.target.version(), workers=part.target.workers)
+            workers = part.target.workers if part.name.startswith(OURS) else 0
+            report.targets[part.name] = Measured(part.target.version(), workers=workers)
         except PeerMissing as error:
             say(f"{part.name}: {error}")
             missing.add(part.name)
@@ -113,8 +114,8 @@ def ceiling(port: int) -> list[Part]:
     """How much one host carries: alone, and in a fleet with several of everything else."""
     hosts = [Part(f"host, batches of {chunks}", Bus(port, chunks), [Ceiling()], column=False) for chunks in BATCHES]
     fleets = [
-        Part(f"{workers} workers, {gateways} gateways", Fleet(port, workers, gateways), [MANY], column=False)
-        for workers, gateways in ((1, 1), (2, 2), (4, 2))
+        Part(f"{workers} workers, {gateways} gateways", Fleet(port, workers, gateways), [BUSY, MANY], column=False)
+        for workers, gateways in ((1, 1), (2, 1), (2, 2), (4, 4))
     ]
     return hosts + fleets
 

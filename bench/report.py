@@ -112,9 +112,10 @@ class Report:
     def _ceiling(self) -> list[str]:
         """What one host carries."""
         rows = [
-            f"| {name} | " + " | ".join(row.cell(target, workload) for row in CEILING) + " |"
+            f"| {name}{load} | " + " | ".join(row.cell(target, workload) for row in CEILING) + " |"
             for name, target in self.targets.items()
-            for workload in ("ceiling", "flat64")
+            if name not in self.main and not target.workers
+            for workload, load in LOADS.items()
             if workload in target.workloads
         ]
         head = "| what one host carries | " + " | ".join(row.title for row in CEILING) + " |"
@@ -123,14 +124,14 @@ class Report:
     def _scaling(self) -> list[str]:
         """What is asked of the design as a whole: that cost does not grow with workers or streams."""
         lines = []
-        by_workers = self.by_workers("paced200", "cpu")
-        if len(by_workers) > 1:
+        for workload, title in GROWTH.items():
+            by_workers = self.by_workers(workload, "cpu")
+            if len(by_workers) < 2:
+                continue
             base = by_workers[0][1].median
             lines += [
                 "",
-                "| 200 streams paced 20 ms, by workers | "
-                + " | ".join(str(workers) for workers, _ in by_workers)
-                + " |",
+                f"| {title} | " + " | ".join(str(workers) for workers, _ in by_workers) + " |",
                 "|---|" + "---:|" * len(by_workers),
                 "| CPU per token (µs) | " + " | ".join(number(spread) for _, spread in by_workers) + " |",
                 f"| of that with {by_workers[0][0]} | "
@@ -143,6 +144,15 @@ class Report:
 
 
 OURS = "chatfleet"
+
+LOADS = {"ceiling": "", "paced200": ", 200 streams at 20 ms", "flat64": ", 64 streams flat out"}
+"""What a host is loaded with, to see what one carries."""
+
+GROWTH = {
+    "paced200": "200 streams paced 20 ms, by workers",
+    "each25": "25 streams paced 20 ms for each worker, by workers",
+}
+"""Workloads that show what workers cost: the same load shared by more of them, and more load with more of them."""
 
 
 class Row(NamedTuple):

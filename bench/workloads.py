@@ -90,6 +90,12 @@ BUSY = Paced("paced200", 200, 20, ramp=1.0)
 CROWD = Paced("paced1000", 1000, 50, ramp=4.0)
 FLAT = Flat("flat16")
 
+
+def each(workers: int) -> Paced:
+    """The same load for each of so many workers."""
+    return Paced("each25", 25 * workers, 20, ramp=1.0)
+
+
 MANY = Flat("flat64", streams=64)
 
 STANDARD: tuple[Workload, ...] = (
