@@ -8,14 +8,24 @@ import httpx2
 import openai
 import orjson
 from autogen_core import FunctionCall
-from autogen_core.models import CreateResult, RequestUsage
-from autogen_ext.models._utils.normalize_stop_reason import normalize_stop_reason
+from autogen_core.models import CreateResult, FinishReasons, RequestUsage
 
 from worker.http1 import BODY, Connection
 from worker.pacer import Pacer
 from worker.pieces import Json, ReasoningText, TextPiece, TokenLogprobs, ToolCallPart, joined
 from worker.sse import EventDecoder, EventTooLong
 from worker.text_frame import TextFrame
+
+FINISH_REASONS: dict[str, FinishReasons] = {
+    "stop": "stop",
+    "end_turn": "stop",
+    "length": "length",
+    "content_filter": "content_filter",
+    "tool_calls": "function_calls",
+    "function_calls": "function_calls",
+    "function_call": "function_calls",
+}
+"""Servers' finish reasons in AutoGen's words."""
 
 
 class StreamBroken(Exception):
@@ -97,7 +107,7 @@ class Reply:
         text = "".join(self.text)
         thought = "".join(self.thought) or None
         return CreateResult(
-            finish_reason=normalize_stop_reason(self.finish_reason),
+            finish_reason=FINISH_REASONS.get(self.finish_reason.lower(), "unknown"),
             content=list(self.calls.values()) if self.calls else text,
             usage=self.usage,
             cached=False,
