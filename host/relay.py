@@ -8,7 +8,6 @@ from typing import Protocol, cast
 from fleet import logs
 from fleet.link import KEEPALIVE_TIME, KEEPALIVE_TIMEOUT, MESSAGE_BYTES
 from fleet.relay import FIRST_BYTES, GO, PONG, Frames
-from fleet.security.identity import Identity, IdentityError
 
 log = logs.logger(__name__)
 
@@ -31,20 +30,21 @@ class Member(Protocol):
 
 
 class MemberEnd(Frames):
-    """One member's relay, from its ticket on. ``admit`` gives the member of a ticket, ``route`` takes its events.
+    """One member's relay, from its ticket on.
 
+    ``context`` is for TLS, if there is any, ``admit`` gives the member of a ticket, ``route`` takes its events.
     A connection without a valid ticket is dropped after ``patience`` seconds, and before anything else of it is read.
     """
 
     def __init__(
         self,
-        identity: Identity | None,
+        context: Callable[[], ssl.SSLContext] | None,
         admit: Callable[[str], Member | None],
         route: Callable[[bytes], None],
         patience: float,
     ) -> None:
         super().__init__(FIRST_BYTES, KEEPALIVE_TIME, KEEPALIVE_TIMEOUT)
-        self._identity = identity
+        self._context = context
         self._admit = admit
         self._route = route
         self._patience = patience
@@ -53,7 +53,7 @@ class MemberEnd(Frames):
         self._greeting: asyncio.Task[None] | None = None
         self._encrypts = False
         """Whether TLS has begun."""
-        self._open = identity is None
+        self._open = context is None
         """Whether ``transport`` is the one on which frames pass."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -61,10 +61,10 @@ class MemberEnd(Frames):
         self.transport.set_write_buffer_limits(WAITING)
         loop = asyncio.get_running_loop()
         self._expiry = loop.call_later(self._patience, self._give_up)
-        if self._identity is None:
+        if self._context is None:
             self.send(GO)
         else:
-            self._greeting = loop.create_task(self._begin_tls(self._identity))
+            self._greeting = loop.create_task(self._begin_tls(self._context()))
 
     def data_received(self, data: bytes) -> None:
         if self._open:
@@ -119,13 +119,12 @@ class MemberEnd(Frames):
             self._expiry.cancel()
             self._expiry = None
 
-    async def _begin_tls(self, identity: Identity) -> None:
+    async def _begin_tls(self, context: ssl.SSLContext) -> None:
         try:
-            context = identity.server_context()
             self.send(GO)
             self._encrypts = True
             tls = await asyncio.get_running_loop().start_tls(self.transport, self, context, server_side=True)
-        except (OSError, ssl.SSLError, IdentityError) as error:
+        except OSError as error:
             log.debug("a relay was not begun", reason=str(error))
             self._met()
             self.transport.abort()

@@ -8,7 +8,7 @@ from autogen_ext.runtimes.grpc.protos import agent_worker_pb2_grpc
 from grpc_health.v1 import health, health_pb2_grpc
 
 from fleet.link import channel_options
-from fleet.security.identity import Identity, IdentityError
+from fleet.security.identity import Identity, IdentityError, ServerContext
 from fleet.security.tokens import Tokens
 from fleet.settings import HostPort
 from host.door import LOOPBACK, Door
@@ -40,11 +40,11 @@ class FleetHost(GrpcWorkerAgentRuntimeHost):
             ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_TIMEOUT * 1000)),
         ]
         self._address = str(address)
+        self._context = ServerContext(identity) if identity is not None else None
         try:
             self._door = Door(address, self._relay, HANDSHAKE_TIMEOUT)
         except OSError as error:
             raise OSError(f"cannot listen on {self._address}: {(error.strerror or str(error)).lower()}") from error
-        self._identity = identity
         interceptors = [TokenInterceptor(tokens, self._door.peer)] if tokens else []
         self._server = grpc.aio.server(options=options, interceptors=interceptors)
         self._servicer: Servicer = Servicer()
@@ -71,7 +71,7 @@ class FleetHost(GrpcWorkerAgentRuntimeHost):
         await self._server.wait_for_termination()
 
     def _relay(self) -> MemberEnd:
-        return MemberEnd(self._identity, self._servicer.admit, self._servicer.relayed, HANDSHAKE_TIMEOUT)
+        return MemberEnd(self._context, self._servicer.admit, self._servicer.relayed, HANDSHAKE_TIMEOUT)
 
     async def stop(self, grace: int = STOP_GRACE) -> None:
         """End every stream and stop listening: at once when the members take it, after ``grace`` seconds at the latest.

@@ -74,17 +74,17 @@ class Identity:
         """
         import grpc
 
-        current = self._stamp()
+        current = self.stamp()
         reported: list[files.Stamp] | None = None
 
         def changed() -> Any:  # asked by gRPC before every handshake; None: as before
             nonlocal current, reported
             try:
-                stamp = self._stamp()
+                stamp = self.stamp()
                 if stamp == current:
                     return None
                 configuration = self._configuration()
-                if self._stamp() != stamp:  # changed while it was read
+                if self.stamp() != stamp:  # changed while it was read
                     return None
             except (OSError, IdentityError) as error:
                 # Three files cannot be replaced at one moment: what does not fit yet may fit at the next connection.
@@ -105,8 +105,31 @@ class Identity:
         pair = (self.key.read_bytes(), self.cert.read_bytes())
         return grpc.ssl_server_certificate_configuration([pair], self.ca.read_bytes())
 
-    def _stamp(self) -> list[files.Stamp]:
+    def stamp(self) -> list[files.Stamp]:
+        """What changes when one of the files does. Raises ``OSError``."""
         return [files.stamp(path) for path in (self.ca, self.cert, self.key)]
+
+
+class ServerContext:
+    """The context that a server uses now: read again when one of its files changed, and only then.
+
+    Raises :class:`IdentityError` at construction; files that become unusable later change nothing.
+    """
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+        self._context = identity.server_context()
+        self._stamp = identity.stamp()
+
+    def __call__(self) -> ssl.SSLContext:
+        """For the next connection."""
+        try:
+            stamp = self._identity.stamp()
+            if stamp != self._stamp:
+                self._context, self._stamp = self._identity.server_context(), stamp
+        except (OSError, IdentityError):  # what does not fit yet may fit at the next connection; gRPC's side reports it
+            pass
+        return self._context
 
 
 def _why(error: OSError, wanted: str) -> str:

@@ -13,7 +13,7 @@ from fleet.security import authority
 from fleet.security.__main__ import host_name
 from fleet.security.authority import ROLES, Authority, Change
 from fleet.security.diagnosis import refusal
-from fleet.security.identity import Identity, IdentityError
+from fleet.security.identity import Identity, IdentityError, ServerContext
 from fleet.security.tokens import TokenError, Tokens
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
 from host.handshakes import HandshakeLog
@@ -46,10 +46,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 def handshake(server: Path, client: Path, name: str) -> None:
     """TLS between two members, in memory. Raises ``ssl.SSLError`` when either refuses the other."""
-    listening = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    listening.load_cert_chain(server / "cert.pem", server / "key.pem")
-    listening.load_verify_locations(server / "ca.pem")
-    listening.verify_mode = ssl.CERT_REQUIRED
+    listening = identity(server).server_context()
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = [
         identity(client).context().wrap_bio(back, there, server_hostname=name),
@@ -69,6 +66,17 @@ def handshake(server: Path, client: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["host", "localhost", "127.0.0.1", "fleet.example.com", "10.1.2.3"])
 def test_members_and_the_host_trust_each_other(made: Path, role: str, name: str) -> None:
     handshake(made / "host", made / role, name)
+
+
+def test_a_servers_context_is_made_anew_when_a_file_changed_and_kept_while_one_cannot_be_used(identities: Path) -> None:
+    context = ServerContext(identity(identities / "host"))
+    first = context()
+    assert context() is first
+    key = (identities / "host" / "key.pem").read_bytes()
+    (identities / "host" / "key.pem").write_bytes(b"no key")
+    assert context() is first
+    (identities / "host" / "key.pem").write_bytes(key)
+    assert context() is not first
 
 
 def test_another_name_is_not_the_host(made: Path) -> None:
