@@ -109,7 +109,7 @@ class Connection:
         """Read what comes from now on when ``pacer`` says, and no more as soon as it comes.
 
         While somebody waits in :meth:`read`, ``tap`` is asked first to take what one reading brought of the body. It
-        takes all of that and returns true, or nothing; then :meth:`read` gives it.
+        takes all of that and returns true, or nothing; then :meth:`read` gives it. What it raises, :meth:`read` raises.
         """
         if self._pacer is None:
             self._pacer = pacer
@@ -244,7 +244,11 @@ class Connection:
         chunks, reader = self._chunks, self._reader
         if self._tap is None or reader is None or reader.done() or self._complete or self._unread > UNREAD:
             return False
-        if not self._tap(chunks[0] if len(chunks) == 1 else b"".join(chunks)):
+        try:
+            if not self._tap(chunks[0] if len(chunks) == 1 else b"".join(chunks)):
+                return False
+        except Exception as error:
+            reader.set_exception(error)
             return False
         chunks.clear()
         self._unread = 0
