@@ -30,6 +30,8 @@ class Server:
         self.answers: list[list[Part]] = []
         self.requests: list[bytes] = []
         self.connections = 0
+        self.pause = 0.01
+        """Seconds after each part, so that they arrive one by one."""
         self.closed = asyncio.Event()
         """Set when a client has closed its connection."""
 
@@ -42,20 +44,19 @@ class Server:
                 for part in self.answers.pop(0):
                     if part is None:
                         return
-                    await _send(writer, part)
+                    await self._send(writer, part)
         except (asyncio.IncompleteReadError, ConnectionError):
             self.closed.set()
         finally:
             writer.close()
 
-
-async def _send(writer: asyncio.StreamWriter, part: bytes | asyncio.Event) -> None:
-    if isinstance(part, asyncio.Event):
-        await part.wait()
-        return
-    writer.write(part)
-    await writer.drain()
-    await asyncio.sleep(0.01)  # so that the parts arrive one by one
+    async def _send(self, writer: asyncio.StreamWriter, part: bytes | asyncio.Event) -> None:
+        if isinstance(part, asyncio.Event):
+            await part.wait()
+            return
+        writer.write(part)
+        await writer.drain()
+        await asyncio.sleep(self.pause)
 
 
 async def read_request(reader: asyncio.StreamReader) -> bytes:
