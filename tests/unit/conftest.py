@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import pytest
 import uvloop
 
-ON_BOTH = frozenset({"test_http1", "test_http1_paced", "test_http1_tls", "test_pacer"})
+ON_BOTH = frozenset({"test_http1", "test_http1_paced", "test_http1_tls", "test_http_edge", "test_pacer"})
 """What hands descriptors to the loop runs on the one that the members use, and on asyncio's own, which checks more."""
 
 
