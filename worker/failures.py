@@ -21,6 +21,7 @@ Known by type and status, never by text, so that it holds for every provider's S
 from collections.abc import Mapping
 from typing import Any
 
+import httpx2
 import openai
 from autogen_core.models import RequestUsage
 
@@ -41,9 +42,9 @@ def failure(error: Exception, started: bool) -> pb.Error:
     match error:
         case StreamBroken():
             return _error("model_stream_broken", str(error), retryable=True, usage=usage(error.usage))
-        case openai.APITimeoutError() | TimeoutError():
+        case openai.APITimeoutError() | TimeoutError() | httpx2.TimeoutException():
             return _error("model_timeout", "the model took too long to answer", retryable=True)
-        case openai.APIConnectionError() | OSError():
+        case openai.APIConnectionError() | OSError() | httpx2.TransportError():
             if started:
                 return _error("model_stream_broken", "the connection to the model broke", retryable=True)
             return _error("model_unreachable", "the model cannot be reached", retryable=True)

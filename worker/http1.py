@@ -74,7 +74,7 @@ class Connection:
         self._headers: list[tuple[bytes, bytes]] = []
         self._chunks: list[bytes] = []
         self._unread = 0
-        self._has_head = self._complete = self._reusable = False
+        self._has_head = self._sent = self._complete = self._reusable = False
         self._pacer = self._tap = None
         self._error: httpx2.TransportError | None = None
 
@@ -109,7 +109,7 @@ class Connection:
         """Read what comes from now on when ``pacer`` says, and no more as soon as it comes.
 
         While somebody waits in :meth:`read`, ``tap`` is asked first to take what one reading brought of the body. It
-        takes all of that and returns true, or nothing; then :meth:`read` gives it.
+        takes all of that and returns true, or nothing; then :meth:`read` gives it. What it raises, :meth:`read` raises.
         """
         if self._pacer is None:
             self._pacer = pacer
@@ -123,7 +123,7 @@ class Connection:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._reusable and not self._chunks:
+        if self._reusable and self._sent and not self._chunks:
             return True
         self.close()
         return False
@@ -145,10 +145,11 @@ class Connection:
         return False
 
     async def _send(self, left: memoryview) -> None:
-        """Send a request, until its response begins: a server need not read all of what it refuses."""
-        while left and not self._has_head and self._error is None:
+        """Send a request, or as much of it as its server wants: one that refuses it need not read all."""
+        while left and not self._is_answered() and self._error is None:
             try:
                 left = left[self._sock.send(left) :]
+                self._heard_at = self._loop.time()  # it takes what we send
             except _NOT_YET:
                 self._loop.add_writer(self._fd, self._wake)
                 try:
@@ -157,6 +158,10 @@ class Connection:
                     self._loop.remove_writer(self._fd)
             except OSError:
                 return  # reading tells what there is to tell, which may be an answer
+        self._sent = not left
+
+    def _is_answered(self) -> bool:
+        return self._complete or (self._has_head and self._parser.get_status_code() >= 300)
 
     async def _wait(self) -> None:
         if self._error is not None:
@@ -170,6 +175,7 @@ class Connection:
 
     def _fail(self, error: httpx2.TransportError) -> None:
         self._rest()
+        self._reusable = False
         if self._error is None and not self._complete:
             self._error = error
             self._wake()
@@ -201,29 +207,32 @@ class Connection:
     def _readable(self) -> bool:
         """Take what has come; whether the tap had all of it."""
         try:
-            size = self._sock.recv_into(_buffer)
-            if not size:
-                self._ended()
-                return False
-            self._heard_at = self._loop.time()
-            self._parser.feed_data(_buffer[:size])
-            while self.origin.tls and self._unwatch is not None and self._sock.pending():  # type: ignore[attr-defined]
-                size = self._sock.recv_into(_buffer)
-                self._parser.feed_data(_buffer[:size])
-        except _NOT_YET:
-            return not self._chunks
+            self._receive()
         except OSError as error:
             self._fail(httpx2.ReadError(str(error)))
-            return False
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(httpx2.RemoteProtocolError(str(error)))
+        if self._complete or self._error is not None:
             return False
-        if not self._chunks:
-            return False
-        if self._tapped():
+        if not self._chunks or self._tapped():
             return True
         self._wake()
         return False
+
+    def _receive(self) -> None:
+        """Feed the parser with all that has come: TLS gives a record at a time."""
+        while self._unwatch is not None:
+            try:
+                size = self._sock.recv_into(_buffer)
+            except _NOT_YET:
+                return
+            if not size:
+                self._ended()
+                return
+            self._heard_at = self._loop.time()
+            self._parser.feed_data(_buffer[:size])
+            if not self.origin.tls:
+                return
 
     def _ended(self) -> None:
         if self._has_head and not self._has_length():
@@ -235,7 +244,11 @@ class Connection:
         chunks, reader = self._chunks, self._reader
         if self._tap is None or reader is None or reader.done() or self._complete or self._unread > UNREAD:
             return False
-        if not self._tap(chunks[0] if len(chunks) == 1 else b"".join(chunks)):
+        try:
+            if not self._tap(chunks[0] if len(chunks) == 1 else b"".join(chunks)):
+                return False
+        except Exception as error:
+            reader.set_exception(error)
             return False
         chunks.clear()
         self._unread = 0
@@ -245,6 +258,10 @@ class Connection:
         return any(name.lower() in _LENGTH for name, _ in self._headers)
 
     # ------------------------------------------------------------ what the parser calls
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            raise ValueError("more came than the response that was asked for")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._has_head:  # not those that come after the body
@@ -310,7 +327,7 @@ class Transport(httpx2.AsyncBaseTransport):
         try:
             status, headers = await connection.ask(data, timeouts.get("read"))
         except BaseException:
-            connection.finish()
+            self.give_back(connection)
             raise
         stream = _Body(connection, self)
         extensions = {"http_version": b"HTTP/1.1", BODY: connection}

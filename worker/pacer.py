@@ -91,10 +91,14 @@ class Pacer:
     def _tick(self) -> None:
         self._timer = None
         now = time.monotonic()
-        if self._read(now):
-            self._wait(now)
-        elif self._reads:
-            self._listen()
+        more = True
+        try:
+            more = self._read(now)
+        finally:
+            if self._reads and more:
+                self._wait(now)
+            elif self._reads:
+                self._listen()
 
     def _read(self, now: float) -> bool:
         self._slot = slot(now, self._interval)
@@ -105,7 +109,10 @@ class Pacer:
         self._begin()
         try:
             for fd in ready:
-                done += self._reads[fd]()
+                try:
+                    done += self._reads[fd]()
+                except Exception as error:  # as the loop does with its callbacks: the others go on
+                    self._loop.call_exception_handler({"message": "a paced read failed", "exception": error})
         finally:
             self._end(done == len(ready))
         return True

@@ -32,6 +32,8 @@ _KNOWN = frozenset(
     }
 )
 _KNOWN_PREFIX = "x-stainless-"
+_OTHER_KEYS = ("_api_key_provider", "workload_identity", "_provider_runtime")
+"""Where the SDK's client keeps what else than ``api_key`` its authorization can come from."""
 _NOT_BODY = frozenset({"extra_headers", "extra_query", "extra_body", "timeout"})
 
 Json = dict[str, Any]
@@ -53,8 +55,9 @@ class PreparedRequests:
         self._known = _KNOWN | {name.lower() for name in own_headers or ()}
         self._kinds: dict[frozenset[str], _Kind] = {}
         transport = getattr(client._client, "_transport", None)
-        # Azure's client writes addresses of its own, and its keys may be tokens that end; retries are the SDK's part.
-        plain = type(client) is openai.AsyncOpenAI and client.max_retries == 0
+        # Azure's client writes addresses of its own; keys may be tokens that end; retries are the SDK's part.
+        lasting = all(getattr(client, name, None) is None for name in _OTHER_KEYS)
+        plain = type(client) is openai.AsyncOpenAI and client.max_retries == 0 and lasting
         self._transport = transport if plain and isinstance(transport, Transport) else None
 
     async def send(self, arguments: Json) -> httpx2.Response | None:
@@ -64,9 +67,20 @@ class PreparedRequests:
         SDK's errors for connections and statuses.
         """
         kind = self._kinds.get(frozenset(arguments)) if self._transport is not None else None
-        if kind is None or self._transport is None or kind.key != self._client.api_key:
+        if kind is None or self._transport is None:
             return None
-        response = await self._ask(self._transport, kind, arguments)
+        if kind.key != self._client.api_key:
+            self._kinds.clear()
+            return None
+        try:
+            return await self._ask(self._transport, kind, arguments)
+        except httpx2.TimeoutException as error:
+            raise openai.APITimeoutError(kind.request) from error
+        except httpx2.TransportError as error:
+            raise openai.APIConnectionError(request=kind.request) from error
+
+    async def _ask(self, transport: Transport, kind: _Kind, arguments: Json) -> httpx2.Response | None:
+        response = await transport.send(kind.request, kind.head, orjson.dumps(_body(arguments)))
         if response.is_success:
             return response
         try:
@@ -78,14 +92,6 @@ class PreparedRequests:
             raise error
         finally:
             await response.aclose()
-
-    async def _ask(self, transport: Transport, kind: _Kind, arguments: Json) -> httpx2.Response:
-        try:
-            return await transport.send(kind.request, kind.head, orjson.dumps(_body(arguments)))
-        except httpx2.TimeoutException as error:
-            raise openai.APITimeoutError(kind.request) from error
-        except httpx2.TransportError as error:
-            raise openai.APIConnectionError(request=kind.request) from error
 
     def learn(self, arguments: Json, sent: httpx2.Request) -> None:
         """Remember a request that the SDK made of ``arguments``, if others can be made like it."""

@@ -30,20 +30,20 @@ class TextFrame:
         content = _CONTENT.search(data)
         string = _STRING.match(data, content.end()) if content is not None and len(found) == 1 else None
         if string is not None and _loads(string[0]) == text:
-            self._before, self._after = data[: string.start()], data[string.end() :]
+            self._before, self._after = data[: string.start() + 1], data[string.end() - 1 :]  # with the quotes
 
     def texts(self, received: bytes) -> list[str] | None:
-        """The texts of the events in ``received``; None unless all of it is whole events of this frame."""
+        """The texts of the events in ``received``; None unless all of it is whole events of this frame, none empty."""
         before, after = self._before, self._after
         if not before or not received.endswith(_END):
             return None
-        start, end = len(before), -len(after) or None
+        start, end = len(before) - 1, 1 - len(after)
         texts = []
         for event in received[:-2].split(_END):
-            if not event.startswith(before) or not event.endswith(after) or len(event) < len(before) + len(after) + 2:
+            if not event.startswith(before) or not event.endswith(after) or len(event) < len(before) + len(after):
                 return None
             text = _loads(event[start:end])
-            if not isinstance(text, str):
+            if not isinstance(text, str) or not text:
                 return None
             texts.append(text)
         return texts

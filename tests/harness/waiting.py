@@ -25,3 +25,10 @@ def wait_until(look: Callable[[], T], within: float, what: str = "") -> T:
 async def eventually(look: Callable[[], T], within: float = 5.0, what: str = "") -> T:
     """:func:`wait_until`, off the event loop, so that the test's own streams go on being read."""
     return await asyncio.to_thread(wait_until, look, within, what)
+
+
+async def until(true: Callable[[], object], within: float = 5.0) -> None:
+    """Wait for what happens on the test's own loop."""
+    async with asyncio.timeout(within):
+        while not true():
+            await asyncio.sleep(0.001)

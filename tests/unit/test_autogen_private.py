@@ -1,10 +1,14 @@
-"""AutoGen's private parts that we build on: one of these fails, clearly, when a later AutoGen changes one."""
+"""Private parts of AutoGen, OpenAI's SDK and uvicorn that we build on: one of these fails when one of them changes."""
 
+import asyncio
 import inspect
 from collections.abc import Callable
 from typing import Any
 
+import httpx2
+import openai
 import pytest
+import uvicorn
 from autogen_core import PROTOBUF_DATA_CONTENT_TYPE
 from autogen_core._runtime_impl_helpers import SubscriptionManager
 from autogen_ext.models.openai._openai_client import BaseOpenAIChatCompletionClient, CreateParams, _add_usage
@@ -14,6 +18,13 @@ from autogen_ext.runtimes.grpc._worker_runtime_host_servicer import (
     ChannelConnection,
     GrpcWorkerAgentRuntimeHostServicer,
 )
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from worker.http1 import Transport
+from worker.openai_client import http_client
+from worker.prepared import _OTHER_KEYS
 
 
 def parameters(function: Callable[..., Any]) -> list[str]:
@@ -95,3 +106,95 @@ def test_the_model_client_prepares_its_request_as_ours_expects() -> None:
     source = inspect.getsource(BaseOpenAIChatCompletionClient)
     for name in ("_client", "_total_usage", "_actual_usage"):
         assert f"self.{name}" in source, name
+
+
+async def test_the_sdk_keeps_its_transport_where_ours_looks() -> None:
+    client = openai.AsyncOpenAI(api_key="k", http_client=http_client())
+    assert isinstance(client._client._transport, Transport)
+    await client.close()
+
+
+def test_the_sdk_keeps_what_authorizes_it_where_ours_looks() -> None:
+    async def key() -> str:
+        return "k"
+
+    assert all(hasattr(openai.AsyncOpenAI(api_key="k"), name) for name in _OTHER_KEYS)
+    assert openai.AsyncOpenAI(api_key="k")._api_key_provider is None
+    assert openai.AsyncOpenAI(api_key=key)._api_key_provider is key
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, openai.BadRequestError),
+        (401, openai.AuthenticationError),
+        (429, openai.RateLimitError),
+        (500, openai.InternalServerError),
+    ],
+)
+def test_the_sdk_makes_its_errors_of_a_response(status: int, kind: type[openai.APIStatusError]) -> None:
+    request = httpx2.Request("POST", "http://127.0.0.1/")
+    response = httpx2.Response(status, json={"error": {"message": "no"}}, headers={"retry-after": "7"}, request=request)
+    error = openai.AsyncOpenAI(api_key="k")._make_status_error_from_response(response)
+    assert type(error) is kind
+    assert (error.status_code, error.body) == (status, {"message": "no"})
+    assert error.response.headers["retry-after"] == "7"
+
+
+class Wire(asyncio.Transport):
+    """What uvicorn writes to, and what it asks of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += bytes(data)
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+async def in_two_chunks(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"ab", "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def protocol() -> HttpToolsProtocol:
+    config = uvicorn.Config(in_two_chunks, http=HttpToolsProtocol, ws="none", lifespan="off", log_config=None)
+    made = HttpToolsProtocol(config, ServerState(), {})
+    made.connection_made(Wire())
+    return made
+
+
+async def test_uvicorns_protocol_says_whether_writing_would_wait() -> None:
+    made = protocol()
+    said = [made.flow.write_paused]
+    for change in (made.pause_writing, made.resume_writing):
+        change()
+        said.append(made.flow.write_paused)
+    assert said == [False, True, False]
+    assert STATUS_LINE[404] == b"HTTP/1.1 404 Not Found\r\n"
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+async def test_uvicorn_sends_an_answer_of_unknown_length_in_chunks_whatever_the_client_speaks(version: bytes) -> None:
+    made = protocol()
+    made.data_received(b"POST / HTTP/%b\r\ncontent-length: 0\r\n\r\n" % version)
+    assert made.cycle.response_started is made.cycle.response_complete is False
+    await asyncio.gather(*made.tasks)
+    head, _, body = made.transport.written.partition(b"\r\n\r\n")  # type: ignore[attr-defined]
+    assert b"transfer-encoding: chunked" in head
+    assert body == b"2\r\nab\r\n0\r\n\r\n"
+    made.connection_lost(None)

@@ -34,6 +34,8 @@ def answered(status: int, body: object = None, **headers: str) -> openai.APIStat
         (StreamBroken("cut", RequestUsage(1, 2)), True, "model_stream_broken", True),
         (ModelReported({"message": "overloaded"}), True, "model_failed", True),
         (ConnectionResetError(), True, "model_stream_broken", True),
+        (httpx2.ReadError("in the body of a refusal"), False, "model_unreachable", True),
+        (httpx2.ReadTimeout("in the body of a refusal"), False, "model_timeout", True),
         (Unsupported("no images"), False, "unsupported_request", False),
         (ValueError("Model does not support function calling"), False, "unsupported_request", False),
         (ValueError("in the middle"), True, "internal_error", False),

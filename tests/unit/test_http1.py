@@ -6,59 +6,36 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
+from tests.harness.scripted import CHUNKED, OK, Part, Server, length_of, listening, read_request
+from tests.harness.waiting import until
 from worker.http1 import BODY, Connection, Transport
 
-OK = b"HTTP/1.1 200 OK\r\n"
-CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
-
-
-class Server:
-    """Answers every request with the next of ``answers``, part by part; None closes the connection."""
-
-    def __init__(self) -> None:
-        self.answers: list[list[bytes | None]] = []
-        self.requests: list[bytes] = []
-        self.connections = 0
-        self.closed = asyncio.Event()
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
-                self.requests.append(head + await reader.readexactly(length))
-                for part in self.answers.pop(0):
-                    if part is None:
-                        return
-                    writer.write(part)
-                    await writer.drain()
-                    await asyncio.sleep(0.01)  # so that the parts arrive one by one
-        except (asyncio.IncompleteReadError, ConnectionError):
-            self.closed.set()
-        finally:
-            writer.close()
+LARGE = 8 * 1024 * 1024
+"""Bytes of a request that the system's buffers do not hold."""
 
 
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     made = Server()
-    listening = await asyncio.start_server(made.serve, "127.0.0.1", 0)
-    made.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1/x?y=1"  # type: ignore[attr-defined]
-    async with asyncio.timeout(20), listening:
+    async with asyncio.timeout(20), listening(made.serve) as address:
+        made.url = f"{address}/v1/x?y=1"
         yield made
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(transport=Transport(), timeout=5) as made:
+def transport() -> Transport:
+    return Transport()
+
+
+@pytest.fixture
+async def client(transport: Transport) -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(transport=transport, timeout=5) as made:
         yield made
 
 
-async def post(client: httpx2.AsyncClient, server: Server, *answer: bytes | None, read: float = 5.0) -> httpx2.Response:
+async def post(client: httpx2.AsyncClient, server: Server, *answer: Part, read: float = 5.0) -> httpx2.Response:
     server.answers.append(list(answer))
-    url: str = server.url  # type: ignore[attr-defined]
-    return await client.post(url, json={"a": 1}, timeout=httpx2.Timeout(5, read=read))
+    return await client.post(server.url, json={"a": 1}, timeout=httpx2.Timeout(5, read=read))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +48,7 @@ async def post(client: httpx2.AsyncClient, server: Server, *answer: bytes | None
     ],
 )
 async def test_a_body_comes_whole_however_its_end_is_told(
-    client: httpx2.AsyncClient, server: Server, answer: list[bytes | None]
+    client: httpx2.AsyncClient, server: Server, answer: list[Part]
 ) -> None:
     response = await post(client, server, *answer)
     assert (response.status_code, response.content) == (200, b"abcdef")
@@ -98,7 +75,7 @@ async def test_a_connection_that_the_server_closed_is_not_used_again(
 
 @pytest.mark.parametrize("answer", [[None], [CHUNKED + b"3\r\nab", None], [OK + b"content-length: 3\r\n\r\nab", None]])
 async def test_an_answer_that_breaks_off_is_an_error(
-    client: httpx2.AsyncClient, server: Server, answer: list[bytes | None]
+    client: httpx2.AsyncClient, server: Server, answer: list[Part]
 ) -> None:
     with pytest.raises(httpx2.ReadError):
         await post(client, server, *answer)
@@ -112,7 +89,7 @@ async def test_what_is_no_http_is_an_error(client: httpx2.AsyncClient, server: S
 
 @pytest.mark.parametrize("answer", [[], [CHUNKED + b"1\r\na\r\n"]])
 async def test_silence_beyond_the_read_timeout_is_an_error(
-    client: httpx2.AsyncClient, server: Server, answer: list[bytes]
+    client: httpx2.AsyncClient, server: Server, answer: list[Part]
 ) -> None:
     with pytest.raises(httpx2.ReadTimeout):
         await post(client, server, *answer, read=0.1)
@@ -127,8 +104,7 @@ async def test_a_body_that_is_not_wanted_any_more_closes_its_connection(
     client: httpx2.AsyncClient, server: Server
 ) -> None:
     server.answers.append([CHUNKED + b"1\r\na\r\n"])
-    url: str = server.url  # type: ignore[attr-defined]
-    async with client.stream("POST", url) as response:
+    async with client.stream("POST", server.url) as response:
         connection: Connection = response.extensions[BODY]
         assert await connection.read() == b"a"
     await server.closed.wait()
@@ -137,8 +113,7 @@ async def test_a_body_that_is_not_wanted_any_more_closes_its_connection(
 async def test_a_sender_waits_for_its_reader(client: httpx2.AsyncClient, server: Server) -> None:
     size = 64 * 1024 * 1024
     server.answers.append([OK + b"content-length: %d\r\n\r\n" % size, *[bytes(1024 * 1024)] * 64])
-    url: str = server.url  # type: ignore[attr-defined]
-    async with client.stream("POST", url) as response:
+    async with client.stream("POST", server.url) as response:
         connection: Connection = response.extensions[BODY]
         await asyncio.sleep(0.3)
         assert sum(map(len, connection._chunks)) < 4 * 1024 * 1024
@@ -146,3 +121,108 @@ async def test_a_sender_waits_for_its_reader(client: httpx2.AsyncClient, server:
         while data := await connection.read():
             got += len(data)
     assert got == size
+
+
+async def test_what_comes_after_the_response_is_no_part_of_it(client: httpx2.AsyncClient, server: Server) -> None:
+    surplus = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 3\r\n\r\nbye"
+    response = await post(client, server, OK + b"content-length: 1\r\n\r\na" + surplus)
+    assert (response.status_code, response.content) == (200, b"a")
+    assert (await post(client, server, OK + b"content-length: 1\r\n\r\nb")).content == b"b"
+    assert server.connections == 2
+
+
+async def test_a_request_cancelled_as_its_answer_ends_keeps_or_closes_its_connection(
+    client: httpx2.AsyncClient, server: Server, transport: Transport
+) -> None:
+    await post(client, server, OK + b"content-length: 0\r\n\r\n")
+    (idle,) = transport._idle.values()
+    connection = idle[0]
+    asking = asyncio.create_task(post(client, server, OK + b"content-length: 0\r\n\r\n"))
+    await until(lambda: not connection._complete)
+    while not connection._complete:
+        await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert idle == [connection]
+
+
+async def refuse_unread(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 413 Too Large\r\ncontent-length: 4\r\n\r\nlong")
+    await asyncio.Event().wait()
+
+
+async def test_a_server_may_answer_before_it_has_read_what_it_refuses(client: httpx2.AsyncClient) -> None:
+    """The rest of the request is still due on that connection, so the next request takes another one."""
+    async with asyncio.timeout(20), listening(refuse_unread) as address:
+        for _ in range(2):
+            response = await client.post(address, content=bytes(LARGE))
+            assert (response.status_code, response.content) == (413, b"long")
+
+
+async def refuse_and_hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 413 Too Large\r\nconnection: close\r\ncontent-length: 4\r\n\r\nlong")
+    await writer.drain()
+    writer.write_eof()
+    while await reader.read(LARGE):
+        pass
+
+
+async def test_a_refusal_is_read_though_the_server_hangs_up(client: httpx2.AsyncClient) -> None:
+    async with asyncio.timeout(20), listening(refuse_and_hang_up) as address:
+        response = await client.post(address, content=bytes(LARGE))
+    assert (response.status_code, response.content) == (413, b"long")
+
+
+async def begin_early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    head = await reader.readuntil(b"\r\n\r\n")
+    writer.write(CHUNKED)
+    await asyncio.sleep(0.05)
+    body = await reader.readexactly(length_of(head))
+    writer.write(b"8\r\n%08d\r\n0\r\n\r\n" % len(body))
+    await asyncio.Event().wait()
+
+
+async def test_a_request_is_sent_whole_to_a_server_that_begins_its_answer_early(client: httpx2.AsyncClient) -> None:
+    async with asyncio.timeout(20), listening(begin_early) as address:
+        response = await client.post(address, content=bytes(LARGE))
+        assert (response.status_code, response.content) == (200, b"%08d" % LARGE)
+
+
+async def read_slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    head = await reader.readuntil(b"\r\n\r\n")
+    left = length_of(head)
+    while left:
+        left -= len(await reader.read(min(left, LARGE // 32)))
+        await asyncio.sleep(0.02)
+    writer.write(OK + b"content-length: 4\r\n\r\nread")
+    await asyncio.Event().wait()
+
+
+async def test_a_server_that_reads_slowly_is_not_silent(client: httpx2.AsyncClient) -> None:
+    async with asyncio.timeout(20), listening(read_slowly) as address:
+        response = await client.post(address, content=bytes(LARGE), timeout=httpx2.Timeout(5, read=0.4))
+    assert (response.status_code, response.content) == (200, b"read")
+
+
+async def read_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await asyncio.Event().wait()
+
+
+async def test_a_server_that_reads_nothing_is_an_error(client: httpx2.AsyncClient) -> None:
+    async with asyncio.timeout(20), listening(read_nothing) as address:
+        with pytest.raises(httpx2.ReadTimeout):
+            await client.post(address, content=bytes(LARGE), timeout=httpx2.Timeout(5, read=0.1))
+
+
+async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await read_request(reader)
+    writer.transport.abort()
+
+
+async def test_a_connection_that_is_reset_is_an_error(client: httpx2.AsyncClient) -> None:
+    async with asyncio.timeout(20), listening(hang_up) as address:
+        with pytest.raises(httpx2.ReadError):
+            await client.post(address, content=b"a")

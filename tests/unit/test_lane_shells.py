@@ -1,24 +1,28 @@
 """Outbox and inbox on a real event loop, with a bus between them that the test can cut."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 
-from fleet.lane import CREDIT, Inbox, Outbox
+from fleet.lane import CREDIT, SLICE, Inbox, Outbox, slot
 from protos import chat_pb2 as pb
+from tests.harness.waiting import until
+
+INTERVAL = 0.001
 
 
 class Bus:
     """One worker's outbox and one gateway's inbox; ``up`` says whether anything gets through."""
 
-    def __init__(self) -> None:
+    def __init__(self, interval: float = INTERVAL) -> None:
         self.up = True
         self.batches = 0
         self.acks: list[pb.ChunkAck] = []
         self.text = ""
         self.ended = asyncio.Event()
-        self.outbox = Outbox("w", self.to_gateway, 0.001)
+        self.outbox = Outbox("w", self.to_gateway, interval)
         self.inbox = Inbox("g", self.to_worker)
         self.outbox.link_up()
 
@@ -162,3 +166,94 @@ async def test_batches_that_ask_for_no_ack_get_one_together_soon_after(bus: Bus)
     assert bus.acks == []
     await bus.outbox.flushed()
     assert [ack.received for ack in bus.acks] == [3]
+
+
+async def test_what_is_written_while_the_lanes_are_held_goes_in_one_batch(bus: Bus) -> None:
+    replies = [bus.outbox.open("g", f"r{number}", 1) for number in range(3)]
+    for reply in replies:
+        await reply.text("a")
+    await until(lambda: bus.text == "aaa")
+    before = bus.batches
+    last = slot(time.monotonic(), INTERVAL)
+    await until(lambda: slot(time.monotonic(), INTERVAL) > last)
+    bus.outbox.hold()
+    for reply in replies:
+        assert reply.try_text("b", 1)
+        assert reply.try_text("c", 1)
+    await asyncio.sleep(0.02)
+    assert bus.batches == before
+    bus.outbox.release(at_once=True)
+    assert bus.batches == before + 1
+    assert bus.text == "aaa" + "bc" * 3
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_nothing_stays_behind_when_the_lanes_are_let_go(bus: Bus, at_once: bool) -> None:
+    reply = bus.outbox.open("g", "r", 1)
+    for _ in range(50):
+        bus.outbox.hold()
+        reply.try_text("a", 1)
+        bus.outbox.release(at_once)
+    await until(lambda: bus.text == 50 * "a")
+    bus.outbox.hold()
+    reply.finish(pb.Done())
+    bus.outbox.release(at_once)
+    await bus.ended.wait()
+    await bus.outbox.flushed()
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_what_was_held_while_the_link_was_away_is_sent_when_it_is_back(bus: Bus, at_once: bool) -> None:
+    reply = bus.outbox.open("g", "r", 1)
+    await reply.text("a")
+    await until(lambda: bus.text == "a")
+    bus.outbox.hold()
+    reply.try_text("b", 1)
+    bus.cut()
+    bus.outbox.release(at_once)
+    await asyncio.sleep(0.02)
+    assert bus.text == "a"
+    bus.mend()
+    await until(lambda: bus.text == "ab")
+
+
+async def test_a_link_that_comes_back_while_the_lanes_are_held_is_used(bus: Bus) -> None:
+    reply = bus.outbox.open("g", "r", 1)
+    bus.cut()
+    await reply.text("a")
+    bus.outbox.hold()
+    bus.mend()
+    bus.outbox.release(at_once=False)
+    await until(lambda: bus.text == "a")
+
+
+async def test_text_is_tried_only_as_far_as_the_credit_surely_goes(bus: Bus) -> None:
+    bus.inbox.open("w", "r", 1)
+    reply = bus.outbox.open("g", "r", 1)
+    taken = 0
+    while reply.try_text("é" * 1000, 1):
+        taken += 2000
+    assert CREDIT - 4000 <= taken < CREDIT
+    assert not reply.try_text("é" * 1000, 1)
+    assert reply.try_text("a" * 100, 1)
+    await until(lambda: len(bus.text.encode()) == taken + 100)
+    reply.finish(pb.Done())
+    assert not reply.try_text("late", 1)
+
+
+async def test_a_giant_text_is_left_to_the_writer_that_can_wait(bus: Bus) -> None:
+    reply = bus.outbox.open("g", "r", 1)
+    assert not reply.try_text("a" * (SLICE + 1), 1)
+    assert reply._stream.queued == 0
+
+
+async def test_without_an_interval_everything_is_sent_in_its_own_turn_of_the_loop() -> None:
+    bus = Bus(interval=0)
+    reply = bus.outbox.open("g", "r", 1)
+    for number in range(1, 6):
+        assert reply.try_text("a", 1)
+        await until(lambda: len(bus.text) == number)  # noqa: B023
+        assert bus.batches == number
+    reply.finish(pb.Done())
+    await bus.ended.wait()
+    await bus.outbox.flushed()
