@@ -86,6 +86,11 @@ class Chat:
         if self._incoming is not None:
             self._incoming(size)
 
+    def passed_on(self, size: int) -> None:
+        """As :meth:`consumed`, for what was never unread here."""
+        if self._incoming is not None:
+            self._incoming(size)
+
     def credit_to(self, incoming: Callable[[int], None] | None) -> None:
         """Where :meth:`consumed` is reported, for the present attempt."""
         self._incoming = incoming
@@ -163,14 +168,17 @@ class Chats:
         for chunk in chunks:
             chat = self._chats.get(chunk.request_id)
             attempt = chat.attempt if chat is not None else None
-            if chat is not None and attempt is not None and _is_from(chunk, worker_id, attempt):
-                attempt.heard_at = now
-                waited = not attempt.started
+            if chat is None or attempt is None or not _is_from(chunk, worker_id, attempt):
+                if chunk.WhichOneof("event") not in ("done", "error", "cancelled"):
+                    strangers[chunk.request_id, chunk.attempt] = None
+                continue
+            attempt.heard_at = now
+            if attempt.started:
                 _take(chat, attempt, chunk)
-                if waited and (attempt.started or chat.reply.end is not None):
-                    self._breakers.succeeded((worker_id, chat.history.model))
-            elif chunk.WhichOneof("event") not in ("done", "error", "cancelled"):
-                strangers[chunk.request_id, chunk.attempt] = None
+                continue
+            _take(chat, attempt, chunk)
+            if attempt.started or chat.reply.end is not None:
+                self._breakers.succeeded((worker_id, chat.history.model))
         for request_id, number in strangers:
             self._cancel(worker_id, request_id, number, "unknown_request")
 

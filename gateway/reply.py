@@ -72,7 +72,6 @@ class Reply:
         self.started = True
         self.tokens += tokens
         size = text_bytes(text)
-        self.unread += size
         reader = self._reader
         if self._direct is not None and reader is not None and not reader.done() and not self._nudged:
             try:
@@ -81,6 +80,7 @@ class Reply:
             except Exception as error:
                 reader.set_exception(error)
                 return True
+        self.unread += size
         self._add_text("text", text, size)
         self._wake()
         return self.unread <= LIMIT

@@ -124,7 +124,7 @@ class ChatResponse(StreamingResponse):
             return False
         self._write_chunk(self._encoder.text(text))
         self._wrote_at = self._time()
-        self._chat.consumed(size)
+        self._chat.passed_on(size)
         return True
 
     async def _next(self, send: Send) -> Piece | End:

@@ -150,6 +150,8 @@ class Connection:
             try:
                 left = left[self._sock.send(left) :]
                 self._heard_at = self._loop.time()  # it takes what we send
+            except ssl.SSLWantReadError:  # the server renews the session's keys: reading deals with it
+                await asyncio.sleep(0.01)
             except _NOT_YET:
                 self._loop.add_writer(self._fd, self._wake)
                 try:

@@ -73,14 +73,18 @@ class PreparedRequests:
             self._kinds.clear()
             return None
         try:
-            return await self._ask(self._transport, kind, arguments)
+            body = orjson.dumps(_body(arguments))
+        except orjson.JSONEncodeError:
+            return None  # what the SDK can write, it shall
+        try:
+            return await self._ask(self._transport, kind, body)
         except httpx2.TimeoutException as error:
             raise openai.APITimeoutError(kind.request) from error
         except httpx2.TransportError as error:
             raise openai.APIConnectionError(request=kind.request) from error
 
-    async def _ask(self, transport: Transport, kind: _Kind, arguments: Json) -> httpx2.Response | None:
-        response = await transport.send(kind.request, kind.head, orjson.dumps(_body(arguments)))
+    async def _ask(self, transport: Transport, kind: _Kind, body: bytes) -> httpx2.Response | None:
+        response = await transport.send(kind.request, kind.head, body)
         if response.is_success:
             return response
         try:

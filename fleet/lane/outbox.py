@@ -46,9 +46,11 @@ class OutgoingReply:
 
     def try_text(self, text: str, tokens: int) -> bool:
         """As :meth:`text` if that would not wait; false, and nothing done, if it might."""
-        if len(text) > SLICE or self._stream.credit <= len(text) * 4 or self._stream.finished:
+        stream, lane = self._stream, self._lane
+        if len(text) > SLICE or stream.credit <= len(text) * 4 or stream.finished:
             return False
-        self._lane.write(self._stream, "text", text, tokens)
+        if lane.sender.write(stream, "text", text, tokens):
+            lane.schedule()
         return True
 
     async def event(self, chunk: pb.ChatChunk) -> None:

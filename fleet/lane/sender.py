@@ -83,15 +83,6 @@ class OutgoingStream:
         """Bytes that may still be queued; zero or less means wait."""
         return CREDIT - (self.queued - self.consumed)
 
-    def _add_text(self, kind: TextKind, text: str, tokens: int) -> None:
-        last = self._pending[-1] if self._pending else None
-        if not isinstance(last, _Text) or last.kind != kind:
-            last = _Text(kind)
-            self._pending.append(last)
-        last.pieces.append(text)
-        last.tokens += tokens
-        self._count(text_bytes(text))
-
     def _add_chunk(self, chunk: pb.ChatChunk) -> None:
         chunk.request_id = self.request_id
         chunk.attempt = self.attempt
@@ -158,7 +149,14 @@ class LaneSender:
         if not stream.started:
             stream.started = True
             self._urgent = sooner = True
-        stream._add_text(kind, text, tokens)
+        pending = stream._pending
+        last = pending[-1] if pending else None
+        if not isinstance(last, _Text) or last.kind != kind:
+            last = _Text(kind)
+            pending.append(last)
+        last.pieces.append(text)
+        last.tokens += tokens
+        stream._count(text_bytes(text))
         self._ready[stream] = None
         return sooner
 
