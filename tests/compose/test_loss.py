@@ -11,6 +11,8 @@ from tests.faults.crowd import Say, assert_cut, by_worker, crowd, eventually, sc
 
 pytestmark = pytest.mark.timeout(300)
 STREAMS = 60
+CHECKS, CHECK = 4, 1.0
+"""Looks at the ingress in a row, and seconds between two: as long as it takes to judge a gateway."""
 AWAY = 4.0
 """Seconds that a network is cut."""
 
@@ -36,7 +38,9 @@ async def test_a_killed_worker_ends_its_own_streams_and_comes_back(stack: Stack,
 async def test_a_killed_gateway_breaks_its_own_streams_only(stack: Stack, figures: Say) -> None:
     await asyncio.to_thread(stack.scale, gateway=2)
     victim, other = stack.containers("gateway")
-    await eventually(lambda: both_are_found(stack), PATIENCE, "the ingress has found both gateways")
+    for _ in range(CHECKS):  # one that is new is asked before its first check, and left alone after it until it is ready
+        await eventually(lambda: both_are_found(stack), PATIENCE, "the ingress has found both gateways")
+        await asyncio.sleep(CHECK)
     async with crowd(stack.address, schedules("gateway", STREAMS, tokens=60, delay=0.1)) as clients:
         await clients.all_have_text()
         held = {container: in_flight(stack, container) for container in (victim, other)}
