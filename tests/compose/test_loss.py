@@ -38,7 +38,8 @@ async def test_a_killed_worker_ends_its_own_streams_and_comes_back(stack: Stack,
 async def test_a_killed_gateway_breaks_its_own_streams_only(stack: Stack, figures: Say) -> None:
     await asyncio.to_thread(stack.scale, gateway=2)
     victim, other = stack.containers("gateway")
-    for _ in range(CHECKS):  # one that is new is asked before its first check, and left alone after it until it is ready
+    # One that is new is asked before its first check, and left alone after it until it is ready.
+    for _ in range(CHECKS):
         await eventually(lambda: both_are_found(stack), PATIENCE, "the ingress has found both gateways")
         await asyncio.sleep(CHECK)
     async with crowd(stack.address, schedules("gateway", STREAMS, tokens=60, delay=0.1)) as clients:
