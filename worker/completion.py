@@ -161,6 +161,8 @@ class Stream:
             for payload in self._decoder.feed(received) if received else self._decoder.end():
                 if payload == b"[DONE]":
                     self._done = True
+                    if self._connection is not None:
+                        self._connection.say_all()
                     break
                 taken = _take(self._reply, payload)
                 if len(taken) == 1 and type(taken[0]) is TextPiece:

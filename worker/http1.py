@@ -9,6 +9,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import httptools
@@ -25,6 +26,9 @@ UNREAD = 64 * 1024
 
 IDLE = 15.0
 """Seconds for which a connection is kept for the next request: less than servers keep theirs."""
+
+TAIL = 1.0
+"""Seconds in which the end of a body may come whose content is complete: then the connection can be kept."""
 
 _LENGTH = (b"content-length", b"transfer-encoding")
 
@@ -76,6 +80,8 @@ class Connection:
         self._unread = 0
         self._has_head = self._sent = self._complete = self._reusable = False
         self._pacer = self._tap = None
+        self._said_all = False
+        self._ended: Callable[[], None] | None = None
         self._error: httpx2.TransportError | None = None
 
     # ------------------------------------------------------------ the request
@@ -118,11 +124,27 @@ class Connection:
                 self._rest()
                 self._watch()
 
+    def say_all(self) -> None:
+        """The body's content is complete by what it says itself; of the response only its end may be yet to come."""
+        self._said_all = True
+
+    def await_tail(self, ended: Callable[[], None]) -> bool:
+        """Have ``ended`` called when the response's end has come or will not come; false if that is no matter."""
+        if not self._said_all or self._complete or self._error is not None or not self._sent or self._chunks:
+            return False
+        self._said_all = False
+        self._stop_timer()
+        self._rest()
+        self._pacer = self._tap = None
+        self._watch()
+        self._ended = ended
+        self._timer = self._loop.call_later(TAIL, ended)
+        return True
+
     def finish(self) -> bool:
         """The response is read, or not wanted any more. True when the connection can take another request."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stop_timer()
+        self._ended = None
         if self._reusable and self._sent and not self._chunks:
             return True
         self.close()
@@ -171,8 +193,16 @@ class Connection:
         self._reader = self._loop.create_future()
         await self._reader
 
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def _wake(self) -> None:
-        if self._reader is not None and not self._reader.done():
+        if self._ended is not None:
+            self._loop.call_soon(self._ended)
+            self._ended = None
+        elif self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
 
     def _fail(self, error: httpx2.TransportError) -> None:
@@ -229,14 +259,14 @@ class Connection:
             except _NOT_YET:
                 return
             if not size:
-                self._ended()
+                self._hung_up()
                 return
             self._heard_at = self._loop.time()
             self._parser.feed_data(_buffer[:size])
             if not self.origin.tls:
                 return
 
-    def _ended(self) -> None:
+    def _hung_up(self) -> None:
         if self._has_head and not self._has_length():
             self._complete = True  # such a body ends with its connection
             self._wake()
@@ -314,6 +344,7 @@ class Transport(httpx2.AsyncBaseTransport):
     def __init__(self) -> None:
         self._tls = httpx2.create_ssl_context()
         self._idle: dict[Origin, list[Connection]] = {}
+        self._ending: set[Connection] = set()
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send ``request``; return when its response's head is there. Raises ``httpx2.TransportError``."""
@@ -337,6 +368,10 @@ class Transport(httpx2.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close the connections that nobody uses."""
+        for connection in self._ending:
+            connection.finish()
+            connection.close()
+        self._ending.clear()
         for connections in self._idle.values():
             for connection in connections:
                 if connection.idle is not None:
@@ -345,10 +380,17 @@ class Transport(httpx2.AsyncBaseTransport):
         self._idle.clear()
 
     def give_back(self, connection: Connection) -> None:
-        """Keep a connection for the next request, or close it."""
-        if connection.finish():
+        """Keep a connection for the next request, or close it: at once, unless only the response's end is missing."""
+        if connection.await_tail(partial(self._end, connection)):
+            self._ending.add(connection)
+        elif connection.finish():
             connection.idle = asyncio.get_running_loop().call_later(IDLE, self._drop, connection)
             self._idle.setdefault(connection.origin, []).append(connection)
+
+    def _end(self, connection: Connection) -> None:
+        if connection in self._ending:
+            self._ending.remove(connection)
+            self.give_back(connection)
 
     def _take(self, origin: Origin) -> Connection | None:
         connections = self._idle.get(origin, [])

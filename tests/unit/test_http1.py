@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from tests.harness.scripted import CHUNKED, OK, Part, Server, length_of, listening, read_request
+from tests.harness.scripted import CHUNKED, END, OK, Part, Server, chunk, length_of, listening, read_request
 from tests.harness.waiting import until
 from worker.http1 import BODY, Connection, Transport
+from worker.pacer import Pacer
 
 LARGE = 8 * 1024 * 1024
 """Bytes of a request that the system's buffers do not hold."""
@@ -108,6 +109,60 @@ async def test_a_body_that_is_not_wanted_any_more_closes_its_connection(
         connection: Connection = response.extensions[BODY]
         assert await connection.read() == b"a"
     await server.closed.wait()
+
+
+@pytest.mark.parametrize("paced", [False, True])
+async def test_a_body_that_has_said_all_keeps_its_connection_when_its_end_comes_later(
+    client: httpx2.AsyncClient, server: Server, transport: Transport, paced: bool
+) -> None:
+    end = asyncio.Event()
+    pacer = Pacer(0.005)
+    await say_all(client, server, pacer if paced else None, end, END)
+    assert not transport._idle
+    pacer.close()
+    end.set()
+    await until(lambda: bool(transport._idle))
+    await post(client, server, OK + b"content-length: 0\r\n\r\n")
+    assert server.connections == 1
+    assert not transport._ending
+
+
+@pytest.mark.parametrize("last", [[], [chunk(b"more") + END], [b"zz\r\n"], [None]])
+async def test_a_body_that_has_said_all_and_does_not_end_closes_its_connection(
+    client: httpx2.AsyncClient,
+    server: Server,
+    transport: Transport,
+    last: list[Part],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("worker.http1.TAIL", 0.2)
+    await say_all(client, server, None, *last, asyncio.Event())
+    await until(lambda: not transport._ending)
+    assert not transport._idle
+    await post(client, server, OK + b"content-length: 0\r\n\r\n")
+    assert server.connections == 2
+
+
+async def test_nothing_is_open_when_the_transport_is_closed_before_a_bodys_end(
+    client: httpx2.AsyncClient, server: Server, transport: Transport
+) -> None:
+    connection = await say_all(client, server, None, asyncio.Event())
+    assert transport._ending == {connection}
+    await transport.aclose()
+    assert not transport._ending
+    assert connection._sock.fileno() == -1
+
+
+async def say_all(client: httpx2.AsyncClient, server: Server, pacer: Pacer | None, *rest: Part) -> Connection:
+    """Read an answer that says by itself where its content ends, before ``rest``."""
+    server.answers.append([CHUNKED + chunk(b"all"), *rest])
+    async with client.stream("POST", server.url) as response:
+        connection: Connection = response.extensions[BODY]
+        assert await connection.read() == b"all"
+        if pacer is not None:
+            connection.pace(pacer)
+        connection.say_all()
+    return connection
 
 
 async def test_a_sender_waits_for_its_reader(client: httpx2.AsyncClient, server: Server) -> None:

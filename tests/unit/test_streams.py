@@ -343,6 +343,20 @@ async def answered(server: Server, parts: Sequence[Part], paced: bool) -> Answer
     return Answered(said, end, tapped)
 
 
+@pytest.mark.parametrize("paced", [False, True])
+async def test_a_connection_is_kept_though_its_responses_end_comes_after_done(server: Server, paced: bool) -> None:
+    ours, pacer = client(server), Pacer(INTERVAL)
+    if paced:
+        ours.read_together(pacer)
+    for _ in range(3):
+        server.answers.append([CHUNKED, *framed(COMPLETE["text"]), END])
+        assert [piece async for piece in ours.create_stream(MESSAGES)]
+        await asyncio.sleep(0.1)
+    assert server.connections == 1
+    pacer.close()
+    await ours.close()
+
+
 @pytest.mark.parametrize("name", STREAMS)
 async def test_a_chat_is_the_same_however_its_stream_is_read(server: Server, name: str) -> None:
     parts = framed(STREAMS[name])
