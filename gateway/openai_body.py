@@ -3,6 +3,7 @@
 import json
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -356,12 +357,15 @@ def _tool_choice(body: CompletionBody) -> str:
 
 
 def _dump(value: Json | None, name: str) -> str:
+    """As JSON that a worker can read: numbers beyond what it takes for finite are refused, however they are written."""
     if value is None:
         return ""
     try:
-        return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        orjson.loads(text)
     except ValueError:
         raise InvalidField(f"{name} holds a number that is not finite", name) from None
+    return text
 
 
 def _message(message: Message, names: dict[str, str]) -> pb.ChatMessage:

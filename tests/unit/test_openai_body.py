@@ -93,6 +93,9 @@ def test_without_options_nothing_is_said() -> None:
     assert made(response_format={"type": "text"}).options == pb.ChatOptions()
 
 
+WHERE = ("response_format", "not finite")
+
+
 @pytest.mark.parametrize(
     ("fields", "status", "param", "said"),
     [
@@ -129,6 +132,10 @@ def test_without_options_nothing_is_said() -> None:
             422,
             "tools[0].function.parameters",
             "not finite",
+        ),
+        *(
+            ({"response_format": {"type": "json_schema", "json_schema": {"name": "n", "x": number}}}, 422, *WHERE)
+            for number in (10**309, -(10**309))
         ),
     ],
 )
