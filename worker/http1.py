@@ -132,7 +132,6 @@ class Connection:
         """Have ``ended`` called when the response's end has come or will not come; false if that is no matter."""
         if not self._said_all or self._complete or self._error is not None or not self._sent or self._chunks:
             return False
-        self._said_all = False
         self._stop_timer()
         self._rest()
         self._pacer = self._tap = None
@@ -144,7 +143,6 @@ class Connection:
     def finish(self) -> bool:
         """The response is read, or not wanted any more. True when the connection can take another request."""
         self._stop_timer()
-        self._ended = None
         if self._reusable and self._sent and not self._chunks:
             return True
         self.close()
@@ -152,6 +150,7 @@ class Connection:
 
     def close(self) -> None:
         """Close the connection at once."""
+        self._stop_timer()
         self._rest()
         self._sock.close()
 
@@ -369,7 +368,6 @@ class Transport(httpx2.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close the connections that nobody uses."""
         for connection in self._ending:
-            connection.finish()
             connection.close()
         self._ending.clear()
         for connections in self._idle.values():
@@ -383,14 +381,18 @@ class Transport(httpx2.AsyncBaseTransport):
         """Keep a connection for the next request, or close it: at once, unless only the response's end is missing."""
         if connection.await_tail(partial(self._end, connection)):
             self._ending.add(connection)
-        elif connection.finish():
+        else:
+            self._keep(connection)
+
+    def _keep(self, connection: Connection) -> None:
+        if connection.finish():
             connection.idle = asyncio.get_running_loop().call_later(IDLE, self._drop, connection)
             self._idle.setdefault(connection.origin, []).append(connection)
 
     def _end(self, connection: Connection) -> None:
         if connection in self._ending:
             self._ending.remove(connection)
-            self.give_back(connection)
+            self._keep(connection)
 
     def _take(self, origin: Origin) -> Connection | None:
         connections = self._idle.get(origin, [])
