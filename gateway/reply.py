@@ -4,7 +4,7 @@ What waits here is bounded by the lane's credit: the worker stops when the clien
 """
 
 import asyncio
-import math
+import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -62,7 +62,7 @@ class Reply:
         self._nudged = False
         self._direct: Callable[[str, int], bool] | None = None
         self._meter: Callable[[int], None] = lambda _: None
-        self._meter_at: float = math.inf
+        self._meter_at = sys.maxsize
 
     def meter(self, report: Callable[[int], None]) -> None:
         """Report ``tokens`` at the first of them, and after every :data:`STEP` more."""

@@ -34,7 +34,13 @@ SETTINGS = {
 
 LEAVES = ("closes", "resets", "half-closes", "leaves a whole reply", "breaks", "is broken by the model", "stalls")
 ZERO = {"prompt_tokens": 0, "completion_tokens": 0}
-LIMITS: dict[str, dict[str, Any]] = {"free": {}, "parallel": {"tokens_per_minute": 50}, "one": {"concurrent": 1}}
+LIMITS: dict[str, dict[str, Any]] = {
+    "free": {},
+    "other": {"models": ["other"]},
+    "parallel": {"tokens_per_minute": 50},
+    "one": {"concurrent": 1},
+    "two": {"concurrent": 2, "requests_per_minute": 1000, "tokens_per_minute": 1_000_000},
+}
 for _path in (SEED, OPENAI):
     LIMITS |= {f"{way}{_path}": {"tokens_per_minute": 50} for way in (*LEAVES, "zero", "tools")}
 
@@ -69,6 +75,93 @@ def read_until(sock: socket.socket, wanted: bytes) -> None:
         piece = sock.recv(65536)
         assert piece, received[-500:]
         received = received[-100:] + piece
+
+
+# ---------------------------------------------------------------- who, and what
+
+SPELLINGS = (
+    "{key}",
+    "Basic {key}",
+    "Bearer",
+    "Bearer{key}",
+    "Bearer\t{key}",
+    "Bearer: {key}",
+    "Bearer '{key}'",
+    'Bearer "{key}"',
+    "Bearer <{key}>",
+    "Bearer {key},",
+    "Bearer {key} {key}",
+    "Bearer {key}\xa0x",
+    "Bearer {prefix}",
+    "Bearer {key}x",
+    "Bearer {upper}",
+    "Bearer {sha256}",
+    "Bearer {name}",
+    "Bearer wrong, Bearer {key}",
+    "Token {key}",
+    "Digest {key}",
+)
+
+
+@BOTH
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_no_other_spelling_of_a_key_is_one(gateway: KeyedGateway, path: str, spelling: str) -> None:
+    key = gateway.keys["free"]
+    sha256 = hashlib.sha256(key.encode()).hexdigest()
+    header = spelling.format(key=key, prefix=key[:-1], upper=key.upper(), sha256=sha256, name="free")
+    with gateway.client() as client:
+        headers = [(b"authorization", header.encode("latin-1"))]
+        assert client.post(path, json=body(path, Schedule(tokens=1)), headers=headers).status_code == 401
+
+
+@BOTH
+def test_a_key_elsewhere_than_in_the_first_such_header_is_none(gateway: KeyedGateway, path: str) -> None:
+    key = gateway.keys["free"]
+    right, wrong = (b"authorization", f"Bearer {key}".encode()), (b"authorization", b"Bearer wrong")
+    others: list[dict[str, Any]] = [
+        {"headers": [wrong, right]},
+        {"headers": {"x-api-key": key}},
+        {"headers": {"proxy-authorization": f"Bearer {key}"}},
+        {"headers": {"cookie": f"authorization=Bearer {key}"}},
+        {"params": {"api_key": key, "authorization": f"Bearer {key}"}},
+    ]
+    with gateway.client() as client:
+        for other in others:
+            assert client.post(path, json=body(path, Schedule(tokens=1)), **other).status_code == 401, other
+        assert client.post(path, json=body(path, Schedule(tokens=1)), headers=[right, wrong]).status_code == 200
+
+
+@BOTH
+def test_no_spelling_of_a_model_passes_a_keys_list(gateway: KeyedGateway, path: str) -> None:
+    schedule = Schedule(tag=f"passes{path}".replace("/", "-"), tokens=1)
+    plain = json.dumps(body(path, schedule))[:-1]
+    spellings = ['"test"', '"other,test"', '"other/../test"', '"TEST"', '" other"', '"other\\u0000"', '["other"]', '""']
+    bodies = [f'{plain}, "model": {spelling}}}' for spelling in [*spellings, "null", "1", "{}", "true"]]
+    bodies += [f'{plain}, "model": "other", "model": "test"}}', f'{plain}, "Model": "other"}}', plain + "}"]
+    with gateway.client("other") as client:
+        for text in bodies:
+            for query in ("", "?model=other"):
+                answer = client.post(path + query, content=text, headers={"content-type": "application/json"})
+                assert answer.status_code in (400, 403, 404, 422), text
+        assert client.get("/v1/models/test").status_code == 404
+        assert ask(client, path, Schedule(tokens=1), model="other").status_code == 200
+    assert gateway.fleet.backend.requests(schedule.tag) == []
+
+
+@pytest.mark.parametrize(("name", "places"), [("one", 1), ("two", 2)])
+async def test_so_many_requests_run_at_once_and_not_one_more(gateway: KeyedGateway, name: str, places: int) -> None:
+    key = {"authorization": f"Bearer {gateway.keys[name]}", "content-type": "application/json"}
+    endless = body_of(Schedule(tokens=100_000, delay=0.05))
+
+    async def status(connection: Connection) -> int:
+        return (await connection.request("POST", SEED, endless, key)).status
+
+    for _ in range(3):
+        async with contextlib.AsyncExitStack() as stack:
+            connections = [await stack.enter_async_context(Connection(gateway.address)) for _ in range(20)]
+            statuses = await asyncio.gather(*(status(connection) for connection in connections))
+            assert sorted(statuses) == [200] * places + [429] * (20 - places)
+        await eventually(lambda: gateway.fleet.backend.active() == 0, 10, "the streams are over")
 
 
 # ---------------------------------------------------------------- what was written counts
