@@ -20,6 +20,9 @@ MINUTE = 60.0
 BYTES_PER_TOKEN = 4
 """Of a prompt whose tokens no model has counted: what English text has."""
 
+SMALL = 4096
+"""Bytes of a message in which no image is looked for: thousands of small ones would take long."""
+
 
 @dataclass(eq=False)
 class _Window:
@@ -135,10 +138,12 @@ class Limits:
 
 
 def prompt_tokens(history: pb.ChatHistory) -> int:
-    """An estimate of what a prompt amounts to, its tools included, and its images not: they cost by their size."""
+    """An estimate of what a prompt amounts to, its tools included, and its images not: they cost by their pixels."""
     size = history.options.ByteSize()
     for message in history.messages:
-        size += message.ByteSize() - sum(part.image.ByteSize() for part in message.content if part.HasField("image"))
+        size += message.ByteSize()
+        if message.ByteSize() > SMALL:
+            size -= sum(part.image.ByteSize() for part in message.content if part.HasField("image"))
     return math.ceil(size / BYTES_PER_TOKEN)
 
 

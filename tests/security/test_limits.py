@@ -357,7 +357,7 @@ async def test_a_large_file_is_read_beside_the_streams(
     before = gateway.process.cpu()
     longest = max(await gaps(gateway, lambda: event in gateway.process.log(said)))
     figures(f"longest gap {longest * 1000:.0f} ms, {gateway.process.cpu() - before:.1f} s of CPU for {MANY} keys")
-    assert longest < 0.5  # 8 s of standing still before; 30 to 60 ms where the machine does nothing else
+    assert longest < 1  # 8 s of standing still before; 30 to 60 ms where the machine does nothing else
     with gateway.client(key="key 9999") as client, gateway.client("free") as free:
         assert client.get("/v1/models").status_code == (401 if broken else 200)
         assert free.get("/v1/models").status_code == 200
