@@ -114,13 +114,15 @@ class Gateway:
     async def _watch(self) -> None:
         """Forget workers that are gone, for ever. While our own link is down nobody can be heard, so nobody is."""
         linked_at = spoke_at = time.monotonic()
+        given_up = False
         while True:
             await asyncio.sleep(LOOK_EVERY)
             if not self._runtime.linked:
-                if time.monotonic() - linked_at > self._link_timeout:
+                if time.monotonic() - linked_at > self._link_timeout and not given_up:
+                    given_up = True
                     self._chats.link_lost()
                 continue
-            linked_at = time.monotonic()
+            linked_at, given_up = time.monotonic(), False
             if linked_at - spoke_at >= 1:
                 spoke_at = linked_at
                 self._runtime.publish(pb.ChunkAck(gateway_id=self.id), topics.GATEWAYS)
@@ -135,7 +137,7 @@ class Gateway:
         """Take changes of the key file over, for ever."""
         while self._ring is not None:
             await asyncio.sleep(RELOAD_EVERY)
-            self._ring.refresh()
+            await self._ring.refresh()
 
     def _send(self, message: Message, worker_id: str) -> None:
         self._runtime.publish(message, topics.chat(worker_id))

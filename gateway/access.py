@@ -1,15 +1,14 @@
 """Lets a request in: by its key and the key's limits, where there are keys; everybody where there are none."""
 
-from collections.abc import Awaitable, Callable
-
 from starlette.requests import Request
 
-from gateway.errors import Forbidden, Unauthorized
+from gateway.errors import Forbidden, Unauthorized, Unavailable
 from gateway.keys import Key, KeyRing
-from gateway.limits import Grant, Limits
-from gateway.reply import End
+from gateway.limits import Grant, Limits, prompt_tokens
+from protos import chat_pb2 as pb
 
-Close = Callable[[End | None], Awaitable[None]]
+ANYBODY = Key(name="anybody", sha256="0" * 64)
+"""The key of those who need none: it limits nothing."""
 
 
 class Access:
@@ -29,15 +28,15 @@ class Access:
             raise Unauthorized
         return found
 
-    async def enter(self, key: Key | None, model: str) -> Grant | None:
-        """Let a chat with ``model`` in. Raises :class:`Forbidden` or :class:`OverLimit`."""
-        if key is None:
-            return None
+    def enter(self, key: Key | None, model: str, history: pb.ChatHistory) -> Grant:
+        """Let a chat in that would run on ``model``, which is empty when the request names none and no worker is ready.
+
+        Close the grant when the chat is over. Raises :class:`Forbidden`, :class:`OverLimit`, or :class:`Unavailable`
+        while it is not known whether the key may use the model.
+        """
+        key = key or ANYBODY
+        if not model and key.models is not None:
+            raise Unavailable("no_worker", "no worker is ready, and so there is no default model yet")
         if not key.allows(model):
             raise Forbidden(model)
-        return await self._limits.enter(key)
-
-    async def leave(self, grant: Grant | None, end: End | None) -> None:
-        """A chat that was let in is over."""
-        if grant is not None:
-            await self._limits.close(grant, end)
+        return self._limits.enter(key, prompt_tokens(history) if key.tokens_per_minute is not None else 0)

@@ -106,12 +106,13 @@ class Endpoints:
         model = history.model or next(iter(self._views.models()), "")
         if key is not None and key.models is not None:
             history.model = model  # what was allowed is what is asked for
-        grant = await self._access.enter(key, model)
+        grant = self._access.enter(key, model, history)
         try:
             chat = self._chats.open(history)
-        except GatewayError as error:
-            await self._access.leave(grant, error)
+        except GatewayError:
+            grant.close()
             raise
+        grant.follow(chat.reply)
         response = ChatResponse(
             self._chats,
             chat,
@@ -119,10 +120,9 @@ class Endpoints:
             stream=stream,
             hold=self._settings.hold_status,
             stall=self._settings.stall_timeout,
-            done=lambda end: self._access.leave(grant, end),
+            done=grant.close,
         )
-        if grant is not None:
-            response.headers.update(grant.headers)
+        response.headers.update(grant.headers)
         return response
 
     def _count(self, names: list[str]) -> None:

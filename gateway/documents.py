@@ -115,7 +115,7 @@ _STATUSES = {
     408: "the body did not arrive in time",
     413: "the body is too large",
     422: "a field is missing or wrong",
-    429: "over a limit, or every worker is at its capacity; with Retry-After",
+    429: "over a limit of the API key, or every worker is at its capacity; with Retry-After",
     500: "the gateway failed",
     502: "the model or its worker failed",
     503: "no worker is there, or this gateway is about to leave; with Retry-After",

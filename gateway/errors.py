@@ -16,7 +16,8 @@
     ├── Busy               429     yes        queue_full, queue_timeout
     ├── Unavailable        503     yes        no_worker, draining, link_lost
     ├── OutOfTime          504     varies     deadline, first_token_timeout, token_timeout, not_accepted
-    ├── WorkerLost         502     yes        worker_lost, worker_silent, worker_stopped, lane_broken, credit_ignored
+    ├── WorkerLost         502     yes        worker_lost, worker_silent, worker_stopped, lane_broken, credit_ignored,
+    │                                            chunk_invalid
     ├── ClientStalled      (none)  yes        client_stalled
     └── ModelFailed        varies  varies     what the worker reports: worker/failures.py
 """
@@ -211,7 +212,7 @@ class WorkerLost(GatewayError):
     @property
     def blames_worker(self) -> bool:
         """As in the base."""
-        return self.code in ("worker_silent", "credit_ignored")
+        return self.code in ("worker_silent", "credit_ignored", "chunk_invalid")
 
 
 class ClientStalled(GatewayError):

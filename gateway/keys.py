@@ -11,10 +11,15 @@
         concurrent: 4
 """
 
+import asyncio
+import contextlib
+import gc
 import hashlib
-import hmac
+import itertools
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -25,9 +30,16 @@ log = logs.logger(__name__)
 
 PREFIX = "cf-"
 
+DEPTH = 20
+"""Of nested lists and mappings in the file: far more than any entry has."""
+
 
 class KeysError(Exception):
     """The file cannot be used; the text is one line that names the file and the field."""
+
+
+class KeysUnreadable(KeysError):
+    """The file is not there, or may not be read."""
 
 
 class Key(BaseModel):
@@ -50,7 +62,7 @@ class Key(BaseModel):
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    keys: list[Key]
+    keys: list[Any]
 
 
 def digest(key: str) -> str:
@@ -65,22 +77,87 @@ def new_key(name: str) -> tuple[str, str]:
     return key, "keys:\n" + "".join(f"  {line}\n" for line in entry.splitlines())
 
 
-def read_keys(path: Path) -> list[Key]:
-    """The entries of the file. Raises :class:`KeysError`."""
+def read_keys(path: Path) -> dict[str, Key]:
+    """The file's entries by their ``sha256``. Raises :class:`KeysError`.
+
+    Takes a second for 10,000 keys. May run in a thread: no step of it keeps the others from running for long.
+    """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        keys = _File.model_validate(document).keys
+        with _without_collections():
+            text = path.read_text(encoding="utf-8")
+            _check_depth(text)
+            return _by_hash(_entries(_File.model_validate(_document(text))))
     except OSError as error:
-        raise KeysError(f"{path}: cannot be read: {error.strerror}") from None
+        raise KeysUnreadable(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in problem["loc"])
-        raise KeysError(f"{path}: {field}: {problem['msg']}") from None
-    except (yaml.YAMLError, ValueError, RecursionError):
+        raise KeysError(f"{path}: {_sentence(error)}") from None
+    except KeysError as error:
+        raise KeysError(f"{path}: {error}") from None
+    except (yaml.YAMLError, ValueError):
         raise KeysError(f"{path}: is not YAML") from None
-    if len({key.name for key in keys}) < len(keys):
-        raise KeysError(f"{path}: two keys have the same name")
+
+
+def _check_depth(text: str) -> None:
+    """Raise :class:`KeysError` when the YAML is nested too deep: its C loader would exhaust the stack."""
+    depth = 0
+    for event in yaml.parse(text, yaml.CSafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEPTH:
+            raise KeysError(f"nested more than {DEPTH} deep")
+
+
+def _document(text: str) -> Any:
+    loader = yaml.CSafeLoader(text)
+    root = loader.get_single_node()
+    if root is None:
+        return None
+    document = loader.construct_document(root)
+    # As ``yaml.load`` does, but for this: freed at once, the nodes of a large file would take 20 ms of every thread.
+    for branch in itertools.chain.from_iterable(root.value if isinstance(root, yaml.MappingNode) else ()):
+        while isinstance(branch.value, list) and branch.value:
+            branch.value.pop()
+    return document
+
+
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """Collect no garbage, of which there is none in a tree: each collection looks at all of it while no thread runs."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _entries(document: _File) -> Iterator[Key]:
+    # One by one: a single call for all of them would let no other thread run.
+    for number, entry in enumerate(document.keys):
+        try:
+            yield Key.model_validate(entry)
+        except ValidationError as error:
+            raise KeysError(f"keys.{number}.{_sentence(error)}") from None
+
+
+def _by_hash(entries: Iterator[Key]) -> dict[str, Key]:
+    keys: dict[str, Key] = {}
+    names: set[str] = set()
+    for key in entries:
+        if key.name in names:
+            raise KeysError(f"two keys have the same name: {key.name}")
+        if key.sha256 in keys:
+            raise KeysError(f"two keys have the same sha256: {keys[key.sha256].name} and {key.name}")
+        names.add(key.name)
+        keys[key.sha256] = key
     return keys
+
+
+def _sentence(error: ValidationError) -> str:
+    problem = error.errors(include_url=False, include_input=False)[0]
+    field = ".".join(str(part) for part in problem["loc"])
+    return f"{field}: {problem['msg']}"
 
 
 class KeyRing:
@@ -93,28 +170,28 @@ class KeyRing:
         self._said = ""
 
     def find(self, key: str) -> Key | None:
-        """The entry of a key; compared in constant time, and with every entry."""
-        wanted = digest(key)
-        found = None
-        for entry in self._keys:
-            if hmac.compare_digest(entry.sha256, wanted):
-                found = entry
-        return found
+        """The entry of a key. How long that takes depends on the key's hash alone, which tells nothing of any key."""
+        return self._keys.get(digest(key))
 
-    def refresh(self) -> None:
-        """Read the file again if it has changed. One that cannot be used is reported once and changes nothing."""
+    async def refresh(self) -> None:
+        """Read the file again if it has changed, in a thread. One that cannot be used is reported and changes nothing.
+
+        That one is not read again before it changes, unless it could not be opened.
+        """
         stamp = self._look()
         if stamp == self._stamp:
             return
         try:
-            self._keys = read_keys(self._path)
+            keys = await asyncio.to_thread(read_keys, self._path)
         except KeysError as error:
+            if not isinstance(error, KeysUnreadable):
+                self._stamp = stamp
             if str(error) != self._said:
                 log.error("keys not reloaded", reason=str(error))
                 self._said = str(error)
             return
-        self._stamp, self._said = stamp, ""
-        log.info("keys reloaded", keys=len(self._keys))
+        self._keys, self._stamp, self._said = keys, stamp, ""
+        log.info("keys reloaded", keys=len(keys))
 
     def _look(self) -> files.Stamp:
         try:

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import orjson
 from starlette.responses import Response
 
 from gateway.errors import GatewayError, usage
+from gateway.line import dumps, dumps_text
 from gateway.refusal import error_response
 from gateway.reply import Completed, End, Piece, join_calls
 from protos import chat_pb2 as pb
@@ -22,15 +22,15 @@ class Ndjson:
 
     def piece(self, piece: Piece) -> bytes:
         """One line."""
-        return orjson.dumps(_piece(piece), option=orjson.OPT_APPEND_NEWLINE)
+        return dumps(_piece(piece)) + b"\n"
 
     def text(self, text: str) -> bytes:
         """One line, of text."""
-        return orjson.dumps({"content": text}, option=orjson.OPT_APPEND_NEWLINE)
+        return b'{"content":%b}\n' % dumps_text(text)
 
     def end(self, end: End) -> bytes:
         """The last line."""
-        return orjson.dumps(self._end(end, ""), option=orjson.OPT_APPEND_NEWLINE)
+        return dumps(self._end(end, "")) + b"\n"
 
     def whole(self, pieces: list[Piece], end: Completed) -> bytes:
         """The same fields in one object."""
@@ -39,7 +39,7 @@ class Ndjson:
             body["reasoning"] = reasoning
         if calls := [_call(call) for call in join_calls(pieces)]:
             body["tool_calls"] = calls
-        return orjson.dumps(body)
+        return dumps(body)
 
     def refusal(self, error: GatewayError) -> Response:
         """``{"error": …}`` with the error's status."""

@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import orjson
 from starlette.responses import Response
 
 from gateway.errors import GatewayError, usage
+from gateway.line import dumps, dumps_text
 from gateway.reply import Completed, End, Piece, join_calls
 from protos import chat_pb2 as pb
 
@@ -66,7 +66,7 @@ class OpenAIFormat:
             head, delta, tail = _event(self._chunk({"content": ""})).partition(b'"delta":{"content":""')
             self._frame = head + delta[:-2], tail
         before, after = self._frame
-        return before + orjson.dumps(text) + after
+        return before + dumps_text(text) + after
 
     def end(self, end: End) -> bytes:
         """The last chunk, the usage if it was asked for, and ``[DONE]``; or the error and nothing after it."""
@@ -93,7 +93,7 @@ class OpenAIFormat:
             "logprobs": {"content": tokens, "refusal": None} if tokens else None,
             "finish_reason": _finish_reason(end),
         }
-        return orjson.dumps({**self._head("chat.completion"), "choices": [choice], "usage": usage(end.usage)})
+        return dumps({**self._head("chat.completion"), "choices": [choice], "usage": usage(end.usage)})
 
     def refusal(self, error: GatewayError) -> Response:
         """The error with its status, in OpenAI's shape."""
@@ -146,12 +146,12 @@ def error_body(error: GatewayError, request_id: str) -> Json:
 
 def openai_error(error: GatewayError, request_id: str) -> Response:
     """An error as a plain answer in OpenAI's shape."""
-    body = orjson.dumps({"error": error_body(error, request_id)})
+    body = dumps({"error": error_body(error, request_id)})
     return Response(body, error.status, headers=error.headers(), media_type="application/json")
 
 
 def _event(body: Json) -> bytes:
-    return b"data: " + orjson.dumps(body) + b"\n\n"
+    return b"data: " + dumps(body) + b"\n\n"
 
 
 def _finish_reason(end: Completed) -> str:

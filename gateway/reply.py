@@ -4,6 +4,7 @@ What waits here is bounded by the lane's credit: the worker stops when the clien
 """
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ from protos import chat_pb2 as pb
 
 LIMIT = 4 * CREDIT
 """Bytes that may wait: a worker that sends more ignores its credit."""
+
+STEP = 16
+"""Tokens between two reports of their number: to report each would cost more than to count it."""
 
 
 @dataclass(slots=True)
@@ -57,6 +61,12 @@ class Reply:
         self._reader: asyncio.Future[None] | None = None
         self._nudged = False
         self._direct: Callable[[str, int], bool] | None = None
+        self._meter: Callable[[int], None] = lambda _: None
+        self._meter_at = sys.maxsize
+
+    def meter(self, report: Callable[[int], None]) -> None:
+        """Report ``tokens`` at the first of them, and after every :data:`STEP` more."""
+        self._meter, self._meter_at = report, 1
 
     def attend(self, direct: Callable[[str, int], bool]) -> None:
         """Offer text to ``direct``, with its size in bytes, while somebody waits in :meth:`get`, who is not woken then.
@@ -71,6 +81,8 @@ class Reply:
             return True
         self.started = True
         self.tokens += tokens
+        if self.tokens >= self._meter_at:
+            self._report()
         size = text_bytes(text)
         reader = self._reader
         if self._direct is not None and reader is not None and not reader.done() and not self._nudged:
@@ -86,24 +98,32 @@ class Reply:
         return self.unread <= LIMIT
 
     def push(self, chunk: pb.ChatChunk) -> bool:
-        """Add text, reasoning or a tool call, unless the end is there; false when over the limit."""
+        """Add text, reasoning, a tool call or log probabilities, unless the end is there; false when over the limit.
+
+        Raises ``ValueError`` for log probabilities that are no JSON list.
+        """
         if self.end is not None:
             return True
         kind = chunk.WhichOneof("event") or ""
         if kind == "text":
             return self.push_text(chunk.text, chunk.tokens)
         self.started = True
-        self.tokens += chunk.tokens
+        # Workers do not count the parts of tool calls.
+        self.tokens += 1 if kind == "tool_call" else chunk.tokens
+        if self.tokens >= self._meter_at:
+            self._report()
         size = payload_bytes(chunk)
+        if self.unread + size > LIMIT:
+            return False
         if kind == "tool_call":
             self._items.append((Piece(tool_call=chunk.tool_call, size=size), kind, size))
         elif kind == "logprobs":
-            self._items.append((Piece(logprobs=orjson.loads(chunk.logprobs), size=size), kind, size))
+            self._items.append((Piece(logprobs=_token_list(chunk.logprobs), size=size), kind, size))
         else:
             self._add_text(kind, chunk.reasoning, size)
         self.unread += size
         self._wake()
-        return self.unread <= LIMIT
+        return True
 
     def finish(self, end: End) -> None:
         """Say how it ends; only the first word counts."""
@@ -130,6 +150,10 @@ class Reply:
         text = content[0] if len(content) == 1 else "".join(content)
         return Piece(reasoning=text, size=size) if kind == "reasoning" else Piece(text=text, size=size)
 
+    def _report(self) -> None:
+        self._meter_at = self.tokens + STEP
+        self._meter(self.tokens)
+
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
@@ -142,6 +166,13 @@ class Reply:
                 self._items[-1] = content, kind, before + size
                 return
         self._items.append(([text], kind, size))
+
+
+def _token_list(text: str) -> list[Any]:
+    tokens = orjson.loads(text)
+    if not isinstance(tokens, list):
+        raise ValueError("log probabilities are no list")
+    return tokens
 
 
 def join_calls(pieces: list[Piece]) -> list[pb.ToolCall]:

@@ -4,7 +4,7 @@ A ``StreamingResponse`` that watches for the disconnect itself: Starlette's woul
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable, MutableMapping
 
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -22,6 +22,8 @@ class ClientGone(Exception):
     """The client closed its connection before the answer was complete."""
 
 
+_LEFT = ClientGone, ClientStalled
+
 SLICE = 64 * 1024
 """Bytes of a whole answer that are sent at a time, so that a client that reads nothing is noticed there too."""
 
@@ -33,7 +35,7 @@ class ChatResponse(StreamingResponse):
     """Streams one chat in the encoder's format, or answers with one JSON object when ``stream`` is false.
 
     ``hold`` is how long the status line waits for the first token, ``stall`` for how long a client may read nothing;
-    both in seconds. ``done`` is awaited once, with how the reply ended, or None when its client was gone by then.
+    both in seconds. ``done`` is called once, when the reply has its end or its client is gone.
     """
 
     def __init__(
@@ -45,7 +47,7 @@ class ChatResponse(StreamingResponse):
         stream: bool,
         hold: float,
         stall: float,
-        done: Callable[[End | None], Awaitable[None]],
+        done: Callable[[], None],
     ) -> None:
         super().__init__(content=(), media_type=encoder.media_type if stream else "application/json")
         self._chats = chats
@@ -77,23 +79,34 @@ class ChatResponse(StreamingResponse):
                 await (self._write(send) if self._stream else self._write_whole(send))
                 watcher.cancel()
                 driver.cancel()
-        except* ClientGone:
-            log.info("client gone", request=self._chat.request_id)
-        except* ClientStalled:
-            log.info("client stalled", request=self._chat.request_id)
-            _abort(scope)
-            await asyncio.sleep(0)  # lets the server notice, which else complains of an answer that was not completed
+        except ExceptionGroup as group:
+            left, others = group.split(_LEFT)
+            if left is None:
+                raise
+            await self._leave(scope, left, others)
         finally:
             if self._pinger is not None:
                 self._pinger.cancel()
             self._chats.close()
-            await self._settle()
+            self._settle()
 
-    async def _settle(self) -> None:
-        """Say once how it ended: before the client can know, whose next request must find its place free."""
+    async def _leave(self, scope: Scope, left: ExceptionGroup, others: ExceptionGroup | None) -> None:
+        """The client is gone, or is let go. What else failed at the same time failed because of that."""
+        if left.subgroup(ClientGone) is not None:
+            log.info("client gone", request=self._chat.request_id)
+        else:
+            log.info("client stalled", request=self._chat.request_id)
+            _abort(scope)
+            await asyncio.sleep(0)  # lets the server notice, which else complains of an answer that was not completed
+        if others is not None:
+            kinds = ",".join(type(error).__name__ for error in others.exceptions)
+            log.warning("an answer failed as its client left", request=self._chat.request_id, errors=kinds)
+
+    def _settle(self) -> None:
+        """Say once that it is over: before the client can know, whose next request must find its place free."""
         if not self._settled:
             self._settled = True
-            await self._done(self._chat.reply.end)
+            self._done()
 
     async def _write(self, send: Send) -> None:
         try:
@@ -113,7 +126,7 @@ class ChatResponse(StreamingResponse):
             await self._send_chunk(send, self._encoder.piece(item))
             self._chat.consumed(item.size)
             item = await self._next(send)
-        await self._settle()
+        self._settle()
         # The end in a chunk of its own, before the end of the body: readers that take chunks see it as such.
         await self._send_chunk(send, self._encoder.end(item))
         await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
@@ -156,7 +169,7 @@ class ChatResponse(StreamingResponse):
             await self._answer(send, item, pieces)
 
     async def _answer(self, send: Send, end: Completed, pieces: list[Piece]) -> None:
-        await self._settle()
+        self._settle()
         body = self._encoder.whole(pieces, end)
         headers = [*self.raw_headers, (b"content-length", str(len(body)).encode())]
         await self._send(send, {"type": "http.response.start", "status": 200, "headers": headers})
@@ -165,7 +178,7 @@ class ChatResponse(StreamingResponse):
         await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _refuse(self, send: Send, error: GatewayError) -> None:
-        await self._settle()
+        self._settle()
         response = self._encoder.refusal(error)
         await self._send(send, {"type": "http.response.start", "status": error.status, "headers": response.raw_headers})
         await self._send(send, {"type": "http.response.body", "body": response.body})
@@ -187,6 +200,15 @@ class ChatResponse(StreamingResponse):
         if self._writable():
             await send(message)  # does not wait
             return
+        try:
+            await self._send_patiently(send, message)
+        except (OSError, RuntimeError) as error:
+            # uvloop raises both for a connection that is closed, which may be known here before its watcher is told.
+            if self._writable():
+                raise
+            raise ClientGone from error
+
+    async def _send_patiently(self, send: Send, message: MutableMapping[str, object]) -> None:
         while True:
             unsent = self._unsent()
             try:

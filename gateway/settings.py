@@ -34,9 +34,9 @@ class GatewaySettings(BaseSettings):
     body_timeout: float = Field(default=30.0, gt=0, le=3600)
     """Until a request's body must have arrived."""
     queue_limit: int = Field(default=1000, ge=0, le=1_000_000)
-    """Requests that may wait for a worker with room; the next one gets 429."""
+    """Requests that may wait for a worker with room; the next one gets 429, or the latest if one comes again."""
     queue_timeout: float = Field(default=30.0, ge=0, le=3600)
-    """For how long they may wait."""
+    """For how long one may wait, in all its attempts together."""
     request_timeout: float = Field(default=600.0, gt=0, le=86400)
     """From a request's arrival to its last token."""
     accept_timeout: float = Field(default=20.0, gt=0, le=600)

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
+import pytest
 from google.protobuf.message import Message
 
 from fleet.lane import Inbox
@@ -15,25 +16,28 @@ from gateway.errors import GatewayError
 from gateway.reply import Completed, Piece
 from gateway.settings import GatewaySettings
 from protos import chat_pb2 as pb
+from tests.harness.virtual import virtual
 
 
 class Stage:
     """A gateway's chats between played workers and a played client."""
 
-    def __init__(self, workers: int = 2, **settings: float) -> None:
+    def __init__(self, workers: int = 2, clock: Callable[[], float] = time.monotonic, **settings: float) -> None:
+        self.clock = clock
         self.sent: list[tuple[Message, str]] = []
         self.settings = GatewaySettings(**{"accept_timeout": 0.2, "queue_timeout": 1, **settings})  # type: ignore[arg-type]
         self.directory = Directory("g", 30.0)
         for number in range(workers):
             self.enter(f"w{number}")
         self.breakers = Breakers()
-        self.admission = Admission(self.directory, self.breakers, 10, self.settings.queue_timeout)
+        self.admission = Admission(self.directory, self.breakers, 10, self.settings.queue_timeout, clock)
         self.admission.linked = True
-        self.chats = Chats(self.settings, self.admission, self.breakers, Inbox("g", self.record), self.record)
+        inbox = Inbox("g", self.record)
+        self.chats = Chats(self.settings, self.admission, self.breakers, inbox, self.record, clock)
 
     def enter(self, worker_id: str) -> None:
         status = pb.WorkerStatus(worker_id=worker_id, models=["m"], capacity=4, state=pb.WORKER_STATE_READY)
-        self.directory.heard(status, time.monotonic())
+        self.directory.heard(status, self.clock())
 
     def record(self, message: Message, worker_id: str) -> None:
         copy = type(message)()
@@ -278,3 +282,116 @@ async def test_a_trial_that_gets_its_first_token_closes_the_breaker_whatever_com
     driver.cancel()
     await asyncio.gather(driver, return_exceptions=True)
     assert len(stage.breakers) == 0
+
+
+# ---------------------------------------------------------------- time
+
+
+@virtual
+async def test_the_first_token_has_its_own_time_however_long_an_acceptance_may_take() -> None:
+    clock = asyncio.get_running_loop().time
+    stage = Stage(clock=clock, accept_timeout=20, first_token_timeout=3)
+    chat, driver = stage.begin()
+    [(_, worker)] = await stage.asked()
+    await asyncio.sleep(1)
+    stage.chunk(worker, accepted=pb.Accepted())
+    _, end = await read(chat)
+    assert isinstance(end, GatewayError)
+    assert end.code == "first_token_timeout"
+    assert clock() == pytest.approx(4, abs=0.1)
+    await driver
+
+
+@virtual
+async def test_a_slow_client_lengthens_the_time_between_two_tokens_by_no_more_than_it_takes() -> None:
+    clock = asyncio.get_running_loop().time
+    stage = Stage(clock=clock, accept_timeout=20, first_token_timeout=120, token_timeout=3)
+    chat, driver = stage.begin()
+    [(_, worker)] = await stage.asked()
+    stage.chunk(worker, accepted=pb.Accepted())
+    stage.chunk(worker, text="unread")
+    await asyncio.sleep(10)
+    item = await chat.reply.get()
+    assert isinstance(item, Piece)
+    chat.consumed(item.size)
+    assert isinstance(end := await chat.reply.get(), GatewayError)
+    assert end.code == "token_timeout"
+    assert clock() == pytest.approx(13, abs=0.1)
+    await driver
+
+
+@virtual
+async def test_a_host_that_is_away_is_no_silence_of_the_model() -> None:
+    clock = asyncio.get_running_loop().time
+    stage = Stage(clock=clock, first_token_timeout=3)
+    chat, driver = stage.begin()
+    [(_, worker)] = await stage.asked()
+    stage.chunk(worker, accepted=pb.Accepted())
+    stage.admission.linked = False
+    await asyncio.sleep(10)
+    stage.admission.linked = True
+    stage.chats.relinked()
+    _, end = await read(chat)
+    assert isinstance(end, GatewayError)
+    assert end.code == "first_token_timeout"
+    assert clock() == pytest.approx(13, abs=0.1)
+    await driver
+
+
+# ---------------------------------------------------------------- what is kept
+
+
+async def test_a_history_is_dropped_with_the_first_token() -> None:
+    stage = Stage()
+    chat, driver = stage.begin()
+    [(_, first)] = await stage.asked()
+    stage.chunk(first, accepted=pb.Accepted())
+    kept = [chat.history]
+    assert kept != [None]  # another attempt may follow
+    stage.chunk(first, error=error("model_failed", retryable=True))
+    _, (_, second) = await stage.asked(2)
+    stage.chunk(second, attempt=2, text="a")
+    kept.append(chat.history)
+    assert kept[1] is None
+    stage.chunk(second, attempt=2, error=error("model_failed", retryable=True))
+    _, end = await read(chat)
+    assert isinstance(end, GatewayError)
+    assert (end.code, chat.asked) == ("model_failed", "m")
+    await driver
+
+
+async def test_log_probabilities_that_are_no_list_end_their_chat_and_no_other() -> None:
+    stage = Stage()
+    chat, driver = stage.begin()
+    other = stage.chats.open(pb.ChatHistory(request_id="other", model="m"))
+    other_driver = asyncio.create_task(stage.chats.drive(other))
+    workers = {message.request_id: worker for message, worker in await stage.asked(2)}
+    for odd in ("{", "5", "{}"):
+        chunks = [
+            pb.ChatChunk(request_id="r", attempt=1, logprobs=odd),
+            pb.ChatChunk(request_id="other", attempt=1, text="x"),
+        ]
+        for worker in set(workers.values()):
+            stage.chats.deliver(worker, chunks)
+    assert other.reply.tokens == 0
+    assert other.reply.started
+    _, end = await read(chat)
+    assert isinstance(end, GatewayError)
+    assert end.code == "chunk_invalid"
+    await driver
+    other_driver.cancel()
+    await asyncio.gather(other_driver, return_exceptions=True)
+
+
+async def test_attempts_are_found_by_their_worker_and_forgotten_with_their_end() -> None:
+    stage = Stage()
+    chat, driver = stage.begin()
+    [(_, worker)] = await stage.asked()
+    assert [attempt.worker_id for attempt in stage.chats._running(worker)] == [worker]
+    assert list(stage.chats._running("elsewhere")) == []
+    assert [attempt.worker_id for attempt in stage.chats._running()] == [worker]
+    stage.chunk(worker, text="a")
+    stage.chunk(worker, done=pb.Done())
+    await read(chat)
+    await driver
+    assert stage.chats._attempts_at == {}

@@ -1,15 +1,13 @@
-"""API keys and their limits."""
+"""API keys and their file."""
 
+import gc
 from pathlib import Path
 
 import pytest
 import yaml
 
-from gateway.errors import OverLimit
+from gateway import keys
 from gateway.keys import Key, KeyRing, KeysError, digest, new_key, read_keys
-from gateway.limits import Limits
-from gateway.reply import Completed
-from protos import chat_pb2 as pb
 
 
 def write(path: Path, *keys: dict[str, object]) -> Path:
@@ -21,8 +19,17 @@ def entry(name: str = "alice", key: str = "secret", **limits: object) -> dict[st
     return {"name": name, "sha256": digest(key), **limits}
 
 
-def key(**limits: int) -> Key:
-    return Key(name="alice", sha256=digest("secret"), **limits)  # type: ignore[arg-type]
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that were read since."""
+    made: list[Path] = []
+
+    def note(path: Path) -> dict[str, Key]:
+        made.append(path)
+        return read_keys(path)
+
+    monkeypatch.setattr(keys, "read_keys", note)
+    return made
 
 
 def test_a_new_key_is_found_by_its_entry(tmp_path: Path) -> None:
@@ -35,23 +42,80 @@ def test_a_new_key_is_found_by_its_entry(tmp_path: Path) -> None:
     assert made not in text
 
 
-def test_a_changed_file_is_taken_over_and_a_bad_one_is_not(tmp_path: Path) -> None:
+async def test_a_changed_file_is_taken_over_and_a_bad_one_is_not(tmp_path: Path) -> None:
     path = write(tmp_path / "keys.yaml", entry())
     ring = KeyRing(path)
     path.write_text("keys: [")
-    ring.refresh()
+    await ring.refresh()
     assert ring.find("secret") is not None
     write(path, entry(key="other"))
-    ring.refresh()
+    await ring.refresh()
     assert ring.find("secret") is None
     assert ring.find("other") is not None
     path.unlink()
-    ring.refresh()
+    await ring.refresh()
     assert ring.find("other") is not None
 
 
+@pytest.mark.parametrize("text", ["keys: [", "keys: []\nother: 1", "keys: [{name: b, sha256: short}]", "\x00"])
+async def test_a_file_is_parsed_once_a_change_also_when_it_is_broken(
+    tmp_path: Path, reads: list[Path], text: str
+) -> None:
+    path = write(tmp_path / "keys.yaml", entry())
+    ring = KeyRing(path)
+    reads.clear()
+    for content in (text, text + "\n#"):
+        path.write_text(content)
+        for _ in range(5):
+            await ring.refresh()
+        assert ring.find("secret") is not None
+    assert len(reads) == 2
+    write(path, entry(key="other"))
+    for _ in range(5):
+        await ring.refresh()
+    assert ring.find("other") is not None
+    assert len(reads) == 3
+
+
+async def test_a_file_that_cannot_be_opened_is_tried_again_though_it_has_not_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "keys.yaml", entry())
+    ring = KeyRing(path)
+    write(path, entry(key="other"))
+
+    def refuse(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", refuse)
+        await ring.refresh()
+    assert ring.find("secret") is not None
+    await ring.refresh()
+    assert ring.find("other") is not None
+
+
+def test_many_keys_are_found_by_their_hash(tmp_path: Path) -> None:
+    path = write(tmp_path / "keys.yaml", *(entry(f"user {number}", f"secret {number}") for number in range(300)))
+    ring = KeyRing(path)
+    found = [ring.find(f"secret {number}") for number in range(300)]
+    assert [key.name if key else None for key in found] == [f"user {number}" for number in range(300)]
+    for spelling in ("secret 300", "", " secret 1", "SECRET 1", digest("secret 1"), "\xff"):
+        assert ring.find(spelling) is None
+
+
+def test_reading_keys_leaves_the_collector_as_it_was(tmp_path: Path) -> None:
+    path = write(tmp_path / "keys.yaml", entry())
+    read_keys(path)
+    assert gc.isenabled()
+    path.write_text("keys: [")
+    with pytest.raises(KeysError):
+        read_keys(path)
+    assert gc.isenabled()
+
+
 def test_models_may_be_named() -> None:
-    assert key().allows("anything")
+    assert Key(name="a", sha256=digest("s")).allows("anything")
     limited = Key(name="a", sha256=digest("s"), models=frozenset({"m"}))
     assert limited.allows("m")
     assert not limited.allows("n")
@@ -65,7 +129,10 @@ def test_models_may_be_named() -> None:
         ("keys: [{name: a}]", "keys.0.sha256: Field required"),
         ("keys: [{name: a, sha256: short}]", "keys.0.sha256"),
         (f"keys: [{{name: a, sha256: {'a' * 64}, limit: 1}}]", "keys.0.limit"),
-        (f"keys: [{{name: a, sha256: {'a' * 64}}}, {{name: a, sha256: {'b' * 64}}}]", "the same name"),
+        (f"keys: [{{name: a, sha256: {'a' * 64}}}, {{name: a, sha256: {'b' * 64}}}]", "the same name: a"),
+        (f"keys: [{{name: a, sha256: {'a' * 64}}}, {{name: b, sha256: {'a' * 64}}}]", "the same sha256: a and b"),
+        ("keys: " + "[" * 100_000, "nested more than 20 deep"),
+        ("keys: []\nkey: []", "key: Extra inputs"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
@@ -74,42 +141,3 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(KeysError, match=r"keys\.yaml") as refused:
         read_keys(path)
     assert said in str(refused.value)
-
-
-async def test_requests_a_minute() -> None:
-    limits = Limits()
-    limited = key(requests_per_minute=2)
-    first = await limits.enter(limited)
-    assert first.headers["x-ratelimit-limit-requests"] == "2"
-    assert first.headers["x-ratelimit-remaining-requests"] == "1"
-    await limits.enter(limited)
-    with pytest.raises(OverLimit) as refused:
-        await limits.enter(limited)
-    headers = refused.value.headers()
-    assert 1 <= int(headers["retry-after"]) <= 60
-    assert headers["x-ratelimit-remaining-requests"] == "0"
-
-
-async def test_tokens_a_minute_are_counted_when_a_reply_ends() -> None:
-    limits = Limits()
-    limited = key(tokens_per_minute=10)
-    grant = await limits.enter(limited)
-    await limits.close(grant, Completed("stop", pb.Usage(prompt_tokens=6, completion_tokens=60)))
-    with pytest.raises(OverLimit, match="10 tokens a minute"):
-        await limits.enter(limited)
-
-
-async def test_requests_at_once() -> None:
-    limits = Limits()
-    limited = key(concurrent=1)
-    grant = await limits.enter(limited)
-    with pytest.raises(OverLimit, match="at once"):
-        await limits.enter(limited)
-    await limits.close(grant, None)
-    await limits.enter(limited)
-
-
-async def test_one_keys_limits_are_not_anothers() -> None:
-    limits = Limits()
-    await limits.enter(key(requests_per_minute=1))
-    await limits.enter(Key(name="bob", sha256=digest("b"), requests_per_minute=1))
