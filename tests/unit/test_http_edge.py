@@ -78,7 +78,7 @@ async def serving(**settings: Any) -> AsyncIterator[Edge]:
     stage = Stage(**settings)
     sock = server.listen(HostPort("127.0.0.1", 0))
     views = app.Views(unready=lambda: "", fleet=dict, models=lambda: ["m"])
-    http = server.make_server(app.build(stage.settings, stage.chats, Access(None), views), 65536, 30.0, [])
+    http = server.make_server(app.build(stage.settings, stage.chats, Access(None), views), stage.settings)
     task = asyncio.create_task(http.serve(sockets=[sock]))
     try:
         yield Edge(stage, sock.getsockname())
