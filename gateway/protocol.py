@@ -77,6 +77,10 @@ class Protocol(HttpToolsProtocol):
         except GatewayError as error:
             self.refuse(error)
         self.watch()
+        if self.connection.state is State.DISCARDING and not self.flow.read_paused:
+            # uvloop reads up to 2 MiB before it does anything else, and nothing else slows this client down.
+            self.flow.pause_reading()
+            self.loop.call_soon(self.flow.resume_reading)
 
     def parse(self, data: bytes) -> None:
         """Parse what arrived. Raises :class:`GatewayError` when it cannot be a request."""
