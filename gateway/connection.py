@@ -45,7 +45,7 @@ DISCARD_LIMIT = 256 * 1024 * 1024
 """Bytes that are read and discarded after an answer, or beside one, before the connection is dropped."""
 
 
-class State(enum.Enum):
+class State(enum.IntEnum):
     """What a connection is doing. The module's table says how long it may."""
 
     WAITING = enum.auto()
@@ -59,7 +59,7 @@ class State(enum.Enum):
     CLOSED = enum.auto()
 
 
-class Event(enum.Enum):
+class Event(enum.IntEnum):
     """What can happen in a request's course."""
 
     BEGIN = enum.auto()
