@@ -153,6 +153,8 @@ class Protocol(HttpToolsProtocol):
             raise NotHttp("host: a request must have this header exactly once")
         super().on_headers_complete()
         self.connection.move(Event.HEAD_END, self.loop.time())
+        if self.flow.write_paused:  # the client has not read the answer before
+            self.pause_writing()
 
     def on_body(self, body: bytes) -> None:
         self.connection.payload(len(body))
@@ -233,7 +235,7 @@ class Protocol(HttpToolsProtocol):
 
     def finish(self) -> None:
         """Close once everything is written, and the client, if it still sends, has had time to read it."""
-        if self.end():
+        if self.end() and not self.raw.is_closing():
             self.raw.write_eof()
             self.flow.resume_reading()
         else:
