@@ -45,9 +45,7 @@ class Protocol(HttpToolsProtocol):
     connection: Connection
     timer: TimerHandle
     wakes_at: float
-    in_head = False
     head_bytes = 0
-    hosts = 0
 
     # ------------------------------------------------------------ the connection
 
@@ -121,7 +119,7 @@ class Protocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
             raise Pipelined
         super().on_message_begin()
-        self.in_head, self.head_bytes, self.hosts = True, 0, 0
+        self.head_bytes = 0
         transport = self.raw
         extensions = {
             "chatfleet.abort": transport.abort,
@@ -136,21 +134,19 @@ class Protocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.in_head:
-            return  # a trailer, which may be no part of the headers that the application has
-        self.count_head(len(name) + len(value))
-        if name.lower() == b"host":
-            self.hosts += 1
-            if not HOST.fullmatch(value):
-                raise NotHttp("host: this header's value is not valid")
-        super().on_header(name, value)
+        if self.connection.state is State.HEAD:
+            self.count_head(len(name) + len(value))
+            super().on_header(name, value)
+        # Else it is a trailer, which must not become one of the headers that the application already has.
 
     def on_headers_complete(self) -> None:
-        self.in_head = False
         if self.parser.should_upgrade():
             return  # the parser stops here
-        if self.hosts > 1 or (self.hosts == 0 and self.parser.get_http_version() != "1.0"):
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if len(hosts) > 1 or not (hosts or self.parser.get_http_version() == "1.0"):
             raise NotHttp("host: a request must have this header exactly once")
+        if hosts and not HOST.fullmatch(hosts[0]):
+            raise NotHttp("host: this header's value is not valid")
         super().on_headers_complete()
         self.connection.move(Event.HEAD_END, self.loop.time())
         if self.flow.write_paused:  # the client has not read the answer before

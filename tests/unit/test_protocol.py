@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -27,9 +28,11 @@ class Wire(asyncio.Transport):
     """Keeps what is written."""
 
     def __init__(self) -> None:
-        super().__init__()
+        self.socket = socket.socket()
+        super().__init__({"socket": self.socket})
         self.written = b""
-        self.ended = self.closed = False
+        self.unread = 0
+        self.ended = self.closed = self.aborted = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         assert not self.ended, "written after the end"
@@ -44,7 +47,9 @@ class Wire(asyncio.Transport):
     def close(self) -> None:
         self.ended = self.closed = True
 
-    abort = close
+    def abort(self) -> None:
+        self.close()
+        self.aborted = True
 
     def pause_reading(self) -> None:
         pass
@@ -53,7 +58,7 @@ class Wire(asyncio.Transport):
         pass
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return self.unread
 
 
 @dataclass
@@ -70,9 +75,11 @@ class Served:
 class Server:
     """One connection to an application that keeps what it is asked; :meth:`settle` lets it work."""
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None) -> None:
+    def __init__(
+        self, app: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None, bounds: Bounds = BOUNDS
+    ) -> None:
         self.served: list[Served] = []
-        kind = type("Bounded", (Protocol,), {"bounds": BOUNDS})
+        kind = type("Bounded", (Protocol,), {"bounds": bounds})
         config = uvicorn.Config(
             app or self.keep,
             http=kind,
@@ -109,6 +116,7 @@ class Server:
 
     def lose(self) -> None:
         self.protocol.connection_lost(None)
+        self.wire.socket.close()
 
 
 @pytest.fixture
@@ -390,9 +398,8 @@ async def test_a_last_answer_that_comes_early_is_read_before_the_connection_clos
     server.lose()
 
 
-async def test_only_so_much_is_discarded(monkeypatch: pytest.MonkeyPatch) -> None:
-    server = Server(refuse)
-    monkeypatch.setattr(server.protocol.connection, "_bounds", Bounds(4096, 30, 20, 650, 10, discard_limit=1_000_000))
+async def test_only_so_much_is_discarded() -> None:
+    server = Server(refuse, Bounds(4096, 30, 20, 650, 10, discard_limit=1_000_000))
     server.receive(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000000\r\n\r\n")
     await server.settle()
     sent = 0
@@ -401,6 +408,42 @@ async def test_only_so_much_is_discarded(monkeypatch: pytest.MonkeyPatch) -> Non
         sent += 10_000
     assert sent == 1_010_000
     server.lose()
+
+
+SHORT = Bounds(4096, 0.02, 0.04, 0.2, 0.06, keep_alive=0.08, linger=0.03)
+LENGTH = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n"
+STATES = {
+    State.WAITING: (None, b"\r\n"),
+    State.HEAD: (None, b"GET / HTTP/1.1\r\n"),
+    State.BODY: (wait_for_the_end, LENGTH + b"\r\na"),
+    State.ANSWERING: (wait_for_the_end, SMUGGLED),
+    State.LAST: (wait_for_the_end, SMUGGLED * 2),
+    State.DISCARDING: (refuse, LENGTH + b"\r\na"),
+    State.IDLE: (refuse, SMUGGLED),
+    State.CLOSING: (refuse, LENGTH + b"connection: close\r\n\r\na"),
+}
+
+
+@pytest.mark.parametrize("unread", [0, 100])
+@pytest.mark.parametrize("state", STATES)
+async def test_every_state_ends(state: State, unread: int) -> None:
+    app, request_ = STATES[state]
+    server = Server(app, SHORT)
+    server.wire.unread = unread
+    server.receive(request_)
+    await server.settle()
+    assert server.protocol.connection.state is state
+    async with asyncio.timeout(10):
+        while not server.wire.closed:
+            if state in (State.WAITING, State.IDLE, State.CLOSING):
+                server.receive(b"\r\n")
+            await asyncio.sleep(0.003)
+        while not (server.wire.aborted or (state is State.IDLE and not unread)):
+            await asyncio.sleep(0.003)
+    assert not server.protocol.tasks or state in (State.BODY, State.ANSWERING, State.LAST)
+    server.lose()
+    await server.settle()
+    assert not server.protocol.tasks
 
 
 async def test_no_request_warns_in_the_log(server: Server, caplog: pytest.LogCaptureFixture) -> None:
