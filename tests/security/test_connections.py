@@ -79,6 +79,13 @@ def gateway() -> Iterator[tuple[Process, Address]]:
         yield fleet.gateway, fleet.address
 
 
+def connections(gateway: tuple[Process, Address]) -> int:
+    """How many sockets of clients it has open, in whatever state."""
+    process, address = gateway
+    sockets = psutil.Process(process.pid).net_connections("tcp")
+    return sum(bool(socket.raddr) and tuple(socket.laddr) == address for socket in sockets)
+
+
 async def outlast(address: Address, kind: Kind) -> tuple[bytes, float]:
     """All that comes back, and the seconds until the server has closed the connection."""
     reader, writer = await asyncio.open_connection(*address)
@@ -132,12 +139,11 @@ UNREAD = b"GET /docs-static/swagger-ui-bundle.js HTTP/1.1\r\nhost: a\r\nconnecti
 async def test_a_client_that_reads_nothing_of_any_answer_is_dropped(
     gateway: tuple[Process, Address], connection: bytes
 ) -> None:
-    process, address = gateway
-    descriptors = psutil.Process(process.pid).num_fds()
-    async with Connection(address, limit=1024, receive_buffer=4096) as client:
+    await eventually(lambda: connections(gateway) == 0, LINGER + ROOM, "those of other tests have ended")
+    async with Connection(gateway[1], limit=1024, receive_buffer=4096) as client:
         client._writer.write(UNREAD % connection)
-        await eventually(lambda: psutil.Process(process.pid).num_fds() > descriptors, ROOM, "it is connected")
-        await eventually(lambda: psutil.Process(process.pid).num_fds() <= descriptors, 2 * LINGER + ROOM, "it is not")
+        await eventually(lambda: connections(gateway) == 1, ROOM, "it is connected")
+        await eventually(lambda: connections(gateway) == 0, 2 * LINGER + ROOM, "it is not")
         client.reset()
 
 
