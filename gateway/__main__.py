@@ -66,12 +66,8 @@ class Gateway:
         views = app.Views(
             self._unready, self._describe, self._models, int(time.time()), self._ignored, self._is_leaving
         )
-        http = server.make_server(
-            app.build(self._settings, self._chats, Access(self._ring), views),
-            self._settings.max_headers,
-            self._settings.header_timeout,
-            self._settings.trusted_proxies,
-        )
+        served = app.build(self._settings, self._chats, Access(self._ring), views)
+        http = server.make_server(served, self._settings)
         async with asyncio.TaskGroup() as group:
             serving = group.create_task(http.serve(sockets=[sock]))
             watching = group.create_task(self._watch())

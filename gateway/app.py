@@ -171,7 +171,10 @@ class RestConvertor(PathConvertor):
 def build(settings: GatewaySettings, chats: Chats, access: Access, views: Views) -> ASGIApp:
     """The application, ready to be served."""
     register_url_convertor("rest", RestConvertor())
-    app: FastAPI = FastAPIOffline(title="chatfleet", version=VERSION, redoc_url=None, static_url="/docs-static")
+    # A redirect to a path without its last slash would name the host that the client claims to have asked.
+    app: FastAPI = FastAPIOffline(
+        title="chatfleet", version=VERSION, redoc_url=None, static_url="/docs-static", redirect_slashes=False
+    )
     app.add_exception_handler(GatewayError, _refuse)
     app.add_exception_handler(HTTPException, _refuse_path)
     app.add_exception_handler(ClientDisconnect, _hang_up)

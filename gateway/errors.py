@@ -5,6 +5,7 @@
     GatewayError           status  retryable  code
     ├── MalformedBody      400     no         invalid_json, incomplete_body, body_timeout (408)
     ├── NotHttp            400     no         invalid_http
+    ├── NoTunnel           405     no         not_allowed
     ├── HeadersTooLarge    431     no         headers_too_large
     ├── InvalidField       422     no         invalid_field
     ├── UnknownModel       404     no         unknown_model
@@ -88,17 +89,29 @@ class NotHttp(GatewayError):
 
     status = 400
 
+    def __init__(self, message: str = "this is no valid HTTP request") -> None:
+        super().__init__("invalid_http", message)
+
+
+class NoTunnel(GatewayError):
+    """A ``CONNECT`` request."""
+
+    status = 405
+
     def __init__(self) -> None:
-        super().__init__("invalid_http", "this is no valid HTTP request")
+        super().__init__("not_allowed", "CONNECT: this server opens no tunnels")
+        self.extra_headers = {"allow": "GET, HEAD, OPTIONS, POST"}
 
 
 class HeadersTooLarge(GatewayError):
-    """The headers are over the limit."""
+    """The headers are over the limit, or chunk sizes, chunk extensions and trailers, which count like headers."""
 
     status = 431
 
     def __init__(self, limit: int) -> None:
-        super().__init__("headers_too_large", f"the headers are larger than the {limit} bytes allowed here")
+        super().__init__(
+            "headers_too_large", f"headers, chunk sizes and trailers are larger than the {limit} bytes allowed here"
+        )
 
 
 class InvalidField(GatewayError):

@@ -1,10 +1,11 @@
-"""Private parts of AutoGen, OpenAI's SDK and uvicorn that we build on: one of these fails when one of them changes."""
+"""Private parts of AutoGen, OpenAI's SDK, uvicorn and httptools that we build on: a change of one fails a test here."""
 
 import asyncio
 import inspect
 from collections.abc import Callable
 from typing import Any
 
+import httptools
 import httpx2
 import openai
 import pytest
@@ -186,6 +187,100 @@ async def test_uvicorns_protocol_says_whether_writing_would_wait() -> None:
         said.append(made.flow.write_paused)
     assert said == [False, True, False]
     assert STATUS_LINE[404] == b"HTTP/1.1 404 Not Found\r\n"
+
+
+class Narrow:
+    """All that uvicorn's request cycle may ask of a transport: gateway/protocol.py gives it no more."""
+
+    def __init__(self, made: HttpToolsProtocol) -> None:
+        self.done: list[object] = []
+        self._made = made
+
+    def write(self, data: bytes) -> None:
+        self.done.append(data)
+
+    def close(self) -> None:
+        self.done.append("close")
+        self.done.append(self._made.server_state.total_requests)
+
+    def is_closing(self) -> bool:
+        return False
+
+
+async def test_uvicorn_asks_to_close_before_it_reports_an_answer_complete() -> None:
+    made = protocol()
+    narrow = Narrow(made)
+    made.transport = narrow  # type: ignore[assignment]
+    made.data_received(b"POST / HTTP/1.1\r\nexpect: 100-continue\r\nconnection: close\r\ncontent-length: 1\r\n\r\na")
+    assert made.cycle.keep_alive is made.cycle.disconnected is False
+    await asyncio.gather(*made.tasks)
+    assert narrow.done[-2:] == ["close", 0]
+    assert made.server_state.total_requests == 1
+
+
+async def test_uvicorn_writes_nothing_for_a_client_that_has_gone() -> None:
+    made = protocol()
+    made.data_received(b"POST / HTTP/1.1\r\ncontent-length: 1\r\n\r\n")
+    made.cycle.disconnected = True
+    made.cycle.message_event.set()
+    assert await made.cycle.receive() == {"type": "http.disconnect"}
+    await asyncio.gather(*made.tasks)
+    assert made.transport.written == b""  # type: ignore[attr-defined]
+    made.connection_lost(None)
+
+
+async def test_uvicorns_flow_control_says_whether_reading_is_paused() -> None:
+    made = protocol()
+    said = [made.flow.read_paused]
+    for change in (made.flow.pause_reading, made.flow.resume_reading):
+        change()
+        said.append(made.flow.read_paused)
+    assert said == [False, True, False]
+
+
+class Calls:
+    """What httptools calls, by name."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+
+    def on_message_begin(self) -> None:
+        if "on_message_complete" in self.made:
+            raise LookupError("the second request")
+        self.made.append("on_message_begin")
+
+    def on_headers_complete(self) -> None:
+        self.made.append("on_headers_complete")
+
+    def on_body(self, _: bytes) -> None:
+        self.made.append("on_body")
+
+    def on_message_complete(self) -> None:
+        self.made.append("on_message_complete")
+
+
+@pytest.mark.parametrize(
+    "head", [b"GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: a\r\n", b"CONNECT a:1 HTTP/1.1\r\n"]
+)
+def test_httptools_stops_after_headers_that_ask_for_an_upgrade_and_says_where(head: bytes) -> None:
+    calls = Calls()
+    parser = httptools.HttpRequestParser(calls)
+    head += b"content-length: 3\r\n\r\n"
+    with pytest.raises(httptools.HttpParserUpgrade) as stopped:
+        parser.feed_data(head + b"abcGET / HTTP/1.1\r\n\r\n")
+    assert stopped.value.args == (len(head),)
+    assert parser.should_upgrade()
+    assert calls.made == ["on_message_begin", "on_headers_complete", "on_message_complete"]
+
+
+@pytest.mark.parametrize("behind", [b"GET / HTTP/1.1\r\n\r\n", b"\x00"])
+def test_httptools_shows_what_a_callback_raised(behind: bytes) -> None:
+    """A request begins with whatever is not an empty line."""
+    parser = httptools.HttpRequestParser(Calls())
+    parser.feed_data(b"GET / HTTP/1.1\r\n\r\n\r\n")
+    with pytest.raises(httptools.HttpParserCallbackError) as failed:
+        parser.feed_data(behind)
+    assert isinstance(failed.value.__context__, LookupError)
 
 
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])

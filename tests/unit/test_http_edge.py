@@ -78,7 +78,7 @@ async def serving(**settings: Any) -> AsyncIterator[Edge]:
     stage = Stage(**settings)
     sock = server.listen(HostPort("127.0.0.1", 0))
     views = app.Views(unready=lambda: "", fleet=dict, models=lambda: ["m"])
-    http = server.make_server(app.build(stage.settings, stage.chats, Access(None), views), 65536, 30.0, [])
+    http = server.make_server(app.build(stage.settings, stage.chats, Access(None), views), stage.settings)
     task = asyncio.create_task(http.serve(sockets=[sock]))
     try:
         yield Edge(stage, sock.getsockname())
@@ -188,19 +188,33 @@ async def test_an_old_client_gets_the_same_chunks(edge: Edge) -> None:
     assert "".join(json.loads(line)["content"] for line in lines) == "abc"
 
 
-async def test_requests_in_a_row_get_their_answers_in_a_row(edge: Edge) -> None:
-    """The second is asked for before the first is answered: what comes for one is not written into the other."""
+async def test_a_request_in_a_row_with_another_is_not_served(edge: Edge) -> None:
+    """The second is sent before the first is answered: that answer is whole, says that it is the last, and is."""
     async with asyncio.timeout(10), Connection(edge.address) as connection:
         connection._writer.write(asking(SEED) + asking(OPENAI))
-        for count, path in enumerate((SEED, OPENAI), 1):
+        worker = await edge.asked()
+        worker.text("a")
+        response = await connection.answer()
+        for text in "bcd":
+            worker.text(text)
+            await asyncio.sleep(0)
+        worker.done()
+        got = [content_of(SEED, chunk) async for chunk in response.chunks()]
+        assert "".join(got) == "abcd"
+        assert response.headers["connection"] == "close"
+        assert await connection.at_end()
+    assert len(edge.stage.histories()) == 1
+
+
+async def test_a_request_after_each_answer_is_served(edge: Edge) -> None:
+    async with asyncio.timeout(10), Connection(edge.address) as connection:
+        for count, path in enumerate((SEED, OPENAI, SEED), 1):
+            connection._writer.write(asking(path))
             worker = await edge.asked(count)
-            worker.text("a")
-            response = await connection.answer()
-            for text in "bcd":
+            for text in "abcd":
                 worker.text(text)
-                await asyncio.sleep(0)
             worker.done()
-            got = [content_of(path, chunk) async for chunk in response.chunks()]
+            got = [content_of(path, chunk) async for chunk in (await connection.answer()).chunks()]
             assert "".join(got) == "abcd"
 
 
@@ -230,8 +244,10 @@ async def test_one_chat_that_goes_wrong_takes_no_other_with_it(edge: Edge, monke
     assert [reason for _, _, reason in edge.stage.cancels()] == ["client_gone"]
 
 
+@pytest.mark.parametrize("behind", [b"", b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n", b"\x00"])
 @pytest.mark.parametrize("reset", [False, True])
-async def test_a_client_that_leaves_in_the_middle_ends_its_chat(edge: Edge, reset: bool) -> None:
+async def test_a_client_that_leaves_in_the_middle_ends_its_chat(edge: Edge, reset: bool, behind: bytes) -> None:
+    """Also if it has sent more than its request."""
     async with asyncio.timeout(10):
         async with Connection(edge.address) as connection:
             connection.send("POST", SEED, json.dumps(BODIES[SEED]).encode())
@@ -239,12 +255,26 @@ async def test_a_client_that_leaves_in_the_middle_ends_its_chat(edge: Edge, rese
             worker.text("a")
             await connection.answer()
             worker.text("b")
+            connection._writer.write(behind)
             if reset:
                 connection.reset()
         while worker.runs:
             worker.text("c")
             await asyncio.sleep(0.001)
     assert edge.stage.cancels()[0][2] == "client_gone"
+
+
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_leaves_a_silent_chat_ends_it(edge: Edge, stream: bool, reset: bool) -> None:
+    async with asyncio.timeout(10):
+        async with Connection(edge.address) as connection:
+            connection._writer.write(asking(SEED, stream=stream) + asking(SEED))
+            worker = await edge.asked()
+            if reset:
+                connection.reset()
+        await until(lambda: not worker.runs)
+    assert [reason for _, _, reason in edge.stage.cancels()] == ["client_gone"]
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "OPTIONS"])
