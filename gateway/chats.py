@@ -71,6 +71,8 @@ class Chat:
         """The model that answers; known at the latest when a worker is."""
         self.reply = Reply()
         self.attempt: Attempt | None = None
+        self.let_go: Callable[[], None] = lambda: None
+        """Called when the history is needed no more."""
         self._incoming: Callable[[int], None] | None = None
 
     @property
@@ -179,6 +181,7 @@ class Chats:
             _take(chat, attempt, chunk)
             if attempt.started or chat.reply.end is not None:
                 self._breakers.succeeded((worker_id, chat.history.model))
+                chat.let_go()
         for request_id, number in strangers:
             self._cancel(worker_id, request_id, number, "unknown_request")
 

@@ -1,23 +1,28 @@
 """What ``POST /v1/chat/completions`` takes: OpenAI's request, as far as a fleet of AutoGen agents can serve it."""
 
-import json
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import msgspec
 import orjson
+from msgspec import Raw
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
+    FiniteFloat,
     StrictBool,
     StrictInt,
     StrictStr,
     Tag,
+    TypeAdapter,
     WithJsonSchema,
 )
 
-from gateway.body import MAX_MESSAGES, TAG
+from gateway.bodies import Body
+from gateway.body import MAX_MESSAGES, NULL, TAG, Fields, check, members
 from gateway.errors import InvalidField, Unsupported
 from protos import chat_pb2 as pb
 
@@ -230,20 +235,15 @@ One = Annotated[StrictInt, WithJsonSchema({"type": "integer", "const": 1})]
 """Documented as what works; any other number is understood, so that it can be refused by name."""
 
 
-class CompletionBody(BaseModel):
-    """OpenAI's chat completion request. Fields that are not named here are ignored, and counted."""
+class Parameters(BaseModel):
+    """The fields that are checked together; none of them is large."""
 
-    model_config = ConfigDict(extra="allow")
-
-    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
     model: StrictStr | None = Field(default=None, max_length=1000)
     stream: StrictBool | None = None
     stream_options: StreamOptions | None = None
     n: One | None = None
-    tools: Annotated[list[Tool], PARTS] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: StrictBool | None = None
-    response_format: ResponseFormat | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, ge=0, le=1)
     max_tokens: StrictInt | None = Field(default=None, ge=1, le=INT64)
@@ -252,22 +252,22 @@ class CompletionBody(BaseModel):
     seed: StrictInt | None = Field(default=None, ge=-INT64 - 1, le=INT64)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
-    logit_bias: Annotated[dict[str, float] | None, Few] = None
+    logit_bias: Annotated[dict[str, FiniteFloat] | None, Few] = None
     logprobs: StrictBool | None = None
     top_logprobs: StrictInt | None = Field(default=None, ge=0, le=20)
     reasoning_effort: StrictStr | None = Field(default=None, max_length=100)
     user: StrictStr | None = Field(default=None, max_length=1000)
     metadata: Annotated[dict[str, StrictStr] | None, Few] = None
 
-    @property
-    def include_usage(self) -> bool:
-        """Whether the stream ends with a chunk that has the usage."""
-        return bool(self.stream_options and self.stream_options.include_usage)
 
-    @property
-    def ignored(self) -> list[str]:
-        """Names of the fields that are not known here."""
-        return list(self.model_extra or {})
+class CompletionBody(Parameters):
+    """OpenAI's chat completion request. Fields that are not named here are ignored, and counted."""
+
+    model_config = ConfigDict(extra="allow")
+
+    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
+    tools: Annotated[list[Tool], PARTS] | None = None
+    response_format: ResponseFormat | None = None
 
 
 PASSED_ON = (
@@ -298,74 +298,112 @@ REFUSED = {
 }
 """Fields whose being ignored would change what the answer means."""
 
+KNOWN = frozenset({*CompletionBody.model_fields, *REFUSED, "modalities"})
+TEXT_ONLY = (b"[]", b'["text"]')
 
-def history(body: CompletionBody, request_id: str, default_model: str) -> pb.ChatHistory:
-    """The body as what goes to a worker. Raises :class:`Unsupported` or :class:`InvalidField`."""
-    _refuse(body)
-    names: dict[str, str] = {}
-    return pb.ChatHistory(
-        request_id=request_id,
-        model=body.model or default_model,
-        messages=[_message(message, names) for message in body.messages],
-        options=_options(body),
-    )
+_MESSAGE: TypeAdapter[Message] = TypeAdapter(Message)
 
 
-def _refuse(body: CompletionBody) -> None:
-    if body.n not in (None, 1):
-        raise Unsupported("n", "only one choice is given per request")
-    extra = body.model_extra or {}
+@dataclass(frozen=True)
+class Completion:
+    """A request that can be served."""
+
+    history: pb.ChatHistory
+    stream: bool
+    include_usage: bool
+    """Whether the stream ends with a chunk that has the usage."""
+    ignored: list[str]
+    """Names of fields that are not known here."""
+
+
+async def read(body: Body, request_id: str, default_model: str) -> Completion:
+    """What ``body`` asks for. Raises a :class:`GatewayError` that names the field at fault."""
+    async with body.work() as turn:
+        fields = Fields(body.text, KNOWN, huge_numbers=body.outline.huge_numbers)
+        _refuse(fields)
+        asked = fields.check(Parameters)
+        if asked.n not in (None, 1):
+            raise Unsupported("n", "only one choice is given per request")
+        history = pb.ChatHistory(request_id=request_id, model=asked.model or default_model)
+        names: dict[str, str] = {}
+        for index, text in enumerate(fields.items("messages", MAX_MESSAGES, needed=True)):
+            if turn.over:
+                await turn.next()
+            message = check(_MESSAGE.validate_json, text, ("messages", index))
+            history.messages.append(_message(message, names))
+        for index, text in enumerate(fields.items("tools", MAX_PARTS)):
+            if turn.over:
+                await turn.next()
+            history.options.tools.append(_tool(fields, text, index))
+        _set_options(history.options, fields, asked)
+        include_usage = bool(asked.stream_options and asked.stream_options.include_usage)
+        return Completion(history, bool(asked.stream), include_usage, fields.ignored)
+
+
+def _refuse(fields: Fields) -> None:
     for name, reason in REFUSED.items():
-        if extra.get(name) is not None:
+        if fields.get(name) is not None:
             raise Unsupported(name, reason)
-    if extra.get("modalities") not in (None, [], ["text"]):
+    modalities = fields.get("modalities")
+    if modalities is not None and bytes(modalities).translate(None, b" \t\r\n") not in TEXT_ONLY:
         raise Unsupported("modalities", "only text is given")
 
 
-def _options(body: CompletionBody) -> pb.ChatOptions:
-    options = pb.ChatOptions()
-    for index, tool in enumerate(body.tools or ()):
-        function = tool.function
-        options.tools.append(
-            pb.Tool(
-                name=function.name,
-                description=function.description or "",
-                parameters=_dump(function.parameters, f"tools[{index}].function.parameters"),
-                strict=bool(function.strict),
-            )
-        )
-    if body.tool_choice is not None:
-        options.tool_choice = _tool_choice(body)
-    if body.response_format is not None and body.response_format.type != "text":
-        chosen = body.response_format.model_dump(exclude_none=True, exclude_unset=True)
-        options.response_format = _dump(chosen, "response_format")
-    given = {name: value for name in PASSED_ON if (value := getattr(body, name)) is not None}
-    options.extra = _dump(given or None, "the body")
-    return options
+def _tool(fields: Fields, text: Raw, index: int) -> pb.Tool:
+    """A tool; what its parameters are stays as it was sent."""
+    parameters = None
+    tool = members(text) or {}
+    function = members(tool.get("function"))
+    if function is not None:
+        parameters = function.pop("parameters", None)
+        tool["function"] = Raw(msgspec.json.encode(function))
+        text = Raw(msgspec.json.encode(tool))
+    checked = check(Tool.model_validate_json, text, ("tools", index)).function
+    return pb.Tool(
+        name=checked.name,
+        description=checked.description or "",
+        parameters=fields.passed_on(parameters, f"tools[{index}].function.parameters"),
+        strict=bool(checked.strict),
+    )
 
 
-def _tool_choice(body: CompletionBody) -> str:
-    choice = body.tool_choice
+def _set_options(options: pb.ChatOptions, fields: Fields, asked: Parameters) -> None:
+    if asked.tool_choice is not None:
+        options.tool_choice = _tool_choice(asked.tool_choice, {tool.name for tool in options.tools})
+    options.response_format = _response_format(fields)
+    given = {name: value for name in PASSED_ON if (value := getattr(asked, name)) is not None}
+    if given:
+        options.extra = orjson.dumps(given).decode()
+
+
+def _response_format(fields: Fields) -> str:
+    """The form as it was sent, without what is null; empty for text."""
+    text = fields.get("response_format")
+    if text is None:
+        return ""
+    given = {name: raw for name, raw in (members(text) or {}).items() if raw != NULL}
+    schema = members(given.get("json_schema"))
+    if schema is not None:
+        schema = {name: raw for name, raw in schema.items() if raw != NULL}
+        given["json_schema"] = Raw(msgspec.json.encode(schema))
+        named = {name: raw for name, raw in schema.items() if name in JsonSchema.model_fields}
+        text = Raw(msgspec.json.encode(given | {"json_schema": named}))
+    checked = check(ResponseFormat.model_validate_json, text, ("response_format",))
+    if checked.type == "text":
+        return ""
+    own = {name: raw for name, raw in given.items() if name in ResponseFormat.model_fields}
+    return fields.passed_on(msgspec.json.encode(own), "response_format")
+
+
+def _tool_choice(choice: Any, tools: set[str]) -> str:
     if not isinstance(choice, NamedToolChoice):
-        if choice == "required" and not body.tools:
+        if choice == "required" and not tools:
             raise InvalidField("tool_choice is required but there are no tools", "tool_choice")
         return str(choice)
     name = choice.function.name
-    if name not in {tool.function.name for tool in body.tools or ()}:
+    if name not in tools:
         raise InvalidField(f"tool_choice.function.name: no tool is named {name[:100]!r}", "tool_choice")
     return NAMED_TOOL + name
-
-
-def _dump(value: Json | None, name: str) -> str:
-    """As JSON that a worker can read: numbers beyond what it takes for finite are refused, however they are written."""
-    if value is None:
-        return ""
-    try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-        orjson.loads(text)
-    except ValueError:
-        raise InvalidField(f"{name} holds a number that is not finite", name) from None
-    return text
 
 
 def _message(message: Message, names: dict[str, str]) -> pb.ChatMessage:
