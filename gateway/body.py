@@ -4,6 +4,7 @@ What is passed on stays JSON text, and a list's items are made into objects one 
 """
 
 from collections.abc import Callable
+from itertools import islice
 from typing import TypeVar
 
 import msgspec
@@ -19,6 +20,9 @@ BodyT = TypeVar("BodyT", bound=BaseModel)
 
 MAX_MESSAGES = 10_000
 """Of one request: a message of 40 bytes costs the gateway, the bus and the worker as much as one of 4 KiB."""
+
+MAX_PARTS = 1000
+"""Parts of a message, calls of a turn, tools, stop words, entries: each costs far more than its few bytes."""
 
 MAX_IGNORED = 200
 """Names of unknown fields that are remembered of a body."""
@@ -65,8 +69,8 @@ class Fields:
             raise InvalidField("the body must be a JSON object") from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _not_json(str(error).removeprefix("JSON is malformed: ")) from None
-        self._members = {name: raw for name, raw in every.items() if name in known}
-        self.ignored = [name for name in every if name not in known][:MAX_IGNORED]
+        self._members = {name: every[name] for name in known if name in every}
+        self.ignored = list(islice((name for name in every if name not in known), MAX_IGNORED))
         self._huge_numbers = huge_numbers
 
     def get(self, name: str) -> Raw | None:
@@ -85,14 +89,9 @@ class Fields:
             return []
         if name not in self._members:
             raise InvalidField(f"{name} is missing", name)
-        try:
-            items = msgspec.json.decode(self._members[name], type=list[Raw])
-        except msgspec.ValidationError:
-            raise InvalidField(f"{name} must be a list", name) from None
+        items = elements(self._members[name], name, most)
         if needed and not items:
             raise InvalidField(f"{name} must not be empty", name)
-        if len(items) > most:
-            raise InvalidField(f"{name} has {len(items):,} items where {most:,} are allowed", name)
         return items
 
     def passed_on(self, text: Raw | bytes | None, name: str) -> str:
@@ -110,12 +109,26 @@ class Fields:
         return str(view, "utf-8")
 
 
-def members(text: Raw | None) -> Members | None:
-    """An object's members; None for what is no object."""
+def members(text: Raw | None, name: str) -> Members | None:
+    """An object's members, at most :data:`MAX_PARTS`; None for what is no object."""
     try:
-        return msgspec.json.decode(text, type=Members) if text is not None else None
+        found = msgspec.json.decode(text, type=Members) if text is not None else None
     except msgspec.ValidationError:
         return None
+    if found is not None and len(found) > MAX_PARTS:
+        raise InvalidField(f"{name} has {len(found):,} entries where {MAX_PARTS:,} are allowed", name)
+    return found
+
+
+def elements(text: Raw, name: str, most: int) -> list[Raw]:
+    """A list's items, each still JSON text."""
+    try:
+        items = msgspec.json.decode(text, type=list[Raw])
+    except msgspec.ValidationError:
+        raise InvalidField(f"{name} must be a list", name) from None
+    if len(items) > most:
+        raise InvalidField(f"{name} has {len(items):,} items where {most:,} are allowed", name)
+    return items
 
 
 def check(validate: Callable[[bytes], T], text: Raw | bytes, place: Place = ()) -> T:

@@ -10,18 +10,14 @@ from google.protobuf.message import Message
 
 from fleet import logs
 from fleet.lane import Inbox
-from fleet.link import MESSAGE_BYTES
 from gateway.admission import Admission
 from gateway.breaker import Breakers
-from gateway.errors import BodyTooLarge, GatewayError, ModelFailed, OutOfTime, Unavailable, WorkerLost
+from gateway.errors import GatewayError, ModelFailed, OutOfTime, Unavailable, WorkerLost
 from gateway.reply import Completed, Reply
 from gateway.settings import GatewaySettings
 from protos import chat_pb2 as pb
 
 log = logs.logger(__name__)
-
-HISTORY_BYTES = MESSAGE_BYTES - 64 * 1024
-"""Largest history that fits into a message of the bus: a body can grow on its way into one."""
 
 BACKOFF_FIRST = 0.05
 BACKOFF_LAST = 1.0
@@ -124,8 +120,6 @@ class Chats:
         if self.draining:
             raise Unavailable("draining", "this gateway is about to leave")
         history.reply_to = self._inbox.gateway_id
-        if history.ByteSize() > HISTORY_BYTES:
-            raise BodyTooLarge(self._settings.max_body)
         self._answering += 1
         self._idle.clear()
         return Chat(history, time.monotonic() + self._settings.request_timeout)

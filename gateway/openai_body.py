@@ -8,7 +8,6 @@ import orjson
 from msgspec import Raw
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -21,17 +20,15 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from fleet.turns import Turn
 from gateway.bodies import Body
-from gateway.body import MAX_MESSAGES, NULL, TAG, Fields, check, members
+from gateway.body import MAX_MESSAGES, MAX_PARTS, NULL, TAG, Fields, Place, check, elements, members
 from gateway.errors import InvalidField, Unsupported
 from protos import chat_pb2 as pb
 
 INT64 = 2**63 - 1
 NAME = r"^[A-Za-z0-9_-]{1,64}$"
 NAMED_TOOL = "tool:"
-MAX_PARTS = 1000
-"""Parts of a message, calls of a turn, tools, stop words: each costs far more than its few bytes."""
-
 Json = dict[str, Any]
 
 
@@ -49,14 +46,6 @@ def _by_field(field: str) -> Discriminator:
     return Discriminator(tag)
 
 
-def _few(value: Any) -> Any:
-    if isinstance(value, dict) and len(value) > MAX_PARTS:
-        raise ValueError(f"has more than {MAX_PARTS} entries")
-    return value
-
-
-Few = BeforeValidator(_few)
-"""Of an object: pydantic looks at every entry, and keeps every fault, before it counts."""
 PARTS = Field(max_length=MAX_PARTS, fail_fast=True)
 
 
@@ -92,7 +81,7 @@ class ImagePart(_Model):
     image_url: ImageUrl
 
 
-TextParts = list[Annotated[Annotated[TextPart, Tag(TAG + "text")], _by_field("type")]]
+OnlyText = Annotated[Annotated[TextPart, Tag(TAG + "text")], _by_field("type")]
 UserPart = Annotated[
     Annotated[TextPart, Tag(TAG + "text")] | Annotated[ImagePart, Tag(TAG + "image_url")], _by_field("type")
 ]
@@ -114,7 +103,8 @@ AssistantContent = Annotated[
 class FunctionCall(_Model):
     """The function of a tool call."""
 
-    name: StrictStr = Field(min_length=1)
+    name: StrictStr = Field(min_length=1, max_length=256)
+    """Bounded, because each of the call's results is sent on with it."""
     arguments: StrictStr
 
 
@@ -252,12 +242,12 @@ class Parameters(BaseModel):
     seed: StrictInt | None = Field(default=None, ge=-INT64 - 1, le=INT64)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
-    logit_bias: Annotated[dict[str, FiniteFloat] | None, Few] = None
+    logit_bias: dict[str, FiniteFloat] | None = Field(default=None, max_length=MAX_PARTS)
     logprobs: StrictBool | None = None
     top_logprobs: StrictInt | None = Field(default=None, ge=0, le=20)
     reasoning_effort: StrictStr | None = Field(default=None, max_length=100)
     user: StrictStr | None = Field(default=None, max_length=1000)
-    metadata: Annotated[dict[str, StrictStr] | None, Few] = None
+    metadata: dict[str, StrictStr] | None = Field(default=None, max_length=MAX_PARTS)
 
 
 class CompletionBody(Parameters):
@@ -301,7 +291,12 @@ REFUSED = {
 KNOWN = frozenset({*CompletionBody.model_fields, *REFUSED, "modalities"})
 TEXT_ONLY = (b"[]", b'["text"]')
 
+ENTRIES = ("logit_bias", "metadata")
+
 _MESSAGE: TypeAdapter[Message] = TypeAdapter(Message)
+_USER_PART: TypeAdapter[UserPart] = TypeAdapter(UserPart)
+_ASSISTANT_PART: TypeAdapter[AssistantPart] = TypeAdapter(AssistantPart)
+_TEXT_PART: TypeAdapter[TextPart] = TypeAdapter(OnlyText)
 
 
 @dataclass(frozen=True)
@@ -321,6 +316,8 @@ async def read(body: Body, request_id: str, default_model: str) -> Completion:
     async with body.work() as turn:
         fields = Fields(body.text, KNOWN, huge_numbers=body.outline.huge_numbers)
         _refuse(fields)
+        for name in ENTRIES:
+            members(fields.get(name), name)  # pydantic looks at every entry, and keeps every fault, before it counts
         asked = fields.check(Parameters)
         if asked.n not in (None, 1):
             raise Unsupported("n", "only one choice is given per request")
@@ -329,8 +326,7 @@ async def read(body: Body, request_id: str, default_model: str) -> Completion:
         for index, text in enumerate(fields.items("messages", MAX_MESSAGES, needed=True)):
             if turn.over:
                 await turn.next()
-            message = check(_MESSAGE.validate_json, text, ("messages", index))
-            history.messages.append(_message(message, names))
+            await _add_message(history.messages.add(), text, index, names, turn)
         for index, text in enumerate(fields.items("tools", MAX_PARTS)):
             if turn.over:
                 await turn.next()
@@ -352,8 +348,9 @@ def _refuse(fields: Fields) -> None:
 def _tool(fields: Fields, text: Raw, index: int) -> pb.Tool:
     """A tool; what its parameters are stays as it was sent."""
     parameters = None
-    tool = members(text) or {}
-    function = members(tool.get("function"))
+    where = f"tools[{index}]"
+    tool = members(text, where) or {}
+    function = members(tool.get("function"), f"{where}.function")
     if function is not None:
         parameters = function.pop("parameters", None)
         tool["function"] = Raw(msgspec.json.encode(function))
@@ -362,7 +359,7 @@ def _tool(fields: Fields, text: Raw, index: int) -> pb.Tool:
     return pb.Tool(
         name=checked.name,
         description=checked.description or "",
-        parameters=fields.passed_on(parameters, f"tools[{index}].function.parameters"),
+        parameters=fields.passed_on(parameters, f"{where}.function.parameters"),
         strict=bool(checked.strict),
     )
 
@@ -381,8 +378,8 @@ def _response_format(fields: Fields) -> str:
     text = fields.get("response_format")
     if text is None:
         return ""
-    given = {name: raw for name, raw in (members(text) or {}).items() if raw != NULL}
-    schema = members(given.get("json_schema"))
+    given = {name: raw for name, raw in (members(text, "response_format") or {}).items() if raw != NULL}
+    schema = members(given.get("json_schema"), "response_format.json_schema")
     if schema is not None:
         schema = {name: raw for name, raw in schema.items() if raw != NULL}
         given["json_schema"] = Raw(msgspec.json.encode(schema))
@@ -406,43 +403,65 @@ def _tool_choice(choice: Any, tools: set[str]) -> str:
     return NAMED_TOOL + name
 
 
-def _message(message: Message, names: dict[str, str]) -> pb.ChatMessage:
-    """One turn; ``names`` remembers which tool a call's id belongs to."""
+async def _add_message(made: pb.ChatMessage, text: Raw, index: int, names: dict[str, str], turn: Turn) -> None:
+    """Make one turn what ``text`` says; ``names`` remembers which tool a call's id belongs to.
+
+    Its content, which may be all of the body, is left out of the check and goes straight to its place.
+    """
+    where = f"messages[{index}]"
+    place: Place = ("messages", index)
+    content = None
+    own = members(text, where)
+    if own is not None:
+        content = own.get("content")
+        shape = memoryview(content)[:1].tobytes() if content is not None else b""
+        if shape in _EMPTY:
+            own["content"] = _EMPTY[shape]
+            text = Raw(msgspec.json.encode(own))
+    message = check(_MESSAGE.validate_json, text, place)
     match message:
         case SystemMessage():
-            return pb.ChatMessage(role=pb.ROLE_SYSTEM, source="system", content=_parts(message.content))
+            made.role, made.source = pb.ROLE_SYSTEM, "system"
+            await _add_parts(made, content, _TEXT_PART, place, turn)
         case UserMessage():
-            return pb.ChatMessage(role=pb.ROLE_USER, source=message.name or "user", content=_parts(message.content))
+            made.role, made.source = pb.ROLE_USER, message.name or "user"
+            await _add_parts(made, content, _USER_PART, place, turn)
         case AssistantMessage():
-            calls = message.tool_calls or []
-            names.update({call.id: call.function.name for call in calls})
-            return pb.ChatMessage(
-                role=pb.ROLE_ASSISTANT,
-                source=message.name or "assistant",
-                content=_parts(message.content if message.content is not None else message.refusal or ""),
-                tool_calls=[
-                    pb.ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments, index=index)
-                    for index, call in enumerate(calls)
-                ],
-            )
+            made.role, made.source = pb.ROLE_ASSISTANT, message.name or "assistant"
+            if message.content is None:
+                made.content.add(text=message.refusal or "")
+            else:
+                await _add_parts(made, content, _ASSISTANT_PART, place, turn)
+            for number, call in enumerate(message.tool_calls or ()):
+                names[call.id] = call.function.name
+                made.tool_calls.add(
+                    id=call.id, name=call.function.name, arguments=call.function.arguments, index=number
+                )
         case ToolMessage():
-            content = "".join(part.text for part in _parts(message.content))
             call_id = message.tool_call_id
-            result = pb.ToolResult(call_id=call_id, name=names.get(call_id, ""), content=content)
-            return pb.ChatMessage(role=pb.ROLE_TOOL, source=names.get(call_id, "tool"), tool_results=[result])
+            made.role, made.source = pb.ROLE_TOOL, names.get(call_id, "tool")
+            await _add_parts(made, content, _TEXT_PART, place, turn)
+            said = "".join(part.text for part in made.content)
+            del made.content[:]
+            made.tool_results.add(call_id=call_id, name=names.get(call_id, ""), content=said)
 
 
-def _parts(content: Any) -> list[pb.ContentPart]:
-    if isinstance(content, str):
-        return [pb.ContentPart(text=content)]
-    return [_part(part) for part in content]
+_EMPTY = {b'"': Raw(b'""'), b"[": Raw(b"[]")}
 
 
-def _part(part: TextPart | RefusalPart | ImagePart) -> pb.ContentPart:
-    match part:
-        case TextPart():
-            return pb.ContentPart(text=part.text)
-        case RefusalPart():
-            return pb.ContentPart(text=part.refusal)
-        case ImagePart():
-            return pb.ContentPart(image=pb.Image(url=part.image_url.url, detail=part.image_url.detail or ""))
+async def _add_parts(
+    made: pb.ChatMessage, content: Raw | None, kind: TypeAdapter[Any], place: Place, turn: Turn
+) -> None:
+    assert content is not None, "the message was checked"
+    if memoryview(content)[:1].tobytes() == b'"':
+        made.content.add(text=msgspec.json.decode(content, type=str))
+        return
+    place = (*place, "content")
+    for number, text in enumerate(elements(content, f"messages[{place[1]}].content", MAX_PARTS)):
+        if turn.over:
+            await turn.next()
+        match check(kind.validate_json, text, (*place, number)):
+            case TextPart(text=said) | RefusalPart(refusal=said):
+                made.content.add(text=said)
+            case ImagePart(image_url=image):
+                made.content.add(image=pb.Image(url=image.url, detail=image.detail or ""))

@@ -53,8 +53,8 @@ async def read(body: Body, request_id: str, default_model: str) -> Conversation:
             if turn.over:
                 await turn.next()
             said = check(ChatTurn.model_validate_json, text, ("messages", index))
-            content = [pb.ContentPart(text=said.content)]
-            history.messages.append(pb.ChatMessage(role=_role(said.source), source=said.source, content=content))
+            made = history.messages.add(role=_role(said.source), source=said.source)
+            made.content.add(text=said.content)
         return Conversation(history, asked.stream)
 
 
