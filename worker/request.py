@@ -12,7 +12,7 @@ from fleet.turns import Turns
 
 Json = dict[str, Any]
 
-LARGE = ("messages", "tools", "response_format")
+LARGE = ("messages", "tools", "response_format", "stop", "metadata", "logit_bias")
 """Fields of a request that may be large. The SDK's own pass over them costs 0.4 ms a message and changes nothing."""
 
 STEP = 100

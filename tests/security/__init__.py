@@ -1,0 +1,1 @@
+"""What clients, models, members and unknown peers send to do harm: each subject in one file."""
