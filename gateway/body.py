@@ -12,8 +12,9 @@ from msgspec import Raw
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from fleet.turns import loads
+from fleet.turns import Turn
 from gateway.errors import InvalidField, MalformedBody
+from gateway.outline import WINDOW, Outline
 
 T = TypeVar("T")
 BodyT = TypeVar("BodyT", bound=BaseModel)
@@ -56,11 +57,11 @@ _SAID = {
 class Fields:
     """A body's fields: those in ``known`` as JSON text, and the names of the others.
 
-    Numbers are only looked at one by one if there may be ``huge_numbers``. Raises :class:`MalformedBody`, or
-    :class:`InvalidField` if the body is no object.
+    ``finite`` is whether all its numbers are. Raises :class:`MalformedBody`, or :class:`InvalidField` if the body is no
+    object.
     """
 
-    def __init__(self, text: bytes | bytearray, known: frozenset[str], *, huge_numbers: bool = True) -> None:
+    def __init__(self, text: bytes | bytearray, known: frozenset[str], *, finite: bool) -> None:
         if not text or text.isspace():
             raise MalformedBody("invalid_json", "the body is empty: it must be a JSON object")
         try:
@@ -71,7 +72,7 @@ class Fields:
             raise _not_json(str(error).removeprefix("JSON is malformed: ")) from None
         self._members = {name: every[name] for name in known if name in every}
         self.ignored = list(islice((name for name in every if name not in known), MAX_IGNORED))
-        self._huge_numbers = huge_numbers
+        self._finite = finite
 
     def get(self, name: str) -> Raw | None:
         """A field's text; None where it is missing or null."""
@@ -94,19 +95,25 @@ class Fields:
             raise InvalidField(f"{name} must not be empty", name)
         return items
 
-    def passed_on(self, text: Raw | bytes | None, name: str) -> str:
+    async def passed_on(self, text: Raw | bytes | None, name: str, turn: Turn) -> str:
         """An object of any content, as it is sent to a worker; empty where it is missing or null."""
         if text is None or text == NULL:
             return ""
         view = memoryview(text)
         if bytes(view[:1]) != b"{":
             raise InvalidField(f"{name} must be an object", name)
-        if self._huge_numbers:
-            try:
-                loads(view)
-            except ValueError:
-                raise InvalidField(f"{name} holds a number that is not finite", name) from None
+        if not self._finite and not await _is_finite(view, turn):
+            raise InvalidField(f"{name} holds a number that is not finite", name)
         return str(view, "utf-8")
+
+
+async def _is_finite(text: memoryview, turn: Turn) -> bool:
+    outline = Outline()
+    for start in range(0, len(text), WINDOW):
+        if turn.over:
+            await turn.next()
+        outline.feed(text[start : start + WINDOW])
+    return outline.finite
 
 
 def members(text: Raw | None, name: str) -> Members | None:

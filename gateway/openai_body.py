@@ -314,7 +314,7 @@ class Completion:
 async def read(body: Body, request_id: str, default_model: str) -> Completion:
     """What ``body`` asks for. Raises a :class:`GatewayError` that names the field at fault."""
     async with body.work() as turn:
-        fields = Fields(body.text, KNOWN, huge_numbers=body.outline.huge_numbers)
+        fields = Fields(body.text, KNOWN, finite=body.outline.finite)
         _refuse(fields)
         for name in ENTRIES:
             members(fields.get(name), name)  # pydantic looks at every entry, and keeps every fault, before it counts
@@ -330,8 +330,8 @@ async def read(body: Body, request_id: str, default_model: str) -> Completion:
         for index, text in enumerate(fields.items("tools", MAX_PARTS)):
             if turn.over:
                 await turn.next()
-            history.options.tools.append(_tool(fields, text, index))
-        _set_options(history.options, fields, asked)
+            await _add_tool(history.options.tools.add(), fields, text, index, turn)
+        await _set_options(history.options, fields, asked, turn)
         include_usage = bool(asked.stream_options and asked.stream_options.include_usage)
         return Completion(history, bool(asked.stream), include_usage, fields.ignored)
 
@@ -345,8 +345,8 @@ def _refuse(fields: Fields) -> None:
         raise Unsupported("modalities", "only text is given")
 
 
-def _tool(fields: Fields, text: Raw, index: int) -> pb.Tool:
-    """A tool; what its parameters are stays as it was sent."""
+async def _add_tool(made: pb.Tool, fields: Fields, text: Raw, index: int, turn: Turn) -> None:
+    """Make a tool what ``text`` says; its parameters stay as they were sent."""
     parameters = None
     where = f"tools[{index}]"
     tool = members(text, where) or {}
@@ -356,24 +356,20 @@ def _tool(fields: Fields, text: Raw, index: int) -> pb.Tool:
         tool["function"] = Raw(msgspec.json.encode(function))
         text = Raw(msgspec.json.encode(tool))
     checked = check(Tool.model_validate_json, text, ("tools", index)).function
-    return pb.Tool(
-        name=checked.name,
-        description=checked.description or "",
-        parameters=fields.passed_on(parameters, f"{where}.function.parameters"),
-        strict=bool(checked.strict),
-    )
+    made.name, made.description, made.strict = checked.name, checked.description or "", bool(checked.strict)
+    made.parameters = await fields.passed_on(parameters, f"{where}.function.parameters", turn)
 
 
-def _set_options(options: pb.ChatOptions, fields: Fields, asked: Parameters) -> None:
+async def _set_options(options: pb.ChatOptions, fields: Fields, asked: Parameters, turn: Turn) -> None:
     if asked.tool_choice is not None:
         options.tool_choice = _tool_choice(asked.tool_choice, {tool.name for tool in options.tools})
-    options.response_format = _response_format(fields)
+    options.response_format = await _response_format(fields, turn)
     given = {name: value for name in PASSED_ON if (value := getattr(asked, name)) is not None}
     if given:
         options.extra = orjson.dumps(given).decode()
 
 
-def _response_format(fields: Fields) -> str:
+async def _response_format(fields: Fields, turn: Turn) -> str:
     """The form as it was sent, without what is null; empty for text."""
     text = fields.get("response_format")
     if text is None:
@@ -389,7 +385,7 @@ def _response_format(fields: Fields) -> str:
     if checked.type == "text":
         return ""
     own = {name: raw for name, raw in given.items() if name in ResponseFormat.model_fields}
-    return fields.passed_on(msgspec.json.encode(own), "response_format")
+    return await fields.passed_on(msgspec.json.encode(own), "response_format", turn)
 
 
 def _tool_choice(choice: Any, tools: set[str]) -> str:

@@ -46,7 +46,7 @@ class Conversation:
 async def read(body: Body, request_id: str, default_model: str) -> Conversation:
     """What ``body`` asks for. Raises a :class:`GatewayError` that names the field at fault."""
     async with body.work() as turn:
-        fields = Fields(body.text, KNOWN, huge_numbers=body.outline.huge_numbers)
+        fields = Fields(body.text, KNOWN, finite=body.outline.finite)
         asked = fields.check(Parameters)
         history = pb.ChatHistory(request_id=request_id, model=asked.model or default_model)
         for index, text in enumerate(fields.items("messages", MAX_MESSAGES, needed=True)):

@@ -53,12 +53,12 @@ def text(unit: str) -> Made:
 HOSTILE: dict[str, tuple[str, Made, int]] = {
     "nested lists in a schema": (OPENAI, filled(SCHEMA, "[" * 100 + "]" * 100, "]}}}]}"), 422),
     "empty lists in a schema": (OPENAI, filled(SCHEMA, "[]", "]}}}]}"), 422),
-    "as many lists as are allowed": (OPENAI, filled(SCHEMA, "[]", "]}}}]}", 70_000), 200),
-    "as many nested lists as are allowed": (OPENAI, filled(SCHEMA, "[" * 100 + "]" * 100, "]}}}]}", 1400), 200),
+    "as many lists as are allowed": (OPENAI, filled(SCHEMA, "[]", "]}}}]}", 95_000), 200),
+    "as many nested lists as are allowed": (OPENAI, filled(SCHEMA, "[" * 100 + "]" * 100, "]}}}]}", 1900), 200),
     "as many names in a schema as are allowed": (
         OPENAI,
         numbered(
-            START + ',"tools":[{"type":"function","function":{"name":"f","parameters":{', '"%06d":1', "}}}]}", 70_000
+            START + ',"tools":[{"type":"function","function":{"name":"f","parameters":{', '"%06d":1', "}}}]}", 95_000
         ),
         200,
     ),
@@ -95,9 +95,9 @@ HOSTILE: dict[str, tuple[str, Made, int]] = {
     ),
     "lists in an unknown field": (SEED, filled(START + ',"x":[', "[]", "]}"), 422),
     "nested lists": (SEED, filled(START + ',"x":[', "[" * 100 + "]" * 100, "]}"), 422),
-    "as many unknown fields as are allowed": (OPENAI, numbered(START + ",", '"%06d":1', "}", 70_000), 200),
-    "metadata": (OPENAI, numbered(START + ',"metadata":{', '"%06d":"a"', "}}", 70_000), 422),
-    "wrong logit_bias": (OPENAI, numbered(START + ',"logit_bias":{', '"%06d":"x"', "}}", 70_000), 422),
+    "as many unknown fields as are allowed": (OPENAI, numbered(START + ",", '"%06d":1', "}", 95_000), 200),
+    "metadata": (OPENAI, numbered(START + ',"metadata":{', '"%06d":"a"', "}}", 95_000), 422),
+    "wrong logit_bias": (OPENAI, numbered(START + ',"logit_bias":{', '"%06d":"x"', "}}", 95_000), 422),
     "stop words": (OPENAI, filled(START + ',"stop":[', '"a"', "]}"), 422),
     "large stop words": (OPENAI, filled(START + ',"stop":[', f'"{"a" * 8000}"', "]}", 999), 200),
     "ten thousand messages": (OPENAI, filled('{"messages":[', TURN, "]}", 9999), 200),
@@ -145,7 +145,7 @@ async def test_a_hostile_body_delays_nobody(
 async def test_what_is_beyond_a_bound_is_named(fleet: Fleet) -> None:
     status, answer = await post(fleet, OPENAI, filled(SCHEMA, "[]", "]}}}]}")(MIB))
     assert (status, answer["error"]["code"]) == (422, "body_too_complex")
-    assert "150,000 JSON values" in answer["error"]["message"]
+    assert "200,000 JSON values" in answer["error"]["message"]
 
 
 @pytest.mark.parametrize("schema", ['{"a":1e999}', '{"a":[-1E+400]}', f'{{"a":{"9" * 400}}}'])

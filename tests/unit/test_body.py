@@ -34,7 +34,7 @@ async def refusal(text: bytes) -> tuple[int, str]:
         (b'{"messages": "\xff"}', 400, "the body is not JSON: "),
         (b'{"messages": [{"source": "user", "content": "\\ud800"}]}', 400, "the body is not JSON: "),
         (b"[" * 100_000, 422, "the body nests lists and objects more than 128 deep"),
-        (b"[" + b"1," * 200_000, 422, "the body has more than the 150,000 JSON values"),
+        (b"[" + b"1," * 300_000, 422, "the body has more than the 200,000 JSON values"),
         (b'{"messages": [1e5], "a": NaN}', 400, "the body is not JSON: "),
         (b"[]", 422, "the body must be a JSON object"),
         (b"{}", 422, "messages is missing"),
