@@ -112,7 +112,7 @@ def test_the_bounds_are_named() -> None:
 
 @pytest.mark.parametrize(
     "number",
-    ["1e999", "-1E+0400", "1" * 309, "1" + "0" * 299 + "e99", "1.5e00310", "9" * 200 + "." + "9" * 200 + "e200"],
+    ["1e999", "-1E+0400", "2" * 309, "1" + "0" * 299 + "e99", "1.5e00310", "9" * 200 + "." + "9" * 200 + "e200"],
 )
 @pytest.mark.parametrize("at", range(4))
 def test_a_number_that_is_not_finite_is_never_overlooked(number: str, at: int) -> None:
@@ -121,8 +121,8 @@ def test_a_number_that_is_not_finite_is_never_overlooked(number: str, at: int) -
 
 
 def test_ordinary_numbers_and_texts_are_finite() -> None:
-    text = json.dumps(
-        [1e99, 1e100, 1.7e308, 1e-999, 0.1, -5, 2**63, True, False, None, "1e999", "9" * 400, {"e999": "1e000"}]
-    ).encode()
+    numbers = [1e99, 1e100, 1.7e308, 1e-999, 0.1, -5, 2**63, True, False, None]
+    texts = ["1e999", "9" * 400, {"e999": "1e000"}]
+    text = json.dumps([*numbers, *texts, "@"]).replace('"@"', "2" * 400 + "e-200").encode()
     assert outline([text]).finite
-    assert outline(cut(text, range(0, 400, 3))).finite
+    assert outline(cut(text, range(0, 2000, 3))).finite
