@@ -28,21 +28,17 @@ class Turns:
 
 
 class Turn:
-    """One piece of work. Its steps check :attr:`over`, and await :meth:`next` when it is; a step takes up to 20 ms."""
+    """One piece of work, of steps that take up to 20 ms. Await :meth:`pause` between two of them."""
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
         self._has_lock = False
 
-    @property
-    def over(self) -> bool:
-        """Whether something else on the loop should run now."""
-        return time.monotonic() > self._turns.until
-
-    async def next(self) -> None:
-        """Wait for the next turn: behind everything that was ready before, and every other piece of work."""
-        self._release()
-        await self._acquire()
+    async def pause(self) -> None:
+        """Wait for the next turn, if this one is over: behind everything that was ready before, and all other work."""
+        if self._is_over():
+            self._release()
+            await self._acquire()
 
     async def __aenter__(self) -> Self:
         await self._acquire()
@@ -54,13 +50,16 @@ class Turn:
     async def _acquire(self) -> None:
         await self._turns.lock.acquire()
         self._has_lock = True
-        if self.over:
+        if self._is_over():
             try:
                 await asyncio.sleep(0)
             except BaseException:
                 self._release()
                 raise
             self._turns.until = time.monotonic() + TURN
+
+    def _is_over(self) -> bool:
+        return time.monotonic() > self._turns.until
 
     def _release(self) -> None:
         if self._has_lock:

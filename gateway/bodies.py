@@ -99,8 +99,7 @@ class Body:
     async def _examine(self, part: bytes) -> None:
         async with self._bodies.turns.turn() as turn:
             for start in range(0, len(part), WINDOW):
-                if turn.over:
-                    await turn.next()
+                await turn.pause()
                 self.outline.feed(part[start : start + WINDOW])
 
 

@@ -110,8 +110,7 @@ class Fields:
 async def _is_finite(text: memoryview, turn: Turn) -> bool:
     outline = Outline()
     for start in range(0, len(text), WINDOW):
-        if turn.over:
-            await turn.next()
+        await turn.pause()
         outline.feed(text[start : start + WINDOW])
     return outline.finite
 

@@ -317,19 +317,20 @@ async def read(body: Body, request_id: str, default_model: str) -> Completion:
         fields = Fields(body.text, KNOWN, finite=body.outline.finite)
         _refuse(fields)
         for name in ENTRIES:
+            await turn.pause()
             members(fields.get(name), name)  # pydantic looks at every entry, and keeps every fault, before it counts
+        await turn.pause()
         asked = fields.check(Parameters)
+        await turn.pause()
         if asked.n not in (None, 1):
             raise Unsupported("n", "only one choice is given per request")
         history = pb.ChatHistory(request_id=request_id, model=asked.model or default_model)
         names: dict[str, str] = {}
         for index, text in enumerate(fields.items("messages", MAX_MESSAGES, needed=True)):
-            if turn.over:
-                await turn.next()
+            await turn.pause()
             await _add_message(history.messages.add(), text, index, names, turn)
         for index, text in enumerate(fields.items("tools", MAX_PARTS)):
-            if turn.over:
-                await turn.next()
+            await turn.pause()
             await _add_tool(history.options.tools.add(), fields, text, index, turn)
         await _set_options(history.options, fields, asked, turn)
         include_usage = bool(asked.stream_options and asked.stream_options.include_usage)
@@ -414,6 +415,7 @@ async def _add_message(made: pb.ChatMessage, text: Raw, index: int, names: dict[
         if shape in _EMPTY:
             own["content"] = _EMPTY[shape]
             text = Raw(msgspec.json.encode(own))
+    await turn.pause()
     message = check(_MESSAGE.validate_json, text, place)
     match message:
         case SystemMessage():
@@ -454,8 +456,7 @@ async def _add_parts(
         return
     place = (*place, "content")
     for number, text in enumerate(elements(content, f"messages[{place[1]}].content", MAX_PARTS)):
-        if turn.over:
-            await turn.next()
+        await turn.pause()
         match check(kind.validate_json, text, (*place, number)):
             case TextPart(text=said) | RefusalPart(refusal=said):
                 made.content.add(text=said)

@@ -47,11 +47,11 @@ async def read(body: Body, request_id: str, default_model: str) -> Conversation:
     """What ``body`` asks for. Raises a :class:`GatewayError` that names the field at fault."""
     async with body.work() as turn:
         fields = Fields(body.text, KNOWN, finite=body.outline.finite)
+        await turn.pause()
         asked = fields.check(Parameters)
         history = pb.ChatHistory(request_id=request_id, model=asked.model or default_model)
         for index, text in enumerate(fields.items("messages", MAX_MESSAGES, needed=True)):
-            if turn.over:
-                await turn.next()
+            await turn.pause()
             said = check(ChatTurn.model_validate_json, text, ("messages", index))
             made = history.messages.add(role=_role(said.source), source=said.source)
             made.content.add(text=said.content)

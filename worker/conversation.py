@@ -70,8 +70,7 @@ async def messages(history: pb.ChatHistory, system_message: str, turn: Turn) -> 
     """
     found: list[LLMMessage] = [SystemMessage(content=system_message)] if system_message else []
     for message in history.messages:
-        if turn.over:
-            await turn.next()
+        await turn.pause()
         found.append(_message(message))
     return found
 

@@ -45,8 +45,7 @@ async def arguments(options: pb.ChatOptions, turn: Turn, *, as_text: bool) -> di
     found: dict[str, Any] = {}
     tools: list[DeclaredTool] = []
     for tool in options.tools:
-        if turn.over:
-            await turn.next()
+        await turn.pause()
         tools.append(DeclaredTool(tool, read))
     if tools:
         found["tools"] = tools

@@ -47,8 +47,7 @@ async def build(
     large: Json = {"messages": []}
     async with turns.turn() as turn:
         for start, end in _steps(messages, whole_system=not client.model_info.get("multiple_system_messages", False)):
-            if turn.over:
-                await turn.next()
+            await turn.pause()
             more = end < len(messages)
             step = [*messages[start:end], _NEXT] if more else messages[start:end]
             params = client._process_create_args(step, *given)

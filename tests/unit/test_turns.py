@@ -11,8 +11,7 @@ from fleet.turns import TURN, Turns
 async def work(turns: Turns, steps: int, done: list[str], name: str = "") -> None:
     async with turns.turn() as turn:
         for _ in range(steps):
-            if turn.over:
-                await turn.next()
+            await turn.pause()
             until = time.perf_counter() + TURN / 2
             while time.perf_counter() < until:
                 pass
