@@ -22,26 +22,31 @@ class Turns:
         self.lock = asyncio.Lock()
         self.until = 0.0
 
-    def turn(self) -> "Turn":
-        """A piece of work, as an asynchronous context: entered when its first turn has come."""
-        return Turn(self)
+    def turn(self, *, short: bool = False) -> "Turn":
+        """A piece of work, as an asynchronous context: entered when its first turn has come.
+
+        What is known to be ``short``, a millisecond at the most, waits for no turn.
+        """
+        return Turn(self, short)
 
 
 class Turn:
     """One piece of work, of steps that take up to 20 ms. Await :meth:`pause` between two of them."""
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: Turns, short: bool) -> None:
         self._turns = turns
+        self._short = short
         self._has_lock = False
 
     async def pause(self) -> None:
         """Wait for the next turn, if this one is over: behind everything that was ready before, and all other work."""
-        if self._is_over():
+        if not self._short and self._is_over():
             self._release()
             await self._acquire()
 
     async def __aenter__(self) -> Self:
-        await self._acquire()
+        if not self._short:
+            await self._acquire()
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
 
 from fastapi import Request
 
@@ -16,6 +15,9 @@ DISCARD_LIMIT = 256 * 1024 * 1024
 
 SMALL = 64 * 1024
 """Bytes of a body that may use all of the memory for bodies. Larger ones leave a quarter of it to these."""
+
+SHORT = 4 * 1024
+"""Bytes of a body that is read in a millisecond, whatever it holds."""
 
 
 class Body:
@@ -48,17 +50,9 @@ class Body:
                 raise _overloaded() from None
             raise MalformedBody("body_timeout", f"the body did not arrive within {timeout:g} s", status=408) from None
 
-    @contextlib.asynccontextmanager
-    async def work(self) -> AsyncIterator[Turn]:
+    def work(self) -> "Work":
         """While something is made of the text, which is let go at the end: in turns, one large body at a time."""
-        async with contextlib.AsyncExitStack() as stack:
-            if self.size > SMALL:
-                await stack.enter_async_context(self._bodies.large)
-            try:
-                async with self._bodies.turns.turn() as turn:
-                    yield turn
-            finally:
-                self.text = bytearray()
+        return Work(self, self._bodies)
 
     def drop(self) -> None:
         """Give its memory back at once, and end its reading."""
@@ -97,10 +91,37 @@ class Body:
             raise refusal
 
     async def _examine(self, part: bytes) -> None:
-        async with self._bodies.turns.turn() as turn:
+        async with self._bodies.turns.turn(short=len(part) <= SHORT) as turn:
             for start in range(0, len(part), WINDOW):
                 await turn.pause()
                 self.outline.feed(part[start : start + WINDOW])
+
+
+class Work:
+    """An asynchronous context; see :meth:`Body.work`."""
+
+    def __init__(self, body: Body, bodies: "Bodies") -> None:
+        self._body = body
+        self._large = bodies.large if body.size > SMALL else None
+        self._turn = bodies.turns.turn(short=body.size <= SHORT)
+
+    async def __aenter__(self) -> Turn:
+        if self._large is not None:
+            await self._large.acquire()
+        try:
+            return await self._turn.__aenter__()
+        except BaseException:
+            self._end()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._turn.__aexit__()
+        self._end()
+
+    def _end(self) -> None:
+        self._body.text = bytearray()
+        if self._large is not None:
+            self._large.release()
 
 
 class Bodies:

@@ -3,7 +3,7 @@
 What is passed on stays JSON text, and a list's items are made into objects one by one: no step takes long.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from itertools import islice
 from typing import TypeVar
 
@@ -74,6 +74,11 @@ class Fields:
         self.ignored = list(islice((name for name in every if name not in known), MAX_IGNORED))
         self._finite = finite
 
+    @property
+    def names(self) -> Set[str]:
+        """Those of its known fields that are there."""
+        return self._members.keys()
+
     def get(self, name: str) -> Raw | None:
         """A field's text; None where it is missing or null."""
         raw = self._members.get(name)
@@ -81,7 +86,8 @@ class Fields:
 
     def check(self, kind: type[BodyT]) -> BodyT:
         """The fields that ``kind`` has, as one of it."""
-        own = {name: raw for name, raw in self._members.items() if name in kind.model_fields}
+        known = kind.model_fields
+        own = {name: raw for name, raw in self._members.items() if name in known}
         return check(kind.model_validate_json, msgspec.json.encode(own))
 
     def items(self, name: str, most: int, *, needed: bool = False) -> list[Raw]:

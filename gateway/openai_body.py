@@ -291,7 +291,7 @@ REFUSED = {
 KNOWN = frozenset({*CompletionBody.model_fields, *REFUSED, "modalities"})
 TEXT_ONLY = (b"[]", b'["text"]')
 
-ENTRIES = ("logit_bias", "metadata")
+ENTRIES = frozenset({"logit_bias", "metadata"})
 
 _MESSAGE: TypeAdapter[Message] = TypeAdapter(Message)
 _USER_PART: TypeAdapter[UserPart] = TypeAdapter(UserPart)
@@ -316,7 +316,7 @@ async def read(body: Body, request_id: str, default_model: str) -> Completion:
     async with body.work() as turn:
         fields = Fields(body.text, KNOWN, finite=body.outline.finite)
         _refuse(fields)
-        for name in ENTRIES:
+        for name in ENTRIES & fields.names:
             await turn.pause()
             members(fields.get(name), name)  # pydantic looks at every entry, and keeps every fault, before it counts
         await turn.pause()
@@ -338,9 +338,9 @@ async def read(body: Body, request_id: str, default_model: str) -> Completion:
 
 
 def _refuse(fields: Fields) -> None:
-    for name, reason in REFUSED.items():
+    for name in sorted(REFUSED.keys() & fields.names):
         if fields.get(name) is not None:
-            raise Unsupported(name, reason)
+            raise Unsupported(name, REFUSED[name])
     modalities = fields.get("modalities")
     if modalities is not None and bytes(modalities).translate(None, b" \t\r\n") not in TEXT_ONLY:
         raise Unsupported("modalities", "only text is given")

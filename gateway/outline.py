@@ -29,7 +29,7 @@ for _bracket in b"]}":
     _STEP[_bracket] = -1
 
 _DIGITS_ALIKE = bytes.maketrans(b"123456789E", b"000000000e")
-_HUGE = (b"0" * 200, b"e000", b"e+000")
+_MANY, _LARGE, _PLUS_LARGE = b"0" * 200, b"e000", b"e+000"
 """One of these is in every number that is not finite as a float: so many digits, or an exponent of three."""
 _NUMBER = re.compile(rb"-?[0-9][0-9.eE+-]*")
 LONGEST_NUMBER = 1000
@@ -102,7 +102,7 @@ class Outline:
         whole = shape.rstrip(b"0123456789.eE+-")
         self._number = shape[len(whole) :]  # which may go on in the next window
         digits = whole.translate(_DIGITS_ALIKE)
-        if any(sign in digits for sign in _HUGE):
+        if _MANY in digits or _LARGE in digits or _PLUS_LARGE in digits:
             self.finite = all(map(_is_finite, _NUMBER.findall(whole)))
         self.finite = self.finite and len(self._number) <= LONGEST_NUMBER
 

@@ -45,7 +45,7 @@ async def build(
     given: tuple[Any, ...] = tools, tool_choice, json_output, extra
     arguments: Json | None = None
     large: Json = {"messages": []}
-    async with turns.turn() as turn:
+    async with turns.turn(short=len(messages) < STEP // 10) as turn:
         for start, end in _steps(messages, whole_system=not client.model_info.get("multiple_system_messages", False)):
             await turn.pause()
             more = end < len(messages)
