@@ -438,10 +438,10 @@ async def _add_message(made: pb.ChatMessage, text: Raw, index: int, names: dict[
         case ToolMessage():
             call_id = message.tool_call_id
             made.role, made.source = pb.ROLE_TOOL, names.get(call_id, "tool")
-            await _add_parts(made, content, _TEXT_PART, place, turn)
-            said = "".join(part.text for part in made.content)
-            del made.content[:]
-            made.tool_results.add(call_id=call_id, name=names.get(call_id, ""), content=said)
+            said = pb.ChatMessage()
+            await _add_parts(said, content, _TEXT_PART, place, turn)
+            result = "".join(part.text for part in said.content)
+            made.tool_results.add(call_id=call_id, name=names.get(call_id, ""), content=result)
 
 
 _EMPTY = {b'"': Raw(b'""'), b"[": Raw(b"[]")}
