@@ -50,7 +50,7 @@ def pack(topic: str, message: Message) -> bytes:
 def pack_bytes(topic: str, name: str, payload: bytes) -> bytes:
     """As :func:`pack`, for a message of that full name that is encoded already."""
     labels = _labels(topic, name)
-    return b"%b%b%b" % (HEAD.pack(len(labels) + len(payload)), labels, payload)
+    return b"".join((HEAD.pack(len(labels) + len(payload)), labels, payload))
 
 
 @functools.lru_cache(1024)

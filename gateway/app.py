@@ -1,23 +1,25 @@
 """The HTTP surface."""
 
+import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
-from pydantic import BaseModel
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fleet.turns import Turns
 from fleet.version import VERSION
-from gateway import body, documents, openai_body, seed_body
+from gateway import documents, openai_body, seed_body
 from gateway.access import Access
+from gateway.bodies import Bodies, Body
 from gateway.chats import Chats
 from gateway.edge import Edge
 from gateway.encoder import Encoder
@@ -28,8 +30,6 @@ from gateway.refusal import error_response
 from gateway.response import ChatResponse
 from gateway.settings import GatewaySettings
 from protos import chat_pb2 as pb
-
-BodyT = TypeVar("BodyT", bound=BaseModel)
 
 COUNTED = 200
 """Names of unknown fields that are counted one by one; the rest are one number."""
@@ -58,26 +58,28 @@ class Endpoints:
         self._chats = chats
         self._access = access
         self._views = views
+        self._bodies = Bodies(settings.bodies_memory, Turns())
 
     async def seed(self, request: Request) -> Response:
         """Stream the reply to a conversation, one JSON object a line."""
         key = self._access.identify(request)
-        asked = await self._read(request, seed_body.ChatBody)
-        history = seed_body.history(asked, request.state.request_id, self._settings.default_model)
-        encoder = Ndjson(history.request_id)
-        return await self._answer(key, history, lambda _: encoder, stream=asked.stream)
+        async with self._body(request) as body:
+            asked = await seed_body.read(body, request.state.request_id, self._settings.default_model)
+            encoder = Ndjson(asked.history.request_id)
+            return await self._answer(key, body, asked.history, lambda _: encoder, stream=asked.stream)
 
     async def openai(self, request: Request) -> Response:
         """Complete a conversation, as OpenAI's API does."""
         key = self._access.identify(request)
-        asked = await self._read(request, openai_body.CompletionBody)
-        self._count(asked.ignored)
-        history = openai_body.history(asked, request.state.request_id, self._settings.default_model)
+        async with self._body(request) as body:
+            asked = await openai_body.read(body, request.state.request_id, self._settings.default_model)
+            self._count(asked.ignored)
+            request_id, include_usage = asked.history.request_id, asked.include_usage
 
-        def encoder(model: Callable[[], str]) -> Encoder:
-            return OpenAIFormat(history.request_id, model, include_usage=asked.include_usage)
+            def encoder(model: Callable[[], str]) -> Encoder:
+                return OpenAIFormat(request_id, model, include_usage=include_usage)
 
-        return await self._answer(key, history, encoder, stream=bool(asked.stream))
+            return await self._answer(key, body, asked.history, encoder, stream=asked.stream)
 
     async def models(self, request: Request) -> dict[str, Any]:
         """The models that can be asked now."""
@@ -96,12 +98,24 @@ class Endpoints:
     def _model(self, name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": self._views.started, "owned_by": "chatfleet"}
 
-    async def _read(self, request: Request, kind: type[BodyT]) -> BodyT:
-        raw = await body.read_body(request, self._settings.max_body, self._settings.body_timeout)
-        return body.parse(kind, raw)
+    @contextlib.asynccontextmanager
+    async def _body(self, request: Request) -> AsyncIterator[Body]:
+        """The request's body; what it takes of the memory for bodies is given back if no answer comes of it."""
+        body = await self._bodies.read(request, self._settings.max_body, self._settings.body_timeout)
+        try:
+            yield body
+        except BaseException:
+            body.release()
+            raise
 
     async def _answer(
-        self, key: Any, history: pb.ChatHistory, encoder: Callable[[Callable[[], str]], Encoder], *, stream: bool
+        self,
+        key: Any,
+        body: Body,
+        history: pb.ChatHistory,
+        encoder: Callable[[Callable[[], str]], Encoder],
+        *,
+        stream: bool,
     ) -> Response:
         model = history.model or next(iter(self._views.models()), "")
         if key is not None and key.models is not None:
@@ -112,7 +126,13 @@ class Endpoints:
         except GatewayError:
             grant.close()
             raise
+        chat.on_forget = body.release
         grant.follow(chat.reply)
+
+        def done() -> None:
+            body.release()
+            grant.close()
+
         response = ChatResponse(
             self._chats,
             chat,
@@ -120,14 +140,14 @@ class Endpoints:
             stream=stream,
             hold=self._settings.hold_status,
             stall=self._settings.stall_timeout,
-            done=grant.close,
+            done=done,
         )
         response.headers.update(grant.headers)
         return response
 
     def _count(self, names: list[str]) -> None:
         ignored = self._views.ignored
-        for name in names[:COUNTED]:
+        for name in names:
             ignored[name[:100] if name[:100] in ignored or len(ignored) < COUNTED else "(others)"] += 1
 
 

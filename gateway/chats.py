@@ -11,19 +11,15 @@ from google.protobuf.message import Message
 
 from fleet import logs
 from fleet.lane import Inbox
-from fleet.link import MESSAGE_BYTES
 from gateway.admission import Admission, Claim
 from gateway.attempt import Attempt
 from gateway.breaker import Breakers
-from gateway.errors import BodyTooLarge, GatewayError, ModelFailed, OutOfTime, Unavailable, WorkerLost
+from gateway.errors import GatewayError, ModelFailed, OutOfTime, Unavailable, WorkerLost
 from gateway.reply import Completed, Reply
 from gateway.settings import GatewaySettings
 from protos import chat_pb2 as pb
 
 log = logs.logger(__name__)
-
-HISTORY_BYTES = MESSAGE_BYTES - 64 * 1024
-"""Largest history that fits into a message of the bus: a body can grow on its way into one."""
 
 BACKOFF_FIRST = 0.05
 BACKOFF_LAST = 1.0
@@ -50,7 +46,14 @@ class Chat:
         """The model that answers; known at the latest when a worker is."""
         self.reply = Reply()
         self.attempt: Attempt | None = None
+        self.on_forget: Callable[[], None] = lambda: None
+        """Called when the history is no longer needed."""
         self._incoming: Callable[[int], None] | None = None
+
+    def forget_history(self) -> None:
+        """Free the memory of what was asked: no other attempt can follow."""
+        self.history = None
+        self.on_forget()
 
     def consumed(self, size: int) -> None:
         """``size`` bytes of the reply are with the client: the worker may send as much again."""
@@ -105,8 +108,6 @@ class Chats:
         if self.draining:
             raise Unavailable("draining", "this gateway is about to leave")
         history.reply_to = self._inbox.gateway_id
-        if history.ByteSize() > HISTORY_BYTES:
-            raise BodyTooLarge(self._settings.max_body)
         self._answering += 1
         self._idle.clear()
         return Chat(history, self._clock() + self._settings.request_timeout)
@@ -162,7 +163,7 @@ class Chats:
             _take(chat, attempt, chunk)
             if attempt.started or chat.reply.end is not None:
                 self._breakers.succeeded((worker_id, chat.asked))
-                chat.history = None
+                chat.forget_history()
         for request_id, number in strangers:
             self._cancel(worker_id, request_id, number, "unknown_request")
 

@@ -8,6 +8,7 @@
     ├── NoTunnel           405     no         not_allowed
     ├── HeadersTooLarge    431     no         headers_too_large
     ├── InvalidField       422     no         invalid_field
+    ├── TooComplex         422     no         body_too_complex
     ├── UnknownModel       404     no         unknown_model
     ├── Unsupported        400     no         unsupported_parameter
     ├── Unauthorized       401     no         invalid_api_key
@@ -15,7 +16,7 @@
     ├── OverLimit          429     yes        rate_limit_exceeded
     ├── BodyTooLarge       413     no         body_too_large
     ├── Busy               429     yes        queue_full, queue_timeout
-    ├── Unavailable        503     yes        no_worker, draining, link_lost
+    ├── Unavailable        503     yes        no_worker, draining, link_lost, overloaded
     ├── OutOfTime          504     varies     deadline, first_token_timeout, token_timeout, not_accepted
     ├── WorkerLost         502     yes        worker_lost, worker_silent, worker_stopped, lane_broken, credit_ignored,
     │                                            chunk_invalid
@@ -122,6 +123,15 @@ class InvalidField(GatewayError):
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__("invalid_field", message)
         self.param = param
+
+
+class TooComplex(GatewayError):
+    """The body has too many values, or nests too deep; the message names the bound."""
+
+    status = 422
+
+    def __init__(self, message: str) -> None:
+        super().__init__("body_too_complex", message)
 
 
 class UnknownModel(GatewayError):

@@ -1,32 +1,34 @@
 """What ``POST /v1/chat/completions`` takes: OpenAI's request, as far as a fleet of AutoGen agents can serve it."""
 
-import json
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import msgspec
 import orjson
+from msgspec import Raw
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
+    FiniteFloat,
     StrictBool,
     StrictInt,
     StrictStr,
     Tag,
+    TypeAdapter,
     WithJsonSchema,
 )
 
-from gateway.body import MAX_MESSAGES, TAG
+from fleet.turns import Turn
+from gateway.bodies import Body
+from gateway.body import MAX_MESSAGES, MAX_PARTS, NULL, TAG, Fields, Place, check, elements, members
 from gateway.errors import InvalidField, Unsupported
 from protos import chat_pb2 as pb
 
 INT64 = 2**63 - 1
 NAME = r"^[A-Za-z0-9_-]{1,64}$"
 NAMED_TOOL = "tool:"
-MAX_PARTS = 1000
-"""Parts of a message, calls of a turn, tools, stop words: each costs far more than its few bytes."""
-
 Json = dict[str, Any]
 
 
@@ -44,14 +46,6 @@ def _by_field(field: str) -> Discriminator:
     return Discriminator(tag)
 
 
-def _few(value: Any) -> Any:
-    if isinstance(value, dict) and len(value) > MAX_PARTS:
-        raise ValueError(f"has more than {MAX_PARTS} entries")
-    return value
-
-
-Few = BeforeValidator(_few)
-"""Of an object: pydantic looks at every entry, and keeps every fault, before it counts."""
 PARTS = Field(max_length=MAX_PARTS, fail_fast=True)
 
 
@@ -87,7 +81,7 @@ class ImagePart(_Model):
     image_url: ImageUrl
 
 
-TextParts = list[Annotated[Annotated[TextPart, Tag(TAG + "text")], _by_field("type")]]
+OnlyText = Annotated[Annotated[TextPart, Tag(TAG + "text")], _by_field("type")]
 UserPart = Annotated[
     Annotated[TextPart, Tag(TAG + "text")] | Annotated[ImagePart, Tag(TAG + "image_url")], _by_field("type")
 ]
@@ -109,7 +103,8 @@ AssistantContent = Annotated[
 class FunctionCall(_Model):
     """The function of a tool call."""
 
-    name: StrictStr = Field(min_length=1)
+    name: StrictStr = Field(min_length=1, max_length=256)
+    """Bounded, because each of the call's results is sent on with it."""
     arguments: StrictStr
 
 
@@ -230,20 +225,15 @@ One = Annotated[StrictInt, WithJsonSchema({"type": "integer", "const": 1})]
 """Documented as what works; any other number is understood, so that it can be refused by name."""
 
 
-class CompletionBody(BaseModel):
-    """OpenAI's chat completion request. Fields that are not named here are ignored, and counted."""
+class Parameters(BaseModel):
+    """The fields that are checked together; none of them is large."""
 
-    model_config = ConfigDict(extra="allow")
-
-    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
     model: StrictStr | None = Field(default=None, max_length=1000)
     stream: StrictBool | None = None
     stream_options: StreamOptions | None = None
     n: One | None = None
-    tools: Annotated[list[Tool], PARTS] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: StrictBool | None = None
-    response_format: ResponseFormat | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, ge=0, le=1)
     max_tokens: StrictInt | None = Field(default=None, ge=1, le=INT64)
@@ -252,22 +242,22 @@ class CompletionBody(BaseModel):
     seed: StrictInt | None = Field(default=None, ge=-INT64 - 1, le=INT64)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
-    logit_bias: Annotated[dict[str, float] | None, Few] = None
+    logit_bias: dict[str, FiniteFloat] | None = Field(default=None, max_length=MAX_PARTS)
     logprobs: StrictBool | None = None
     top_logprobs: StrictInt | None = Field(default=None, ge=0, le=20)
     reasoning_effort: StrictStr | None = Field(default=None, max_length=100)
     user: StrictStr | None = Field(default=None, max_length=1000)
-    metadata: Annotated[dict[str, StrictStr] | None, Few] = None
+    metadata: dict[str, StrictStr] | None = Field(default=None, max_length=MAX_PARTS)
 
-    @property
-    def include_usage(self) -> bool:
-        """Whether the stream ends with a chunk that has the usage."""
-        return bool(self.stream_options and self.stream_options.include_usage)
 
-    @property
-    def ignored(self) -> list[str]:
-        """Names of the fields that are not known here."""
-        return list(self.model_extra or {})
+class CompletionBody(Parameters):
+    """OpenAI's chat completion request. Fields that are not named here are ignored, and counted."""
+
+    model_config = ConfigDict(extra="allow")
+
+    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
+    tools: Annotated[list[Tool], PARTS] | None = None
+    response_format: ResponseFormat | None = None
 
 
 PASSED_ON = (
@@ -298,113 +288,177 @@ REFUSED = {
 }
 """Fields whose being ignored would change what the answer means."""
 
+KNOWN = frozenset({*CompletionBody.model_fields, *REFUSED, "modalities"})
+TEXT_ONLY = (b"[]", b'["text"]')
 
-def history(body: CompletionBody, request_id: str, default_model: str) -> pb.ChatHistory:
-    """The body as what goes to a worker. Raises :class:`Unsupported` or :class:`InvalidField`."""
-    _refuse(body)
-    names: dict[str, str] = {}
-    return pb.ChatHistory(
-        request_id=request_id,
-        model=body.model or default_model,
-        messages=[_message(message, names) for message in body.messages],
-        options=_options(body),
-    )
+ENTRIES = frozenset({"logit_bias", "metadata"})
+
+_MESSAGE: TypeAdapter[Message] = TypeAdapter(Message)
+_USER_PART: TypeAdapter[UserPart] = TypeAdapter(UserPart)
+_ASSISTANT_PART: TypeAdapter[AssistantPart] = TypeAdapter(AssistantPart)
+_TEXT_PART: TypeAdapter[TextPart] = TypeAdapter(OnlyText)
 
 
-def _refuse(body: CompletionBody) -> None:
-    if body.n not in (None, 1):
-        raise Unsupported("n", "only one choice is given per request")
-    extra = body.model_extra or {}
-    for name, reason in REFUSED.items():
-        if extra.get(name) is not None:
-            raise Unsupported(name, reason)
-    if extra.get("modalities") not in (None, [], ["text"]):
+@dataclass(frozen=True)
+class Completion:
+    """A request that can be served."""
+
+    history: pb.ChatHistory
+    stream: bool
+    include_usage: bool
+    """Whether the stream ends with a chunk that has the usage."""
+    ignored: list[str]
+    """Names of fields that are not known here."""
+
+
+async def read(body: Body, request_id: str, default_model: str) -> Completion:
+    """What ``body`` asks for. Raises a :class:`GatewayError` that names the field at fault."""
+    async with body.work() as turn:
+        fields = Fields(body.text, KNOWN, finite=body.outline.finite)
+        _refuse(fields)
+        for name in ENTRIES & fields.names:
+            await turn.pause()
+            members(fields.get(name), name)  # pydantic looks at every entry, and keeps every fault, before it counts
+        await turn.pause()
+        asked = fields.check(Parameters)
+        await turn.pause()
+        if asked.n not in (None, 1):
+            raise Unsupported("n", "only one choice is given per request")
+        history = pb.ChatHistory(request_id=request_id, model=asked.model or default_model)
+        names: dict[str, str] = {}
+        for index, text in enumerate(fields.items("messages", MAX_MESSAGES, needed=True)):
+            await turn.pause()
+            await _add_message(history.messages.add(), text, index, names, turn)
+        for index, text in enumerate(fields.items("tools", MAX_PARTS)):
+            await turn.pause()
+            await _add_tool(history.options.tools.add(), fields, text, index, turn)
+        await _set_options(history.options, fields, asked, turn)
+        include_usage = bool(asked.stream_options and asked.stream_options.include_usage)
+        return Completion(history, bool(asked.stream), include_usage, fields.ignored)
+
+
+def _refuse(fields: Fields) -> None:
+    for name in sorted(REFUSED.keys() & fields.names):
+        if fields.get(name) is not None:
+            raise Unsupported(name, REFUSED[name])
+    modalities = fields.get("modalities")
+    if modalities is not None and bytes(modalities).translate(None, b" \t\r\n") not in TEXT_ONLY:
         raise Unsupported("modalities", "only text is given")
 
 
-def _options(body: CompletionBody) -> pb.ChatOptions:
-    options = pb.ChatOptions()
-    for index, tool in enumerate(body.tools or ()):
-        function = tool.function
-        options.tools.append(
-            pb.Tool(
-                name=function.name,
-                description=function.description or "",
-                parameters=_dump(function.parameters, f"tools[{index}].function.parameters"),
-                strict=bool(function.strict),
-            )
-        )
-    if body.tool_choice is not None:
-        options.tool_choice = _tool_choice(body)
-    if body.response_format is not None and body.response_format.type != "text":
-        chosen = body.response_format.model_dump(exclude_none=True, exclude_unset=True)
-        options.response_format = _dump(chosen, "response_format")
-    given = {name: value for name in PASSED_ON if (value := getattr(body, name)) is not None}
-    options.extra = _dump(given or None, "the body")
-    return options
+async def _add_tool(made: pb.Tool, fields: Fields, text: Raw, index: int, turn: Turn) -> None:
+    """Make a tool what ``text`` says; its parameters stay as they were sent."""
+    parameters = None
+    where = f"tools[{index}]"
+    tool = members(text, where) or {}
+    function = members(tool.get("function"), f"{where}.function")
+    if function is not None:
+        parameters = function.pop("parameters", None)
+        tool["function"] = Raw(msgspec.json.encode(function))
+        text = Raw(msgspec.json.encode(tool))
+    checked = check(Tool.model_validate_json, text, ("tools", index)).function
+    made.name, made.description, made.strict = checked.name, checked.description or "", bool(checked.strict)
+    made.parameters = await fields.passed_on(parameters, f"{where}.function.parameters", turn)
 
 
-def _tool_choice(body: CompletionBody) -> str:
-    choice = body.tool_choice
+async def _set_options(options: pb.ChatOptions, fields: Fields, asked: Parameters, turn: Turn) -> None:
+    if asked.tool_choice is not None:
+        options.tool_choice = _tool_choice(asked.tool_choice, {tool.name for tool in options.tools})
+    options.response_format = await _response_format(fields, turn)
+    given = {name: value for name in PASSED_ON if (value := getattr(asked, name)) is not None}
+    if given:
+        options.extra = orjson.dumps(given).decode()
+
+
+async def _response_format(fields: Fields, turn: Turn) -> str:
+    """The form as it was sent, without what is null; empty for text."""
+    text = fields.get("response_format")
+    if text is None:
+        return ""
+    given = {name: raw for name, raw in (members(text, "response_format") or {}).items() if raw != NULL}
+    schema = members(given.get("json_schema"), "response_format.json_schema")
+    if schema is not None:
+        schema = {name: raw for name, raw in schema.items() if raw != NULL}
+        given["json_schema"] = Raw(msgspec.json.encode(schema))
+        named = {name: raw for name, raw in schema.items() if name in JsonSchema.model_fields}
+        text = Raw(msgspec.json.encode(given | {"json_schema": named}))
+    checked = check(ResponseFormat.model_validate_json, text, ("response_format",))
+    if checked.type == "text":
+        return ""
+    own = {name: raw for name, raw in given.items() if name in ResponseFormat.model_fields}
+    return await fields.passed_on(msgspec.json.encode(own), "response_format", turn)
+
+
+def _tool_choice(choice: Any, tools: set[str]) -> str:
     if not isinstance(choice, NamedToolChoice):
-        if choice == "required" and not body.tools:
+        if choice == "required" and not tools:
             raise InvalidField("tool_choice is required but there are no tools", "tool_choice")
         return str(choice)
     name = choice.function.name
-    if name not in {tool.function.name for tool in body.tools or ()}:
+    if name not in tools:
         raise InvalidField(f"tool_choice.function.name: no tool is named {name[:100]!r}", "tool_choice")
     return NAMED_TOOL + name
 
 
-def _dump(value: Json | None, name: str) -> str:
-    """As JSON that a worker can read: numbers beyond what it takes for finite are refused, however they are written."""
-    if value is None:
-        return ""
-    try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-        orjson.loads(text)
-    except ValueError:
-        raise InvalidField(f"{name} holds a number that is not finite", name) from None
-    return text
+async def _add_message(made: pb.ChatMessage, text: Raw, index: int, names: dict[str, str], turn: Turn) -> None:
+    """Make one turn what ``text`` says; ``names`` remembers which tool a call's id belongs to.
 
-
-def _message(message: Message, names: dict[str, str]) -> pb.ChatMessage:
-    """One turn; ``names`` remembers which tool a call's id belongs to."""
+    Its content, which may be all of the body, is left out of the check and goes straight to its place.
+    """
+    where = f"messages[{index}]"
+    place: Place = ("messages", index)
+    content = None
+    own = members(text, where)
+    if own is not None:
+        content = own.get("content")
+        shape = memoryview(content)[:1].tobytes() if content is not None else b""
+        if shape in _EMPTY:
+            own["content"] = _EMPTY[shape]
+            text = Raw(msgspec.json.encode(own))
+    await turn.pause()
+    message = check(_MESSAGE.validate_json, text, place)
     match message:
         case SystemMessage():
-            return pb.ChatMessage(role=pb.ROLE_SYSTEM, source="system", content=_parts(message.content))
+            made.role, made.source = pb.ROLE_SYSTEM, "system"
+            await _add_parts(made, content, _TEXT_PART, place, turn)
         case UserMessage():
-            return pb.ChatMessage(role=pb.ROLE_USER, source=message.name or "user", content=_parts(message.content))
+            made.role, made.source = pb.ROLE_USER, message.name or "user"
+            await _add_parts(made, content, _USER_PART, place, turn)
         case AssistantMessage():
-            calls = message.tool_calls or []
-            names.update({call.id: call.function.name for call in calls})
-            return pb.ChatMessage(
-                role=pb.ROLE_ASSISTANT,
-                source=message.name or "assistant",
-                content=_parts(message.content if message.content is not None else message.refusal or ""),
-                tool_calls=[
-                    pb.ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments, index=index)
-                    for index, call in enumerate(calls)
-                ],
-            )
+            made.role, made.source = pb.ROLE_ASSISTANT, message.name or "assistant"
+            if message.content is None:
+                made.content.add(text=message.refusal or "")
+            else:
+                await _add_parts(made, content, _ASSISTANT_PART, place, turn)
+            for number, call in enumerate(message.tool_calls or ()):
+                names[call.id] = call.function.name
+                made.tool_calls.add(
+                    id=call.id, name=call.function.name, arguments=call.function.arguments, index=number
+                )
         case ToolMessage():
-            content = "".join(part.text for part in _parts(message.content))
             call_id = message.tool_call_id
-            result = pb.ToolResult(call_id=call_id, name=names.get(call_id, ""), content=content)
-            return pb.ChatMessage(role=pb.ROLE_TOOL, source=names.get(call_id, "tool"), tool_results=[result])
+            made.role, made.source = pb.ROLE_TOOL, names.get(call_id, "tool")
+            said = pb.ChatMessage()
+            await _add_parts(said, content, _TEXT_PART, place, turn)
+            result = "".join(part.text for part in said.content)
+            made.tool_results.add(call_id=call_id, name=names.get(call_id, ""), content=result)
 
 
-def _parts(content: Any) -> list[pb.ContentPart]:
-    if isinstance(content, str):
-        return [pb.ContentPart(text=content)]
-    return [_part(part) for part in content]
+_EMPTY = {b'"': Raw(b'""'), b"[": Raw(b"[]")}
 
 
-def _part(part: TextPart | RefusalPart | ImagePart) -> pb.ContentPart:
-    match part:
-        case TextPart():
-            return pb.ContentPart(text=part.text)
-        case RefusalPart():
-            return pb.ContentPart(text=part.refusal)
-        case ImagePart():
-            return pb.ContentPart(image=pb.Image(url=part.image_url.url, detail=part.image_url.detail or ""))
+async def _add_parts(
+    made: pb.ChatMessage, content: Raw | None, kind: TypeAdapter[Any], place: Place, turn: Turn
+) -> None:
+    assert content is not None, "the message was checked"
+    if memoryview(content)[:1].tobytes() == b'"':
+        made.content.add(text=msgspec.json.decode(content, type=str))
+        return
+    place = (*place, "content")
+    for number, text in enumerate(elements(content, f"messages[{place[1]}].content", MAX_PARTS)):
+        await turn.pause()
+        match check(kind.validate_json, text, (*place, number)):
+            case TextPart(text=said) | RefusalPart(refusal=said):
+                made.content.add(text=said)
+            case ImagePart(image_url=image):
+                made.content.add(image=pb.Image(url=image.url, detail=image.detail or ""))

@@ -1,8 +1,11 @@
 """What ``POST /chat/completions`` takes: the seed's conversation."""
 
+from dataclasses import dataclass
+
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
 
-from gateway.body import MAX_MESSAGES
+from gateway.bodies import Body
+from gateway.body import MAX_MESSAGES, Fields, check
 from protos import chat_pb2 as pb
 
 
@@ -16,26 +19,43 @@ class ChatTurn(BaseModel):
     content: StrictStr
 
 
-class ChatBody(BaseModel):
-    """What ``POST /chat/completions`` takes."""
+class Parameters(BaseModel):
+    """The fields that are checked together; none of them is large."""
 
-    model_config = ConfigDict(extra="ignore")
-
-    messages: list[ChatTurn] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
     stream: StrictBool = True
     model: StrictStr | None = Field(default=None, max_length=1000)
 
 
-def history(body: ChatBody, request_id: str, default_model: str) -> pb.ChatHistory:
-    """The body as what goes to a worker."""
-    return pb.ChatHistory(
-        request_id=request_id,
-        model=body.model or default_model,
-        messages=[
-            pb.ChatMessage(role=_role(turn.source), source=turn.source, content=[pb.ContentPart(text=turn.content)])
-            for turn in body.messages
-        ],
-    )
+class ChatBody(Parameters):
+    """What ``POST /chat/completions`` takes."""
+
+    messages: list[ChatTurn] = Field(min_length=1, max_length=MAX_MESSAGES)
+
+
+KNOWN = frozenset(ChatBody.model_fields)
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A request that can be served."""
+
+    history: pb.ChatHistory
+    stream: bool
+
+
+async def read(body: Body, request_id: str, default_model: str) -> Conversation:
+    """What ``body`` asks for. Raises a :class:`GatewayError` that names the field at fault."""
+    async with body.work() as turn:
+        fields = Fields(body.text, KNOWN, finite=body.outline.finite)
+        await turn.pause()
+        asked = fields.check(Parameters)
+        history = pb.ChatHistory(request_id=request_id, model=asked.model or default_model)
+        for index, text in enumerate(fields.items("messages", MAX_MESSAGES, needed=True)):
+            await turn.pause()
+            said = check(ChatTurn.model_validate_json, text, ("messages", index))
+            made = history.messages.add(role=_role(said.source), source=said.source)
+            made.content.add(text=said.content)
+        return Conversation(history, asked.stream)
 
 
 def _role(source: str) -> pb.Role:

@@ -1,9 +1,9 @@
 """Settings of a gateway process (``GATEWAY_*``)."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from fleet.settings import Address, HostPort
@@ -33,6 +33,10 @@ class GatewaySettings(BaseSettings):
     """Bytes of a request's body; the bus carries messages of 32 MiB at the most."""
     body_timeout: float = Field(default=30.0, gt=0, le=3600)
     """Until a request's body must have arrived."""
+    bodies_memory: int = Field(default=96 * 1024 * 1024, ge=1024 * 1024)
+    """Bytes of all bodies that are held: from their first byte on until the reply's first token. What finds no room is
+    refused with 503, unless a body that is still being read has cost more: then that one is. Bodies over 64 KiB may use
+    three quarters of it."""
     queue_limit: int = Field(default=1000, ge=0, le=1_000_000)
     """Requests that may wait for a worker with room; the next one gets 429, or the latest if one comes again."""
     queue_timeout: float = Field(default=30.0, ge=0, le=3600)
@@ -57,6 +61,12 @@ class GatewaySettings(BaseSettings):
     """For how long running streams may go on after that."""
     hold_status: float = Field(default=10.0, ge=0, le=600)
     """For how long the status line waits for the first token, so that an early failure gets its real status."""
+
+    @model_validator(mode="after")
+    def _hold_one_body(self) -> Self:
+        if self.bodies_memory * 3 // 4 < self.max_body:
+            raise ValueError(f"GATEWAY_BODIES_MEMORY: must be at least 4/3 of GATEWAY_MAX_BODY, {self.max_body}")
+        return self
 
     @field_validator("cors_origins", "trusted_proxies", mode="before")
     @classmethod

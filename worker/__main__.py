@@ -10,6 +10,7 @@ from fleet.lane import Outbox
 from fleet.runtime import FleetRuntime
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
 from fleet.signals import stop_signals
+from fleet.turns import Turns
 from fleet.version import VERSION
 from protos import chat_pb2 as pb
 from worker import agent
@@ -58,11 +59,14 @@ class Worker:
         outbox = self._outbox
         interval = self._settings.flush_interval
         pacer = Pacer(interval, outbox.hold, outbox.release) if interval else None
+        turns = Turns()
         for model in self._models.values():
-            if pacer is not None and isinstance(model.client, StreamingOpenAIClient | StreamingAzureOpenAIClient):
-                model.client.read_together(pacer)
+            if isinstance(model.client, StreamingOpenAIClient | StreamingAzureOpenAIClient):
+                model.client.work_in(turns)
+                if pacer is not None:
+                    model.client.read_together(pacer)
         async with asyncio.TaskGroup() as chats:
-            desk = self._desk = Desk(self._models, self._outbox, self._settings.capacity, chats)
+            desk = self._desk = Desk(self._models, self._outbox, self._settings.capacity, chats, turns)
             gateways = Gateways(desk, self._outbox, self._settings.gateway_timeout, self._link_timeout)
             heartbeat = self._heartbeat = Heartbeat(
                 self.id, VERSION, desk, lambda status: self._runtime.publish(status, topics.WORKERS)

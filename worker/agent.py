@@ -18,11 +18,6 @@ class MyAgent(RoutedAgent):
         self._gateways = gateways
 
     @message_handler
-    async def on_history(self, message: pb.ChatHistory, ctx: MessageContext) -> None:
-        """Begin a chat. Returns at once: the reply travels on the lane."""
-        self._desk.take(message)
-
-    @message_handler
     async def on_cancel(self, message: pb.CancelChat, ctx: MessageContext) -> None:
         """End a chat."""
         self._desk.cancel(message.request_id, message.attempt, message.reason)
@@ -34,8 +29,12 @@ class MyAgent(RoutedAgent):
 
 
 async def register(runtime: FleetRuntime, worker_id: str, desk: Desk, gateways: Gateways) -> None:
-    """Put the agent on the bus: one type per worker, one instance, two topics; acks go straight to the lanes."""
+    """Put the agent on the bus: one type per worker, one instance, two topics.
+
+    Acks go straight to the lanes, and histories to the desk: AutoGen's way to an agent copies a message five times.
+    """
     runtime.shortcut(pb.ChunkAck, gateways.acknowledged)
+    runtime.shortcut(pb.ChatHistory, desk.take)
     agent_type = topics.agent_type(topics.WORKER, worker_id)
     await MyAgent.register(
         runtime,

@@ -1,6 +1,7 @@
 """One chat: a history goes to the model, its stream goes to the reply, and exactly one terminal event ends it."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import orjson
@@ -8,6 +9,7 @@ from autogen_core.models import CreateResult
 
 from fleet import logs
 from fleet.lane import SLICE, OutgoingReply
+from fleet.turns import Turns
 from protos import chat_pb2 as pb
 from worker import conversation, failures, options
 from worker.models import Model
@@ -21,7 +23,7 @@ log = logs.logger(__name__)
 class Chat:
     """Runs one attempt at one request. Cancel its task to stop it; ``reason`` is then what the gateway is told."""
 
-    def __init__(self, history: pb.ChatHistory, model: Model, reply: OutgoingReply, turnstile: asyncio.Lock) -> None:
+    def __init__(self, history: pb.ChatHistory, model: Model, reply: OutgoingReply, turns: Turns) -> None:
         self.request_id = history.request_id
         self.attempt = history.attempt
         self.gateway_id = history.reply_to
@@ -29,7 +31,7 @@ class Chat:
         self._history = history
         self._model = model
         self._reply = reply
-        self._turnstile = turnstile
+        self._turns = turns
         self._started = False
         self._called = False
         self._joiner = SurrogateJoiner()
@@ -62,17 +64,8 @@ class Chat:
         return self._history.deadline.ToNanoseconds() / 1e9 if self._history.HasField("deadline") else None
 
     async def _stream(self) -> pb.Done:
-        messages = conversation.messages(self._history, self._model.system_message)
         result: CreateResult | None = None
-        arguments = options.arguments(self._history.options)
-        async with self._turnstile:
-            # Preparing a request takes milliseconds: one a turn of the loop, so that a crowd delays nobody else.
-            await asyncio.sleep(0)
-        client = self._model.client
-        if isinstance(client, Streaming):
-            pieces = client.tapped_stream(self._tap, messages, **arguments)
-        else:
-            pieces = client.create_stream(messages, **arguments)
+        pieces = await self._ask()
         async with aclosing(pieces) as stream:
             async for piece in stream:
                 self._started = True
@@ -87,6 +80,18 @@ class Chat:
             for index, call in enumerate(result.content):
                 await self._call(ToolCallPart(index, call.id, call.name, call.arguments))
         return pb.Done(finish_reason=result.finish_reason, usage=failures.usage(result.usage))
+
+    async def _ask(self) -> AsyncGenerator[str | CreateResult, None]:
+        """The model's stream, which has the conversation now: nothing here keeps it for as long as the reply takes."""
+        client = self._model.client
+        history, self._history = self._history, pb.ChatHistory()
+        async with self._turns.turn() as turn:
+            # A crowd of requests is prepared one after the other, so that it delays nobody else.
+            messages = await conversation.messages(history, self._model.system_message, turn)
+            arguments = await options.arguments(history.options, turn, as_text=isinstance(client, Streaming))
+        if isinstance(client, Streaming):
+            return client.tapped_stream(self._tap, messages, **arguments)
+        return client.create_stream(messages, **arguments)
 
     def _tap(self, text: str, tokens: int) -> bool:
         """Take text past the stream, if that can be done without a wait."""

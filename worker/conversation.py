@@ -16,6 +16,7 @@ from autogen_core.models import (
     UserMessage,
 )
 
+from fleet.turns import Turn
 from protos import chat_pb2 as pb
 
 
@@ -62,13 +63,16 @@ class Unsupported(ValueError):
     """The history holds something that this worker cannot pass on; its text says what, for the user."""
 
 
-def messages(history: pb.ChatHistory, system_message: str) -> list[LLMMessage]:
+async def messages(history: pb.ChatHistory, system_message: str, turn: Turn) -> list[LLMMessage]:
     """The whole conversation, the model's own system message first.
 
     A role that this version does not know counts as the user's. Raises :class:`Unsupported`.
     """
-    own: list[LLMMessage] = [SystemMessage(content=system_message)] if system_message else []
-    return own + [_message(message) for message in history.messages]
+    found: list[LLMMessage] = [SystemMessage(content=system_message)] if system_message else []
+    for message in history.messages:
+        await turn.pause()
+        found.append(_message(message))
+    return found
 
 
 def _message(message: pb.ChatMessage) -> LLMMessage:

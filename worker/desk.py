@@ -4,6 +4,7 @@ import asyncio
 
 from fleet import logs
 from fleet.lane import Outbox
+from fleet.turns import Turns
 from protos import chat_pb2 as pb
 from worker.chat import Chat
 from worker.models import Model
@@ -14,14 +15,16 @@ log = logs.logger(__name__)
 class Desk:
     """Takes chats on, up to ``capacity`` at once, each in a task of ``group``."""
 
-    def __init__(self, models: dict[str, Model], outbox: Outbox, capacity: int, group: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, models: dict[str, Model], outbox: Outbox, capacity: int, group: asyncio.TaskGroup, turns: Turns
+    ) -> None:
         self.models = models
         self.capacity = capacity
         self.draining = False
         self.started_total = 0
         self._outbox = outbox
         self._group = group
-        self._turnstile = asyncio.Lock()
+        self._turns = turns
         self._chats: dict[str, tuple[Chat, asyncio.Task[None]]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -50,7 +53,7 @@ class Desk:
         if isinstance(model, pb.Error):
             reply.finish(model)
             return
-        chat = Chat(history, model, reply, self._turnstile)
+        chat = Chat(history, model, reply, self._turns)
         task = self._group.create_task(chat.run())
         self._chats[history.request_id] = chat, task
         self._idle.clear()

@@ -9,7 +9,7 @@ through :mod:`worker.http1`; requests are made like earlier ones (:mod:`worker.p
 ``tests/unit/test_autogen_private.py`` fails when one changes.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Any, Literal
 from urllib.request import getproxies
@@ -24,10 +24,12 @@ from autogen_ext.models.openai import AzureOpenAIChatCompletionClient, OpenAICha
 from autogen_ext.models.openai._openai_client import BaseOpenAIChatCompletionClient, _add_usage
 from pydantic import BaseModel
 
+from fleet.turns import Turns
 from worker.completion import Reply, Stream, is_timeout
 from worker.http1 import Transport
 from worker.pacer import Pacer
 from worker.prepared import PreparedRequests
+from worker.request import Request, build
 
 
 class Streaming(BaseOpenAIChatCompletionClient):
@@ -36,6 +38,11 @@ class Streaming(BaseOpenAIChatCompletionClient):
     _pacer: Pacer | None = None
     _prepared: PreparedRequests | None = None
     _own_headers: Mapping[str, str] | None = None
+    _turns: Turns | None = None
+
+    def work_in(self, turns: Turns) -> None:
+        """Convert conversations in these turns, beside other long work on the loop."""
+        self._turns = turns
 
     def read_together(self, pacer: Pacer) -> None:
         """Read all streams, from their first token on, when ``pacer`` says: text that came together is one piece."""
@@ -90,27 +97,15 @@ class Streaming(BaseOpenAIChatCompletionClient):
         """
         if isinstance(json_output, type):
             raise ValueError("json_output takes no class here: put the schema into response_format")
-        params = self._process_create_args(messages, tools, tool_choice, json_output, extra_create_args)
-        arguments = dict(params.create_args)
+        turns = self._turns or Turns()
+        request = await build(self, turns, messages, tools, tool_choice, json_output, extra_create_args)
         if include_usage is not False:
-            arguments.setdefault("stream_options", {"include_usage": True})
-        if params.tools:
-            arguments["tools"] = params.tools
-        # The SDK's own pass over ``messages`` costs 0.4 ms a message and changes nothing: this goes around it.
-        arguments["extra_body"] = {**(arguments.get("extra_body") or {}), "messages": params.messages}
+            request.arguments.setdefault("stream_options", {"include_usage": True})
+        del messages, tools, tool_choice, extra_create_args  # a conversation is not kept for as long as its reply takes
         reply = Reply()
         async with AsyncExitStack() as stack:
-
-            async def ask() -> httpx2.Response:
-                return await self._ask(stack, arguments)
-
-            try:
-                response = await ask()
-            except openai.APIConnectionError as error:
-                if is_timeout(error):
-                    raise
-                # It may have been a kept-alive connection that the server closed in the moment of asking.
-                response = await _ask_again(ask)
+            response = await self._send(stack, request)
+            del request
             stream = Stream(response, reply, self._pacer, tap)
             while (pieces := await stream.next()) is not None:
                 for piece in pieces:
@@ -120,28 +115,29 @@ class Streaming(BaseOpenAIChatCompletionClient):
         self._actual_usage = _add_usage(self._actual_usage, result.usage)
         yield result
 
-    async def _ask(self, stack: AsyncExitStack, arguments: dict[str, Any]) -> httpx2.Response:
+    async def _send(self, stack: AsyncExitStack, request: Request) -> httpx2.Response:
+        try:
+            return await self._ask(stack, request)
+        except openai.APIConnectionError as error:
+            if is_timeout(error):
+                raise
+        # It may have been a kept-alive connection that the server closed in the moment of asking.
+        try:
+            return await self._ask(stack, request)
+        except openai.APITimeoutError as error:
+            if is_timeout(error):
+                raise
+            raise openai.APIConnectionError(request=error.request) from error
+
+    async def _ask(self, stack: AsyncExitStack, request: Request) -> httpx2.Response:
         """Send a request; its response is closed with ``stack``."""
         if self._prepared is None:
             self._prepared = PreparedRequests(self._client, self._own_headers)
-        response = await self._prepared.send(arguments)
+        response = await self._prepared.send(request)
         if response is not None:
             stack.push_async_callback(response.aclose)
             return response
-        completions: Any = self._client.chat.completions.with_streaming_response
-        answer: Any = await stack.enter_async_context(completions.create(messages=[], stream=True, **arguments))
-        found: httpx2.Response = answer.http_response
-        self._prepared.learn(arguments, found.request)
-        return found
-
-
-async def _ask_again(ask: Callable[[], Awaitable[httpx2.Response]]) -> httpx2.Response:
-    try:
-        return await ask()
-    except openai.APITimeoutError as error:
-        if is_timeout(error):
-            raise
-        raise openai.APIConnectionError(request=error.request) from error
+        return await self._prepared.send_by_sdk(request, stack)
 
 
 def http_client() -> httpx2.AsyncClient:

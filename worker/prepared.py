@@ -6,13 +6,17 @@ have sent and its headers are known, the next ones are sent with its headers.
 """
 
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import httpx2
 import openai
 import orjson
+from openai._utils._json import openapi_dumps
 
 from worker.http1 import Transport, head_of
+from worker.request import Request
 
 KINDS = 32
 """Kinds of requests that are kept; a kind is a set of arguments' names."""
@@ -59,21 +63,22 @@ class PreparedRequests:
         lasting = all(getattr(client, name, None) is None for name in _OTHER_KEYS)
         plain = type(client) is openai.AsyncOpenAI and client.max_retries == 0 and lasting
         self._transport = transport if plain and isinstance(transport, Transport) else None
+        client._client.event_hooks["request"].append(_on_request)
 
-    async def send(self, arguments: Json) -> httpx2.Response | None:
+    async def send(self, request: Request) -> httpx2.Response | None:
         """Send a request like one before; None where none is known, or its address has moved.
 
         The response's body is unread and must be closed, as :meth:`Transport.handle_async_request` gives it. Raises the
         SDK's errors for connections and statuses.
         """
-        kind = self._kinds.get(frozenset(arguments)) if self._transport is not None else None
+        kind = self._kinds.get(frozenset(request.arguments)) if self._transport is not None else None
         if kind is None or self._transport is None:
             return None
         if kind.key != self._client.api_key:
             self._kinds.clear()
             return None
         try:
-            body = orjson.dumps(_body(arguments))
+            body = orjson.dumps(_body(request.arguments) | request.large)
         except orjson.JSONEncodeError:
             return None  # what the SDK can write, it shall
         try:
@@ -82,6 +87,24 @@ class PreparedRequests:
             raise openai.APITimeoutError(kind.request) from error
         except httpx2.TransportError as error:
             raise openai.APIConnectionError(request=kind.request) from error
+
+    async def send_by_sdk(self, request: Request, stack: AsyncExitStack) -> httpx2.Response:
+        """Send a request through the SDK, and learn from it; its response is closed with ``stack``.
+
+        The SDK sees the arguments only. What is large is put into the body that it has made.
+        """
+        completions: Any = self._client.chat.completions.with_streaming_response
+        part = _LargePart(request.large)
+        token = _LARGE_PART.set(part)
+        try:
+            create = completions.create(messages=[], stream=True, **request.arguments)
+            answer: Any = await stack.enter_async_context(create)
+        finally:
+            _LARGE_PART.reset(token)
+            part.take_out()
+        found: httpx2.Response = answer.http_response
+        self.learn(request.arguments, found.request)
+        return found
 
     async def _ask(self, transport: Transport, kind: _Kind, body: bytes) -> httpx2.Response | None:
         response = await transport.send(kind.request, kind.head, body)
@@ -108,6 +131,45 @@ class PreparedRequests:
             self._kinds[kind] = _Kind(sent, head_of(sent), self._client.api_key)
 
 
+class _LargePart:
+    """Puts a request's large part into what the SDK has made of the rest, for as long as it is sent."""
+
+    def __init__(self, large: Json) -> None:
+        self._large = large
+        self._made: list[tuple[httpx2.Request, bytes]] = []
+
+    def put_into(self, request: httpx2.Request) -> None:
+        try:
+            rest = request.content
+        except httpx2.RequestNotRead:
+            return  # a redirect, which has the whole body
+        self._made.append((request, rest))
+        try:
+            body = orjson.dumps(orjson.loads(rest) | self._large)
+        except orjson.JSONEncodeError:
+            body = openapi_dumps(orjson.loads(rest) | self._large)
+        _replace(request, body)
+
+    def take_out(self) -> None:
+        """Let no request that is kept keep it."""
+        for request, rest in self._made:
+            _replace(request, rest)
+
+
+_LARGE_PART: ContextVar[_LargePart | None] = ContextVar("large part", default=None)
+
+
+async def _on_request(request: httpx2.Request) -> None:
+    if (part := _LARGE_PART.get()) is not None:
+        part.put_into(request)
+
+
+def _replace(request: httpx2.Request, body: bytes) -> None:
+    request._content = body
+    request.stream = httpx2.ByteStream(body)
+    request.headers["content-length"] = str(len(body))
+
+
 def _body(arguments: Json) -> Json:
     own = {name: value for name, value in arguments.items() if name not in _NOT_BODY}
     return {"stream": True, **own, **arguments.get("extra_body", {})}
@@ -115,6 +177,8 @@ def _body(arguments: Json) -> Json:
 
 def _is_body(arguments: Json, sent: httpx2.Request) -> bool:
     try:
-        return bool(orjson.loads(sent.content) == orjson.loads(orjson.dumps(_body(arguments))))
+        made = orjson.loads(sent.content)
+        made.pop("messages", None)
+        return bool(made == orjson.loads(orjson.dumps(_body(arguments))))
     except (orjson.JSONDecodeError, orjson.JSONEncodeError, httpx2.RequestNotRead):
         return False

@@ -4,15 +4,25 @@ import json
 
 import pytest
 
-from gateway.body import parse
+from fleet.turns import Turns
+from gateway.bodies import Bodies, Body
 from gateway.errors import GatewayError
-from gateway.seed_body import ChatBody, history
+from gateway.seed_body import read
 from protos import chat_pb2 as pb
 
 
-def refusal(body: bytes) -> tuple[int, str]:
+def body_of(text: bytes) -> Body:
+    """A body that was read."""
+    body = Body(Bodies(2**30, Turns()))
+    body.text += text
+    body.outline.feed(text)
+    body.outline.end()
+    return body
+
+
+async def refusal(text: bytes) -> tuple[int, str]:
     with pytest.raises(GatewayError) as refused:
-        parse(ChatBody, body)
+        await read(body_of(text), "r", "default")
     return refused.value.status, refused.value.message
 
 
@@ -23,7 +33,9 @@ def refusal(body: bytes) -> tuple[int, str]:
         (b"{", 400, "the body is not JSON: "),
         (b'{"messages": "\xff"}', 400, "the body is not JSON: "),
         (b'{"messages": [{"source": "user", "content": "\\ud800"}]}', 400, "the body is not JSON: "),
-        (b"[" * 100_000, 400, "the body is not JSON: "),
+        (b"[" * 100_000, 422, "the body nests lists and objects more than 128 deep"),
+        (b"[" + b"1," * 300_000, 422, "the body has more than the 200,000 JSON values"),
+        (b'{"messages": [1e5], "a": NaN}', 400, "the body is not JSON: "),
         (b"[]", 422, "the body must be a JSON object"),
         (b"{}", 422, "messages is missing"),
         (b'{"messages": []}', 422, "messages must not be empty"),
@@ -37,22 +49,23 @@ def refusal(body: bytes) -> tuple[int, str]:
         (b'{"messages": [{"source": "u", "content": ""}], "model": 1}', 422, "model must be a string"),
     ],
 )
-def test_what_is_wrong_is_named(body: bytes, status: int, message: str) -> None:
-    got_status, got_message = refusal(body)
+async def test_what_is_wrong_is_named(body: bytes, status: int, message: str) -> None:
+    got_status, got_message = await refusal(body)
     assert got_status == status
     assert got_message.startswith(message)
 
 
-def test_unknown_fields_do_no_harm() -> None:
-    body = parse(ChatBody, b'{"messages": [{"source": "user", "content": "a", "type": "TextMessage"}], "x": 1}')
-    assert body.stream is True
-    assert body.model is None
+async def test_unknown_fields_do_no_harm() -> None:
+    asked = await read(
+        body_of(b'{"messages": [{"source": "user", "content": "a", "type": "TextMessage"}], "x": 1}'), "r", ""
+    )
+    assert asked.stream is True
+    assert asked.history.model == ""
 
 
-def test_the_source_decides_the_role() -> None:
+async def test_the_source_decides_the_role() -> None:
     turns = [{"source": source, "content": source} for source in ("system", "user", "assistant", "critic")]
-    asked = parse(ChatBody, json.dumps({"messages": turns}).encode())
-    made = history(asked, "r", "default")
+    made = (await read(body_of(json.dumps({"messages": turns}).encode()), "r", "default")).history
     assert [message.role for message in made.messages] == [
         pb.ROLE_SYSTEM,
         pb.ROLE_USER,

@@ -1,14 +1,25 @@
 """Histories as AutoGen's messages."""
 
+import asyncio
 from io import BytesIO
 
 import PIL.Image
 import pytest
 from autogen_core import FunctionCall, Image
-from autogen_core.models import AssistantMessage, FunctionExecutionResultMessage, SystemMessage, UserMessage
+from autogen_core.models import AssistantMessage, FunctionExecutionResultMessage, LLMMessage, SystemMessage, UserMessage
 
+from fleet.turns import Turns
 from protos import chat_pb2 as pb
-from worker.conversation import Unsupported, messages
+from worker import conversation
+from worker.conversation import Unsupported
+
+
+def messages(history: pb.ChatHistory, system_message: str) -> list[LLMMessage]:
+    async def found() -> list[LLMMessage]:
+        async with Turns().turn() as first:
+            return await conversation.messages(history, system_message, first)
+
+    return asyncio.run(found())
 
 
 def turn(role: pb.Role, source: str, *texts: str) -> pb.ChatMessage:

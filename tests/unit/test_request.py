@@ -1,0 +1,103 @@
+"""Requests that are converted in steps are what AutoGen makes in one."""
+
+from typing import Any
+
+import orjson
+import pytest
+from autogen_core import FunctionCall
+from autogen_core.models import (
+    AssistantMessage,
+    FunctionExecutionResult,
+    FunctionExecutionResultMessage,
+    LLMMessage,
+    ModelInfo,
+    SystemMessage,
+    UserMessage,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fleet.turns import Turns
+from protos import chat_pb2 as pb
+from worker import options
+from worker.openai_client import StreamingOpenAIClient
+from worker.request import STEP, build
+
+SYSTEM = SystemMessage(content="s")
+USER = UserMessage(content="hi", source="user")
+MANY = UserMessage(content=["part"] * 40, source="user")
+ASSISTANT = AssistantMessage(content="ok  ", source="a")
+CALLS = AssistantMessage(content=[FunctionCall(id="1", name="f", arguments="{}")], source="a")
+RESULT = FunctionExecutionResultMessage(
+    content=[FunctionExecutionResult(content="42", name="f", call_id="1", is_error=False)]
+)
+
+
+def client(model: str, several_system_messages: bool) -> StreamingOpenAIClient:
+    info = ModelInfo(
+        vision=True,
+        function_calling=True,
+        json_output=True,
+        family="unknown",
+        structured_output=True,
+        multiple_system_messages=several_system_messages,
+    )
+    return StreamingOpenAIClient(model=model, api_key="k", model_info=info)
+
+
+CLIENTS = [client(model, several) for model in ("m", "claude-3") for several in (True, False)]
+
+
+async def made(model: StreamingOpenAIClient, messages: list[LLMMessage], **extra: Any) -> Any:
+    return await build(model, Turns(), messages, (), "auto", None, extra)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(CLIENTS),
+    st.lists(
+        st.tuples(st.sampled_from([SYSTEM, USER, MANY, ASSISTANT, CALLS, RESULT]), st.integers(1, STEP)),
+        min_size=1,
+        max_size=6,
+    ),
+)
+async def test_steps_make_what_one_step_makes(model: StreamingOpenAIClient, runs: list[tuple[LLMMessage, int]]) -> None:
+    messages = [message.model_copy() for message, count in runs for _ in range(count)]
+    refused = None
+    try:
+        expected: Any = model._process_create_args([one.model_copy() for one in messages], (), "auto", None, {})
+    except ValueError as error:
+        refused = error
+    if refused is not None:
+        with pytest.raises(ValueError, match=str(refused)[:20]):
+            await made(model, messages)
+        return
+    request = await made(model, messages)
+    assert request.large == {"messages": expected.messages}
+    assert request.arguments == expected.create_args
+
+
+async def test_what_is_large_is_kept_from_the_sdk() -> None:
+    text = '{"properties": {"a": 1}}'
+    said = pb.ChatOptions(
+        tools=[pb.Tool(name="f", parameters=text)],
+        tool_choice="tool:f",
+        response_format='{"type":"json_object"}',
+        extra='{"stop":["x"],"temperature":0.5}',
+    )
+    async with Turns().turn() as turn:
+        arguments = await options.arguments(said, turn, as_text=True)
+    request = await build(
+        CLIENTS[0], Turns(), [USER], arguments["tools"], arguments["tool_choice"], None, arguments["extra_create_args"]
+    )
+    assert set(request.arguments) == {"model", "temperature", "tool_choice"}
+    assert set(request.large) == {"messages", "tools", "response_format", "stop"}
+    assert text.encode() in orjson.dumps(request.large)
+
+
+async def test_other_clients_get_schemas_as_objects() -> None:
+    said = pb.ChatOptions(tools=[pb.Tool(name="f", parameters='{"a": 1}')], response_format='{"type": "json_object"}')
+    async with Turns().turn() as turn:
+        arguments = await options.arguments(said, turn, as_text=False)
+    assert arguments["tools"][0].schema["parameters"] == {"a": 1}
+    assert arguments["extra_create_args"] == {"response_format": {"type": "json_object"}}
