@@ -7,7 +7,7 @@ import time
 from fastapi import Request
 
 from fleet.turns import Turn, Turns
-from gateway.errors import BodyTooLarge, GatewayError, MalformedBody, Unavailable
+from gateway.errors import BodyTooLarge, MalformedBody, Unavailable
 from gateway.outline import WINDOW, Outline
 
 SMALL = 64 * 1024
