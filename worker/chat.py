@@ -3,13 +3,13 @@
 import asyncio
 from contextlib import aclosing
 
-import orjson
-from autogen_core.models import CreateResult
+from autogen_core.models import CreateResult, RequestUsage
 
 from fleet import logs
 from fleet.lane import SLICE, OutgoingReply
 from protos import chat_pb2 as pb
 from worker import conversation, failures, options
+from worker.completion import NAME_LIMIT, StreamBroken
 from worker.models import Model
 from worker.openai_client import Streaming
 from worker.pieces import ReasoningText, TextPiece, TokenLogprobs, ToolCallPart
@@ -70,7 +70,7 @@ class Chat:
             await asyncio.sleep(0)
         client = self._model.client
         if isinstance(client, Streaming):
-            pieces = client.tapped_stream(self._tap, messages, **arguments)
+            pieces = client.tapped_stream(self._tap, messages, keep=False, **arguments)
         else:
             pieces = client.create_stream(messages, **arguments)
         async with aclosing(pieces) as stream:
@@ -99,7 +99,7 @@ class Chat:
             case ToolCallPart():
                 await self._call(piece)
             case TokenLogprobs():
-                await self._reply.event(pb.ChatChunk(logprobs=orjson.dumps(piece.content).decode()))
+                await self._reply.event(pb.ChatChunk(logprobs=piece.json))
             case TextPiece():
                 await self._reply.text(self._joiner.join(piece), "text", piece.tokens)
             case _:
@@ -108,6 +108,8 @@ class Chat:
     async def _call(self, part: ToolCallPart) -> None:
         """Send a part of a tool call, in slices that the credit bounds as it does text."""
         self._called = True
+        if len(part.id) > NAME_LIMIT or len(part.name) > NAME_LIMIT:
+            raise StreamBroken(f"a tool call's id or name is longer than {NAME_LIMIT:,} characters", RequestUsage(0, 0))
         arguments = clean(part.arguments)
         call = pb.ToolCall(index=part.position, id=clean(part.id), name=clean(part.name), arguments=arguments[:SLICE])
         await self._reply.event(pb.ChatChunk(tool_call=call))

@@ -46,7 +46,7 @@ class Desk:
                 return
             self.cancel(history.request_id, 0, "superseded")
         reply = self._outbox.open(history.reply_to, history.request_id, history.attempt)
-        model = self._model(history.model)
+        model = self._model(history.model, replaces=running is not None)
         if isinstance(model, pb.Error):
             reply.finish(model)
             return
@@ -92,10 +92,11 @@ class Desk:
         """Return when no chat runs."""
         await self._idle.wait()
 
-    def _model(self, name: str) -> Model | pb.Error:
+    def _model(self, name: str, replaces: bool) -> Model | pb.Error:
+        """The model for a new chat, or why there is none. One that ``replaces`` an older attempt has its place."""
         if self.draining:
             return pb.Error(code="worker_draining", message="the worker is about to leave", retryable=True)
-        if self.active >= self.capacity:
+        if self.active >= self.capacity and not replaces:
             return pb.Error(code="worker_full", message="the worker is at its capacity", retryable=True)
         model = self.models.get(name) if name else next(iter(self.models.values()))
         return model or pb.Error(code="unknown_model", message="the worker does not serve this model", retryable=True)

@@ -155,7 +155,7 @@ class Outcome:
             case ToolCallPart():
                 self.add("call", f"{piece.position} {piece.id} {piece.name} {piece.arguments}")
             case TokenLogprobs():
-                self.add("logprobs", json.dumps(piece.content))
+                self.add("logprobs", piece.json)
             case _:
                 raise AssertionError(piece)
 
