@@ -16,6 +16,7 @@ from worker import agent
 from worker.desk import Desk
 from worker.gateways import Gateways
 from worker.health import health_service
+from worker.images import Images
 from worker.models import Model, ModelsError, load_models
 from worker.openai_client import StreamingAzureOpenAIClient, StreamingOpenAIClient
 from worker.pacer import Pacer
@@ -61,8 +62,9 @@ class Worker:
         for model in self._models.values():
             if pacer is not None and isinstance(model.client, StreamingOpenAIClient | StreamingAzureOpenAIClient):
                 model.client.read_together(pacer)
+        images = Images(self._settings.image_pixels)
         async with asyncio.TaskGroup() as chats:
-            desk = self._desk = Desk(self._models, self._outbox, self._settings.capacity, chats)
+            desk = self._desk = Desk(self._models, images, self._outbox, self._settings.capacity, chats)
             gateways = Gateways(desk, self._outbox, self._settings.gateway_timeout, self._link_timeout)
             heartbeat = self._heartbeat = Heartbeat(
                 self.id, VERSION, desk, lambda status: self._runtime.publish(status, topics.WORKERS)
@@ -80,6 +82,7 @@ class Worker:
         await self._runtime.stop()
         for model in self._models.values():
             await model.client.close()
+        images.close()
         if pacer is not None:
             pacer.close()
         log.info("stopped", worker=self.id)

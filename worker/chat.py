@@ -1,6 +1,7 @@
 """One chat: a history goes to the model, its stream goes to the reply, and exactly one terminal event ends it."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from autogen_core.models import CreateResult, RequestUsage
@@ -10,6 +11,7 @@ from fleet.lane import SLICE, OutgoingReply
 from protos import chat_pb2 as pb
 from worker import conversation, failures, options
 from worker.completion import NAME_LIMIT, StreamBroken
+from worker.images import Images
 from worker.models import Model
 from worker.openai_client import Streaming
 from worker.pieces import ReasoningText, TextPiece, TokenLogprobs, ToolCallPart
@@ -21,7 +23,9 @@ log = logs.logger(__name__)
 class Chat:
     """Runs one attempt at one request. Cancel its task to stop it; ``reason`` is then what the gateway is told."""
 
-    def __init__(self, history: pb.ChatHistory, model: Model, reply: OutgoingReply, turnstile: asyncio.Lock) -> None:
+    def __init__(
+        self, history: pb.ChatHistory, model: Model, reply: OutgoingReply, turnstile: asyncio.Lock, images: Images
+    ) -> None:
         self.request_id = history.request_id
         self.attempt = history.attempt
         self.gateway_id = history.reply_to
@@ -30,6 +34,7 @@ class Chat:
         self._model = model
         self._reply = reply
         self._turnstile = turnstile
+        self._images = images
         self._started = False
         self._called = False
         self._joiner = SurrogateJoiner()
@@ -72,7 +77,8 @@ class Chat:
         if isinstance(client, Streaming):
             pieces = client.tapped_stream(self._tap, messages, keep=False, **arguments)
         else:
-            pieces = client.create_stream(messages, **arguments)
+            await self._images.admit(messages)
+            pieces = _named(client.create_stream(messages, **arguments))
         async with aclosing(pieces) as stream:
             async for piece in stream:
                 self._started = True
@@ -116,3 +122,13 @@ class Chat:
         for start in range(SLICE, len(arguments), SLICE):
             rest = pb.ToolCall(index=part.position, arguments=arguments[start : start + SLICE])
             await self._reply.event(pb.ChatChunk(tool_call=rest))
+
+
+async def _named(pieces: AsyncGenerator[str | CreateResult, None]) -> AsyncGenerator[str | CreateResult, None]:
+    """What another client yields, with its errors told apart from ours: it meets odd answers with any exception."""
+    try:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+    except Exception as error:
+        raise failures.ClientFailed from error

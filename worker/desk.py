@@ -6,6 +6,7 @@ from fleet import logs
 from fleet.lane import Outbox
 from protos import chat_pb2 as pb
 from worker.chat import Chat
+from worker.images import Images
 from worker.models import Model
 
 log = logs.logger(__name__)
@@ -14,11 +15,14 @@ log = logs.logger(__name__)
 class Desk:
     """Takes chats on, up to ``capacity`` at once, each in a task of ``group``."""
 
-    def __init__(self, models: dict[str, Model], outbox: Outbox, capacity: int, group: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, models: dict[str, Model], images: Images, outbox: Outbox, capacity: int, group: asyncio.TaskGroup
+    ) -> None:
         self.models = models
         self.capacity = capacity
         self.draining = False
         self.started_total = 0
+        self._images = images
         self._outbox = outbox
         self._group = group
         self._turnstile = asyncio.Lock()
@@ -50,7 +54,7 @@ class Desk:
         if isinstance(model, pb.Error):
             reply.finish(model)
             return
-        chat = Chat(history, model, reply, self._turnstile)
+        chat = Chat(history, model, reply, self._turnstile, self._images)
         task = self._group.create_task(chat.run())
         self._chats[history.request_id] = chat, task
         self._idle.clear()

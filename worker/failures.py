@@ -5,7 +5,7 @@
     code                    retryable  when
     model_unreachable       yes        no connection to the model, or it broke before an answer
     model_rate_limited      yes        429 (with Retry-After, where the model gives one)
-    model_failed            yes        5xx, or an error inside the stream
+    model_failed            yes        5xx, an error inside the stream, or one of a client that is not ours
     model_timeout           yes        the model's client gave up waiting
     model_stream_broken     yes        the stream ended or broke in the middle; the answer is not what the model's API
                                        sends, is no HTTP, passes a bound, or is a redirect that is not followed
@@ -30,16 +30,25 @@ from autogen_core.models import RequestUsage
 
 from protos import chat_pb2 as pb
 from worker.completion import NO_CHUNKS, ModelReported, StreamBroken
-from worker.conversation import Unsupported
 from worker.http1 import BadAnswer
+from worker.images import Unsupported
 from worker.surrogates import clean
 
 MESSAGE_LIMIT = 500
 """Characters of a provider's message that are passed on."""
 
 
+class ClientFailed(Exception):
+    """A client that is not ours raised what is its cause."""
+
+
 def failure(error: Exception, started: bool) -> pb.Error:
     """The terminal error for ``error``; ``started`` says whether the model had begun to answer."""
+    if isinstance(error, ClientFailed) and isinstance(error.__cause__, Exception):
+        found = failure(error.__cause__, started)
+        if found.code != "internal_error":
+            return found
+        return _error("model_failed", f"the model's client failed ({type(error.__cause__).__name__})", retryable=True)
     status = getattr(error, "status_code", None)
     if isinstance(status, int):
         return _refusal(error, status) if status >= 400 else _reported(error)

@@ -8,7 +8,8 @@ from autogen_core import FunctionCall, Image
 from autogen_core.models import AssistantMessage, FunctionExecutionResultMessage, SystemMessage, UserMessage
 
 from protos import chat_pb2 as pb
-from worker.conversation import Unsupported, messages
+from worker.conversation import messages
+from worker.images import Unsupported
 
 
 def turn(role: pb.Role, source: str, *texts: str) -> pb.ChatMessage:

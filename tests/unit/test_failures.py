@@ -6,8 +6,8 @@ import pytest
 from autogen_core.models import RequestUsage
 
 from worker.completion import ModelReported, StreamBroken
-from worker.conversation import Unsupported
 from worker.failures import failure
+from worker.images import Unsupported
 
 REQUEST = httpx2.Request("POST", "http://127.0.0.1/v1")
 
