@@ -217,14 +217,15 @@ class _Inflater:
         return self._decoder.eof
 
     def inflate(self, data: bytes) -> Iterator[bytes]:
-        self._taken += len(data)
         while data and not self._decoder.eof:
             try:
                 piece = self._decoder.decompress(data, STEP)
             except zlib.error:
                 raise BadAnswer("the model's server sent a compressed answer that cannot be decoded") from None
-            data = self._decoder.unconsumed_tail
+            left = self._decoder.unconsumed_tail
+            self._taken += len(data) - len(left)
             self._given += len(piece)
+            data = left
             if self._given > FREE and self._given > RATIO * self._taken:
                 raise BadAnswer(f"the model's server sent an answer that is compressed more than {RATIO}:1")
             if piece:

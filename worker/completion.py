@@ -55,6 +55,9 @@ LOGPROBS_LIMIT = 64 * 1024
 PIECES = 64
 """Pieces that are passed on in one turn of the loop: some hundred microseconds of work."""
 
+SILENCE = 16 * 1024 * 1024
+"""Bytes of a stream without a piece for the user, as of chunks that say nothing."""
+
 STEP = 32 * 1024
 """Bytes of a stream that are decoded in one turn of the loop: at most about 10 ms of work."""
 
@@ -285,6 +288,7 @@ class Stream:
         self._read, self._connection = _reader(response)
         self._left = b""
         """What was received and is not decoded."""
+        self._silent = 0
         self._done = False
         self._error: Exception | None = None
 
@@ -292,10 +296,14 @@ class Stream:
         """The pieces that came next, at least one; None at the end. What came before an error is given first."""
         while not self._done and self._error is None:
             received = await self._receive()
+            self._silent += len(received)
             if pieces := self._pieces(received):
+                self._silent = 0
                 if self._pacer is not None and self._connection is not None:
                     self._connection.pace(self._pacer, self._tapped if self._tap is not None else None)
                 return joined(pieces) if len(pieces) > 1 else pieces
+            if self._silent > SILENCE:
+                raise StreamBroken(f"the model's stream said nothing in {SILENCE:,} bytes", self._reply.usage)
         if self._error is not None:
             raise self._error
         return None

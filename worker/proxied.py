@@ -18,8 +18,9 @@ class Proxied(httpx2.AsyncBaseTransport):
         try:
             return await self._ask(request)
         except httpx2.ReadError as error:
-            if not isinstance(error.__cause__, aiohttp.ServerDisconnectedError):
-                raise
+            cause = error.__cause__
+            if not isinstance(cause, aiohttp.ServerDisconnectedError) or not isinstance(cause.message, str):
+                raise  # not closed without a word: else the message is what came of a head
         return await self._ask(request)
 
     async def _ask(self, request: httpx2.Request) -> httpx2.Response:

@@ -4,8 +4,8 @@ The work is linear in what is fed, and what is kept is bounded, whatever a serve
 """
 
 EVENT_LIMIT = 4 * 1024 * 1024
-"""Bytes between two blank lines: an event with its comments. A token takes some hundred; 4 MiB leave room for an image
-that a model put into an event."""
+"""Bytes until an event is complete, with the comments and blank lines before it. A token takes some hundred; 4 MiB
+leave room for an image that a model put into an event."""
 
 LINE_LIMIT = 4096
 """``data:`` lines of one event. Model APIs send one; some pretty-print."""
@@ -23,7 +23,7 @@ class EventDecoder:
         """The line that is not complete, in pieces: joined once, when its end is there."""
         self._data: list[bytes] = []
         self._size = 0
-        """Bytes since the last blank line, but for those that came in one piece with it."""
+        """Bytes since the last event, but for those that came in one piece with it."""
 
     @property
     def empty(self) -> bool:
@@ -42,7 +42,7 @@ class EventDecoder:
         elif received:
             self._rest.append(received)
         if self._size > EVENT_LIMIT:
-            raise EventTooLong(f"an event is longer than {EVENT_LIMIT:,} bytes")
+            raise EventTooLong(f"no event is complete after {EVENT_LIMIT:,} bytes")
         return payloads
 
     def end(self) -> list[bytes]:
@@ -62,8 +62,7 @@ class EventDecoder:
                 data.append(line[6:] if line[5:6] == b" " else line[5:])
                 if len(data) > LINE_LIMIT:
                     raise EventTooLong(f"an event has more than {LINE_LIMIT:,} lines")
-            elif not line:
+            elif not line and data:
                 self._size = 0
-                if data:
-                    payloads.append(b"\n".join(data) if len(data) > 1 else data[0])
-                    data.clear()
+                payloads.append(b"\n".join(data) if len(data) > 1 else data[0])
+                data.clear()
