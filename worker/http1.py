@@ -36,7 +36,7 @@ FRAMING = 64 * 1024
 chunks' sizes and extensions; after it the trailers. Servers' own limits for a head are 8 to 64 KiB."""
 
 HEADERS = 256
-"""Headers of a response, with those of 1xx responses before it."""
+"""Headers of a response; clients' own limits are 100 to 256."""
 
 _LENGTH = (b"content-length", b"transfer-encoding")
 
@@ -88,7 +88,6 @@ class Connection:
         self._timeout = timeout
         self._heard_at = self._loop.time()
         self._headers: list[tuple[bytes, bytes]] = []
-        self._header_count = 0
         self._chunks: list[bytes] = []
         self._unread = 0
         self._framing = 0
@@ -324,8 +323,7 @@ class Connection:
         if self._has_head:  # a trailer
             return
         self._headers.append((name, value))
-        self._header_count += 1
-        if self._header_count > HEADERS:
+        if len(self._headers) > HEADERS:
             self._fail(BadAnswer(f"the model's server sent more than {HEADERS} headers"))
 
     def on_headers_complete(self) -> None:

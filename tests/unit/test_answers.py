@@ -97,7 +97,11 @@ async def test_the_same_through_aiohttp_is_an_error(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [OK + b"x: y\r\n" * 200 + b"content-length: 0\r\n\r\n", b"HTTP/1.1 103 E\r\n\r\n" * 100 + CHUNKED + END]
+    "answer",
+    [
+        OK + b"x: y\r\n" * 200 + b"content-length: 0\r\n\r\n",
+        b"HTTP/1.1 103 E\r\nlink: a\r\n\r\n" * 1000 + CHUNKED + END,
+    ],
 )
 async def test_what_servers_send_is_far_below_the_bounds(server: Server, answer: bytes) -> None:
     async with ours() as client:
