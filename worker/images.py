@@ -110,8 +110,10 @@ class SentImage(Image):
         head, comma, data = self._sent.url.partition(",")
         if not comma or not head.endswith(";base64"):
             raise Unsupported("this model takes images as data, not by URL")
+        if any(space in data for space in " \t\r\n"):
+            data = "".join(data.split())
         try:
-            return a2b_base64("".join(data.split()), strict_mode=True)
+            return a2b_base64(data, strict_mode=True)
         except (Error, ValueError):
             raise Unsupported("an image's data URL is not valid base64") from None
 

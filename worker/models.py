@@ -28,6 +28,12 @@ STREAMING = {
 }
 """Stock providers, and the subclass of each that closes its connections and tells reasoning from text."""
 
+OLLAMA = {
+    "autogen_ext.models.ollama.OllamaChatCompletionClient": "worker.ollama_client.BytesOllamaClient",
+    "OllamaChatCompletionClient": "worker.ollama_client.BytesOllamaClient",
+}
+"""The same for Ollama's, whose subclass passes images on as bytes."""
+
 ANTHROPIC = "autogen_ext.models.anthropic."
 """Clients of an SDK that tries again by itself, as OpenAI's does."""
 
@@ -95,7 +101,7 @@ def _client(where: str, provider: str, config: dict[str, Any]) -> ChatCompletion
     if provider in STREAMING or provider.startswith(ANTHROPIC):
         # Trying again is the gateway's part: it knows the deadline and the other workers.
         config = {"max_retries": 0, **config}
-    component = {"provider": STREAMING.get(provider, provider), "component_type": "model", "config": config}
+    component = {"provider": (STREAMING | OLLAMA).get(provider, provider), "component_type": "model", "config": config}
     try:
         client = ChatCompletionClient.load_component(component)
         _bound(client)

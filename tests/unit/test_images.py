@@ -11,7 +11,7 @@ from typing import Any
 import ollama
 import PIL.Image
 import pytest
-from autogen_core.models import UserMessage
+from autogen_core.models import ChatCompletionClient, ModelInfo, UserMessage
 from autogen_ext.models.anthropic._anthropic_client import user_message_to_anthropic
 from autogen_ext.models.ollama._ollama_client import user_message_to_ollama
 from hypothesis import given
@@ -20,6 +20,9 @@ from hypothesis import strategies as st
 from protos import chat_pb2 as pb
 from worker.image_size import ImageSize, image_size
 from worker.images import Images, SentImage, Unsupported
+from worker.ollama_client import BytesOllamaClient
+
+INFO = ModelInfo(vision=True, function_calling=True, json_output=True, family="unknown", structured_output=True)
 
 FORMATS: dict[str, dict[str, Any]] = {
     "PNG": {},
@@ -118,6 +121,26 @@ def test_base64_that_names_a_file_is_no_image_for_ollama(tmp_path: Path, monkeyp
         message = UserMessage(content=["look", image(f"data:image/png;base64,{name}")], source="user")
         with pytest.raises(Unsupported, match="no PNG"):
             user_message_to_ollama(message)
+
+
+async def test_ollamas_sdk_gets_bytes_which_name_no_file() -> None:
+    client = ChatCompletionClient.load_component(
+        {
+            "provider": "worker.ollama_client.BytesOllamaClient",
+            "component_type": "model",
+            "config": {"model": "llava", "model_info": INFO},
+        }
+    )
+    assert isinstance(client, BytesOllamaClient)
+    data = file("PNG")
+    asked = client._process_create_args(
+        [UserMessage(content=["a", image(url(data))], source="u")], [], "auto", None, {}
+    )
+    (sent,) = asked.messages[0].images
+    assert sent.value == data
+    content: Any = sent.model_dump()
+    assert content == b64encode(data).decode()
+    await client.close()
 
 
 @pytest.mark.parametrize(
