@@ -17,6 +17,7 @@ from worker import agent
 from worker.desk import Desk
 from worker.gateways import Gateways
 from worker.health import health_service
+from worker.images import Images
 from worker.models import Model, ModelsError, load_models
 from worker.openai_client import StreamingAzureOpenAIClient, StreamingOpenAIClient
 from worker.pacer import Pacer
@@ -65,8 +66,9 @@ class Worker:
                 model.client.work_in(turns)
                 if pacer is not None:
                     model.client.read_together(pacer)
+        images = Images(self._settings.image_pixels)
         async with asyncio.TaskGroup() as chats:
-            desk = self._desk = Desk(self._models, self._outbox, self._settings.capacity, chats, turns)
+            desk = self._desk = Desk(self._models, images, self._outbox, self._settings.capacity, chats, turns)
             gateways = Gateways(desk, self._outbox, self._settings.gateway_timeout, self._link_timeout)
             heartbeat = self._heartbeat = Heartbeat(
                 self.id, VERSION, desk, lambda status: self._runtime.publish(status, topics.WORKERS)
@@ -84,6 +86,7 @@ class Worker:
         await self._runtime.stop()
         for model in self._models.values():
             await model.client.close()
+        images.close()
         if pacer is not None:
             pacer.close()
         log.info("stopped", worker=self.id)

@@ -4,14 +4,15 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-import orjson
-from autogen_core.models import CreateResult
+from autogen_core.models import CreateResult, RequestUsage
 
 from fleet import logs
 from fleet.lane import SLICE, OutgoingReply
 from fleet.turns import Turns
 from protos import chat_pb2 as pb
 from worker import conversation, failures, options
+from worker.completion import NAME_LIMIT, StreamBroken
+from worker.images import Images
 from worker.models import Model
 from worker.openai_client import Streaming
 from worker.pieces import ReasoningText, TextPiece, TokenLogprobs, ToolCallPart
@@ -23,7 +24,9 @@ log = logs.logger(__name__)
 class Chat:
     """Runs one attempt at one request. Cancel its task to stop it; ``reason`` is then what the gateway is told."""
 
-    def __init__(self, history: pb.ChatHistory, model: Model, reply: OutgoingReply, turns: Turns) -> None:
+    def __init__(
+        self, history: pb.ChatHistory, model: Model, reply: OutgoingReply, turns: Turns, images: Images
+    ) -> None:
         self.request_id = history.request_id
         self.attempt = history.attempt
         self.gateway_id = history.reply_to
@@ -32,6 +35,7 @@ class Chat:
         self._model = model
         self._reply = reply
         self._turns = turns
+        self._images = images
         self._started = False
         self._called = False
         self._joiner = SurrogateJoiner()
@@ -90,8 +94,9 @@ class Chat:
             messages = await conversation.messages(history, self._model.system_message, turn)
             arguments = await options.arguments(history.options, turn, as_text=isinstance(client, Streaming))
         if isinstance(client, Streaming):
-            return client.tapped_stream(self._tap, messages, **arguments)
-        return client.create_stream(messages, **arguments)
+            return client.tapped_stream(self._tap, messages, keep=False, **arguments)
+        await self._images.admit(messages)
+        return _named(client.create_stream(messages, **arguments))
 
     def _tap(self, text: str, tokens: int) -> bool:
         """Take text past the stream, if that can be done without a wait."""
@@ -104,7 +109,7 @@ class Chat:
             case ToolCallPart():
                 await self._call(piece)
             case TokenLogprobs():
-                await self._reply.event(pb.ChatChunk(logprobs=orjson.dumps(piece.content).decode()))
+                await self._reply.event(pb.ChatChunk(logprobs=piece.json))
             case TextPiece():
                 await self._reply.text(self._joiner.join(piece), "text", piece.tokens)
             case _:
@@ -113,9 +118,21 @@ class Chat:
     async def _call(self, part: ToolCallPart) -> None:
         """Send a part of a tool call, in slices that the credit bounds as it does text."""
         self._called = True
+        if len(part.id) > NAME_LIMIT or len(part.name) > NAME_LIMIT:
+            raise StreamBroken(f"a tool call's id or name is longer than {NAME_LIMIT:,} characters", RequestUsage(0, 0))
         arguments = clean(part.arguments)
         call = pb.ToolCall(index=part.position, id=clean(part.id), name=clean(part.name), arguments=arguments[:SLICE])
         await self._reply.event(pb.ChatChunk(tool_call=call))
         for start in range(SLICE, len(arguments), SLICE):
             rest = pb.ToolCall(index=part.position, arguments=arguments[start : start + SLICE])
             await self._reply.event(pb.ChatChunk(tool_call=rest))
+
+
+async def _named(pieces: AsyncGenerator[str | CreateResult, None]) -> AsyncGenerator[str | CreateResult, None]:
+    """What another client yields, with its errors told apart from ours: it meets odd answers with any exception."""
+    try:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+    except Exception as error:
+        raise failures.ClientFailed from error

@@ -1,9 +1,10 @@
 """A completion as an OpenAI-compatible server streams it: decoded, in pieces, and as a whole when it is over."""
 
+import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
-import aiohttp
 import httpx2
 import openai
 import orjson
@@ -12,9 +13,12 @@ from autogen_core.models import CreateResult, FinishReasons, RequestUsage
 
 from worker.http1 import BODY, Connection
 from worker.pacer import Pacer
-from worker.pieces import Json, ReasoningText, TextPiece, TokenLogprobs, ToolCallPart, joined
+from worker.pieces import ReasoningText, TextPiece, TokenLogprobs, ToolCallPart, joined
 from worker.sse import EventDecoder, EventTooLong
+from worker.surrogates import clean
 from worker.text_frame import TextFrame
+
+Json = dict[str, Any]
 
 FINISH_REASONS: dict[str, FinishReasons] = {
     "stop": "stop",
@@ -28,12 +32,50 @@ FINISH_REASONS: dict[str, FinishReasons] = {
 """Servers' finish reasons in AutoGen's words."""
 
 
+NO_CHUNKS = "the model's stream holds something else than chunks"
+
+VALUES_LIMIT = 200_000
+"""JSON values of one event, by the characters that separate them: so many are decoded in less than 20 ms."""
+
+FEW = 64 * 1024
+"""Bytes of an event in which there cannot be too many values to decode."""
+
+CALLS_LIMIT = 1024
+"""Tool calls of one reply, and parts of calls in one event."""
+
+NAME_LIMIT = 1024
+"""Characters of a tool call's id, and of its name."""
+
+LOGPROBS_SLICE = 16 * 1024
+"""Bytes of log probabilities that are passed on at a time, unless those of one token take more."""
+
+LOGPROBS_LIMIT = 64 * 1024
+"""Bytes of one token's log probabilities."""
+
+PIECES = 64
+"""Pieces that are passed on in one turn of the loop: some hundred microseconds of work."""
+
+SILENCE = 16 * 1024 * 1024
+"""Bytes of a stream without a piece for the user, as of chunks that say nothing."""
+
+STEP = 32 * 1024
+"""Bytes of a stream that are decoded in one turn of the loop: at most about 10 ms of work."""
+
+
+ODD = (ValueError, TypeError, ArithmeticError, RecursionError)
+"""What odd JSON raises: NaN, infinities, numbers of thousands of digits, half characters, deep nesting."""
+
+
 class StreamBroken(Exception):
     """The model's stream is not what was agreed, or ended early. ``usage`` is what it had told by then."""
 
     def __init__(self, message: str, usage: RequestUsage) -> None:
         super().__init__(message)
         self.usage = usage
+
+
+class NoChunk(ValueError):
+    """What the model sent is no chunk of a completion; its text says why."""
 
 
 class ModelReported(Exception):
@@ -44,75 +86,187 @@ class ModelReported(Exception):
         self.body = body
 
 
-class Reply:
-    """What the chunks of one stream amount to so far."""
+class _Call:
+    """A tool call so far; only its length, unless it is kept."""
+
+    __slots__ = ("arguments", "id", "name")
 
     def __init__(self) -> None:
-        self.text: list[str] = []
-        self.thought: list[str] = []
-        self.calls: dict[int, FunctionCall] = {}
+        self.id = ""
+        self.name = ""
+        self.arguments: list[str] = []
+
+
+class Reply:
+    """What the chunks of one stream amount to so far. Without ``keep`` text and arguments are only passed on."""
+
+    def __init__(self, keep: bool = True) -> None:
         self.finish_reason: str | None = None
         self.usage = RequestUsage(prompt_tokens=0, completion_tokens=0)
+        self._keep = keep
+        self._text: list[str] = []
+        self._thought: list[str] = []
+        self._calls: dict[int, _Call] = {}
+
+    def add_text(self, text: str) -> None:
+        """Note text that was passed on already."""
+        if self._keep:
+            self._text.append(text)
 
     def take(self, payload: bytes) -> list[str]:
-        """Note a chunk and return its pieces of reasoning and text. Raises :class:`ModelReported`, ``ValueError``."""
+        """Note a chunk and return its pieces.
+
+        Raises :class:`ModelReported`, :class:`NoChunk`, and what decoders raise for odd JSON (:data:`ODD`).
+        """
+        if len(payload) > FEW and sum(map(payload.count, (b"[", b"{", b":", b","))) > VALUES_LIMIT:
+            raise NoChunk(f"an event holds more than {VALUES_LIMIT:,} JSON values")
         try:
             chunk = orjson.loads(payload)
         except orjson.JSONDecodeError:
             chunk = json.loads(payload)  # takes half surrogate pairs, NaN and infinities
         if not isinstance(chunk, dict):
-            raise ValueError("a chunk is no object")
+            raise NoChunk("an event is no object")
         if error := chunk.get("error"):
             raise ModelReported(error)
-        usage = chunk.get("usage")
-        if isinstance(usage, dict):
-            self.usage = RequestUsage(int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
-        choices = chunk.get("choices")
-        return self._choice(choices[0]) if choices else []
+        if usage := _object(chunk, "usage"):
+            self.usage = RequestUsage(_count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
+        choices = _list(chunk, "choices")
+        if not choices:
+            return []
+        if not isinstance(choices[0], dict):
+            raise NoChunk("a choice is no object")
+        return self._choice(choices[0])
 
     def _choice(self, choice: Json) -> list[str]:
-        self.finish_reason = choice.get("finish_reason") or self.finish_reason
-        delta: Json = choice.get("delta") or {}
+        self.finish_reason = _text(choice, "finish_reason") or self.finish_reason
+        delta = _object(choice, "delta")
         pieces: list[str] = []
         reasoning = delta.get("reasoning_content") or delta.get("reasoning")
         if isinstance(reasoning, str) and reasoning:
-            self.thought.append(reasoning)
+            if self._keep:
+                self._thought.append(reasoning)
             pieces.append(ReasoningText(reasoning))
         text = delta.get("content") or delta.get("refusal")
         if isinstance(text, str) and text:
-            self.text.append(text)
+            self.add_text(text)
             pieces.append(TextPiece(text))
-        logprobs = (choice.get("logprobs") or {}).get("content")
-        if logprobs:
-            pieces.append(TokenLogprobs(logprobs))
-        pieces.extend(self._call(part) for part in delta.get("tool_calls") or ())
+        if logprobs := _list(_object(choice, "logprobs"), "content"):
+            pieces.extend(map(TokenLogprobs, _slices(logprobs)))
+        if parts := _list(delta, "tool_calls"):
+            if len(parts) > CALLS_LIMIT:
+                raise NoChunk(f"an event holds more than {CALLS_LIMIT:,} parts of tool calls")
+            pieces.extend(piece for part in parts if (piece := self._call(part)) is not None)
         return pieces
 
-    def _call(self, part: Json) -> ToolCallPart:
+    def _call(self, part: object) -> ToolCallPart | None:
+        """The piece for a part of a tool call; None for one that says nothing."""
+        if not isinstance(part, dict):
+            raise NoChunk("a part of a tool call is no object")
         index = part.get("index")
         if index is None:  # some providers leave it out and send each call whole
-            index = len(self.calls)
-        call = self.calls.setdefault(index, FunctionCall(id="", arguments="", name=""))
-        function: Json = part.get("function") or {}
-        piece = ToolCallPart(index, part.get("id") or "", function.get("name") or "", function.get("arguments") or "")
+            index = len(self._calls)
+        if type(index) is not int or not 0 <= index < 2**32:
+            raise NoChunk("a tool call's index is no whole number from 0 to 4,294,967,295")
+        function = _object(part, "function")
+        piece = ToolCallPart(index, _text(part, "id"), _text(function, "name"), _text(function, "arguments"))
+        call = self._calls.get(index)
+        if call is None:
+            if len(self._calls) >= CALLS_LIMIT:
+                raise NoChunk(f"more than {CALLS_LIMIT:,} tool calls")
+            call = self._calls[index] = _Call()
+        elif not (piece.id or piece.name or piece.arguments):
+            return None
         call.id += piece.id
         call.name += piece.name
-        call.arguments += piece.arguments
+        if len(call.id) > NAME_LIMIT or len(call.name) > NAME_LIMIT:
+            raise NoChunk(f"a tool call's id or name is longer than {NAME_LIMIT:,} characters")
+        if self._keep:
+            call.arguments.append(piece.arguments)
         return piece
 
     def result(self) -> CreateResult:
         """The whole, once the stream has said that it is complete. Raises :class:`StreamBroken`."""
         if self.finish_reason is None:
             raise StreamBroken("the model's stream ended without a finish reason", self.usage)
-        text = "".join(self.text)
-        thought = "".join(self.thought) or None
+        text = "".join(self._text)
+        thought = "".join(self._thought) or None
+        calls = [
+            FunctionCall(id=call.id, name=call.name, arguments="".join(call.arguments)) for call in self._calls.values()
+        ]
         return CreateResult(
             finish_reason=FINISH_REASONS.get(self.finish_reason.lower(), "unknown"),
-            content=list(self.calls.values()) if self.calls else text,
+            content=calls or text,
             usage=self.usage,
             cached=False,
-            thought=(thought or text or None) if self.calls else thought,
+            thought=(thought or text or None) if calls else thought,
         )
+
+
+def _object(value: Json, name: str) -> Json:
+    """The object of that name; an empty one where there is none. Raises :class:`NoChunk`."""
+    found = value.get(name)
+    if not found:
+        return {}
+    if not isinstance(found, dict):
+        raise NoChunk(f"{name} is no object")
+    return found
+
+
+def _list(value: Json, name: str) -> list[Any]:
+    found = value.get(name)
+    if not found:
+        return []
+    if not isinstance(found, list):
+        raise NoChunk(f"{name} is no list")
+    return found
+
+
+def _text(value: Json, name: str) -> str:
+    found = value.get(name)
+    if not found:
+        return ""
+    if not isinstance(found, str):
+        raise NoChunk(f"{name} is no text")
+    return found
+
+
+def _count(usage: Json, name: str) -> int:
+    """A number of tokens. Raises :class:`NoChunk`, ``ValueError`` for NaN and ``OverflowError`` for infinity."""
+    found = usage.get(name) or 0
+    if not isinstance(found, int | float):
+        raise NoChunk(f"{name} is no number")
+    return int(found)
+
+
+def _slices(logprobs: list[Any]) -> Iterator[str]:
+    """``logprobs`` as JSON arrays of bounded length."""
+    if not all(isinstance(token, dict) for token in logprobs):
+        raise NoChunk("a token's log probabilities are no object")
+    whole = _dumps(logprobs)
+    if len(whole) <= LOGPROBS_SLICE:
+        yield whole
+        return
+    tokens: list[str] = []
+    size = 0
+    for token in map(_dumps, logprobs):
+        if len(token) > LOGPROBS_LIMIT:
+            raise NoChunk(f"the log probabilities of one token are longer than {LOGPROBS_LIMIT:,} bytes")
+        if tokens and size + len(token) > LOGPROBS_SLICE:
+            yield f"[{','.join(tokens)}]"
+            tokens, size = [], 0
+        tokens.append(token)
+        size += len(token)
+    yield f"[{','.join(tokens)}]"
+
+
+def _dumps(value: object) -> str:
+    """``value`` as JSON that any decoder takes: half characters are replaced, infinities and NaN null."""
+    # The gateway puts this into objects of its own, which must not be too deep for orjson then.
+    try:
+        return orjson.dumps([[[[[[[[value]]]]]]]]).decode()[8:-8]
+    except orjson.JSONEncodeError:
+        plain = orjson.loads(clean(json.dumps(value, ensure_ascii=False, allow_nan=False)))
+        return orjson.dumps([[[[[[[[plain]]]]]]]]).decode()[8:-8]
 
 
 class Stream:
@@ -132,6 +286,9 @@ class Stream:
         self._pacer = pacer
         self._decoder = EventDecoder()
         self._read, self._connection = _reader(response)
+        self._left = b""
+        """What was received and is not decoded."""
+        self._silent = 0
         self._done = False
         self._error: Exception | None = None
 
@@ -139,20 +296,36 @@ class Stream:
         """The pieces that came next, at least one; None at the end. What came before an error is given first."""
         while not self._done and self._error is None:
             received = await self._receive()
+            self._silent += len(received)
             if pieces := self._pieces(received):
+                self._silent = 0
                 if self._pacer is not None and self._connection is not None:
                     self._connection.pace(self._pacer, self._tapped if self._tap is not None else None)
                 return joined(pieces) if len(pieces) > 1 else pieces
+            if self._silent > SILENCE:
+                raise StreamBroken(f"the model's stream said nothing in {SILENCE:,} bytes", self._reply.usage)
         if self._error is not None:
             raise self._error
         return None
 
     async def _receive(self) -> bytes:
+        """What came next, so much that decoding it does not hold up the loop; nothing at the end."""
+        if self._left:
+            await asyncio.sleep(0)
+        else:
+            self._left = await self._receive_all()
+        if len(self._left) <= STEP:
+            received, self._left = self._left, b""
+        else:
+            received, self._left = self._left[:STEP], self._left[STEP:]
+        return received
+
+    async def _receive_all(self) -> bytes:
         try:
             return await self._read()
+        except httpx2.TimeoutException as error:
+            raise openai.APITimeoutError(self._response.request) from error
         except httpx2.TransportError as error:
-            if is_timeout(error):
-                raise openai.APITimeoutError(self._response.request) from error
             raise openai.APIConnectionError(request=self._response.request) from error
 
     def _pieces(self, received: bytes) -> list[str]:
@@ -170,8 +343,8 @@ class Stream:
                 pieces += taken
         except (StreamBroken, ModelReported) as error:
             self._error = error
-        except EventTooLong:
-            self._error = StreamBroken("the model's stream holds something else than chunks", self._reply.usage)
+        except EventTooLong as error:
+            self._error = StreamBroken(f"{NO_CHUNKS}: {error}", self._reply.usage)
         self._done = self._done or not received
         return pieces
 
@@ -184,15 +357,17 @@ class Stream:
         text = "".join(texts)
         if not self._tap(text, len(texts)):
             return False
-        self._reply.text.append(text)
+        self._reply.add_text(text)
         return True
 
 
 def _take(reply: Reply, payload: bytes) -> list[str]:
     try:
         return reply.take(payload)
-    except (ValueError, TypeError, AttributeError, LookupError):
-        raise StreamBroken("the model's stream holds something else than chunks", reply.usage) from None
+    except NoChunk as error:
+        raise StreamBroken(f"{NO_CHUNKS}: {error}", reply.usage) from None
+    except ODD:
+        raise StreamBroken(NO_CHUNKS, reply.usage) from None
 
 
 def _reader(response: httpx2.Response) -> tuple[Callable[[], Awaitable[bytes]], Connection | None]:
@@ -201,17 +376,7 @@ def _reader(response: httpx2.Response) -> tuple[Callable[[], Awaitable[bytes]], 
     It is the connection itself, which is given too, where that is ours and nothing has to be decoded.
     """
     connection: Connection | None = response.extensions.get(BODY)
-    if connection is not None and "content-encoding" not in response.headers:
+    if connection is not None:
         return connection.read, connection
     chunks = response.aiter_bytes()
     return lambda: anext(chunks, b""), None
-
-
-def is_timeout(error: BaseException) -> bool:
-    """Whether time ran out: the SDK's aiohttp transport passes every lost connection for a connect timeout."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, aiohttp.ClientConnectionError):
-            return isinstance(cause, TimeoutError)
-        cause = cause.__cause__
-    return isinstance(error, openai.APITimeoutError | httpx2.TimeoutException)

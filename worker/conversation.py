@@ -1,11 +1,7 @@
 """A ``ChatHistory`` as the messages of AutoGen's model clients."""
 
 import re
-from base64 import b64decode, b64encode
-from io import BytesIO
-from typing import Any, Literal
 
-import PIL.Image
 from autogen_core import FunctionCall, Image
 from autogen_core.models import (
     AssistantMessage,
@@ -18,49 +14,7 @@ from autogen_core.models import (
 
 from fleet.turns import Turn
 from protos import chat_pb2 as pb
-
-
-class SentImage(Image):
-    """An image as the user sent it: AutoGen's own would decode it and encode it anew as PNG.
-
-    OpenAI's clients take it unharmed, by data or by URL; clients that ask for its pixels get them, but for a URL's.
-    """
-
-    def __init__(self, sent: pb.Image) -> None:
-        self._sent = sent
-
-    @property
-    def image(self) -> PIL.Image.Image:  # type: ignore[override]
-        """The pixels. Raises :class:`Unsupported`."""
-        try:
-            return PIL.Image.open(BytesIO(self._bytes())).convert("RGB")
-        except Unsupported:
-            raise
-        except (OSError, ValueError) as error:
-            raise Unsupported("an image cannot be decoded") from error
-
-    @property
-    def url(self) -> str:
-        """What OpenAI's API takes."""
-        if self._sent.WhichOneof("source") == "url":
-            return self._sent.url
-        return f"data:{self._sent.media_type or 'image/png'};base64,{b64encode(self._sent.data).decode()}"
-
-    def to_openai_format(self, detail: Literal["auto", "low", "high"] = "auto") -> dict[str, Any]:
-        """See ``Image``; the user's own ``detail`` goes before the argument."""
-        return {"type": "image_url", "image_url": {"url": self.url, "detail": self._sent.detail or detail}}
-
-    def _bytes(self) -> bytes:
-        if self._sent.WhichOneof("source") == "data":
-            return self._sent.data
-        head, comma, data = self._sent.url.partition(",")
-        if not comma or not head.endswith(";base64"):
-            raise Unsupported("this model takes images as data, not by URL")
-        return b64decode(data)
-
-
-class Unsupported(ValueError):
-    """The history holds something that this worker cannot pass on; its text says what, for the user."""
+from worker.images import SentImage, Unsupported
 
 
 async def messages(history: pb.ChatHistory, system_message: str, turn: Turn) -> list[LLMMessage]:

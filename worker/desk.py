@@ -7,6 +7,7 @@ from fleet.lane import Outbox
 from fleet.turns import Turns
 from protos import chat_pb2 as pb
 from worker.chat import Chat
+from worker.images import Images
 from worker.models import Model
 
 log = logs.logger(__name__)
@@ -16,12 +17,19 @@ class Desk:
     """Takes chats on, up to ``capacity`` at once, each in a task of ``group``."""
 
     def __init__(
-        self, models: dict[str, Model], outbox: Outbox, capacity: int, group: asyncio.TaskGroup, turns: Turns
+        self,
+        models: dict[str, Model],
+        images: Images,
+        outbox: Outbox,
+        capacity: int,
+        group: asyncio.TaskGroup,
+        turns: Turns,
     ) -> None:
         self.models = models
         self.capacity = capacity
         self.draining = False
         self.started_total = 0
+        self._images = images
         self._outbox = outbox
         self._group = group
         self._turns = turns
@@ -49,11 +57,11 @@ class Desk:
                 return
             self.cancel(history.request_id, 0, "superseded")
         reply = self._outbox.open(history.reply_to, history.request_id, history.attempt)
-        model = self._model(history.model)
+        model = self._model(history.model, replaces=running is not None)
         if isinstance(model, pb.Error):
             reply.finish(model)
             return
-        chat = Chat(history, model, reply, self._turns)
+        chat = Chat(history, model, reply, self._turns, self._images)
         task = self._group.create_task(chat.run())
         self._chats[history.request_id] = chat, task
         self._idle.clear()
@@ -95,10 +103,11 @@ class Desk:
         """Return when no chat runs."""
         await self._idle.wait()
 
-    def _model(self, name: str) -> Model | pb.Error:
+    def _model(self, name: str, replaces: bool) -> Model | pb.Error:
+        """The model for a new chat, or why there is none. One that ``replaces`` an older attempt has its place."""
         if self.draining:
             return pb.Error(code="worker_draining", message="the worker is about to leave", retryable=True)
-        if self.active >= self.capacity:
+        if self.active >= self.capacity and not replaces:
             return pb.Error(code="worker_full", message="the worker is at its capacity", retryable=True)
         model = self.models.get(name) if name else next(iter(self.models.values()))
         return model or pb.Error(code="unknown_model", message="the worker does not serve this model", retryable=True)

@@ -1,8 +1,9 @@
 """HTTP/1.1 to a model's server: a transport for the OpenAI SDK whose cost for each token is small.
 
 httpx2's and aiohttp's own take a token through a dozen of layers and arm a timer for it; that costs more than all else
-that happens to it on its way to the client. What this leaves to them: proxies, redirects, decompression. It has sockets
-of its own, because what the event loop wraps around one reads whenever something comes: see :mod:`worker.pacer`.
+that happens to it on its way to the client. What this leaves to others: proxies, and to :mod:`worker.answers` redirects
+and decompression. It has sockets of its own, because what the event loop wraps around one reads whenever something
+comes: see :mod:`worker.pacer`.
 """
 
 import asyncio
@@ -30,6 +31,13 @@ IDLE = 15.0
 TAIL = 1.0
 """Seconds in which the end of a body may come whose content is complete: then the connection can be kept."""
 
+FRAMING = 64 * 1024
+"""Bytes that may come without a byte of the body: status line, headers and all 1xx responses before them; in a body the
+chunks' sizes and extensions; after it the trailers. Servers' own limits for a head are 8 to 64 KiB."""
+
+HEADERS = 256
+"""Headers of a response; clients' own limits are 100 to 256."""
+
 _LENGTH = (b"content-length", b"transfer-encoding")
 
 Tap = Callable[[bytes], bool]
@@ -38,6 +46,10 @@ _NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 _buffer = memoryview(bytearray(64 * 1024))
 """What every connection reads into: the parser copies what it keeps."""
+
+
+class BadAnswer(httpx2.RemoteProtocolError):
+    """A model's server passed a bound, or answered what cannot be used; its text is a sentence for the user."""
 
 
 class Origin(NamedTuple):
@@ -54,7 +66,7 @@ class Connection:
     """One connection: a request at a time, and its response's head and body.
 
     Raises ``httpx2.ReadTimeout`` when nothing came for the request's read timeout, ``httpx2.ReadError`` when the
-    connection broke, ``httpx2.RemoteProtocolError`` for what is no HTTP.
+    connection broke, ``httpx2.RemoteProtocolError`` for what is no HTTP, :class:`BadAnswer` beyond a bound.
     """
 
     def __init__(self, origin: Origin, sock: socket.socket) -> None:
@@ -78,6 +90,8 @@ class Connection:
         self._headers: list[tuple[bytes, bytes]] = []
         self._chunks: list[bytes] = []
         self._unread = 0
+        self._framing = 0
+        """Bytes that came since the last byte of the body."""
         self._has_head = self._sent = self._complete = self._reusable = False
         self._pacer = self._tap = None
         self._said_all = False
@@ -95,6 +109,8 @@ class Connection:
         await self._send(memoryview(request))
         while not self._has_head:
             await self._wait()
+        if isinstance(self._error, BadAnswer):
+            raise self._error
         return self._parser.get_status_code(), self._headers
 
     async def read(self) -> bytes:
@@ -164,6 +180,11 @@ class Connection:
         except OSError:
             return False
         return False
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether not a byte of a response to the last request has come."""
+        return not self._has_head and not self._framing
 
     async def _send(self, left: memoryview) -> None:
         """Send a request, or as much of it as its server wants: one that refuses it need not read all."""
@@ -243,6 +264,9 @@ class Connection:
             self._fail(httpx2.ReadError(str(error)))
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(httpx2.RemoteProtocolError(str(error)))
+        if self._framing > FRAMING:
+            part = "trailers or between its chunks" if self._has_head else "headers"
+            self._fail(BadAnswer(f"the model's server sent more than {FRAMING:,} bytes of {part}"))
         if self._complete or self._error is not None:
             return False
         if not self._chunks or self._tapped():
@@ -261,6 +285,7 @@ class Connection:
                 self._hung_up()
                 return
             self._heard_at = self._loop.time()
+            self._framing += size
             self._parser.feed_data(_buffer[:size])
             if not self.origin.tls:
                 return
@@ -295,8 +320,11 @@ class Connection:
             raise ValueError("more came than the response that was asked for")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._has_head:  # not those that come after the body
-            self._headers.append((name, value))
+        if self._has_head:  # a trailer
+            return
+        self._headers.append((name, value))
+        if len(self._headers) > HEADERS:
+            self._fail(BadAnswer(f"the model's server sent more than {HEADERS} headers"))
 
     def on_headers_complete(self) -> None:
         if self._parser.get_status_code() < 200:
@@ -306,6 +334,7 @@ class Connection:
             self._wake()
 
     def on_body(self, body: bytes) -> None:
+        self._framing = 0
         self._chunks.append(body)
         self._unread += len(body)
         if self._unread > UNREAD:
@@ -351,13 +380,25 @@ class Transport(httpx2.AsyncBaseTransport):
         return await self.send(request, head_of(request), body)
 
     async def send(self, request: httpx2.Request, head: bytes, body: bytes) -> httpx2.Response:
-        """As :meth:`handle_async_request`, with the ``head`` of a request (:func:`head_of`) and another body."""
+        """As :meth:`handle_async_request`, with the ``head`` of a request (:func:`head_of`) and another body.
+
+        A connection that was kept, and that its server closed in the moment of asking, is replaced once.
+        """
         timeouts = request.extensions.get("timeout", {})
         origin = _origin(request)
-        connection = self._take(origin) or await self._connect(origin, timeouts.get("connect"))
         data = b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)
+        kept = self._take(origin)
+        if kept is not None:
+            try:
+                return await self._ask(kept, request, data)
+            except httpx2.ReadError:
+                if not kept.is_unanswered:
+                    raise
+        return await self._ask(await self._connect(origin, timeouts.get("connect")), request, data)
+
+    async def _ask(self, connection: Connection, request: httpx2.Request, data: bytes) -> httpx2.Response:
         try:
-            status, headers = await connection.ask(data, timeouts.get("read"))
+            status, headers = await connection.ask(data, request.extensions.get("timeout", {}).get("read"))
         except BaseException:
             self.give_back(connection)
             raise

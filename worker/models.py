@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import yaml
 from autogen_core.models import ChatCompletionClient
 from pydantic import ValidationError
+
+from worker.answers import Bounded, bound
 
 STREAMING = {
     "autogen_ext.models.openai.OpenAIChatCompletionClient": "worker.openai_client.StreamingOpenAIClient",
@@ -24,6 +27,15 @@ STREAMING = {
     "azure_openai_chat_completion_client": "worker.openai_client.StreamingAzureOpenAIClient",
 }
 """Stock providers, and the subclass of each that closes its connections and tells reasoning from text."""
+
+OLLAMA = {
+    "autogen_ext.models.ollama.OllamaChatCompletionClient": "worker.ollama_client.BytesOllamaClient",
+    "OllamaChatCompletionClient": "worker.ollama_client.BytesOllamaClient",
+}
+"""The same for Ollama's, whose subclass passes images on as bytes."""
+
+ANTHROPIC = "autogen_ext.models.anthropic."
+"""Clients of an SDK that tries again by itself, as OpenAI's does."""
 
 _VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})")
 
@@ -86,12 +98,14 @@ def _load(where: str, name: str, entry: Any, environment: Mapping[str, str]) -> 
 
 
 def _client(where: str, provider: str, config: dict[str, Any]) -> ChatCompletionClient:
-    if provider in STREAMING:
+    if provider in STREAMING or provider.startswith(ANTHROPIC):
         # Trying again is the gateway's part: it knows the deadline and the other workers.
         config = {"max_retries": 0, **config}
-    component = {"provider": STREAMING.get(provider, provider), "component_type": "model", "config": config}
+    component = {"provider": (STREAMING | OLLAMA).get(provider, provider), "component_type": "model", "config": config}
     try:
-        return ChatCompletionClient.load_component(component)
+        client = ChatCompletionClient.load_component(component)
+        _bound(client)
+        return client
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in problem["loc"])
@@ -100,6 +114,18 @@ def _client(where: str, provider: str, config: dict[str, Any]) -> ChatCompletion
         raise ModelsError(f"{where}.provider: {provider} cannot be loaded: {error}") from None
     except Exception as error:  # a component's constructor may raise anything
         raise ModelsError(f"{where}.config: {_first_line(error)}") from None
+
+
+def _bound(client: ChatCompletionClient) -> None:
+    """Bound what a client takes from its server, if it has its HTTP client where the SDKs have it."""
+    http: Any = getattr(getattr(client, "_client", None), "_client", None)
+    if isinstance(http, httpx2.AsyncClient):
+        if not isinstance(http._transport, Bounded):
+            bound(http, lambda inner: Bounded(inner, lines=True))
+    elif type(http).__module__.partition(".")[0] == "httpx":
+        from worker.httpx_transport import bound_httpx  # where there is a client of httpx, httpx is loaded anyway
+
+        bound_httpx(http)
 
 
 def _first_line(error: Exception) -> str:

@@ -9,6 +9,7 @@ through :mod:`worker.http1`; requests are made like earlier ones (:mod:`worker.p
 ``tests/unit/test_autogen_private.py`` fails when one changes.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Any, Literal
@@ -25,10 +26,12 @@ from autogen_ext.models.openai._openai_client import BaseOpenAIChatCompletionCli
 from pydantic import BaseModel
 
 from fleet.turns import Turns
-from worker.completion import Reply, Stream, is_timeout
+from worker.answers import Bounded, bound
+from worker.completion import PIECES, Reply, Stream
 from worker.http1 import Transport
 from worker.pacer import Pacer
 from worker.prepared import PreparedRequests
+from worker.proxied import Proxied
 from worker.request import Request, build
 
 
@@ -86,11 +89,13 @@ class Streaming(BaseOpenAIChatCompletionClient):
         json_output: bool | type[BaseModel] | None = None,
         extra_create_args: Mapping[str, Any] = {},
         include_usage: bool | None = None,
+        keep: bool = True,
     ) -> AsyncGenerator[str | CreateResult, None]:
         """As :meth:`create_stream`, but most text of a stream that is read together goes past the generator.
 
         ``tap`` is called with text, and with how many of the model's pieces that is, while the generator is waited for;
-        it takes the text and returns true, or leaves it to the generator. ``json_output`` takes true, false or None; a
+        it takes the text and returns true, or leaves it to the generator. Without ``keep`` the result holds no text and
+        no arguments of tool calls: memory does not grow with the reply. ``json_output`` takes true, false or None; a
         schema goes into ``extra_create_args["response_format"]``.
         Raises the OpenAI SDK's errors, :class:`StreamBroken`, :class:`ModelReported`, and ``ValueError`` for what the
         model cannot do.
@@ -102,32 +107,20 @@ class Streaming(BaseOpenAIChatCompletionClient):
         if include_usage is not False:
             request.arguments.setdefault("stream_options", {"include_usage": True})
         del messages, tools, tool_choice, extra_create_args  # a conversation is not kept for as long as its reply takes
-        reply = Reply()
+        reply = Reply(keep)
         async with AsyncExitStack() as stack:
-            response = await self._send(stack, request)
+            response = await self._ask(stack, request)
             del request
             stream = Stream(response, reply, self._pacer, tap)
             while (pieces := await stream.next()) is not None:
-                for piece in pieces:
+                for number, piece in enumerate(pieces, 1):
                     yield piece
+                    if not number % PIECES:
+                        await asyncio.sleep(0)
         result = reply.result()
         self._total_usage = _add_usage(self._total_usage, result.usage)
         self._actual_usage = _add_usage(self._actual_usage, result.usage)
         yield result
-
-    async def _send(self, stack: AsyncExitStack, request: Request) -> httpx2.Response:
-        try:
-            return await self._ask(stack, request)
-        except openai.APIConnectionError as error:
-            if is_timeout(error):
-                raise
-        # It may have been a kept-alive connection that the server closed in the moment of asking.
-        try:
-            return await self._ask(stack, request)
-        except openai.APITimeoutError as error:
-            if is_timeout(error):
-                raise
-            raise openai.APIConnectionError(request=error.request) from error
 
     async def _ask(self, stack: AsyncExitStack, request: Request) -> httpx2.Response:
         """Send a request; its response is closed with ``stack``."""
@@ -143,8 +136,12 @@ class Streaming(BaseOpenAIChatCompletionClient):
 def http_client() -> httpx2.AsyncClient:
     """What the SDK sends its requests with: where the environment has proxies, aiohttp, which uses them."""
     if {"http", "https", "all"} & getproxies().keys():
-        return openai.DefaultAioHttpClient()
-    return openai.DefaultAsyncHttpxClient(transport=Transport())
+        client: httpx2.AsyncClient = openai.DefaultAioHttpClient()
+        bound(client, lambda inner: Bounded(Proxied(inner)))
+    else:
+        client = openai.DefaultAsyncHttpxClient(transport=Transport())
+        bound(client, Bounded)
+    return client
 
 
 class StreamingOpenAIClient(Streaming, OpenAIChatCompletionClient):

@@ -14,6 +14,10 @@ from collections.abc import Callable
 
 from fleet.lane import delay, slot, slot_begins
 
+TURN = 0.02
+"""Seconds that reading may take in one turn of the loop. What is left is read in the next slot: a server that sends as
+fast as it can must not hold up the others."""
+
 Read = Callable[[], bool]
 """Reads what there is; whether all of it was dealt with at once, so that nothing is left for a task to do."""
 
@@ -36,6 +40,8 @@ class Pacer:
         self._loop = asyncio.get_running_loop()
         self._poll = _Poll()
         self._reads: dict[int, Read] = {}
+        self._late: list[int] = []
+        """Descriptors that a turn of the loop left unread; the next one begins with them."""
         self._slot = -1
         """The last slot in which was read."""
         self._timer: asyncio.TimerHandle | None = None
@@ -105,14 +111,21 @@ class Pacer:
         ready = self._poll.ready()
         if not ready:
             return False
+        if self._late:
+            late = dict.fromkeys(fd for fd in self._late if fd in self._reads)
+            ready = list(late | dict.fromkeys(ready))
+            self._late = []
         done = 0
         self._begin()
         try:
-            for fd in ready:
+            for number, fd in enumerate(ready, 1):
                 try:
                     done += self._reads[fd]()
                 except Exception as error:  # as the loop does with its callbacks: the others go on
                     self._loop.call_exception_handler({"message": "a paced read failed", "exception": error})
+                if time.monotonic() - now > TURN:
+                    self._late = ready[number:]
+                    break
         finally:
             self._end(done == len(ready))
         return True

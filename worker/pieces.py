@@ -1,8 +1,6 @@
 """What a model's stream is made of, as strings that AutoGen's ``create_stream`` may yield."""
 
-from typing import Any, Self
-
-Json = dict[str, Any]
+from typing import Self
 
 
 class TextPiece(str):
@@ -42,16 +40,19 @@ class ToolCallPart(str):
 
 
 class TokenLogprobs(str):
-    """The log probabilities of the text just given, as OpenAI's ``logprobs.content``. No text itself."""
+    """The log probabilities of the text just given, in order, as ``json``: a part of OpenAI's ``logprobs.content``.
 
-    __slots__ = ("content",)
+    No text itself.
+    """
 
-    content: list[Json]
+    __slots__ = ("json",)
 
-    def __new__(cls, content: list[Json]) -> "TokenLogprobs":
-        """``content`` has an object per token."""
+    json: str
+
+    def __new__(cls, json: str) -> "TokenLogprobs":
+        """``json`` is an array with an object per token."""
         piece = super().__new__(cls)
-        piece.content = content
+        piece.json = json
         return piece
 
 

@@ -15,6 +15,7 @@ import openai
 import orjson
 from openai._utils._json import openapi_dumps
 
+from worker.answers import Bounded
 from worker.http1 import Transport, head_of
 from worker.request import Request
 
@@ -62,13 +63,14 @@ class PreparedRequests:
         # Azure's client writes addresses of its own; keys may be tokens that end; retries are the SDK's part.
         lasting = all(getattr(client, name, None) is None for name in _OTHER_KEYS)
         plain = type(client) is openai.AsyncOpenAI and client.max_retries == 0 and lasting
-        self._transport = transport if plain and isinstance(transport, Transport) else None
+        ours = isinstance(transport, Bounded) and isinstance(transport.inner, Transport)
+        self._transport: Bounded | None = transport if plain and ours else None
         client._client.event_hooks["request"].append(_on_request)
 
     async def send(self, request: Request) -> httpx2.Response | None:
-        """Send a request like one before; None where none is known, or its address has moved.
+        """Send a request like one before; None where none is known.
 
-        The response's body is unread and must be closed, as :meth:`Transport.handle_async_request` gives it. Raises the
+        The response's body is unread and must be closed, as :meth:`Bounded.handle_async_request` gives it. Raises the
         SDK's errors for connections and statuses.
         """
         kind = self._kinds.get(frozenset(request.arguments)) if self._transport is not None else None
@@ -106,19 +108,12 @@ class PreparedRequests:
         self.learn(request.arguments, found.request)
         return found
 
-    async def _ask(self, transport: Transport, kind: _Kind, body: bytes) -> httpx2.Response | None:
+    async def _ask(self, transport: Bounded, kind: _Kind, body: bytes) -> httpx2.Response:
         response = await transport.send(kind.request, kind.head, body)
         if response.is_success:
             return response
-        try:
-            if response.is_redirect:
-                self._kinds.clear()
-                return None
-            await response.aread()
-            error: openai.APIStatusError = self._client._make_status_error_from_response(response)
-            raise error
-        finally:
-            await response.aclose()
+        error: openai.APIStatusError = self._client._make_status_error_from_response(response)
+        raise error
 
     def learn(self, arguments: Json, sent: httpx2.Request) -> None:
         """Remember a request that the SDK made of ``arguments``, if others can be made like it."""

@@ -24,5 +24,7 @@ class WorkerSettings(BaseSettings):
     gateway_timeout: float = Field(default=15.0, ge=1, le=3600)
     """Seconds without an answer after which a gateway counts as gone and its chats are cancelled. More than the 10 s
     in which a half-open connection is noticed."""
+    image_pixels: int = Field(default=40_000_000, ge=1, le=10**9)
+    """Pixels that the images of one request may have in all, for a model whose client takes images as data."""
     health_bind: Address | None = None
     """Where it says whether it lives and serves (``/healthz``, ``/readyz``), if anybody is to ask."""

@@ -1,19 +1,29 @@
-"""Server-sent events, as far as model APIs use them: the payloads of ``data:`` lines, from bytes cut anywhere."""
+"""Server-sent events, as far as model APIs use them: the payloads of ``data:`` lines, from bytes cut anywhere.
 
-EVENT_LIMIT = 16 * 1024 * 1024
-"""Bytes of one event: more is no token but a fault."""
+The work is linear in what is fed, and what is kept is bounded, whatever a server sends.
+"""
+
+EVENT_LIMIT = 4 * 1024 * 1024
+"""Bytes until an event is complete, with the comments and blank lines before it. A token takes some hundred; 4 MiB
+leave room for an image that a model put into an event."""
+
+LINE_LIMIT = 4096
+"""``data:`` lines of one event. Model APIs send one; some pretty-print."""
 
 
 class EventTooLong(Exception):
-    """An event is longer than :data:`EVENT_LIMIT`."""
+    """An event is longer than a bound allows; its text says which, and the bound."""
 
 
 class EventDecoder:
     """Feed it what arrives; it gives back the payloads that are complete."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest: list[bytes] = []
+        """The line that is not complete, in pieces: joined once, when its end is there."""
         self._data: list[bytes] = []
+        self._size = 0
+        """Bytes since the last event, but for those that came in one piece with it."""
 
     @property
     def empty(self) -> bool:
@@ -22,28 +32,37 @@ class EventDecoder:
 
     def feed(self, received: bytes) -> list[bytes]:
         """The payloads that ``received`` completes. Raises :class:`EventTooLong`."""
-        *lines, self._rest = (self._rest + received).split(b"\n")
-        if len(self._rest) > EVENT_LIMIT:
-            raise EventTooLong
-        payloads = []
-        for line in lines:
-            payload = self._line(line)
-            if payload is not None:
-                payloads.append(payload)
+        self._size += len(received)
+        payloads: list[bytes] = []
+        if b"\n" in received:
+            lines = (b"".join([*self._rest, received]) if self._rest else received).split(b"\n")
+            rest = lines.pop()
+            self._rest = [rest] if rest else []
+            self._read(lines, payloads)
+        elif received:
+            self._rest.append(received)
+        if self._size > EVENT_LIMIT:
+            raise EventTooLong(f"no event is complete after {EVENT_LIMIT:,} bytes")
         return payloads
 
     def end(self) -> list[bytes]:
         """What is complete but for its blank line: some servers leave out the last one."""
-        payloads = [self._line(self._rest), self._line(b"")]
-        self._rest = b""
-        return [payload for payload in payloads if payload is not None]
+        payloads: list[bytes] = []
+        self._read([b"".join(self._rest), b""], payloads)
+        self._rest = []
+        return payloads
 
-    def _line(self, line: bytes) -> bytes | None:
-        line = line.removesuffix(b"\r")
-        if line.startswith(b"data:"):
-            self._data.append(line[5:].removeprefix(b" "))
-        elif not line and self._data:
-            payload = b"\n".join(self._data)
-            self._data.clear()
-            return payload
-        return None
+    def _read(self, lines: list[bytes], payloads: list[bytes]) -> None:
+        """Append the payloads that ``lines`` complete. One loop without calls: a server may send blank lines only."""
+        data = self._data
+        for line in lines:
+            if line[-1:] == b"\r":
+                line = line[:-1]
+            if line[:5] == b"data:":
+                data.append(line[6:] if line[5:6] == b" " else line[5:])
+                if len(data) > LINE_LIMIT:
+                    raise EventTooLong(f"an event has more than {LINE_LIMIT:,} lines")
+            elif not line and data:
+                self._size = 0
+                payloads.append(b"\n".join(data) if len(data) > 1 else data[0])
+                data.clear()

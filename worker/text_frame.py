@@ -12,6 +12,9 @@ _CONTENT = re.compile(rb'"content": ?(?=")')
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _END = b"\n\n"
 
+LEARNED = 4096
+"""Bytes of a payload that is learned from: a token's has some hundred, and the search in a longer one takes memory."""
+
 
 class TextFrame:
     """Learns from one payload, and recognises its like."""
@@ -22,6 +25,8 @@ class TextFrame:
 
     def learn(self, payload: bytes, text: str) -> None:
         """``payload`` is an event's data, which amounts to ``text`` and nothing else."""
+        if len(payload) > LEARNED:
+            return
         data = b"data: " + payload
         if data.startswith(self._before) and data.endswith(self._after) and self._before:
             return

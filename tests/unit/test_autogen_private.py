@@ -23,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from worker.answers import Bounded
 from worker.http1 import Transport
 from worker.openai_client import http_client
 from worker.prepared import _OTHER_KEYS
@@ -111,7 +112,8 @@ def test_the_model_client_prepares_its_request_as_ours_expects() -> None:
 
 async def test_the_sdk_keeps_its_transport_where_ours_looks() -> None:
     client = openai.AsyncOpenAI(api_key="k", http_client=http_client())
-    assert isinstance(client._client._transport, Transport)
+    assert isinstance(client._client._transport, Bounded)
+    assert isinstance(client._client._transport.inner, Transport)
     await client.close()
 
 

@@ -11,7 +11,7 @@ from autogen_core.models import AssistantMessage, FunctionExecutionResultMessage
 from fleet.turns import Turns
 from protos import chat_pb2 as pb
 from worker import conversation
-from worker.conversation import Unsupported
+from worker.images import Unsupported
 
 
 def messages(history: pb.ChatHistory, system_message: str) -> list[LLMMessage]:

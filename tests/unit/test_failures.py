@@ -1,13 +1,16 @@
 """What a model's failure becomes."""
 
+import json
+
 import httpx2
 import openai
 import pytest
 from autogen_core.models import RequestUsage
 
 from worker.completion import ModelReported, StreamBroken
-from worker.conversation import Unsupported
-from worker.failures import failure
+from worker.failures import ClientFailed, failure
+from worker.http1 import BadAnswer
+from worker.images import Unsupported
 
 REQUEST = httpx2.Request("POST", "http://127.0.0.1/v1")
 
@@ -15,6 +18,11 @@ REQUEST = httpx2.Request("POST", "http://127.0.0.1/v1")
 def answered(status: int, body: object = None, **headers: str) -> openai.APIStatusError:
     response = httpx2.Response(status, request=REQUEST, headers=headers)
     return openai.APIStatusError("text with the prompt", response=response, body=body)
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
 
 
 @pytest.mark.parametrize(
@@ -40,6 +48,19 @@ def answered(status: int, body: object = None, **headers: str) -> openai.APIStat
         (ValueError("Model does not support function calling"), False, "unsupported_request", False),
         (ValueError("in the middle"), True, "internal_error", False),
         (KeyError("defect"), False, "internal_error", False),
+        (caused(openai.APIConnectionError(request=REQUEST), BadAnswer("too long")), False, "model_stream_broken", True),
+        (
+            caused(openai.APIConnectionError(request=REQUEST), httpx2.RemoteProtocolError("no HTTP")),
+            False,
+            "model_stream_broken",
+            True,
+        ),
+        (caused(KeyError("an SDK's own"), httpx2.ConnectError("refused")), False, "model_unreachable", True),
+        (caused(Unsupported("an image cannot be decoded"), OSError("x")), False, "unsupported_request", False),
+        (caused(ClientFailed(), TypeError("of a client")), True, "model_failed", True),
+        (caused(ClientFailed(), ValueError("Model does not support x")), False, "unsupported_request", False),
+        (caused(ClientFailed(), answered(429)), False, "model_rate_limited", True),
+        (caused(ClientFailed(), json.JSONDecodeError("x", "", 0)), True, "model_stream_broken", True),
     ],
 )
 def test_every_failure_has_its_code(error: Exception, started: bool, code: str, retryable: bool) -> None:

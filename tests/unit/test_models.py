@@ -1,10 +1,13 @@
 """``models.yaml``."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from autogen_ext.models.openai import OpenAIChatCompletionClient
 
+from worker.answers import Bounded
+from worker.httpx_transport import HttpxTransport
 from worker.models import ModelsError, expand, load_models
 
 ENTRY = """
@@ -107,3 +110,36 @@ def test_variables_are_found_at_any_depth() -> None:
 
 def test_an_empty_variable_counts_as_none() -> None:
     assert expand("$" + "{X:-d}", "f", {"X": ""}) == "d"
+
+
+OTHERS = """
+models:
+  claude:
+    provider: autogen_ext.models.anthropic.AnthropicChatCompletionClient
+    config: {model: claude-sonnet-4-20250514, api_key: k}
+  llama:
+    provider: autogen_ext.models.ollama.OllamaChatCompletionClient
+    config: {model: llama3.2}
+  gpt:
+    provider: autogen_ext.models.openai.OpenAIChatCompletionClient
+    config: {model: gpt-4o-mini, api_key: k}
+"""
+
+
+def test_what_every_providers_client_takes_is_bounded_and_none_asks_twice_by_itself(tmp_path: Path) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text(OTHERS)
+    sdks: dict[str, Any] = {name: model.client._client for name, model in load_models(path, {}).items()}  # type: ignore[attr-defined]
+    assert isinstance(sdks["gpt"]._client._transport, Bounded)
+    assert isinstance(sdks["claude"]._client._transport, Bounded)
+    assert isinstance(sdks["llama"]._client._transport, HttpxTransport)
+    assert (sdks["gpt"].max_retries, sdks["claude"].max_retries) == (0, 0)
+    for sdk in sdks.values():
+        assert sdk._client.headers["accept-encoding"] == "identity"
+
+
+def test_retries_of_the_configuration_count(tmp_path: Path) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text(OTHERS.replace("api_key: k", "api_key: k, max_retries: 3"))
+    models = load_models(path, {})
+    assert models["claude"].client._client.max_retries == 3  # type: ignore[attr-defined]

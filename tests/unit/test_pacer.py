@@ -5,6 +5,7 @@ import select
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import pytest
 
@@ -116,6 +117,27 @@ async def test_what_comes_for_several_within_a_slot_is_read_in_one_go(desk: Desk
     await until(lambda: all(end.got for end in others))
     assert [end.got[0][0] for end in others] == [b"bc"] * 4
     assert desk.calls == ["begin", "read", "end True", "begin", *["read"] * 4, "end True"]
+
+
+async def test_a_turn_of_the_loop_reads_for_a_bounded_time_and_the_next_begins_with_the_rest(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.pacer.TURN", 0.0)
+    ends = [desk.add(End()) for _ in range(3)]
+    order: list[int] = []
+
+    def read(number: int) -> bool:
+        order.append(number)
+        return False
+
+    for number, end in enumerate(ends):
+        desk.pacer._reads[end.near.fileno()] = partial(read, number)
+        end.far.send(b"a")
+    await until(lambda: len(order) >= 6)  # never read empty: all stay ready
+    assert order[:6] == [*order[:3], *order[:3]]
+    assert sorted(order[:3]) == [0, 1, 2]
+    for end in list(ends):
+        desk.remove(end)
 
 
 async def test_as_long_as_things_come_they_are_read_once_in_a_slot(desk: Desk) -> None:

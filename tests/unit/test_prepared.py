@@ -12,8 +12,7 @@ from autogen_core.models import CreateResult, ModelFamily, ModelInfo, UserMessag
 from autogen_core.tools import ToolSchema
 
 from tests.harness.scripted import CHUNKED, END, Part, Server, chunk, listening
-from worker.http1 import Transport
-from worker.openai_client import StreamingAzureOpenAIClient, StreamingOpenAIClient
+from worker.openai_client import StreamingAzureOpenAIClient, StreamingOpenAIClient, http_client
 from worker.prepared import KINDS, PreparedRequests
 
 INFO = ModelInfo(
@@ -231,14 +230,20 @@ async def test_a_changed_key_is_noticed_and_learned(server: Server, asker: Asker
     assert [b"bearer other" in request.lower() for request in server.requests] == [False, True, True, True]
 
 
-async def test_a_redirect_is_followed_by_the_sdk(server: Server, asker: Asker) -> None:
-    moved = b"HTTP/1.1 307 X\r\nlocation: %b/v2/chat/completions\r\ncontent-length: 0\r\n\r\n" % server.url.encode()
+@pytest.mark.parametrize("status", [307, 308])
+async def test_a_redirect_within_the_origin_is_followed_once(server: Server, asker: Asker, status: int) -> None:
+    moved = b"HTTP/1.1 %d X\r\nlocation: /v2/chat/completions\r\ncontent-length: 0\r\n\r\n" % status
     await asker.ask()
-    server.answers += [[moved], [moved]]  # asked like before, and asked by the SDK
+    server.answers += [[moved]]
     assert (await asker.ask()).content == "a"
-    assert asker.by_sdk == 2
-    assert [request.split(b" ")[1][:4] for request in server.requests] == [b"/v1/", b"/v1/", b"/v1/", b"/v2/"]
-    assert parted(server.requests[3])[1] == parted(server.requests[1])[1]
+    assert asker.by_sdk == 1
+    assert [request.split(b" ")[1][:4] for request in server.requests] == [b"/v1/", b"/v1/", b"/v2/"]
+    assert parted(server.requests[2])[1] == parted(server.requests[1])[1]
+    server.answers += [[moved]]
+    with pytest.raises(openai.APIConnectionError) as failed:
+        await asker.ask("hi", moved)
+    assert "more than once" in str(failed.value.__cause__)
+    assert len(server.requests) == 5
 
 
 async def test_a_kept_connection_that_the_server_closes_on_the_request_is_replaced(
@@ -279,8 +284,7 @@ async def test_a_request_that_is_given_up_is_not_learned_from_and_closes_its_con
 
 
 def prepared() -> PreparedRequests:
-    http_client = openai.DefaultAsyncHttpxClient(transport=Transport())
-    client = openai.AsyncOpenAI(api_key="k", base_url="http://127.0.0.1:1", max_retries=0, http_client=http_client)
+    client = openai.AsyncOpenAI(api_key="k", base_url="http://127.0.0.1:1", max_retries=0, http_client=http_client())
     return PreparedRequests(client, None)
 
 

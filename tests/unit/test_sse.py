@@ -2,10 +2,11 @@
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.sse import EventDecoder
+from worker.sse import EVENT_LIMIT, LINE_LIMIT, EventDecoder, EventTooLong
 
 STREAM = (
     b': hello\ndata: {"a": 1}\n\nevent: x\r\ndata:two\r\ndata: lines\r\n\r\nid: 3\n\ndata: \xe6\xbc\xa2\n\ndata: [DONE]'
@@ -26,3 +27,37 @@ def test_an_event_without_its_blank_line_is_complete_at_the_end() -> None:
     assert decoder.feed(b"data: a") == []
     assert decoder.end() == [b"a"]
     assert decoder.end() == []
+
+
+@pytest.mark.parametrize("piece", [b"a" * 1000, b"\n" * 1000, b": ping\n\n" * 100, b":\n" * 500, b"event: x\r\n" * 100])
+def test_what_never_becomes_an_event_is_an_error(piece: bytes) -> None:
+    decoder = EventDecoder()
+    for _ in range(EVENT_LIMIT // len(piece)):
+        assert decoder.feed(piece) == []
+    with pytest.raises(EventTooLong, match="no event is complete after 4,194,304 bytes"):
+        decoder.feed(piece)
+
+
+def test_an_event_has_a_bounded_number_of_lines() -> None:
+    decoder = EventDecoder()
+    assert decoder.feed(b"data: a\n" * LINE_LIMIT + b"\n") == [b"a\n" * (LINE_LIMIT - 1) + b"a"]
+    with pytest.raises(EventTooLong, match="lines"):
+        decoder.feed(b"data: a\n" * (LINE_LIMIT + 1))
+
+
+def test_events_without_end_are_no_long_event() -> None:
+    decoder = EventDecoder()
+    piece = b": ping\n\ndata: " + b"a" * 1000 + b"\n\n"
+    for _ in range(2 * EVENT_LIMIT // len(piece)):
+        assert decoder.feed(piece) == [b"a" * 1000]
+
+
+def test_a_long_line_in_small_pieces_takes_linear_time() -> None:
+    """Counted in bytes that are copied, which no slow machine changes."""
+    decoder = EventDecoder()
+    decoder.feed(b"data: ")
+    pieces = EVENT_LIMIT // 1024 - 1
+    for _ in range(pieces):
+        decoder.feed(b"a" * 1024)
+    assert len(decoder._rest) == pieces + 1  # none was joined yet
+    assert decoder.feed(b"\n\n") == [b"a" * 1024 * pieces]

@@ -21,6 +21,7 @@ from tests.harness.scripted import CHUNKED, END, Part, Server, chunk, listening
 from tests.harness.waiting import until
 from worker.chat import Chat
 from worker.completion import ModelReported, StreamBroken
+from worker.images import Images
 from worker.models import Model
 from worker.openai_client import StreamingOpenAIClient
 from worker.pacer import Pacer
@@ -156,7 +157,7 @@ class Outcome:
             case ToolCallPart():
                 self.add("call", f"{piece.position} {piece.id} {piece.name} {piece.arguments}")
             case TokenLogprobs():
-                self.add("logprobs", json.dumps(piece.content))
+                self.add("logprobs", piece.json)
             case _:
                 raise AssertionError(piece)
 
@@ -324,7 +325,7 @@ async def answered(server: Server, parts: Sequence[Part], paced: bool) -> Answer
         ours.read_together(pacer)
     history = pb.ChatHistory(request_id="r", attempt=1, reply_to="g")
     history.messages.add(role=pb.ROLE_USER).content.add(text="hi")
-    chat = Chat(history, Model("m", ours), outbox.open("g", "r", 1), Turns())
+    chat = Chat(history, Model("m", ours), outbox.open("g", "r", 1), Turns(), Images(1))
     tap = chat._tap
 
     def counting(content: str, tokens: int) -> bool:
@@ -388,7 +389,7 @@ async def test_a_chat_that_is_read_together_minds_its_credit(server: Server) -> 
     history = pb.ChatHistory(request_id="r", attempt=1, reply_to="g")
     history.messages.add(role=pb.ROLE_USER).content.add(text="hi")
     reply = outbox.open("g", "r", 1)
-    running = asyncio.create_task(Chat(history, Model("m", ours), reply, Turns()).run())
+    running = asyncio.create_task(Chat(history, Model("m", ours), reply, Turns(), Images(1)).run())
     await until(lambda: reply._stream.credit <= 0)
     await asyncio.sleep(10 * INTERVAL)
     queued = reply._stream.queued

@@ -1,0 +1,217 @@
+"""Any JSON in any place of a model's stream: it is understood, or it is the model's fault. Never ours."""
+
+import json
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protos import chat_pb2 as pb
+from worker import failures
+from worker.completion import CALLS_LIMIT, NAME_LIMIT, VALUES_LIMIT, ModelReported, Reply, StreamBroken, _take
+from worker.pieces import TextPiece, TokenLogprobs, ToolCallPart
+from worker.surrogates import SurrogateJoiner, clean
+
+ODD_NUMBERS = st.sampled_from(
+    [
+        0,
+        1,
+        -1,
+        -0.0,
+        0.5,
+        2**31,
+        2**32 - 1,
+        2**32,
+        2**40,
+        2**63,
+        2**64,
+        10**300,
+        -(2**70),
+        1e308,
+        *map(float, ("nan", "inf", "-inf")),
+    ]
+)
+TEXTS = st.text(max_size=5) | st.sampled_from(["", "\x00", "\ud83d", "\ude00", "a\udfff", "stop", "0", "\x1b[31m"])
+SCALARS = st.none() | st.booleans() | ODD_NUMBERS | TEXTS
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3), max_leaves=6
+)
+
+
+def odd(value: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """What is expected, or anything at all."""
+    return value | VALUES
+
+
+FUNCTION = st.fixed_dictionaries({}, optional={"name": odd(TEXTS), "arguments": odd(TEXTS)})
+CALL = st.fixed_dictionaries(
+    {}, optional={"index": odd(st.integers(0, 3)), "id": odd(TEXTS), "function": odd(FUNCTION)}
+)
+DELTA = st.fixed_dictionaries(
+    {},
+    optional={
+        "content": odd(TEXTS),
+        "refusal": odd(TEXTS),
+        "reasoning_content": odd(TEXTS),
+        "tool_calls": odd(st.lists(odd(CALL), max_size=3)),
+    },
+)
+TOKEN = st.fixed_dictionaries({"token": odd(TEXTS), "logprob": odd(ODD_NUMBERS)}, optional={"top_logprobs": VALUES})
+CHOICE = st.fixed_dictionaries(
+    {},
+    optional={
+        "delta": odd(DELTA),
+        "finish_reason": odd(TEXTS),
+        "logprobs": odd(st.fixed_dictionaries({"content": odd(st.lists(odd(TOKEN), max_size=3))})),
+    },
+)
+USAGE = st.fixed_dictionaries({}, optional={"prompt_tokens": odd(ODD_NUMBERS), "completion_tokens": odd(ODD_NUMBERS)})
+CHUNK = st.fixed_dictionaries(
+    {},
+    optional={"choices": odd(st.lists(odd(CHOICE), max_size=2)), "usage": odd(USAGE), "error": VALUES},
+)
+
+
+def deliver(pieces: list[str]) -> None:
+    """What a chat makes of pieces: all of it can be sent, and read by a gateway."""
+    joiner = SurrogateJoiner()
+    for piece in pieces:
+        match piece:
+            case ToolCallPart():
+                call = pb.ToolCall(
+                    index=piece.position, id=clean(piece.id), name=clean(piece.name), arguments=clean(piece.arguments)
+                )
+                pb.ChatChunk(tool_call=call).SerializeToString()
+            case TokenLogprobs():
+                pb.ChatChunk(logprobs=piece.json).SerializeToString()
+                tokens = orjson.loads(piece.json)
+                assert all(isinstance(token, dict) for token in tokens)
+                orjson.dumps({"choices": [{"logprobs": {"content": tokens}}]})
+            case _:
+                assert isinstance(piece, TextPiece)
+                pb.ChatChunk(text=joiner.join(piece)).SerializeToString()
+
+
+def taken(*payloads: bytes, keep: bool = True) -> pb.Error | pb.Done:
+    """How a stream of these chunks ends."""
+    reply = Reply(keep)
+    try:
+        for payload in payloads:
+            deliver(_take(reply, payload))
+        result = reply.result()
+        return pb.Done(finish_reason=result.finish_reason, usage=failures.usage(result.usage))
+    except (StreamBroken, ModelReported) as error:
+        made = failures.failure(error, True)
+        made.SerializeToString()
+        return made
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(odd(CHUNK), min_size=1, max_size=3), st.booleans(), st.booleans())
+def test_any_json_is_understood_or_the_models_fault(chunks: list[Any], ascii_: bool, keep: bool) -> None:
+    payloads = [json.dumps(chunk, ensure_ascii=ascii_).encode("utf-8", "surrogatepass") for chunk in chunks]
+    end = taken(*payloads, keep=keep)
+    assert isinstance(end, pb.Done) or end.code in ("model_stream_broken", "model_failed")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=60))
+def test_any_bytes_are_the_models_fault(payload: bytes) -> None:
+    end = taken(payload)
+    assert isinstance(end, pb.Error)
+    assert end.code in ("model_stream_broken", "model_failed")
+
+
+def choice(**fields: object) -> bytes:
+    return json.dumps({"choices": [fields]}).encode()
+
+
+def call(**fields: object) -> bytes:
+    return choice(delta={"tool_calls": [fields]})
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"choices": [], "usage": {"prompt_tokens": 1e999}}',
+        b'{"choices": [], "usage": {"prompt_tokens": NaN}}',
+        b'{"choices": [], "usage": {"prompt_tokens": "many"}}',
+        b'{"choices": [], "usage": {"prompt_tokens": %b}}' % (b"9" * 5000),
+        b'{"choices": "abc"}',
+        call(index=-1),
+        call(index=2**40),
+        call(index="0"),
+        call(index=True),
+        call(index=0.5),
+        call(index=0, function={"arguments": {"a": 1}}),
+        choice(delta="text"),
+        choice(finish_reason=5),
+        choice(logprobs={"content": "abc"}),
+        b"[" * 200_000,
+        b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        choice(logprobs={"content": [{"top_logprobs": json.loads("[" * 900 + "]" * 900)}]}),
+        b'{"x": [' + b"1," * VALUES_LIMIT + b"1]}",
+        call(index=0, id="i" * (NAME_LIMIT + 1)),
+        call(index=0, function={"name": "n" * (NAME_LIMIT + 1)}),
+        choice(delta={"tool_calls": [{"index": 0}] * (CALLS_LIMIT + 1)}),
+    ],
+)
+def test_nonsense_is_a_broken_stream(payload: bytes) -> None:
+    end = taken(choice(delta={"content": "a"}), payload)
+    assert isinstance(end, pb.Error)
+    assert (end.code, end.retryable) == ("model_stream_broken", True)
+    assert end.message.startswith("the model's stream holds something else than chunks")
+
+
+def test_counts_of_tokens_are_kept_within_what_they_can_be() -> None:
+    usage = b'{"choices": [{"finish_reason": "stop"}], "usage": {"prompt_tokens": -5, "completion_tokens": 1e300}}'
+    end = taken(usage)
+    assert isinstance(end, pb.Done)
+    assert (end.usage.prompt_tokens, end.usage.completion_tokens) == (0, 2**53)
+
+
+def test_half_a_character_in_log_probabilities_is_replaced() -> None:
+    reply = Reply()
+    (piece,) = reply.take(b'{"choices": [{"logprobs": {"content": [{"token": "\\ud83d", "logprob": -1}]}}]}')
+    assert isinstance(piece, TokenLogprobs)
+    assert json.loads(piece.json) == [{"token": "\ufffd", "logprob": -1}]
+
+
+def test_many_log_probabilities_are_passed_on_in_parts() -> None:
+    content = [{"token": f"{number}", "logprob": -1.5, "bytes": [1] * 50} for number in range(1000)]
+    pieces = Reply().take(choice(logprobs={"content": content}))
+    assert len(pieces) > 5
+    assert [
+        token for piece in pieces if isinstance(piece, TokenLogprobs) for token in json.loads(piece.json)
+    ] == content
+    assert max(len(piece.json) for piece in pieces if isinstance(piece, TokenLogprobs)) <= 17 * 1024
+
+
+def test_an_id_may_not_grow_either() -> None:
+    end = taken(*[call(index=0, id="i" * 100)] * 11)
+    assert isinstance(end, pb.Error)
+    assert "1,024 characters" in end.message
+
+
+def test_a_reply_has_a_bounded_number_of_tool_calls() -> None:
+    reply = Reply(keep=False)
+    for index in range(CALLS_LIMIT):
+        assert reply.take(call(index=index))
+    with pytest.raises(ValueError, match="more than 1,024 tool calls"):
+        reply.take(call(index=CALLS_LIMIT))
+    assert reply.take(call(index=0)) == []  # it says nothing
+    assert reply.take(call(index=0, function={"arguments": "{"}))
+
+
+def test_what_is_not_kept_is_passed_on_all_the_same() -> None:
+    reply = Reply(keep=False)
+    assert reply.take(choice(delta={"content": "a", "reasoning_content": "b"})) == ["b", "a"]
+    (part,) = reply.take(call(index=0, id="1", function={"name": "f", "arguments": "{}"}))
+    assert isinstance(part, ToolCallPart)
+    assert (part.id, part.name, part.arguments) == ("1", "f", "{}")
+    reply.take(choice(finish_reason="tool_calls"))
+    assert reply.result().finish_reason == "function_calls"
+    assert not reply._text
+    assert not reply._thought

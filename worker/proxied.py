@@ -1,0 +1,67 @@
+"""The SDK's transport for environments with proxies, which is aiohttp's, with errors that tell what happened."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+
+import aiohttp
+import httpx2
+
+
+class Proxied(httpx2.AsyncBaseTransport):
+    """The SDK's transport ``inner``, which calls a lost connection a timeout and knows no error for what is no HTTP."""
+
+    def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send ``request``, again on a new connection if the server closed the first one without an answer."""
+        try:
+            return await self._ask(request)
+        except httpx2.ReadError as error:
+            cause = error.__cause__
+            if not isinstance(cause, aiohttp.ServerDisconnectedError) or not isinstance(cause.message, str):
+                raise  # not closed without a word: else the message is what came of a head
+        return await self._ask(request)
+
+    async def _ask(self, request: httpx2.Request) -> httpx2.Response:
+        with _named():
+            response = await self._inner.handle_async_request(request)
+        assert isinstance(response.stream, httpx2.AsyncByteStream)
+        response.stream = _ProxiedBody(response.stream)
+        return response
+
+    async def aclose(self) -> None:
+        """Close the inner transport."""
+        await self._inner.aclose()
+
+
+class _ProxiedBody(httpx2.AsyncByteStream):
+    def __init__(self, inner: httpx2.AsyncByteStream) -> None:
+        self._inner = inner
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with _named():
+            async for piece in self._inner:
+                yield piece
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Raise aiohttp's errors as httpx2's. Timeouts have their names already."""
+    try:
+        yield
+    except (aiohttp.ClientError, httpx2.TransportError) as error:
+        cause = error if isinstance(error, aiohttp.ClientError) else error.__cause__
+        match cause:
+            case TimeoutError():
+                raise
+            case aiohttp.ClientConnectorError():
+                raise httpx2.ConnectError(str(cause)) from cause
+            case aiohttp.ClientConnectionError():
+                raise httpx2.ReadError(str(cause)) from cause
+            case aiohttp.ClientPayloadError() | aiohttp.ClientResponseError():
+                raise httpx2.RemoteProtocolError(str(cause)) from cause
+        raise
