@@ -31,6 +31,9 @@ HEAD = struct.Struct(">I")
 PING: Final = HEAD.pack(0)
 PONG: Final = HEAD.pack(1) + b"\0"
 
+_SENT_BY: Final = 15 << 3 | 2
+"""Tag of the field ``sent_by``: its number, and that its value has a length."""
+
 FIRST_BYTES = 256
 """Largest frame before the ticket was accepted."""
 
@@ -42,21 +45,50 @@ class RelayRefused(Exception):
     """The host does not take the connection; the text says at which step."""
 
 
-def pack(topic: str, message: Message) -> bytes:
-    """An event as a frame. Raises ``OverflowError`` for what does not :func:`fit <fits>`."""
-    return pack_bytes(topic, message.DESCRIPTOR.full_name, message.SerializeToString())
+def pack(topic: str, message: Message, stamp: bytes = b"") -> bytes:
+    """An event as a frame. Raises ``OverflowError`` for what does not :func:`fit <fits>`.
+
+    With its own :func:`stamp` in front, the host need not copy the frame to put it there.
+    """
+    return pack_bytes(topic, message.DESCRIPTOR.full_name, message.SerializeToString(), stamp)
 
 
-def pack_bytes(topic: str, name: str, payload: bytes) -> bytes:
+def pack_bytes(topic: str, name: str, payload: bytes, stamp: bytes = b"") -> bytes:
     """As :func:`pack`, for a message of that full name that is encoded already."""
-    labels = _labels(topic, name)
+    labels = _labels(topic, name, stamp)
     return b"%b%b%b" % (HEAD.pack(len(labels) + len(payload)), labels, payload)
 
 
 @functools.lru_cache(1024)
-def _labels(topic: str, name: str) -> bytes:
+def _labels(topic: str, name: str, stamp: bytes) -> bytes:
     where, what = topic.encode(), name.encode()
-    return b"%c%b%c%b" % (len(where), where, len(what), what)
+    return b"%c%b%c%b%b" % (len(where), where, len(what), what, stamp)
+
+
+def stamp(member_id: str) -> bytes:
+    """The field ``sent_by`` of ``protos/chat.proto``, encoded; for ids of up to 127 bytes.
+
+    In front of a message it is the field's first value whatever follows. Behind it, a last field that claims to be
+    longer than it is could swallow it.
+    """
+    value = member_id.encode()
+    return b"%c%c%b" % (_SENT_BY, len(value), value)
+
+
+def stamped(frame: bytes, stamp: bytes) -> bytes:
+    """The frame with ``stamp`` in front of its message. Raises ``IndexError`` for one that is cut off."""
+    name_at = 6 + frame[4]
+    payload_at = name_at + frame[name_at - 1]
+    if frame.startswith(stamp, payload_at):
+        return frame
+    if payload_at > len(frame):
+        raise IndexError("a frame ends within its message's name")
+    return b"%b%b%b%b" % (
+        HEAD.pack(len(frame) - 4 + len(stamp)),
+        frame[4:payload_at],
+        stamp,
+        frame[payload_at:],
+    )
 
 
 def fits(topic: str, name: str) -> bool:

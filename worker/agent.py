@@ -4,6 +4,7 @@ from autogen_core import MessageContext, RoutedAgent, TypeSubscription, message_
 
 from fleet import topics
 from fleet.runtime import FleetRuntime
+from fleet.senders import Senders
 from protos import chat_pb2 as pb
 from worker.desk import Desk
 from worker.gateways import Gateways
@@ -16,21 +17,25 @@ class MyAgent(RoutedAgent):
         super().__init__("A chat agent of the fleet")
         self._desk = desk
         self._gateways = gateways
+        self._senders = Senders()
 
     @message_handler
     async def on_history(self, message: pb.ChatHistory, ctx: MessageContext) -> None:
         """Begin a chat. Returns at once: the reply travels on the lane."""
-        self._desk.take(message)
+        if self._senders.believes(message, message.reply_to):
+            self._desk.take(message)
 
     @message_handler
     async def on_cancel(self, message: pb.CancelChat, ctx: MessageContext) -> None:
         """End a chat."""
-        self._desk.cancel(message.request_id, message.attempt, message.reason)
+        if self._senders.believes(message, message.reply_to):
+            self._desk.cancel(message.reply_to, message.request_id, message.attempt, message.reason)
 
     @message_handler
     async def on_left(self, message: pb.MemberLeft, ctx: MessageContext) -> None:
         """Somebody's connection to the host ended."""
-        self._gateways.left(message)
+        if self._senders.believes(message, topics.HOST):
+            self._gateways.left(message)
 
 
 async def register(runtime: FleetRuntime, worker_id: str, desk: Desk, gateways: Gateways) -> None:

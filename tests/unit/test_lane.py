@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from fleet.lane import CREDIT, IN_FLIGHT, QUIET, WINDOW, LaneReceiver, LaneSender, OutgoingStream, payload_bytes
-from fleet.lane.sender import GRACE
+from fleet.lane.sender import EVENT_BYTES, GRACE
 from fleet.lane.slots import EARLY
 from protos import chat_pb2 as pb
 
@@ -123,7 +123,7 @@ class LaneMachine(RuleBasedStateMachine):
         self.to_gateway.extend(batch.SerializeToString() for batch in batches)
 
     def deliver(self, message: bytes) -> None:
-        arrival = self.receiver.receive(pb.ChunkBatch.FromString(message))
+        arrival = self.receiver.receive(pb.ChunkBatch.FromString(message), self.now)
         if arrival.broken:
             # As the gateway does: what had begun ends in an error. Replies of the new lane have not begun here.
             self.lost.update(name for name, text in self.read.items() if text and not self.ends[name])
@@ -332,7 +332,7 @@ def test_a_finished_stream_is_not_kept() -> None:
 
 def test_a_new_receiver_takes_up_where_the_sender_is() -> None:
     receiver = LaneReceiver()
-    arrival = receiver.receive(pb.ChunkBatch(epoch=3, number=9, base=9, chunks=[pb.ChatChunk(text="a")]))
+    arrival = receiver.receive(pb.ChunkBatch(epoch=3, number=9, base=9, chunks=[pb.ChatChunk(text="a")]), 0.0)
     assert not arrival.broken
     assert len(arrival.chunks) == 1
     assert receiver.received == 9
@@ -340,15 +340,15 @@ def test_a_new_receiver_takes_up_where_the_sender_is() -> None:
 
 def test_batches_that_can_never_come_are_reported() -> None:
     receiver = LaneReceiver()
-    receiver.receive(pb.ChunkBatch(epoch=3, number=1, base=1))
-    assert receiver.receive(pb.ChunkBatch(epoch=3, number=5, base=5)).broken
+    receiver.receive(pb.ChunkBatch(epoch=3, number=1, base=1), 0.0)
+    assert receiver.receive(pb.ChunkBatch(epoch=3, number=5, base=5), 0.0).broken
     assert receiver.received == 5
 
 
 def test_an_older_lane_is_not_answered() -> None:
     receiver = LaneReceiver()
-    receiver.receive(pb.ChunkBatch(epoch=3, number=1, base=1))
-    late = receiver.receive(pb.ChunkBatch(epoch=2, number=2, base=1, chunks=[pb.ChatChunk(text="a")]))
+    receiver.receive(pb.ChunkBatch(epoch=3, number=1, base=1), 0.0)
+    late = receiver.receive(pb.ChunkBatch(epoch=2, number=2, base=1, chunks=[pb.ChatChunk(text="a")]), 0.0)
     assert (late.chunks, late.answer) == ([], False)
 
 
@@ -357,5 +357,5 @@ def test_credit_is_counted_in_bytes_of_utf8() -> None:
     sender.write(stream, "text", "漢é")
     assert CREDIT - stream.credit == 5
     assert payload_bytes(pb.ChatChunk(text="漢é")) == 5
-    assert payload_bytes(pb.ChatChunk(tool_call=pb.ToolCall(id="1", name="f", arguments="{}"))) == 3
+    assert payload_bytes(pb.ChatChunk(tool_call=pb.ToolCall(id="1", name="f", arguments="{}"))) == 4 + EVENT_BYTES
     assert payload_bytes(pb.ChatChunk(done=pb.Done())) == 0

@@ -408,6 +408,10 @@ class Desk:
         self.asked: list[str] = []
         self.routed: list[bytes] = []
 
+    def route(self, sender: Someone, frame: bytes) -> None:
+        assert sender is self.member
+        self.routed.append(frame)
+
     def admit(self, ticket: str) -> Someone | None:
         self.asked.append(ticket)
         return self.tickets.pop(ticket, None)
@@ -415,7 +419,7 @@ class Desk:
 
 async def at_desk() -> tuple[Desk, MemberEnd, Wire]:
     desk, wire = Desk(), Wire()
-    end = MemberEnd(None, desk.admit, desk.routed.append, 60)
+    end = MemberEnd(None, desk.admit, desk.route, 60)
     end.connection_made(wire)
     assert wire.sent == GO
     wire.sent = b""
@@ -475,7 +479,7 @@ async def test_a_stranger_gets_no_pongs() -> None:
 
 async def test_a_stranger_who_says_nothing_is_dropped(pair: Callable[..., Any]) -> None:
     desk = Desk()
-    near, far = await pair(Mute, lambda: MemberEnd(None, desk.admit, desk.routed.append, SILENCE))
+    near, far = await pair(Mute, lambda: MemberEnd(None, desk.admit, desk.route, SILENCE))
     await eventually(near.transport.is_closing, what="the end")
     await asyncio.wait_for(far.closed, 5)
     assert near.taken == GO
@@ -503,7 +507,7 @@ def identity(folder: Path) -> Identity:
 
 
 def guarded(desk: Desk, identities: Path, patience: float = 60.0) -> Callable[[], MemberEnd]:
-    return lambda: MemberEnd(ServerContext(identity(identities / "host")), desk.admit, desk.routed.append, patience)
+    return lambda: MemberEnd(ServerContext(identity(identities / "host")), desk.admit, desk.route, patience)
 
 
 async def test_with_an_identity_frames_pass_by_tls(pair: Callable[..., Any], identities: Path) -> None:

@@ -95,7 +95,7 @@ class Joined(Link):
     """A link that is there, until the test ends it in some way."""
 
     def __init__(self) -> None:
-        super().__init__(None, None, None)
+        super().__init__(None, None, None, "")
         self.end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.closed = False
 
