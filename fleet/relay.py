@@ -75,30 +75,17 @@ def stamp(member_id: str) -> bytes:
     return b"%c%c%b" % (_SENT_BY, len(value), value)
 
 
-def stamped(frame: bytes, stamp: bytes) -> bytes:
-    """The frame with ``stamp`` in front of its message. Raises ``IndexError`` for one that is cut off."""
-    name_at = 6 + frame[4]
-    payload_at = name_at + frame[name_at - 1]
-    if frame.startswith(stamp, payload_at):
-        return frame
+def stamped(frame: bytes, payload_at: int, stamp: bytes) -> bytes:
+    """The frame with ``stamp`` put in front of its message, which begins at ``payload_at``. Raises ``IndexError``."""
     if payload_at > len(frame):
         raise IndexError("a frame ends within its message's name")
-    return b"%b%b%b%b" % (
-        HEAD.pack(len(frame) - 4 + len(stamp)),
-        frame[4:payload_at],
-        stamp,
-        frame[payload_at:],
-    )
+    head = HEAD.pack(len(frame) - HEAD.size + len(stamp))
+    return b"%b%b%b%b" % (head, frame[HEAD.size : payload_at], stamp, frame[payload_at:])
 
 
 def fits(topic: str, name: str) -> bool:
     """Whether a frame can carry an event of this topic's type and this full name."""
     return max(len(topic.encode()), len(name.encode())) < 256
-
-
-def topic_of(frame: bytes) -> bytes:
-    """The topic's type of a frame that holds an event."""
-    return frame[5 : 5 + frame[4]]
 
 
 def content_of(frame: bytes) -> tuple[bytes, bytes]:

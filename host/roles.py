@@ -95,7 +95,7 @@ _FLEETS = (topics.CHAT, topics.CHUNKS, topics.WORKERS.type, topics.MEMBERS.type,
 """The fleet's topics, and what the topics of single members begin with."""
 
 STATUS_BYTES = 256 * 1024
-BATCH_BYTES = 2 * 1024 * 1024
+BATCH_BYTES = 1024 * 1024
 
 WORKER = FleetRights(
     "worker",
