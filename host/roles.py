@@ -17,6 +17,12 @@ ANY = frozenset(MEMBERS)
 MESSAGE_BYTES = LARGEST - 1024
 """Bytes of a frame that is still within the bus's limit when it is stamped, or goes on by gRPC."""
 
+STOCK_BYTES = 4 * 1024 * 1024
+"""What AutoGen's own members can receive: gRPC's default."""
+STATUS_BYTES = 256 * 1024
+BATCH_BYTES = 1024 * 1024
+"""What a worker publishes at once stays below this, and no receiver is held up by it."""
+
 _COMMON_NAME = "chatfleet "
 """Before the role, in the certificates that ``fleet.security`` makes."""
 
@@ -40,8 +46,8 @@ class Rights:
         return False
 
     def largest(self, topic: bytes) -> int:
-        """Bytes of the largest frame that such a member may send to ``topic``, before it is stamped."""
-        return MESSAGE_BYTES
+        """Bytes of the largest event that such a member may publish to ``topic``, before it is stamped."""
+        return STOCK_BYTES
 
     def may_listen(self, topic: str, member_id: str) -> bool:
         """Whether the member of that id may subscribe to ``topic``."""
@@ -93,9 +99,6 @@ class OtherRights(Rights):
 
 _FLEETS = (topics.CHAT, topics.CHUNKS, topics.WORKERS.type, topics.MEMBERS.type, topics.GATEWAYS.type)
 """The fleet's topics, and what the topics of single members begin with."""
-
-STATUS_BYTES = 256 * 1024
-BATCH_BYTES = 1024 * 1024
 
 WORKER = FleetRights(
     "worker",

@@ -408,6 +408,9 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
     def published(self, sender: Connection, cloud_event: cloudevent_pb2.CloudEvent) -> None:
         """Pass on an event that came by gRPC to every member that listens on its topic."""
         if sender.rights is roles.OTHER:  # as it is: AutoGen's events have more to them than the fleet's
+            if cloud_event.ByteSize() > sender.rights.largest(cloud_event.type.encode()):
+                self._left_out(sender, "it is larger than a message to its topic may be")
+                return
             frame = packed(cloud_event) if fits_a_frame(cloud_event) else None
             message = _Message(cloudEvent=cloud_event)
             for connection in self._route(sender, cloud_event.type.encode()):
