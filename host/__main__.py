@@ -33,7 +33,7 @@ def warn(fleet: FleetSettings) -> None:
             "any program that reaches this port can join as a worker or gateway and receives the prompts given to it; "
             "make identities, or write tokens with roles into FLEET_TOKEN_FILE"
         )
-    elif fleet.identity() is None and not tokens.name_roles:
+    elif fleet.identity() is None and not tokens.name_roles():
         log.warning(
             "any holder of the token can join as a worker or gateway and receives the prompts given to it; "
             "make identities, or write tokens with roles into FLEET_TOKEN_FILE"

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections.abc import AsyncIterator, Set
+from collections.abc import AsyncIterator, Callable, Set
 from typing import Any, NamedTuple
 
 import grpc
@@ -63,7 +63,9 @@ class Subscription(NamedTuple):
 class Connection:
     """One member's stream, and what the member is. Iterating gives what to send to it, until it is closed."""
 
-    def __init__(self, messages: AsyncIterator[_Message], servicer: "Servicer", may_be: Set[str], key: str) -> None:
+    def __init__(
+        self, messages: AsyncIterator[_Message], servicer: "Servicer", may_be: Set[str], key: str, peer: str
+    ) -> None:
         self.heard_at = time.monotonic()
         """When something last came by gRPC."""
         self.ticket = secrets.token_urlsafe(24)
@@ -84,7 +86,7 @@ class Connection:
         self._waiting = 0
         """Bytes in ``_outgoing``."""
         self._closed = False
-        self._call = asyncio.current_task()
+        self._peer = peer
         self._expiry: asyncio.TimerHandle | None = None
         self._receiving = asyncio.create_task(self._receive(messages))
 
@@ -156,12 +158,11 @@ class Connection:
         self._outgoing = asyncio.Queue()
         self._waiting = 0
         self.close()
-        if self._call is not None:
-            self._call.cancel()  # a stream that waits for its reader sees no end
+        # A stream that waits for its reader cannot be told of its end, and gRPC keeps what it was given last.
+        self._servicer.hang_up(self._peer)
 
     async def ended(self) -> None:
         """Stop reading; called when the stream is over."""
-        self._call = None
         if self._expiry is not None:
             self._expiry.cancel()
         self._receiving.cancel()
@@ -173,7 +174,9 @@ class Connection:
 class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
     """The host of a fleet whose members come and go, and need not mean well."""
 
-    def __init__(self, tokens: Tokens | None = None) -> None:
+    def __init__(self, tokens: Tokens, hang_up: Callable[[str], None]) -> None:
+        self.hang_up = hang_up
+        """Cuts the connection of one of gRPC's peers."""
         self.connections: dict[str, Connection] = {}
         """By the client id that each member makes for each link, and shows to the host only."""
         self.routes: dict[Rights, dict[bytes, list[Connection]]] = {
@@ -215,7 +218,7 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
         if client_id in self.connections:
             await context.abort(grpc.StatusCode.ALREADY_EXISTS, f"the metadata {CLIENT_ID} is in use")
         may_be = await self._roles(context, shown.get("authorization", ""))
-        connection = Connection(request_iterator, self, may_be, shown.get(MEMBER_KEY, ""))
+        connection = Connection(request_iterator, self, may_be, shown.get(MEMBER_KEY, ""), context.peer())
         self.connections[client_id] = connection
         self._tickets[connection.ticket] = connection
         try:
@@ -286,8 +289,10 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
         return certified & allowed
 
     async def _caller(self, context: Any) -> Connection:
-        connection = self.connections.get(_metadata(context).get(CLIENT_ID, ""))
+        shown = _metadata(context)
+        connection = self.connections.get(shown.get(CLIENT_ID, ""))
         if connection is None:
+            await self._roles(context, shown.get("authorization", ""))  # which may be why it has none
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the member has no channel open")
             raise AssertionError
         return connection

@@ -87,9 +87,9 @@ class Tokens:
             MEMBERS if any(token.role is None for token in shown) else filter(None, (t.role for t in shown))
         )
 
-    @property
     def name_roles(self) -> bool:
         """Whether every token is good for one role only."""
+        self._refresh()
         return all(token.role is not None for token in self._tokens)
 
     def _shown(self, header: str | bytes) -> list[Token]:
