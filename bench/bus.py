@@ -1,7 +1,8 @@
 """Members that load the host and do nothing else: ``python -m bench.bus ROLE HOST LANES CHUNKS``.
 
 A ``worker`` sends batches of so many chunks on every lane, as many unacknowledged as real workers have at the most. A
-``gateway`` acknowledges as real ones do, and prints every 0.1 s how many batches have come, with the time. This is the
+``gateway`` acknowledges as real ones do, and prints every 0.1 s how many batches have come, with the time. A member has
+one id, so all lanes are between the same two, and a lane's number stands where its epoch would. This is the
 only part of the benchmark that knows the fleet from inside: from outside nobody sees a batch.
 """
 
@@ -20,6 +21,7 @@ from protos import chat_pb2 as pb
 
 WINDOW = QUIET + 1
 """Batches on their way on each lane: the gateway acknowledges as many at once."""
+WORKER, GATEWAY = "bench-worker", "bench-gateway"
 ONLY_OURS = {"skip_class_subscriptions": True, "skip_direct_message_subscription": True}
 TEXT = "some forty bytes of a reply to somebody "
 
@@ -40,19 +42,19 @@ class Workers:
 
     def __init__(self, bus: FleetRuntime, lanes: int, chunks: int) -> None:
         self._bus = bus
-        self._numbers = {lane(number): 0 for number in range(lanes)}
+        self._numbers = dict.fromkeys(range(1, lanes + 1), 0)
         self._chunks = [pb.ChatChunk(request_id=f"{n:032x}", attempt=1, text=TEXT, tokens=8) for n in range(chunks)]
-        bus.shortcut(pb.ChunkAck, lambda ack: self._send(ack.gateway_id))
+        bus.shortcut(pb.ChunkAck, lambda ack: self._send(ack.epoch))
 
     def begin(self) -> None:
-        for name in self._numbers:
-            self._send(name)
+        for lane in self._numbers:
+            self._send(lane)
 
-    def _send(self, name: str) -> None:
+    def _send(self, lane: int) -> None:
         for _ in range(WINDOW):
-            self._numbers[name] += 1
-            batch = pb.ChunkBatch(worker_id=name, epoch=1, number=self._numbers[name], chunks=self._chunks)
-            self._bus.publish(batch, topics.chunks(name))
+            self._numbers[lane] += 1
+            batch = pb.ChunkBatch(worker_id=WORKER, epoch=lane, number=self._numbers[lane], chunks=self._chunks)
+            self._bus.publish(batch, topics.chunks(GATEWAY))
 
 
 class Gateways:
@@ -67,7 +69,7 @@ class Gateways:
     def _receive(self, batch: pb.ChunkBatch) -> None:
         self.received += 1
         if batch.number % WINDOW == 0:
-            ack = pb.ChunkAck(gateway_id=batch.worker_id, epoch=batch.epoch, received=batch.number)
+            ack = pb.ChunkAck(gateway_id=GATEWAY, epoch=batch.epoch, received=batch.number)
             self._bus.publish(ack, topics.chat(batch.worker_id))
 
 
@@ -77,11 +79,12 @@ async def main(role: str, host: str, lanes: int, chunks: int) -> None:
     runtime = FleetRuntime(FleetSettings(host=HostPort(address, int(port))), lambda up: joined.set() if up else None)
     gateways = Gateways(runtime) if role == "gateway" else None
     workers = Workers(runtime, lanes, chunks) if role == "worker" else None
-    kind, topic_of = (topics.WORKER, topics.chat) if workers is not None else (topics.GATEWAY, topics.chunks)
-    for number in range(lanes):
-        agent_type = topics.agent_type(kind, lane(number))
-        await Member.register(runtime, agent_type, Member, **ONLY_OURS)
-        await runtime.add_subscription(TypeSubscription(topic_of(lane(number)).type, agent_type))
+    if workers is not None:
+        agent_type, topic = topics.agent_type(topics.WORKER, WORKER), topics.chat(WORKER)
+    else:
+        agent_type, topic = topics.agent_type(topics.GATEWAY, GATEWAY), topics.chunks(GATEWAY)
+    await Member.register(runtime, agent_type, Member, **ONLY_OURS)
+    await runtime.add_subscription(TypeSubscription(topic.type, agent_type))
     await runtime.start()
     await joined.wait()
     if workers is not None:
@@ -90,11 +93,6 @@ async def main(role: str, host: str, lanes: int, chunks: int) -> None:
         if gateways is not None:
             print(json.dumps([time.monotonic(), gateways.received]), flush=True)
         await asyncio.sleep(0.1)
-
-
-def lane(number: int) -> str:
-    """The id of both ends of a lane."""
-    return f"bench-{number}"
 
 
 if __name__ == "__main__":

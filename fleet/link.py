@@ -22,6 +22,13 @@ KEEPALIVE_TIMEOUT = 7.0
 process that stands still for less than 7 s is not taken for dead."""
 
 
+CLIENT_ID = "client-id"
+"""The metadata by which AutoGen's host knows whose call it is: another for each link."""
+
+MEMBER_KEY = "chatfleet-member-key"
+"""The metadata with which a member proves on a new link that its member id is its own: one secret for a process."""
+
+
 def channel_options() -> list[tuple[str, int]]:
     """gRPC options that host and members share: size limits, and keepalive in both directions."""
     return [
@@ -63,27 +70,28 @@ class _Outgoing(QueueAsyncIterable):
 class Link(HostConnection):
     """One connection to the host, from dialling to its end. Unlike its base it never formats a message for a log."""
 
-    def __init__(self, channel: Any, stub: Any, token: str | None) -> None:
+    def __init__(self, channel: Any, stub: Any, token: str | None, key: str) -> None:
         super().__init__(channel, stub)
         self._token = token
+        self._key = key
         self._stream: Any = None
 
     @property
     def metadata(self) -> Sequence[tuple[str, str]]:
         """What every call carries: who calls, and the fleet's token."""
-        known = [("client-id", self._client_id)]
+        known = [(CLIENT_ID, self._client_id), (MEMBER_KEY, self._key)]
         return [*known, ("authorization", f"Bearer {self._token}")] if self._token else known
 
     @classmethod
-    async def dial(cls, settings: FleetSettings) -> "Link":
-        """Open a link; certificate and token are read anew for each.
+    async def dial(cls, settings: FleetSettings, key: str) -> "Link":
+        """Open a link of the member with this :data:`key <MEMBER_KEY>`; certificate and token are read again for each.
 
         Raises ``grpc.RpcError``, ``TimeoutError`` or ``IdentityError``; nothing is left open then.
         """
         token = settings.tokens().own()
         channel = open_channel_to_host(settings)
         stub = agent_worker_pb2_grpc.AgentRpcStub(channel)
-        link = cls(channel, stub, token)
+        link = cls(channel, stub, token, key)
         try:
             open_channel: Any = stub.OpenChannel
             link._stream = open_channel(_Outgoing(link._send_queue), metadata=link.metadata)

@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import os
 import random
+import secrets
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -22,10 +23,11 @@ from autogen_ext.runtimes.grpc._utils import subscription_to_proto
 from autogen_ext.runtimes.grpc.protos import agent_worker_pb2, cloudevent_pb2
 from google.protobuf.message import Message
 
-from fleet import logs, relay
+from fleet import logs, relay, topics
 from fleet.events import TYPE_URL, event, event_of
 from fleet.link import AWAY, KEEPALIVE_TIME, KEEPALIVE_TIMEOUT, MESSAGE_BYTES, Link, reason_of
 from fleet.relay import Relay
+from fleet.repeats import Repeats
 from fleet.security import diagnosis
 from fleet.settings import FleetSettings
 
@@ -34,6 +36,9 @@ log = logs.logger(__name__)
 RETRY_FIRST = 0.05
 RETRY_LAST = 1.0
 """Seconds between attempts to reach the host, doubled from first to last, each shortened by chance by up to half."""
+
+STEADY = 5.0
+"""Seconds that a link must have lasted for the next attempts to begin with the first pause again."""
 
 DIAGNOSE_EVERY = 3.0
 """Seconds between two looks at why the host cannot be joined."""
@@ -68,6 +73,9 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
         self._keeper: asyncio.Task[None] | None = None
         self._event_ids = itertools.count(1)
         self._relay: Relay | None = None
+        self._key = secrets.token_urlsafe(24)
+        self._stamp = b""
+        self._repeats = Repeats()
         self._shortcuts: dict[bytes, Callable[[bytes], None]] = {}
         """By the message's full name."""
 
@@ -94,7 +102,7 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
     def publish(self, message: Message, topic: TopicId, sender: AgentId | None = None) -> None:
         """Send an event, or drop it while the link is down. The message may be changed afterwards."""
         if self._relay is not None:
-            self._relay.send(relay.pack(topic.type, message))
+            self._relay.send(relay.pack(topic.type, message, self._stamp))
         elif self._link is not None:
             cloud_event = event(message, topic, str(next(self._event_ids)), sender)
             self._link.put(agent_worker_pb2.Message(cloudEvent=cloud_event))
@@ -127,6 +135,8 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
             await self._subscribe(self._link, subscription)
 
     async def _register_agent_type(self, agent_type: str) -> None:
+        if (member := topics.member(agent_type)) is not None:
+            self._stamp = relay.stamp(member[1])
         if self._link is not None:
             await self._register(self._link, agent_type)
 
@@ -139,7 +149,7 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
         await link.stub.AddSubscription(request, metadata=link.metadata)
 
     async def _keep_link(self) -> None:
-        """Join, serve until the link ends, join again; each new reason for failing is said once."""
+        """Join, serve until the link ends, join again; each new reason for failing is logged once."""
         delay, said = 0.0, ""
         while True:
             await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311
@@ -152,14 +162,21 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
                     log.warning("cannot join the host, trying on", host=self._host_address, reason=reason)
                 delay = min(max(RETRY_FIRST, delay * 2), RETRY_LAST)
                 continue
-            delay, said = 0.0, ""
+            said, joined_at = "", time.monotonic()
             try:
                 await self._serve(link)
             except Exception as error:  # as above
                 log.error("the link failed, joining again", exc_info=error)
-                delay = RETRY_LAST
             finally:
-                await link.close()
+                await self._close(link)
+            steady = time.monotonic() - joined_at >= STEADY
+            delay = 0.0 if steady else min(max(RETRY_FIRST, delay * 2), RETRY_LAST)
+
+    async def _close(self, link: Link) -> None:
+        try:
+            await link.close()
+        except Exception as error:  # it is gone in any case
+            log.debug("a link did not close", reason=type(error).__name__)
 
     async def _why(self, error: Exception) -> str:
         """Why joining failed; for a connection that was not to be had, what TLS has to do with it."""
@@ -177,14 +194,14 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
 
     async def _join(self) -> Link:
         async with asyncio.timeout(DIAL_TIMEOUT):
-            link = await Link.dial(self._settings)
+            link = await Link.dial(self._settings, self._key)
             try:
                 for agent_type in list(self._agent_factories):
                     await self._register(link, agent_type)
                 for subscription in list(self._subscription_manager.subscriptions):
                     await self._subscribe(link, subscription)
             except BaseException:
-                await link.close()
+                await self._close(link)
                 raise
             return link
 
@@ -253,36 +270,42 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
 
     def _receive(self, message: agent_worker_pb2.Message) -> None:
         if message.WhichOneof("message") != "cloudEvent":
-            return  # nobody in the fleet sends anything else
+            return  # no member of the fleet sends anything else
         payload = message.cloudEvent.proto_data
-        if not self._take(payload.type_url.removeprefix(TYPE_URL).encode(), payload.value):
-            self._process(message.cloudEvent)
+        self._take(payload.type_url.removeprefix(TYPE_URL).encode(), payload.value, lambda: message.cloudEvent)
 
     def _relayed(self, frame: bytes) -> None:
         try:
             name, payload = relay.content_of(frame)
-            if not self._take(name, payload):
-                self._process(event_of(frame))
-        except (ValueError, IndexError) as error:
-            log.error("an event was not understood", exc_info=error)
+        except IndexError as error:
+            self._not_understood("a frame that is cut off", error)
+        else:
+            self._take(name, payload, lambda: event_of(frame))
 
-    def _take(self, name: bytes, payload: bytes) -> bool:
-        """Whether a message of this name has a shortcut, which it has taken then."""
+    def _take(self, name: bytes, payload: bytes, whole: Callable[[], cloudevent_pb2.CloudEvent]) -> None:
+        """Hand an event to the shortcut of its kind, or to the agents that know it, if there are any."""
         receive = self._shortcuts.get(name)
-        if receive is None:
-            return False
+        kind = name.decode("ascii", "replace")
         try:
-            receive(payload)
+            if receive is not None:
+                receive(payload)
+            elif self._serialization_registry.is_registered(kind, PROTOBUF_DATA_CONTENT_TYPE):
+                self._process(kind, whole())
+            elif self._repeats.is_new("unknown", kind):
+                log.debug("an event of an unknown kind was ignored", kind=kind)
         except Exception as error:
-            log.error("an event was not understood", exc_info=error)
-        return True
+            self._not_understood(kind, error)
 
-    def _process(self, cloud_event: cloudevent_pb2.CloudEvent) -> None:
+    def _process(self, kind: str, cloud_event: cloudevent_pb2.CloudEvent) -> None:
+        def processed(task: asyncio.Task[Any]) -> None:
+            self._background_tasks.discard(task)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self._not_understood(kind, error)
+
         task = asyncio.create_task(self._process_event(cloud_event))
         self._background_tasks.add(task)
-        task.add_done_callback(self._processed)
+        task.add_done_callback(processed)
 
-    def _processed(self, task: asyncio.Task[Any]) -> None:
-        self._background_tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("an event was not understood", exc_info=error)
+    def _not_understood(self, kind: str, error: BaseException) -> None:
+        if self._repeats.is_new("not understood", kind):
+            log.error("an event was not understood", kind=kind, exc_info=error)

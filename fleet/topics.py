@@ -22,6 +22,13 @@ WORKER = "my_agent"
 GATEWAY = "gateway"
 _KINDS = {WORKER: "worker", GATEWAY: "gateway"}
 
+HOST = "host"
+"""The id under which the host publishes; no member may have it."""
+_MEMBER_ID = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+
+CHAT = "chat."
+CHUNKS = "chunks."
+
 
 def new_member_id() -> str:
     """``<hostname>-<8 hex digits>``: new at every start, safe in agent types and topics."""
@@ -42,13 +49,18 @@ def member(agent_type: str) -> tuple[str, str] | None:
     return _KINDS[prefix], member_id
 
 
+def is_member_id(text: str) -> bool:
+    """Whether a member may have this id: short enough for a frame and a stamp, and not the host's."""
+    return text != HOST and _MEMBER_ID.fullmatch(text) is not None
+
+
 @functools.lru_cache(1024)  # AutoGen checks each one's spelling, which costs more than to send a batch
 def chat(worker_id: str) -> TopicId:
     """Where one worker takes ``ChatHistory``, ``CancelChat`` and ``ChunkAck``."""
-    return TopicId(f"chat.{worker_id}", SOURCE)
+    return TopicId(CHAT + worker_id, SOURCE)
 
 
 @functools.lru_cache(1024)
 def chunks(gateway_id: str) -> TopicId:
     """Where one gateway takes ``ChunkBatch``."""
-    return TopicId(f"chunks.{gateway_id}", SOURCE)
+    return TopicId(CHUNKS + gateway_id, SOURCE)

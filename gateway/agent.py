@@ -7,13 +7,18 @@ from autogen_core import MessageContext, RoutedAgent, TypeSubscription, message_
 
 from fleet import logs, topics
 from fleet.lane import Inbox
+from fleet.repeats import Repeats
 from fleet.runtime import FleetRuntime
+from fleet.senders import Senders
 from gateway.admission import Admission
 from gateway.chats import Chats
 from gateway.directory import Directory
 from protos import chat_pb2 as pb
 
 log = logs.logger(__name__)
+
+CHUNKS = 50_000
+"""Chunks of one batch: several times as many as a worker sends."""
 
 
 class FanIn:
@@ -23,10 +28,18 @@ class FanIn:
         self._directory = directory
         self._inbox = inbox
         self._chats = chats
+        self._senders = Senders()
+        self._repeats = Repeats()
 
     def receive(self, batch: pb.ChunkBatch) -> None:
         """A worker's chunks. One that is not known sends them again after its next status."""
         if self._directory.get(batch.worker_id) is None:
+            return
+        if not self._senders.believes(batch, batch.worker_id):
+            return
+        if len(batch.chunks) > CHUNKS:
+            if self._repeats.is_new(batch.worker_id):
+                log.warning("dropped a batch of too many chunks", worker=batch.worker_id, chunks=len(batch.chunks))
             return
         chunks, broken = self._inbox.receive(batch)
         if broken:
@@ -43,10 +56,13 @@ class GatewayAgent(RoutedAgent):
         self._directory = directory
         self._admission = admission
         self._chats = chats
+        self._senders = Senders()
 
     @message_handler
     async def on_status(self, message: pb.WorkerStatus, ctx: MessageContext) -> None:
         """A worker's sign of life."""
+        if not self._senders.believes(message, message.worker_id):
+            return
         if self._directory.get(message.worker_id) is None and message.state != pb.WORKER_STATE_LEFT:
             log.info("worker found", worker=message.worker_id, models=list(message.models), capacity=message.capacity)
         if self._directory.heard(message, time.monotonic()):
@@ -57,7 +73,7 @@ class GatewayAgent(RoutedAgent):
     @message_handler
     async def on_left(self, message: pb.MemberLeft, ctx: MessageContext) -> None:
         """Somebody's connection to the host ended."""
-        if self._directory.left(message, time.monotonic()):
+        if self._senders.believes(message, topics.HOST) and self._directory.left(message, time.monotonic()):
             self._chats.worker_left(message.member_id)
 
 

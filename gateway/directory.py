@@ -14,6 +14,12 @@ FRESH = 2.5
 RETURN_WITHIN = 0.8
 """Seconds in which a worker whose connection was closed must be back: a cut link is by then, a dead process never."""
 
+MODELS = 1000
+"""Models of one worker that are known; a worker serves a handful."""
+
+NAMED = 10_000
+"""Models that are remembered as having been served, by any worker."""
+
 
 @dataclass(eq=False)
 class Worker:
@@ -81,7 +87,7 @@ class Directory:
         self._gone_after = gone_after
         self._workers: dict[str, Worker] = {}
         self._named: dict[str, float] = {}
-        """When each model was last said to be served; as many as were ever named."""
+        """When each model was last said to be served, the latest last."""
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(self._workers.values())
@@ -98,8 +104,8 @@ class Directory:
         if status.state == pb.WORKER_STATE_LEFT:
             return self._workers.pop(status.worker_id, None) is not None
         worker = self._workers.setdefault(status.worker_id, Worker(status.worker_id))
-        worker.models = tuple(status.models)
-        self._named.update(dict.fromkeys(worker.models, now))
+        worker.models = tuple(status.models[:MODELS])
+        self._remember(worker.models, now)
         worker.capacity = max(1, status.capacity)
         worker.state = status.state
         worker.version = status.version
@@ -163,6 +169,13 @@ class Directory:
     def named_since(self, model: str, since: float) -> bool:
         """Whether some worker served ``model`` after ``since``: one that restarts will again."""
         return self._named.get(model, float("-inf")) >= since
+
+    def _remember(self, models: tuple[str, ...], now: float) -> None:
+        for model in models:
+            self._named.pop(model, None)
+            self._named[model] = now
+        while len(self._named) > NAMED:
+            del self._named[next(iter(self._named))]
 
     def _is_gone(self, worker: Worker, now: float) -> bool:
         if worker.left_at is not None:

@@ -25,6 +25,21 @@ def check(settings: HostSettings, fleet: FleetSettings) -> None:
         log.warning("prompts and the token pass unencrypted: set FLEET_TLS_CA, FLEET_TLS_CERT and FLEET_TLS_KEY")
 
 
+def warn(fleet: FleetSettings) -> None:
+    """Say what is not protected when nothing that members show names their role."""
+    tokens = fleet.tokens()
+    if fleet.identity() is None and not tokens:
+        log.warning(
+            "any program that reaches this port can join as a worker or gateway and receives the prompts given to it; "
+            "make identities, or write tokens with roles into FLEET_TOKEN_FILE"
+        )
+    elif fleet.identity() is None and not tokens.name_roles():
+        log.warning(
+            "any holder of the token can join as a worker or gateway and receives the prompts given to it; "
+            "make identities, or write tokens with roles into FLEET_TOKEN_FILE"
+        )
+
+
 async def serve(settings: HostSettings, fleet: FleetSettings) -> None:
     """Listen, serve, and stop at the first signal."""
     stop = stop_signals()
@@ -53,6 +68,7 @@ def main() -> None:
     logs.configure("host", fleet.log_level, fleet.log_format)
     descriptors.allow_all()
     check(settings, fleet)
+    warn(fleet)
     loop.run(serve(settings, fleet))
 
 

@@ -38,7 +38,7 @@ class Door:
         self._patience = patience
         self._servers: list[asyncio.Server] = []
         self._inner_port = 0
-        self._peers: dict[int, str] = {}
+        self._guests: dict[int, _Guest] = {}
         """Who is behind each of our own connections to gRPC, by its local port."""
 
     async def open(self, inner_port: int) -> None:
@@ -57,14 +57,24 @@ class Door:
 
     def peer(self, inner: str) -> str:
         """The address behind what gRPC takes for its peer; both in gRPC's notation."""
+        guest = self._behind(inner)
+        return inner if guest is None else guest.address
+
+    def hang_up(self, inner: str) -> None:
+        """Cut the connection behind what gRPC takes for its peer, and every call on it."""
+        guest = self._behind(inner)
+        if guest is not None:
+            guest.transport.abort()
+
+    def _behind(self, inner: str) -> "_Guest | None":
         port = inner.rpartition(":")[2]
-        return self._peers.get(int(port), inner) if port.isdigit() else inner
+        return self._guests.get(int(port)) if port.isdigit() else None
 
     def _guest(self) -> "_Guest":
         return _Guest(self._relay, self._connect, self._patience)
 
     async def _connect(self, guest: "_Guest") -> "_Inner":
-        pipe = lambda: _Inner(guest, self._peers)  # noqa: E731
+        pipe = lambda: _Inner(guest, self._guests)  # noqa: E731
         _, inner = await asyncio.get_running_loop().create_connection(pipe, LOOPBACK, self._inner_port)
         return inner
 
@@ -148,6 +158,7 @@ class _Guest(_End):
         patience: float,
     ) -> None:
         super().__init__()
+        self.address = "unknown"
         self._relay = relay
         self._connect = connect
         self._patience = patience
@@ -157,6 +168,7 @@ class _Guest(_End):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self.address = _notation(transport.get_extra_info("peername"))
         self._expire_in(self._patience)
 
     def data_received(self, data: bytes) -> None:
@@ -221,21 +233,21 @@ class _Guest(_End):
 
 
 class _Inner(_End):
-    """The connection to gRPC that carries a guest's bytes on. ``peers`` tells whose it is while it is open."""
+    """The connection to gRPC that carries a guest's bytes on. ``guests`` tells whose it is while it is open."""
 
-    def __init__(self, guest: _Guest, peers: dict[int, str]) -> None:
+    def __init__(self, guest: _Guest, guests: dict[int, _Guest]) -> None:
         super().__init__(guest)
         self._guest = guest
-        self._peers = peers
+        self._guests = guests
         self._port = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._port = transport.get_extra_info("sockname")[1]
-        self._peers[self._port] = _notation(self._guest.transport.get_extra_info("peername"))
+        self._guests[self._port] = self._guest
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._peers.pop(self._port, None)
+        self._guests.pop(self._port, None)
         super().connection_lost(error)
 
 

@@ -13,15 +13,12 @@ import os
 import re
 import sys
 import threading
-import time
 from collections.abc import Callable
 
 from fleet import logs
+from fleet.repeats import Repeats
 
 log = logs.logger(__name__)
-
-SAY_AGAIN = 60.0
-"""Seconds until the same reason is logged again: a refused member tries about once a second."""
 
 _FAILED = re.compile(rb"Handshake failed with .*?error:\w+:SSL routines:OPENSSL_internal:(\w+)")
 _IDLE = re.compile(rb"I\d{4} |WARNING: All log messages before absl::|W\d{4} .*Log level INFO is not suitable")
@@ -44,7 +41,7 @@ class HandshakeLog:
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
-        self._said: dict[str, float] = {}
+        self._repeats = Repeats()  # a refused member tries about once a second
 
     def line(self, line: bytes) -> bytes:
         """What is left of a line to be shown as it is: nothing, when it was about a handshake."""
@@ -53,9 +50,7 @@ class HandshakeLog:
             return b"" if _IDLE.match(line) else line
         code = failed[1].decode()
         reason = _REASONS.get(code) or code.lower().replace("_", " ")
-        now = time.monotonic()
-        if now - self._said.get(reason, float("-inf")) > SAY_AGAIN:
-            self._said[reason] = now
+        if self._repeats.is_new(reason):
             self._say(reason)
         return b""
 

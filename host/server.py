@@ -47,7 +47,7 @@ class FleetHost(GrpcWorkerAgentRuntimeHost):
             raise OSError(f"cannot listen on {self._address}: {(error.strerror or str(error)).lower()}") from error
         interceptors = [TokenInterceptor(tokens, self._door.peer)] if tokens else []
         self._server = grpc.aio.server(options=options, interceptors=interceptors)
-        self._servicer: Servicer = Servicer()
+        self._servicer: Servicer = Servicer(tokens, self._door.hang_up)  # type: ignore[assignment]
         self._serve_task: asyncio.Task[None] | None = None
         agent_worker_pb2_grpc.add_AgentRpcServicer_to_server(self._servicer, self._server)
         self.health = health.aio.HealthServicer()

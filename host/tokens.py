@@ -1,18 +1,15 @@
 """Refuses members that do not carry the fleet's token."""
 
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
 
 from fleet import logs
+from fleet.repeats import Repeats
 from fleet.security.tokens import Tokens
 
 log = logs.logger(__name__)
-
-SAY_AGAIN = 60.0
-"""Seconds until the same address's refusals are logged again: a refused member tries about once a second."""
 
 _HEALTH = "/grpc.health.v1.Health/"
 
@@ -26,7 +23,7 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, tokens: Tokens, peer: Callable[[str], str] = str) -> None:
         self._tokens = tokens
         self._peer = peer
-        self._said: dict[str, float] = {}
+        self._repeats = Repeats()  # a refused member tries about once a second
 
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
@@ -43,9 +40,6 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
 
     async def _refuse(self, _: Any, context: Any) -> None:
         address = self._peer(context.peer()).rpartition(":")[0]
-        now = time.monotonic()
-        if now - self._said.get(address, float("-inf")) > SAY_AGAIN:
-            self._said = {known: at for known, at in self._said.items() if now - at <= SAY_AGAIN}
-            self._said[address] = now
+        if self._repeats.is_new(address):
             log.warning("refused a member: its FLEET_TOKEN is missing or wrong", peer=address)
         await context.abort(grpc.StatusCode.UNAUTHENTICATED, "FLEET_TOKEN is missing or wrong")

@@ -123,7 +123,7 @@ class ChatOptions(_message.Message):
     def __init__(self, tools: _Optional[_Iterable[_Union[Tool, _Mapping]]] = ..., tool_choice: _Optional[str] = ..., response_format: _Optional[str] = ..., extra: _Optional[str] = ...) -> None: ...
 
 class ChatHistory(_message.Message):
-    __slots__ = ("request_id", "attempt", "reply_to", "model", "messages", "options", "deadline", "traceparent")
+    __slots__ = ("request_id", "attempt", "reply_to", "model", "messages", "options", "deadline", "traceparent", "sent_by")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     REPLY_TO_FIELD_NUMBER: _ClassVar[int]
@@ -132,6 +132,7 @@ class ChatHistory(_message.Message):
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    SENT_BY_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     attempt: int
     reply_to: str
@@ -140,19 +141,22 @@ class ChatHistory(_message.Message):
     options: ChatOptions
     deadline: _duration_pb2.Duration
     traceparent: str
-    def __init__(self, request_id: _Optional[str] = ..., attempt: _Optional[int] = ..., reply_to: _Optional[str] = ..., model: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[ChatMessage, _Mapping]]] = ..., options: _Optional[_Union[ChatOptions, _Mapping]] = ..., deadline: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
+    sent_by: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, request_id: _Optional[str] = ..., attempt: _Optional[int] = ..., reply_to: _Optional[str] = ..., model: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[ChatMessage, _Mapping]]] = ..., options: _Optional[_Union[ChatOptions, _Mapping]] = ..., deadline: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., traceparent: _Optional[str] = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CancelChat(_message.Message):
-    __slots__ = ("request_id", "reason", "attempt", "reply_to")
+    __slots__ = ("request_id", "reason", "attempt", "reply_to", "sent_by")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     REPLY_TO_FIELD_NUMBER: _ClassVar[int]
+    SENT_BY_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     reason: str
     attempt: int
     reply_to: str
-    def __init__(self, request_id: _Optional[str] = ..., reason: _Optional[str] = ..., attempt: _Optional[int] = ..., reply_to: _Optional[str] = ...) -> None: ...
+    sent_by: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, request_id: _Optional[str] = ..., reason: _Optional[str] = ..., attempt: _Optional[int] = ..., reply_to: _Optional[str] = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Credit(_message.Message):
     __slots__ = ("request_id", "attempt", "consumed")
@@ -165,18 +169,22 @@ class Credit(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., attempt: _Optional[int] = ..., consumed: _Optional[int] = ...) -> None: ...
 
 class ChunkAck(_message.Message):
-    __slots__ = ("gateway_id", "epoch", "received", "credits", "complete")
+    __slots__ = ("gateway_id", "epoch", "received", "credits", "complete", "counts_all", "sent_by")
     GATEWAY_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_FIELD_NUMBER: _ClassVar[int]
     CREDITS_FIELD_NUMBER: _ClassVar[int]
     COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_ALL_FIELD_NUMBER: _ClassVar[int]
+    SENT_BY_FIELD_NUMBER: _ClassVar[int]
     gateway_id: str
     epoch: int
     received: int
     credits: _containers.RepeatedCompositeFieldContainer[Credit]
     complete: bool
-    def __init__(self, gateway_id: _Optional[str] = ..., epoch: _Optional[int] = ..., received: _Optional[int] = ..., credits: _Optional[_Iterable[_Union[Credit, _Mapping]]] = ..., complete: bool = ...) -> None: ...
+    counts_all: bool
+    sent_by: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, gateway_id: _Optional[str] = ..., epoch: _Optional[int] = ..., received: _Optional[int] = ..., credits: _Optional[_Iterable[_Union[Credit, _Mapping]]] = ..., complete: bool = ..., counts_all: bool = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Usage(_message.Message):
     __slots__ = ("prompt_tokens", "completion_tokens")
@@ -247,23 +255,25 @@ class ChatChunk(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., attempt: _Optional[int] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., text: _Optional[str] = ..., reasoning: _Optional[str] = ..., tool_call: _Optional[_Union[ToolCall, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., cancelled: _Optional[_Union[Cancelled, _Mapping]] = ..., logprobs: _Optional[str] = ..., tokens: _Optional[int] = ...) -> None: ...
 
 class ChunkBatch(_message.Message):
-    __slots__ = ("worker_id", "epoch", "number", "base", "chunks", "quiet")
+    __slots__ = ("worker_id", "epoch", "number", "base", "chunks", "quiet", "sent_by")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     BASE_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
     QUIET_FIELD_NUMBER: _ClassVar[int]
+    SENT_BY_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     epoch: int
     number: int
     base: int
     chunks: _containers.RepeatedCompositeFieldContainer[ChatChunk]
     quiet: bool
-    def __init__(self, worker_id: _Optional[str] = ..., epoch: _Optional[int] = ..., number: _Optional[int] = ..., base: _Optional[int] = ..., chunks: _Optional[_Iterable[_Union[ChatChunk, _Mapping]]] = ..., quiet: bool = ...) -> None: ...
+    sent_by: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, worker_id: _Optional[str] = ..., epoch: _Optional[int] = ..., number: _Optional[int] = ..., base: _Optional[int] = ..., chunks: _Optional[_Iterable[_Union[ChatChunk, _Mapping]]] = ..., quiet: bool = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class WorkerStatus(_message.Message):
-    __slots__ = ("worker_id", "models", "capacity", "active", "state", "version", "active_by_gateway", "started_total")
+    __slots__ = ("worker_id", "models", "capacity", "active", "state", "version", "active_by_gateway", "started_total", "sent_by")
     class ActiveByGatewayEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -279,6 +289,7 @@ class WorkerStatus(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ACTIVE_BY_GATEWAY_FIELD_NUMBER: _ClassVar[int]
     STARTED_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    SENT_BY_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     models: _containers.RepeatedScalarFieldContainer[str]
     capacity: int
@@ -287,14 +298,17 @@ class WorkerStatus(_message.Message):
     version: str
     active_by_gateway: _containers.ScalarMap[str, int]
     started_total: int
-    def __init__(self, worker_id: _Optional[str] = ..., models: _Optional[_Iterable[str]] = ..., capacity: _Optional[int] = ..., active: _Optional[int] = ..., state: _Optional[_Union[WorkerState, str]] = ..., version: _Optional[str] = ..., active_by_gateway: _Optional[_Mapping[str, int]] = ..., started_total: _Optional[int] = ...) -> None: ...
+    sent_by: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, worker_id: _Optional[str] = ..., models: _Optional[_Iterable[str]] = ..., capacity: _Optional[int] = ..., active: _Optional[int] = ..., state: _Optional[_Union[WorkerState, str]] = ..., version: _Optional[str] = ..., active_by_gateway: _Optional[_Mapping[str, int]] = ..., started_total: _Optional[int] = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class MemberLeft(_message.Message):
-    __slots__ = ("member_id", "kind", "cause")
+    __slots__ = ("member_id", "kind", "cause", "sent_by")
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     CAUSE_FIELD_NUMBER: _ClassVar[int]
+    SENT_BY_FIELD_NUMBER: _ClassVar[int]
     member_id: str
     kind: str
     cause: LeaveCause
-    def __init__(self, member_id: _Optional[str] = ..., kind: _Optional[str] = ..., cause: _Optional[_Union[LeaveCause, str]] = ...) -> None: ...
+    sent_by: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, member_id: _Optional[str] = ..., kind: _Optional[str] = ..., cause: _Optional[_Union[LeaveCause, str]] = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...

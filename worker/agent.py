@@ -4,6 +4,7 @@ from autogen_core import MessageContext, RoutedAgent, TypeSubscription, message_
 
 from fleet import topics
 from fleet.runtime import FleetRuntime
+from fleet.senders import Senders
 from protos import chat_pb2 as pb
 from worker.desk import Desk
 from worker.gateways import Gateways
@@ -12,20 +13,23 @@ from worker.gateways import Gateways
 class MyAgent(RoutedAgent):
     """Chats with users on behalf of the gateways; see ``protos/chat.proto`` for the messages."""
 
-    def __init__(self, desk: Desk, gateways: Gateways) -> None:
+    def __init__(self, desk: Desk, gateways: Gateways, senders: Senders) -> None:
         super().__init__("A chat agent of the fleet")
         self._desk = desk
         self._gateways = gateways
+        self._senders = senders
 
     @message_handler
     async def on_cancel(self, message: pb.CancelChat, ctx: MessageContext) -> None:
         """End a chat."""
-        self._desk.cancel(message.request_id, message.attempt, message.reason)
+        if self._senders.believes(message, message.reply_to):
+            self._desk.cancel(message.reply_to, message.request_id, message.attempt, message.reason)
 
     @message_handler
     async def on_left(self, message: pb.MemberLeft, ctx: MessageContext) -> None:
         """Somebody's connection to the host ended."""
-        self._gateways.left(message)
+        if self._senders.believes(message, topics.HOST):
+            self._gateways.left(message)
 
 
 async def register(runtime: FleetRuntime, worker_id: str, desk: Desk, gateways: Gateways) -> None:
@@ -33,13 +37,19 @@ async def register(runtime: FleetRuntime, worker_id: str, desk: Desk, gateways: 
 
     Acks go straight to the lanes, and histories to the desk: AutoGen's way to an agent copies a message five times.
     """
+    senders = Senders()
+
+    def begin(history: pb.ChatHistory) -> None:
+        if senders.believes(history, history.reply_to):
+            desk.take(history)
+
     runtime.shortcut(pb.ChunkAck, gateways.acknowledged)
-    runtime.shortcut(pb.ChatHistory, desk.take)
+    runtime.shortcut(pb.ChatHistory, begin)
     agent_type = topics.agent_type(topics.WORKER, worker_id)
     await MyAgent.register(
         runtime,
         agent_type,
-        lambda: MyAgent(desk, gateways),
+        lambda: MyAgent(desk, gateways, senders),
         skip_class_subscriptions=True,
         skip_direct_message_subscription=True,
     )

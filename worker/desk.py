@@ -33,7 +33,8 @@ class Desk:
         self._outbox = outbox
         self._group = group
         self._turns = turns
-        self._chats: dict[str, tuple[Chat, asyncio.Task[None]]] = {}
+        self._chats: dict[tuple[str, str], tuple[Chat, asyncio.Task[None]]] = {}
+        """By gateway and request: no gateway touches another's."""
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -51,11 +52,11 @@ class Desk:
 
     def take(self, history: pb.ChatHistory) -> None:
         """Begin a chat, or refuse it with a terminal error. A newer attempt at the same request replaces the older."""
-        running = self._chats.get(history.request_id)
+        running = self._chats.get((history.reply_to, history.request_id))
         if running is not None:
             if running[0].attempt >= history.attempt:
                 return
-            self.cancel(history.request_id, 0, "superseded")
+            self.cancel(history.reply_to, history.request_id, 0, "superseded")
         reply = self._outbox.open(history.reply_to, history.request_id, history.attempt)
         model = self._model(history.model, replaces=running is not None)
         if isinstance(model, pb.Error):
@@ -63,7 +64,7 @@ class Desk:
             return
         chat = Chat(history, model, reply, self._turns, self._images)
         task = self._group.create_task(chat.run())
-        self._chats[history.request_id] = chat, task
+        self._chats[history.reply_to, history.request_id] = chat, task
         self._idle.clear()
         self.started_total += 1
 
@@ -73,9 +74,12 @@ class Desk:
 
         task.add_done_callback(ended)
 
-    def cancel(self, request_id: str, attempt: int, reason: str) -> None:
-        """End a chat; ``attempt`` 0 means whichever runs. One that is not here is no error: it may just have ended."""
-        found = self._chats.get(request_id)
+    def cancel(self, gateway_id: str, request_id: str, attempt: int, reason: str) -> None:
+        """End a chat of that gateway; ``attempt`` 0 means whichever runs.
+
+        One that is not here is no error: it may just have ended.
+        """
+        found = self._chats.get((gateway_id, request_id))
         if found is not None and attempt in (0, found[0].attempt):
             chat, task = found
             chat.reason = reason
@@ -85,19 +89,19 @@ class Desk:
         """End the chats that their gateway does not wait for any more: it named all that it does wait for."""
         for chat, _ in list(self._chats.values()):
             if chat.gateway_id == gateway_id and (chat.request_id, chat.attempt) not in wanted:
-                self.cancel(chat.request_id, chat.attempt, "unknown_request")
+                self.cancel(chat.gateway_id, chat.request_id, chat.attempt, "unknown_request")
 
     def cancel_gateway(self, gateway_id: str) -> int:
         """End every chat of a gateway that is gone, and say how many there were."""
         gone = [chat for chat, _ in self._chats.values() if chat.gateway_id == gateway_id]
         for chat in gone:
-            self.cancel(chat.request_id, chat.attempt, "gateway_gone")
+            self.cancel(chat.gateway_id, chat.request_id, chat.attempt, "gateway_gone")
         return len(gone)
 
     def cancel_all(self, reason: str) -> None:
         """End every chat."""
         for chat, _ in list(self._chats.values()):
-            self.cancel(chat.request_id, chat.attempt, reason)
+            self.cancel(chat.gateway_id, chat.request_id, chat.attempt, reason)
 
     async def idle(self) -> None:
         """Return when no chat runs."""
@@ -113,8 +117,9 @@ class Desk:
         return model or pb.Error(code="unknown_model", message="the worker does not serve this model", retryable=True)
 
     def _forget(self, chat: Chat) -> None:
-        found = self._chats.get(chat.request_id)
+        key = chat.gateway_id, chat.request_id
+        found = self._chats.get(key)
         if found is not None and found[0] is chat:
-            del self._chats[chat.request_id]
+            del self._chats[key]
         if not self._chats:
             self._idle.set()

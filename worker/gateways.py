@@ -4,6 +4,7 @@ import asyncio
 
 from fleet import logs
 from fleet.lane import Outbox
+from fleet.senders import Senders
 from protos import chat_pb2 as pb
 from worker.desk import Desk
 
@@ -29,9 +30,12 @@ class Gateways:
         self._link_timeout = link_timeout
         self._left_at: dict[str, float] = {}
         self._linked_at = 0.0
+        self._senders = Senders()
 
     def acknowledged(self, ack: pb.ChunkAck) -> None:
         """A gateway spoke."""
+        if not self._senders.believes(ack, ack.gateway_id):
+            return
         self._left_at.pop(ack.gateway_id, None)
         self._outbox.acknowledge(ack)
         if ack.complete:

@@ -1,6 +1,7 @@
 """The gateway's lanes on the event loop: hands chunks on, and answers with acks and credit."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from fleet.lane.receiver import LaneReceiver
@@ -94,6 +95,7 @@ class _Lane:
             received=self.receiver.received,
             credits=credits_,
             complete=complete,
+            counts_all=True,
         )
         self._answer(ack, self._worker_id)
 
@@ -116,7 +118,7 @@ class Inbox:
         See :class:`fleet.lane.receiver.Arrival`.
         """
         lane = self._lane(batch.worker_id)
-        arrival = lane.receiver.receive(batch)
+        arrival = lane.receiver.receive(batch, time.monotonic())
         if arrival.answer:
             if batch.number == 0:
                 lane.report_all()

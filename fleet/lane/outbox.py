@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from fleet.lane.sender import CREDIT, LaneSender, OutgoingStream, TextKind
+from fleet.lane.sender import CREDIT, LaneSender, OutgoingStream, TextKind, payload_bytes
 from fleet.lane.slots import delay
 from protos import chat_pb2 as pb
 
@@ -14,6 +14,8 @@ Publish = Callable[[str, pb.ChunkBatch], None]
 SLICE = CREDIT // 4
 """Characters of one model chunk that are queued at a time, so that a giant chunk obeys the credit too."""
 
+LARGEST_EVENT = 2 * CREDIT
+"""Bytes of the largest event that is queued whole: gateways take a reply for broken that is four credits ahead."""
 
 LAST_WORDS = 5.0
 """Seconds for which a lane to a gateway that was given up repeats how its chats ended, should it live after all."""
@@ -54,9 +56,17 @@ class OutgoingReply:
         return True
 
     async def event(self, chunk: pb.ChatChunk) -> None:
-        """Queue a part of a tool call, or log probabilities, under the same credit as text."""
-        self._lane.put(self._stream, chunk)
-        await self._lane.credit(self._stream)
+        """Queue a part of a tool call, or log probabilities, under the same credit as text.
+
+        Arguments of any length go in slices; a reply with anything else that is too large for the gateway ends here.
+        """
+        for part in _slices(chunk):
+            if payload_bytes(part) > LARGEST_EVENT:
+                message = f"the model gave an event that is larger than {LARGEST_EVENT} bytes"
+                self.finish(pb.Error(code="model_stream_broken", message=message))
+                return
+            self._lane.put(self._stream, part)
+            await self._lane.credit(self._stream)
 
     def finish(self, end: pb.Done | pb.Error | pb.Cancelled) -> None:
         """Write the terminal event, unless one was written."""
@@ -70,6 +80,17 @@ class OutgoingReply:
             case pb.Cancelled():
                 chunk = pb.ChatChunk(cancelled=end)
         self._lane.put(self._stream, chunk)
+
+
+def _slices(chunk: pb.ChatChunk) -> Iterator[pb.ChatChunk]:
+    """An event as one or more with few of a tool call's arguments each; the first has all else."""
+    arguments = chunk.tool_call.arguments
+    if len(arguments) > SLICE:
+        chunk.tool_call.arguments = arguments[:SLICE]
+    yield chunk
+    for start in range(SLICE, len(arguments), SLICE):
+        more = pb.ToolCall(index=chunk.tool_call.index, arguments=arguments[start : start + SLICE])
+        yield pb.ChatChunk(tool_call=more)
 
 
 class _Lane:

@@ -22,7 +22,10 @@ CREDIT = 64 * 1024
 """Bytes of one reply that may be on their way to a client that has not read them."""
 
 BATCH_BYTES = 512 * 1024
-"""Payload after which a batch is full: far below the bus's message limit, far above what a flush interval brings."""
+"""Payload after which a batch is full: far below what the host passes on, far above what a flush interval brings."""
+
+EVENT_BYTES = 64
+"""What a chunk that is not text costs beside its content, so that empty ones are not free either."""
 
 RESEND_FIRST = 1.0
 RESEND_LAST = 8.0
@@ -40,29 +43,45 @@ def text_bytes(text: str) -> int:
 
 
 def payload_bytes(chunk: pb.ChatChunk) -> int:
-    """What a chunk costs in credit; both ends of the lane count alike. Events that carry no reply cost nothing."""
+    """What a chunk costs in credit: everything of it that a model can make long. Events that carry no reply are free.
+
+    Both ends of the lane count alike.
+    """
     match chunk.WhichOneof("event"):
         case "text":
             return text_bytes(chunk.text)
         case "reasoning":
             return text_bytes(chunk.reasoning)
         case "tool_call":
-            return text_bytes(chunk.tool_call.name) + text_bytes(chunk.tool_call.arguments)
+            call = chunk.tool_call
+            return EVENT_BYTES + text_bytes(call.id) + text_bytes(call.name) + text_bytes(call.arguments)
         case "logprobs":
-            return text_bytes(chunk.logprobs)
+            return EVENT_BYTES + text_bytes(chunk.logprobs)
+        case _:
+            return 0
+
+
+def _uncounted(chunk: pb.ChatChunk) -> int:
+    """What a gateway of the version before leaves out of a chunk's cost."""
+    match chunk.WhichOneof("event"):
+        case "tool_call":
+            return EVENT_BYTES + text_bytes(chunk.tool_call.id)
+        case "logprobs":
+            return EVENT_BYTES
         case _:
             return 0
 
 
 class _Text:
-    """Neighbouring text of one kind that waits for a batch, and how many pieces of the model's it is."""
+    """Neighbouring text of one kind that waits for a batch, how many pieces of the model's it is, and its bytes."""
 
-    __slots__ = ("kind", "pieces", "tokens")
+    __slots__ = ("kind", "pieces", "size", "tokens")
 
     def __init__(self, kind: TextKind) -> None:
         self.kind = kind
         self.pieces: list[str] = []
         self.tokens = 0
+        self.size = 0
 
 
 class OutgoingStream:
@@ -73,10 +92,11 @@ class OutgoingStream:
         self.attempt = attempt
         self.queued = 0
         self.consumed = 0
+        self.uncounted = 0
+        """Bytes of ``queued`` that a gateway of the version before never reports."""
         self.started = False
         self.finished = False
         self._pending: list[pb.ChatChunk | _Text] = []
-        self._pending_bytes = 0
 
     @property
     def credit(self) -> int:
@@ -87,23 +107,25 @@ class OutgoingStream:
         chunk.request_id = self.request_id
         chunk.attempt = self.attempt
         self._pending.append(chunk)
-        self._count(payload_bytes(chunk))
+        self.queued += payload_bytes(chunk)
+        self.uncounted += _uncounted(chunk)
 
-    def _count(self, size: int) -> None:
-        self.queued += size
-        self._pending_bytes += size
-
-    def _move(self, batch: pb.ChunkBatch) -> int:
-        """Append what is pending to a batch; how many bytes of payload that is."""
+    def _move(self, batch: pb.ChunkBatch, room: int) -> int:
+        """Append what is pending to a batch until ``room`` bytes are used; how many are. What is left stays pending."""
+        used = moved = 0
         for item in self._pending:
+            if used >= room:
+                break
+            moved += 1
             if isinstance(item, _Text):
                 chunk = batch.chunks.add(request_id=self.request_id, attempt=self.attempt, tokens=item.tokens)
                 setattr(chunk, item.kind, "".join(item.pieces))
+                used += item.size + EVENT_BYTES
             else:
                 batch.chunks.append(item)
-        size, self._pending_bytes = self._pending_bytes, 0
-        self._pending.clear()
-        return size
+                used += payload_bytes(item) + EVENT_BYTES
+        del self._pending[:moved]
+        return used
 
 
 class LaneSender:
@@ -131,6 +153,7 @@ class LaneSender:
         self._asked_since: float | None = None
         self._resend_after = RESEND_FIRST
         self._resend_at = float("inf")
+        self._restarted_at = float("-inf")
 
     def open(self, request_id: str, attempt: int) -> OutgoingStream:
         """A new reply on this lane; it leaves the lane when it is finished."""
@@ -156,7 +179,9 @@ class LaneSender:
             pending.append(last)
         last.pieces.append(text)
         last.tokens += tokens
-        stream._count(text_bytes(text))
+        size = text_bytes(text)
+        last.size += size
+        stream.queued += size
         self._ready[stream] = None
         return sooner
 
@@ -179,21 +204,16 @@ class LaneSender:
         """Take an ack: forget what arrived, and return the blocked streams that may write again."""
         if ack.epoch != self.epoch:
             return []
+        if ack.received > self._number:
+            self._restart(now)
+            return []
         progress = False
         while self._unacked and self._unacked[0].number <= ack.received:
             self._unacked.popleft()
             progress = True
         while self._asking and self._asking[0] <= ack.received:
             self._asking.popleft()
-        freed = []
-        for credit in ack.credits:
-            stream = self._streams.get((credit.request_id, credit.attempt))
-            if stream is None:
-                continue
-            stream.consumed = max(stream.consumed, min(credit.consumed, stream.queued))
-            if stream in self._blocked and stream.credit > 0:
-                self._blocked.discard(stream)
-                freed.append(stream)
+        freed = self._take_credits(ack)
         if self._unacked and ack.complete:
             self.relinked(now)  # the receiver has been away, and what was sent meanwhile is lost
             return freed
@@ -206,6 +226,38 @@ class LaneSender:
         if self._unacked or self._blocked:
             self.ask(now)
         return freed
+
+    def _take_credits(self, ack: pb.ChunkAck) -> list[OutgoingStream]:
+        freed = []
+        for credit in ack.credits:
+            stream = self._streams.get((credit.request_id, credit.attempt))
+            if stream is None:
+                continue
+            consumed = credit.consumed if ack.counts_all else credit.consumed + stream.uncounted
+            stream.consumed = max(stream.consumed, min(consumed, stream.queued))
+            if stream in self._blocked and stream.credit > 0:
+                self._blocked.discard(stream)
+                freed.append(stream)
+        return freed
+
+    def _restart(self, now: float) -> None:
+        """Begin a later epoch: the receiver claims what was never sent, and would take what follows for repeated.
+
+        It then ends the replies that it had begun to take, as after any loss, and the lane goes on.
+        """
+        if now - self._restarted_at < RESEND_FIRST:
+            return
+        self._restarted_at = now
+        self.epoch += 1
+        asking = set(self._asking)
+        self._asking.clear()
+        self._number = 0
+        for batch in self._unacked:
+            self._number += 1
+            if batch.number in asking:
+                self._asking.append(self._number)
+            batch.number, batch.epoch = self._number, self.epoch
+        self.relinked(now)
 
     def relinked(self, now: float) -> None:
         """The link is back: send everything unacknowledged again, or ask whether the receiver is still there, now."""
@@ -277,8 +329,9 @@ class LaneSender:
         size = 0
         while self._ready and size < BATCH_BYTES:
             stream = next(iter(self._ready))
-            del self._ready[stream]
-            size += stream._move(batch)
+            size += stream._move(batch, BATCH_BYTES - size)
+            if not stream._pending:
+                del self._ready[stream]
         batch.quiet = not self._asking and len(self._unacked) < QUIET
         if not batch.quiet:
             self._asking.append(batch.number)

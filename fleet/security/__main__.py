@@ -29,7 +29,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m fleet.security",
         description="Make the fleet's certificate authority, a certificate for each of host, gateway and worker, and "
-        f"the token. What is there and good for {RENEW_DAYS} of its {CERT_DAYS} days more stays. Running members take "
+        "a token for gateways and one for workers. "
+        f"What is there and good for {RENEW_DAYS} of its {CERT_DAYS} days more stays. Running members take "
         "changes up by themselves.",
     )
     parser.add_argument("directory", type=Path, help="each role's files go to DIRECTORY/host, /gateway and /worker")

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from fleet.security.tokens import Tokens
+from fleet.security.tokens import MEMBERS, Token, Tokens
 
 ROLES = ("host", "gateway", "worker")
 HOST_NAMES = ("host", "localhost", "127.0.0.1")
@@ -43,12 +43,14 @@ class Change(enum.Enum):
 
     NEW_AUTHORITY = "make another authority, trusted beside the old one, for --renew to use"
     RENEW = "make new certificates now"
-    NEW_TOKEN = "change the token; the host still takes the old one"  # noqa: S105
-    REVOKE_OLD = "trust the former authority and token no more"
+    NEW_TOKEN = "change the tokens, one for each role; the host still takes the old ones"  # noqa: S105
+    REVOKE_OLD = "trust the former authority and tokens no more"
 
 
 class Authority:
     """``DIRECTORY/authority`` and one folder for each role: ``ca.pem``, ``cert.pem``, ``key.pem``, ``token``.
+
+    A member's certificate and its token name its role. The host's ``token`` holds the tokens of all roles.
 
     Every file is replaced whole and readable by its owner only; running members take changes up by themselves.
     Raises ``OSError`` where a file cannot be written, ``ValueError`` where one cannot be read.
@@ -161,16 +163,24 @@ class Authority:
         tokens = Tokens(None, known).all() if known.exists() else []
         reports = []
         if Change.NEW_TOKEN in changes or not tokens:
-            tokens = [secrets.token_urlsafe(32), *tokens]
-            reports.append(Report(known, "made a token"))
+            tokens = [*(Token(secrets.token_urlsafe(32), role) for role in MEMBERS), *tokens]
+            reports.append(Report(known, f"made a token for each of {', '.join(MEMBERS)}"))
+        own = {role: _newest(tokens, role) for role in MEMBERS}
         if Change.REVOKE_OLD in changes:
-            tokens = tokens[:1]
-            reports.append(Report(known, "only the newest token is taken now"))
-        text = ("\n".join(tokens) + "\n").encode()
+            tokens = list(dict.fromkeys(own.values()))
+            reports.append(Report(known, "only the newest tokens are taken now"))
+        text = "".join(f"{token}\n" for token in tokens).encode()
         _write(known, text)
-        for role in ROLES:  # the host comes first: it must know a token before a member shows it
-            _write(self._directory / role / "token", text if role == "host" else (tokens[0] + "\n").encode())
+        # The host comes first: it must know a token before a member shows it.
+        _write(self._directory / "host" / "token", text)
+        for role, token in own.items():  # without the role: members of the version before know no roles
+            _write(self._directory / role / "token", f"{token.secret}\n".encode())
         return reports
+
+
+def _newest(tokens: Sequence[Token], role: str) -> Token:
+    """The token that members of ``role`` show: one of an older directory is good for every role."""
+    return next(token for token in tokens if token.role in (role, None))
 
 
 def _builder(

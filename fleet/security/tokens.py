@@ -1,7 +1,11 @@
-"""The fleet's token: one secret, or a file whose first line members send and of which the host takes every line."""
+"""The fleet's tokens: one secret, or a file whose first line members send and of which the host takes every line.
+
+A line is a token, good for every role, or a role, a blank and a token that only members of that role may show.
+"""
 
 import hmac
 from pathlib import Path
+from typing import NamedTuple, Self
 
 from fleet import files, logs
 
@@ -9,6 +13,35 @@ log = logs.logger(__name__)
 
 SHORTEST = 16
 """Characters that a token has at least: beyond guessing over a network."""
+
+
+MEMBERS = ("gateway", "worker")
+"""The roles that a token can name."""
+
+
+class Token(NamedTuple):
+    """A token and the role that it is good for; None for any."""
+
+    secret: str
+    role: str | None = None
+
+    @classmethod
+    def parse(cls, line: str) -> Self:
+        """Read a line of a file. Raises ``ValueError`` with the rule that it breaks."""
+        role, blank, secret = line.rpartition(" ")
+        if blank and role not in MEMBERS:
+            raise ValueError(
+                f"a line must be a token without spaces, or one of {', '.join(MEMBERS)}, a blank and a token"
+            )
+        if len(secret) < SHORTEST or not secret.isprintable():
+            raise ValueError(f"a token must be {SHORTEST} or more printable characters without spaces")
+        if secret.startswith("#"):
+            raise ValueError("a token must not begin with #, as comments do; the file holds tokens only")
+        return cls(secret, role or None)
+
+    def __str__(self) -> str:
+        """As a line of a file."""
+        return f"{self.role} {self.secret}" if self.role else self.secret
 
 
 class TokenError(ValueError):
@@ -24,7 +57,7 @@ class Tokens:
     def __init__(self, token: str | None, file: Path | None) -> None:
         self._file = file
         self._stamp: files.Stamp | None = None
-        self._tokens = [token] if token else []
+        self._tokens = [Token(token)] if token else []
         self._reported = ""
         if file is not None:
             self._stamp, self._tokens = self._read(file)
@@ -36,18 +69,34 @@ class Tokens:
     def own(self) -> str | None:
         """What this member sends."""
         self._refresh()
-        return self._tokens[0] if self._tokens else None
+        return self._tokens[0].secret if self._tokens else None
 
-    def all(self) -> list[str]:
+    def all(self) -> list[Token]:
         """Every token, the newest first."""
         self._refresh()
         return list(self._tokens)
 
     def accepts(self, header: str | bytes) -> bool:
         """Whether an ``authorization`` header carries one of them. Takes as long for a wrong one as for a right one."""
+        return bool(self._shown(header))
+
+    def roles(self, header: str | bytes) -> frozenset[str]:
+        """The roles that the token in an ``authorization`` header is good for."""
+        shown = self._shown(header)
+        return frozenset(
+            MEMBERS if any(token.role is None for token in shown) else filter(None, (t.role for t in shown))
+        )
+
+    def name_roles(self) -> bool:
+        """Whether every token is good for one role only."""
+        self._refresh()
+        return all(token.role is not None for token in self._tokens)
+
+    def _shown(self, header: str | bytes) -> list[Token]:
         self._refresh()
         given = header.encode() if isinstance(header, str) else header
-        return sum(hmac.compare_digest(given, f"Bearer {token}".encode()) for token in self._tokens) > 0
+        matches = [hmac.compare_digest(given, f"Bearer {token.secret}".encode()) for token in self._tokens]
+        return [token for token, same in zip(self._tokens, matches, strict=True) if same]
 
     def _refresh(self) -> None:
         if self._file is None:
@@ -68,19 +117,18 @@ class Tokens:
         except OSError as error:
             raise TokenError(f"{file}: {(error.strerror or '').lower()}") from None
 
-    def _read(self, file: Path) -> tuple[files.Stamp, list[str]]:
+    def _read(self, file: Path) -> tuple[files.Stamp, list[Token]]:
         stamp = self._look(file)
         try:
-            tokens = file.read_text("ascii").split("\n")
+            lines = file.read_text("ascii").split("\n")
         except OSError as error:
             raise TokenError(f"{file}: {(error.strerror or '').lower()}") from None
         except UnicodeDecodeError:
             raise TokenError(f"{file}: a token must be printable ASCII") from None
-        tokens = [token.strip() for token in tokens if token.strip()]
+        try:
+            tokens = [Token.parse(line.strip()) for line in lines if line.strip()]
+        except ValueError as error:
+            raise TokenError(f"{file}: {error}") from None
         if not tokens:
             raise TokenError(f"{file}: holds no token")
-        if any(len(token) < SHORTEST or not token.isprintable() or " " in token for token in tokens):
-            raise TokenError(f"{file}: a token must be {SHORTEST} or more printable characters without spaces")
-        if any(token.startswith("#") for token in tokens):
-            raise TokenError(f"{file}: a token must not begin with #, as comments do; the file holds tokens only")
         return stamp, tokens

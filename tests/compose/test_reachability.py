@@ -114,7 +114,7 @@ def strangers(stack: Stack) -> Iterator[list[str]]:
 @pytest.mark.parametrize("has_token", [False, True], ids=["nothing to show", "a token and no certificate"])
 def test_a_plaintext_member_gets_nothing(stack: Stack, strangers: list[str], has_token: bool) -> None:
     name = f"{stack.project}-plain-{free_port()}"
-    token = stack.exec(stack.container("host"), "cat", "/identity/token").split()[0]
+    token = stack.exec(stack.containers("worker")[0], "cat", "/identity/token").strip()
     given = ["-e", "FLEET_HOST=host:50051", *(["-e", f"FLEET_TOKEN={token}"] if has_token else [])]
     strangers.append(name)
     docker(

@@ -38,11 +38,18 @@ from tests.harness.waiting import eventually
 WITHIN = 20.0
 
 
-class Member:
-    """One that hears what is said on the topic of its name, and who left."""
+EAR = "ear"
+"""A kind that the fleet does not know: its members are free to talk about anything but the fleet's own business."""
 
-    def __init__(self, name: str, host: HostPort, **settings: Any) -> None:
+
+class Member:
+    """One that hears what is published on its topic: of its name, or as a worker or gateway its own, and who left."""
+
+    def __init__(self, name: str, host: HostPort, kind: str = EAR, **settings: Any) -> None:
         self.name = name
+        self.agent_type = topics.agent_type(kind, name)
+        own = {topics.WORKER: topics.chat(name), topics.GATEWAY: topics.chunks(name)}
+        self._topics = (own[kind].type, topics.MEMBERS.type) if kind in own else (name, LONG_TOPIC)
         self.heard: list[str] = []
         self.left: list[pb.MemberLeft] = []
         self.links: list[bool] = []
@@ -51,12 +58,11 @@ class Member:
         self.runtime.shortcut(pb.MemberLeft, self.left.append)
 
     async def start(self) -> None:
-        agent_type = topics.agent_type(topics.WORKER, self.name)
         await Ear.register(
-            self.runtime, agent_type, Ear, skip_class_subscriptions=True, skip_direct_message_subscription=True
+            self.runtime, self.agent_type, Ear, skip_class_subscriptions=True, skip_direct_message_subscription=True
         )
-        for topic in (self.name, topics.MEMBERS.type, LONG_TOPIC):
-            await self.runtime.add_subscription(TypeSubscription(topic, agent_type))
+        for topic in self._topics:
+            await self.runtime.add_subscription(TypeSubscription(topic, self.agent_type))
         await self.runtime.start()
 
     def say(self, to: str, *words: str) -> None:
@@ -106,9 +112,7 @@ class Group:
     def __init__(self, identities: Path | None = None) -> None:
         self.address = HostPort("127.0.0.1", free_port())
         self._identity = identity(identities / "host") if identities else None
-        member = identities / "worker" if identities else None
-        files = {f"tls_{kind}": member / f"{kind}.pem" for kind in ("ca", "cert", "key")} if member else {}
-        self._settings: dict[str, Any] = files
+        self._identities = identities
         self._members = AsyncExitStack()
         self.host: FleetHost
 
@@ -124,9 +128,12 @@ class Group:
         self.host = FleetHost(self.address, Tokens(None, None), self._identity)
         self.host.start()
 
-    async def member(self, name: str) -> Member:
-        """One that has its relay."""
-        member = await self._joined(Member(name, self.address, **self._settings))
+    async def member(self, name: str, kind: str = EAR) -> Member:
+        """One that has its relay, and with TLS its role's certificate."""
+        folder = self._identities / ("gateway" if kind == topics.GATEWAY else "worker") if self._identities else None
+        files = {f"tls_{part}": folder / f"{part}.pem" for part in ("ca", "cert", "key")} if folder else {}
+        settings: dict[str, Any] = files
+        member = await self._joined(Member(name, self.address, kind, **settings))
         await eventually(lambda: member.by_relay, WITHIN, f"the relay of {name}")
         return member
 
@@ -145,8 +152,7 @@ class Group:
 
     def connection(self, member: Member) -> Connection:
         """The host's side of a member's link."""
-        client = self.servicer._agent_type_to_client_id[topics.agent_type(topics.WORKER, member.name)]
-        return self.servicer._connections[client]
+        return self.servicer._owners[member.agent_type]
 
     async def stranger(self, first: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Somebody who knows the protocol."""
@@ -315,10 +321,10 @@ async def test_no_ticket_is_kept_when_members_have_gone(group: Group) -> None:
 
 async def test_with_identities_the_relay_is_tls_and_strangers_stay_out(identities: Path) -> None:
     async with Group(identities) as group:
-        one, two = await group.member("one"), await group.member("two")
+        one, two = await group.member("one", topics.GATEWAY), await group.member("two", topics.WORKER)
         for member in (one, two):
             assert member.relay.transport.get_extra_info("ssl_object").version() == "TLSv1.3"
-        one.say("two", "hello")
+        one.say(topics.chat("two").type, "hello")
         await eventually(lambda: two.heard == ["hello"], WITHIN, "the word")
         host_end = group.connection(one).relay
         assert host_end is not None
@@ -372,13 +378,14 @@ async def test_a_lost_stream_ends_the_relay_too(group: Group) -> None:
 
 
 async def test_a_member_that_leaves_ends_both_connections(group: Group) -> None:
-    one, two = await group.member("one"), await group.member("two")
+    one, two = await group.member("one", topics.WORKER), await group.member("two", topics.GATEWAY)
     host_end = group.connection(one).relay
     assert host_end is not None
     await one.runtime.stop()
     await asyncio.wait_for(host_end.closed, 5)
     await eventually(lambda: two.left, WITHIN, "the news")
-    assert two.left == [pb.MemberLeft(member_id="one", kind="worker", cause=pb.LEAVE_CAUSE_CLOSED)]
+    left = pb.MemberLeft(member_id="one", kind="worker", cause=pb.LEAVE_CAUSE_CLOSED, sent_by=[topics.HOST])
+    assert two.left == [left]
     assert one.links == [True, False]
 
 
@@ -424,7 +431,7 @@ async def test_events_pass_by_grpc_until_the_host_lets_the_relay_in(
 @asynccontextmanager
 async def listener(fleet: Fleet) -> AsyncIterator[Member]:
     """A member of ours in a fleet of real processes."""
-    member = Member("listener", HostPort("127.0.0.1", fleet.host_port))
+    member = Member("listener", HostPort("127.0.0.1", fleet.host_port), topics.GATEWAY)
     await member.start()
     await eventually(lambda: member.by_relay, WITHIN, "its relay")
     yield member

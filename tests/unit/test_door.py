@@ -77,7 +77,7 @@ class House:
         for writer in self._guests:
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
-        await eventually(lambda: not self.door._peers, what="the end of every pipe")
+        await eventually(lambda: not self.door._guests, what="the end of every pipe")
 
     async def enter(self, first: bytes = b"") -> Ends:
         reader, writer = await asyncio.open_connection(*self.address)
@@ -289,7 +289,7 @@ async def test_who_takes_nothing_is_dropped_after_a_while(
     cast("asyncio.ReadTransport", guest[1].transport).pause_reading()
     inner[1].write(BIG[:size])
     inner[1].close()
-    await eventually(lambda: not house.door._peers, what="the end inside")
+    await eventually(lambda: not house.door._guests, what="the end inside")
     cast("asyncio.ReadTransport", guest[1].transport).resume_reading()
     with contextlib.suppress(ConnectionError):
         assert BIG.startswith(await asyncio.wait_for(guest[0].read(-1), 5))
@@ -354,7 +354,7 @@ async def test_a_guest_that_leaves_at_once_leaves_nothing_behind(house: House) -
         _, writer = await house.enter(b"PRI")
         reset(writer)
     await asyncio.wait_for(house.inside.get(), 5) if house.inside.qsize() else None
-    await eventually(lambda: not house.door._peers, what="the end of every pipe")
+    await eventually(lambda: not house.door._guests, what="the end of every pipe")
 
 
 # ---------------------------------------------------------------- addresses

@@ -1,12 +1,13 @@
 """The lane over a bus that drops, repeats, reorders and forgets: text comes out byte-exact, or the loss is reported."""
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from fleet.lane import CREDIT, IN_FLIGHT, QUIET, WINDOW, LaneReceiver, LaneSender, OutgoingStream, payload_bytes
-from fleet.lane.sender import GRACE
+from fleet.lane.outbox import LAST_WORDS
+from fleet.lane.sender import BATCH_BYTES, EVENT_BYTES, GRACE, RESEND_LAST
 from fleet.lane.slots import EARLY
 from protos import chat_pb2 as pb
 
@@ -123,7 +124,7 @@ class LaneMachine(RuleBasedStateMachine):
         self.to_gateway.extend(batch.SerializeToString() for batch in batches)
 
     def deliver(self, message: bytes) -> None:
-        arrival = self.receiver.receive(pb.ChunkBatch.FromString(message))
+        arrival = self.receiver.receive(pb.ChunkBatch.FromString(message), self.now)
         if arrival.broken:
             # As the gateway does: what had begun ends in an error. Replies of the new lane have not begun here.
             self.lost.update(name for name, text in self.read.items() if text and not self.ends[name])
@@ -332,7 +333,7 @@ def test_a_finished_stream_is_not_kept() -> None:
 
 def test_a_new_receiver_takes_up_where_the_sender_is() -> None:
     receiver = LaneReceiver()
-    arrival = receiver.receive(pb.ChunkBatch(epoch=3, number=9, base=9, chunks=[pb.ChatChunk(text="a")]))
+    arrival = receiver.receive(pb.ChunkBatch(epoch=3, number=9, base=9, chunks=[pb.ChatChunk(text="a")]), 0.0)
     assert not arrival.broken
     assert len(arrival.chunks) == 1
     assert receiver.received == 9
@@ -340,16 +341,169 @@ def test_a_new_receiver_takes_up_where_the_sender_is() -> None:
 
 def test_batches_that_can_never_come_are_reported() -> None:
     receiver = LaneReceiver()
-    receiver.receive(pb.ChunkBatch(epoch=3, number=1, base=1))
-    assert receiver.receive(pb.ChunkBatch(epoch=3, number=5, base=5)).broken
+    receiver.receive(pb.ChunkBatch(epoch=3, number=1, base=1), 0.0)
+    assert receiver.receive(pb.ChunkBatch(epoch=3, number=5, base=5), 0.0).broken
     assert receiver.received == 5
 
 
 def test_an_older_lane_is_not_answered() -> None:
     receiver = LaneReceiver()
-    receiver.receive(pb.ChunkBatch(epoch=3, number=1, base=1))
-    late = receiver.receive(pb.ChunkBatch(epoch=2, number=2, base=1, chunks=[pb.ChatChunk(text="a")]))
+    receiver.receive(pb.ChunkBatch(epoch=3, number=1, base=1), 0.0)
+    late = receiver.receive(pb.ChunkBatch(epoch=2, number=2, base=1, chunks=[pb.ChatChunk(text="a")]), 0.0)
     assert (late.chunks, late.answer) == ([], False)
+
+
+HIGH = 2**63
+
+
+def test_a_nonsense_epoch_stops_a_lane_for_no_longer_than_its_resend_time() -> None:
+    sender, stream = make_sender()
+    receiver = LaneReceiver()
+    receiver.receive(pb.ChunkBatch(epoch=HIGH, number=1, base=1), 0.0)
+    sender.write(stream, "text", "a")
+    sender.put(stream, pb.ChatChunk(done=pb.Done()))
+    now, text = 0.0, ""
+    while not sender.idle:
+        for batch in sender.due(now):
+            arrival = receiver.receive(batch, now)
+            text += "".join(chunk.text for chunk in arrival.chunks)
+            if arrival.answer:
+                sender.acknowledge(ack(receiver.received), now)
+        now += 0.1
+    assert text == "a"
+    assert now <= RESEND_LAST + 0.5  # steps of 0.1 s, and the last one is past the end
+
+
+def test_what_a_lane_repeats_that_was_given_up_does_not_bring_it_back() -> None:
+    receiver = LaneReceiver()
+    old = pb.ChunkBatch(epoch=1, number=1, base=1)
+    receiver.receive(old, 0.0)
+    receiver.receive(pb.ChunkBatch(epoch=2, number=1, base=1), 0.1)
+    for now in (0.2, 1.0, 2.0, 4.0, LAST_WORDS):
+        assert not receiver.receive(old, now).answer
+    assert receiver.epoch == 2
+
+
+def test_a_word_in_the_current_epoch_ends_the_doubt() -> None:
+    receiver = LaneReceiver()
+    for now in range(0, 60, 5):
+        assert receiver.receive(pb.ChunkBatch(epoch=2, number=0, base=1), now).answer
+        assert not receiver.receive(pb.ChunkBatch(epoch=1, number=1, base=1), now + 1).answer
+
+
+@pytest.mark.parametrize("received", [2, HIGH, 2**64 - 1])
+def test_an_ack_of_what_was_never_sent_begins_a_later_epoch_and_loses_nothing(received: int) -> None:
+    sender, stream = make_sender()
+    receiver = LaneReceiver()
+    sender.write(stream, "text", "a")
+    sender.due(0.0)
+    sender.acknowledge(ack(received), 0.1)
+    assert not sender.idle
+    (batch,) = sender.due(0.1)
+    assert (batch.epoch, batch.number, batch.base) == (8, 1, 1)
+    assert receiver.receive(batch, 0.1).chunks[0].text == "a"
+    sender.acknowledge(ack(receiver.received, epoch=receiver.epoch), 0.2)
+    assert sender.idle
+
+
+def test_an_ill_gateway_cannot_make_a_worker_send_again_and_again() -> None:
+    sender, stream = make_sender()
+    sender.write(stream, "text", "a")
+    sender.due(0.0)
+    batches = 0
+    for step in range(100):
+        sender.acknowledge(ack(HIGH, epoch=sender.epoch), step * 0.01)
+        batches += len(sender.due(step * 0.01))
+    assert batches == 1
+
+
+def test_a_batch_below_its_own_base_is_nonsense() -> None:
+    receiver = LaneReceiver()
+    receiver.receive(pb.ChunkBatch(epoch=3, number=1, base=1), 0.0)
+    assert not receiver.receive(pb.ChunkBatch(epoch=3, number=2, base=HIGH), 0.0).answer
+    assert receiver.received == 1
+
+
+def test_large_batches_are_not_held_early() -> None:
+    receiver = LaneReceiver()
+    receiver.receive(pb.ChunkBatch(epoch=3, number=1, base=1), 0.0)
+    large = pb.ChunkBatch(epoch=3, number=3, base=1, chunks=[pb.ChatChunk(text="x" * 2 * BATCH_BYTES)])
+    assert receiver.receive(large, 0.0).answer
+    assert not receiver._early
+    receiver.receive(pb.ChunkBatch(epoch=3, number=2, base=1), 0.0)
+    assert len(receiver.receive(large, 0.0).chunks) == 1
+
+
+NUMBERS = st.integers(0, 20) | st.sampled_from([HIGH, 2**64 - 1])
+NONSENSE = st.builds(pb.ChunkBatch, epoch=NUMBERS, number=NUMBERS, base=NUMBERS, quiet=st.booleans())
+CLAIMS = st.builds(
+    lambda epoch, received, consumed, complete: pb.ChunkAck(
+        epoch=epoch,
+        received=received,
+        complete=complete,
+        credits=[pb.Credit(request_id="r", attempt=1, consumed=consumed)],
+    ),
+    NUMBERS,
+    NUMBERS,
+    NUMBERS,
+    st.booleans(),
+)
+
+
+@settings(deadline=None)
+@given(batches=st.lists(NONSENSE, max_size=6), acks=st.lists(CLAIMS, max_size=6))
+def test_after_any_nonsense_a_lane_is_well_within_two_resend_times(
+    batches: list[pb.ChunkBatch], acks: list[pb.ChunkAck]
+) -> None:
+    """What somebody slipped in before; a reply that begins afterwards comes out whole."""
+    sender = LaneSender("w", 7, FLUSH)
+    receiver = LaneReceiver()
+    for batch in batches:
+        receiver.receive(batch, 0.0)
+    for claim in acks:
+        sender.acknowledge(claim, 0.0)
+    stream = sender.open("s", 1)
+    sender.write(stream, "text", "hello")
+    sender.put(stream, pb.ChatChunk(done=pb.Done()))
+    now, text = 2.0, ""
+    while not sender.idle:
+        assert now < 2.0 + 2 * RESEND_LAST
+        for batch in sender.due(now):
+            arrival = receiver.receive(pb.ChunkBatch.FromString(batch.SerializeToString()), now)
+            text = "".join(chunk.text for chunk in arrival.chunks) or text
+            if arrival.answer:
+                sender.acknowledge(pb.ChunkAck(epoch=receiver.epoch, received=receiver.received), now)
+        now += 0.1
+    assert text == "hello"
+
+
+def test_a_batch_is_cut_where_it_is_full_and_nothing_is_lost() -> None:
+    sender, stream = make_sender()
+    for number in range(3 * BATCH_BYTES // EVENT_BYTES):
+        sender.write(stream, "text" if number % 2 else "reasoning", "x")
+    sizes, now, text = [], 0.0, 0
+    while not sender.idle:
+        for batch in sender.due(now):
+            sizes.append(batch.ByteSize())
+            text += sum(len(chunk.text or chunk.reasoning) for chunk in batch.chunks)
+            sender.acknowledge(ack(batch.number), now)
+        now += FLUSH
+    assert text == 3 * BATCH_BYTES // EVENT_BYTES
+    assert max(sizes) < BATCH_BYTES
+
+
+def test_a_gateway_of_the_version_before_frees_what_it_does_not_count() -> None:
+    sender, stream = make_sender()
+    call = pb.ToolCall(id="i" * 100, name="f", arguments="{}")
+    sender.put(stream, pb.ChatChunk(tool_call=call))
+    sender.due(0.0)
+    assert stream.queued == 103 + EVENT_BYTES
+    new = pb.ChunkAck(epoch=7, received=1, counts_all=True, credits=[pb.Credit(request_id="r", attempt=1, consumed=3)])
+    sender.acknowledge(new, 0.0)
+    assert stream.consumed == 3
+    new.counts_all = False
+    sender.acknowledge(new, 0.0)
+    assert stream.consumed == stream.queued
 
 
 def test_credit_is_counted_in_bytes_of_utf8() -> None:
@@ -357,5 +511,5 @@ def test_credit_is_counted_in_bytes_of_utf8() -> None:
     sender.write(stream, "text", "漢é")
     assert CREDIT - stream.credit == 5
     assert payload_bytes(pb.ChatChunk(text="漢é")) == 5
-    assert payload_bytes(pb.ChatChunk(tool_call=pb.ToolCall(id="1", name="f", arguments="{}"))) == 3
+    assert payload_bytes(pb.ChatChunk(tool_call=pb.ToolCall(id="1", name="f", arguments="{}"))) == 4 + EVENT_BYTES
     assert payload_bytes(pb.ChatChunk(done=pb.Done())) == 0

@@ -257,3 +257,24 @@ async def test_without_an_interval_everything_is_sent_in_its_own_turn_of_the_loo
     reply.finish(pb.Done())
     await bus.ended.wait()
     await bus.outbox.flushed()
+
+
+async def test_a_long_part_of_a_tool_call_goes_in_slices_under_its_credit(bus: Bus) -> None:
+    incoming = bus.inbox.open("w", "r", 1)
+    reply = bus.outbox.open("g", "r", 1)
+    call = pb.ToolCall(id="c", name="f", arguments="x" * 2 * CREDIT, index=3)
+    writing = asyncio.create_task(reply.event(pb.ChatChunk(tool_call=call)))
+    await until(lambda: reply._stream.credit <= 0)
+    assert not writing.done()
+    incoming.consumed(2 * CREDIT)
+    await writing
+    await bus.outbox.flushed()
+    assert reply._stream.queued > 2 * CREDIT
+    assert not reply.finished
+
+
+async def test_an_event_that_no_gateway_takes_ends_its_reply(bus: Bus) -> None:
+    reply = bus.outbox.open("g", "r", 1)
+    await reply.event(pb.ChatChunk(logprobs="[" + "1," * 2 * CREDIT + "1]"))
+    assert reply.finished
+    await bus.outbox.flushed()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,7 +46,6 @@ def test_an_event_comes_out_of_its_frame_as_it_went_in(topic: str, name: str, pa
     frame = relay.pack_bytes(topic, name, payload)
     assert HEAD.unpack_from(frame)[0] == len(frame) - HEAD.size
     assert relay.unpack(frame) == (topic, name, payload)
-    assert relay.topic_of(frame) == topic.encode()
     assert frame not in (PING, PONG)
 
 
@@ -70,6 +70,36 @@ def test_what_is_no_event_raises_a_value_error_and_nothing_else(content: bytes) 
 def test_a_malformed_frame_is_told(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"ends within|can't decode|invalid"):
         relay.unpack(frame_of(content))
+
+
+STAMPED = (pb.ChatHistory, pb.CancelChat, pb.ChunkAck, pb.ChunkBatch, pb.WorkerStatus, pb.MemberLeft)
+
+
+@given(
+    kind=st.sampled_from(STAMPED),
+    payload=st.binary(max_size=60)
+    | st.builds(relay.stamp, NAMES)
+    | st.builds(lambda n: b"\x7a" + bytes((n,)), st.integers(0, 255)),
+    member=st.from_regex(r"[A-Za-z0-9_.-]{1,100}", fullmatch=True),
+)
+def test_whatever_a_member_sends_the_first_sender_is_the_hosts_word(kind: Any, payload: bytes, member: str) -> None:
+    frame = relay.pack_bytes("t", kind.DESCRIPTOR.full_name, payload)
+    stamped = relay.stamped(frame, len(frame) - len(payload), relay.stamp(member))
+    topic, name, content = relay.unpack(stamped)
+    assert HEAD.unpack_from(stamped)[0] == len(stamped) - HEAD.size
+    assert (topic, name) == ("t", kind.DESCRIPTOR.full_name)
+    try:
+        message = kind.FromString(content)
+    except DecodeError:
+        return
+    assert message.sent_by[0] == member
+    alone = kind.FromString(payload)
+    assert list(message.sent_by[1:]) == list(alone.sent_by)
+
+
+def test_a_frame_that_ends_before_its_message_gets_no_stamp() -> None:
+    with pytest.raises(IndexError):
+        relay.stamped(frame_of(b"\x01t\x09name"), 20, relay.stamp("m"))
 
 
 def test_an_event_is_the_same_after_its_way_by_relay() -> None:
@@ -408,6 +438,10 @@ class Desk:
         self.asked: list[str] = []
         self.routed: list[bytes] = []
 
+    def route(self, sender: Someone, frame: bytes) -> None:
+        assert sender is self.member
+        self.routed.append(frame)
+
     def admit(self, ticket: str) -> Someone | None:
         self.asked.append(ticket)
         return self.tickets.pop(ticket, None)
@@ -415,7 +449,7 @@ class Desk:
 
 async def at_desk() -> tuple[Desk, MemberEnd, Wire]:
     desk, wire = Desk(), Wire()
-    end = MemberEnd(None, desk.admit, desk.routed.append, 60)
+    end = MemberEnd(None, desk.admit, desk.route, 60)
     end.connection_made(wire)
     assert wire.sent == GO
     wire.sent = b""
@@ -475,7 +509,7 @@ async def test_a_stranger_gets_no_pongs() -> None:
 
 async def test_a_stranger_who_says_nothing_is_dropped(pair: Callable[..., Any]) -> None:
     desk = Desk()
-    near, far = await pair(Mute, lambda: MemberEnd(None, desk.admit, desk.routed.append, SILENCE))
+    near, far = await pair(Mute, lambda: MemberEnd(None, desk.admit, desk.route, SILENCE))
     await eventually(near.transport.is_closing, what="the end")
     await asyncio.wait_for(far.closed, 5)
     assert near.taken == GO
@@ -503,7 +537,7 @@ def identity(folder: Path) -> Identity:
 
 
 def guarded(desk: Desk, identities: Path, patience: float = 60.0) -> Callable[[], MemberEnd]:
-    return lambda: MemberEnd(ServerContext(identity(identities / "host")), desk.admit, desk.routed.append, patience)
+    return lambda: MemberEnd(ServerContext(identity(identities / "host")), desk.admit, desk.route, patience)
 
 
 async def test_with_an_identity_frames_pass_by_tls(pair: Callable[..., Any], identities: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from fleet.lane.sender import EVENT_BYTES
 from gateway.errors import WorkerLost
 from gateway.reply import LIMIT, Completed, End, Piece, Reply
 from protos import chat_pb2 as pb
@@ -33,7 +34,7 @@ async def test_kinds_keep_their_order() -> None:
     assert await taken(reply) == [
         Piece(reasoning="h", size=1),
         Piece(text="a", size=1),
-        Piece(tool_call=call, size=3),
+        Piece(tool_call=call, size=4 + EVENT_BYTES),
     ]
 
 

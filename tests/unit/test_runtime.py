@@ -1,6 +1,7 @@
 """What a member does with the events that the host brings."""
 
 import asyncio
+import random
 from typing import Any
 
 import pytest
@@ -8,8 +9,8 @@ from autogen_core import MessageContext, RoutedAgent, TypeSubscription, message_
 from autogen_ext.runtimes.grpc.protos import agent_worker_pb2
 from google.protobuf.message import Message
 
+from fleet import relay, topics
 from fleet import runtime as module
-from fleet import topics
 from fleet.events import event
 from fleet.link import Link
 from fleet.relay import Relay
@@ -95,7 +96,7 @@ class Joined(Link):
     """A link that is there, until the test ends it in some way."""
 
     def __init__(self) -> None:
-        super().__init__(None, None, None)
+        super().__init__(None, None, None, "")
         self.end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.closed = False
 
@@ -187,3 +188,76 @@ async def test_whatever_keeps_a_member_off_the_relay_its_link_stays_and_it_asks_
     assert runtime.linked
     await runtime.stop()
     assert runtime._relay is None
+
+
+async def test_links_that_end_at_once_are_dialled_less_and_less_often(
+    runtime: FleetRuntime, links: list[Joined], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        if seconds != module.RELAY_RETRY:
+            pauses.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(module, "RETRY_LAST", 1.0)
+    monkeypatch.setattr(module, "RELAY_RETRY", 7.0)
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    monkeypatch.setattr(random, "uniform", lambda low, high: high)
+    monkeypatch.setattr(Joined, "read", ended)
+    await runtime.start()
+    while len(links) < 8:
+        await sleep(0.001)
+    monkeypatch.undo()
+    await runtime.stop()
+    assert pauses[:7] == [0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0]
+
+
+async def ended(link: Joined) -> Any:
+    return None
+
+
+async def test_a_link_that_does_not_close_does_not_end_the_tries(
+    runtime: FleetRuntime, links: list[Joined], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(link: Joined) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(Joined, "read", ended)
+    monkeypatch.setattr(Joined, "close", fail)
+    await runtime.start()
+    await eventually(lambda: len(links) >= 3, what="a third link")
+    await runtime.stop()
+
+
+async def test_what_no_agent_knows_is_ignored_and_what_is_broken_is_logged_once(
+    runtime: FleetRuntime, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heard: list[Message] = []
+    await listen(runtime, heard)
+    runtime.shortcut(pb.ChunkAck, lambda ack: None)
+    for _ in range(100):
+        arrive(runtime, pb.ToolResult())
+        runtime._relayed(relay.pack_bytes("t", "chatfleet.v1.ChunkAck", b"\xff"))
+        runtime._relayed(relay.pack_bytes("t", "of.another.version", b"\xff"))
+        runtime._relayed(b"\0\0\0\x02\x05t")
+    arrive(runtime, pb.MemberLeft(member_id="m"))
+    await eventually(lambda: heard, what="what is known")
+    said = capsys.readouterr().out
+    assert said.count("an event was not understood") == 2
+    assert said.count("another.version") == 1  # and that at debug
+
+
+async def test_what_a_member_publishes_is_stamped_already(
+    runtime: FleetRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[bytes] = []
+    found = Relay(lambda frame: None, 1, 1, 1)
+    monkeypatch.setattr(found, "send", sent.append)
+    runtime._relay = found
+    await runtime._register_agent_type(topics.agent_type(topics.WORKER, "w"))
+    runtime.publish(pb.WorkerStatus(worker_id="w"), topics.WORKERS)
+    _, payload = relay.content_of(sent[0])
+    assert payload.startswith(relay.stamp("w"))
+    assert list(pb.WorkerStatus.FromString(payload).sent_by) == ["w"]

@@ -166,6 +166,60 @@ def test_a_new_token_is_taken_beside_the_old_until_that_is_revoked(identities: P
     assert not host.accepts(f"Bearer {old}")
 
 
+def lines(file: Path) -> list[str]:
+    return file.read_text().splitlines()
+
+
+def test_each_role_has_a_token_of_its_own(identities: Path) -> None:
+    host = Tokens(None, identities / "host" / "token")
+    assert host.name_roles()
+    for role in ("gateway", "worker"):
+        (own,) = lines(identities / role / "token")
+        assert host.roles(f"Bearer {own}") == {role}
+
+
+def test_a_directory_with_one_token_gets_roles_in_steps_in_which_nobody_is_locked_out(identities: Path) -> None:
+    """One of the version before: it stays as it is until new tokens are asked for."""
+    old = "the-token-of-the-version-before"
+    for folder in ("authority", "host", "gateway", "worker"):
+        (identities / folder / "token").write_text(f"{old}\n")
+    host = Tokens(None, identities / "host" / "token")
+    assert Authority(identities).look_after() == []
+    assert not host.name_roles()
+    Authority(identities).look_after(Change.NEW_TOKEN)
+    assert host.roles(f"Bearer {old}") == {"worker", "gateway"}
+    for role in ("gateway", "worker"):
+        (own,) = lines(identities / role / "token")
+        assert host.roles(f"Bearer {own}") == {role}
+    Authority(identities).look_after(Change.REVOKE_OLD)
+    assert host.name_roles()
+    assert not host.accepts(f"Bearer {old}")
+    for role in ("gateway", "worker"):
+        assert host.accepts(f"Bearer {lines(identities / role / 'token')[0]}")
+
+
+def test_a_members_own_file_may_name_its_role(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("worker the-token-of-all-workers\nthe-token-of-everybody\n")
+    tokens = Tokens(None, file)
+    assert tokens.own() == "the-token-of-all-workers"
+    assert tokens.roles("Bearer the-token-of-all-workers") == {"worker"}
+    assert tokens.roles("Bearer the-token-of-everybody") == {"worker", "gateway"}
+    assert tokens.roles("Bearer worker the-token-of-all-workers") == frozenset()
+    assert not tokens.name_roles()
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["king the-token-of-all-kings", "worker short", "worker  two-blanks-are-too-many", "worker #comment-comment"],
+)
+def test_a_line_that_is_neither_a_token_nor_a_role_and_one_is_refused(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "token"
+    file.write_text(f"{line}\n")
+    with pytest.raises(TokenError, match="token: "):
+        Tokens(None, file)
+
+
 @pytest.mark.parametrize(
     "header", ["", "Bearer ", "Bearer wrong-wrong-wrong", "bearer the-right-token-123", b"\xff\xfe"]
 )
