@@ -138,7 +138,6 @@ def test_a_host_passes_chats_on_beside_any_frames_of_a_member(fleet: Fleet, figu
 async def send(target: Target, stream: Stream) -> None:
     """Join as a member, send the bytes, and leave."""
     async with joined(target) as ill:
-        await ill.register(f"my_agent.{ill.id}")
         try:
             for data in sliced(stream.data, stream.sizes):
                 await ill.send_raw(data)

@@ -1,6 +1,7 @@
 """A stream beside every attack: nobody who does well feels what somebody else sends."""
 
 import asyncio
+import statistics
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.security.attacks.table import ATTACKS
 GAP = 0.15
 """Seconds between two lines of a stream with a token every 10 ms, at most."""
 ATTEMPTS = 3
-"""A loaded machine holds a stream up now and then; a process that blocks does so each time."""
+"""Of which most must pass: a loaded machine holds a stream up now and then, a process that blocks does so each time."""
 PACE = 0.01
 LASTS = 1.0
 """Seconds that an attack goes on for."""
@@ -35,10 +36,9 @@ async def longest_gap(arena: Arena, name: str) -> float:
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_a_stream_beside(arena: Arena, name: str, figures: Say) -> None:
-    arena.mend()
-    gaps = [asyncio.run(longest_gap(arena, name))]
-    while gaps[-1] > GAP and len(gaps) < ATTEMPTS:
+    gaps: list[float] = []
+    while not gaps or (gaps[0] > GAP and len(gaps) < ATTEMPTS):
         arena.mend()
         gaps.append(asyncio.run(longest_gap(arena, name)))
     figures(f"longest gap {', '.join(f'{gap * 1000:.0f}' for gap in gaps)} ms")
-    assert min(gaps) <= GAP
+    assert statistics.median(gaps) <= GAP

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import secrets
 from collections.abc import AsyncIterator
 from typing import Any, cast
@@ -12,7 +13,7 @@ from google.protobuf.message import Message
 
 from fleet import relay
 from fleet.events import event
-from fleet.topics import chat, chunks, member
+from fleet.topics import GATEWAY, MEMBERS, WORKER, WORKERS, agent_type, chat, chunks
 from protos import chat_pb2 as pb
 from tests.harness.http import get_json
 from tests.security.attacks import Attack, Subject, Target
@@ -78,12 +79,13 @@ class Ill:
 
 
 @contextlib.asynccontextmanager
-async def joined(target: Target, by_relay: bool = True) -> AsyncIterator[Ill]:
-    """A member that has joined, and leaves without a word."""
+async def joined(target: Target, by_relay: bool = True, kind: str = WORKER) -> AsyncIterator[Ill]:
+    """A member of a kind that has joined, and leaves without a word."""
     async with channel(target) as opened:
         ill = Ill(target, opened)
         try:
             await ill.join(by_relay)
+            await ill.register(agent_type(kind, ill.id))
             yield ill
         finally:
             ill.close()
@@ -151,8 +153,7 @@ async def many_ghosts(target: Target) -> None:
 
 async def _unread(target: Target, by_relay: bool) -> None:
     async with joined(target, by_relay) as deaf, joined(target) as loud:
-        own = f"my_agent.{deaf.id}"
-        await deaf.register(own)
+        own = agent_type(WORKER, deaf.id)
         for topic in ("workers", f"chat.{deaf.id}"):
             await _tolerant(deaf.subscribe(topic, own))
         status = pb.WorkerStatus(worker_id=loud.id, state=pb.WORKER_STATE_DRAINING, models=["m" * MIB])
@@ -178,15 +179,14 @@ async def unread_relay(target: Target) -> None:
 async def rejoining(target: Target) -> None:
     """Members that join and leave at once."""
     for _ in range(50):
-        async with joined(target) as ill:
-            await _tolerant(ill.register(f"my_agent.{ill.id}"))
+        async with joined(target):
+            pass
 
 
 @ATTACKS
 async def many_subscriptions(target: Target) -> None:
     async with joined(target) as ill:
-        own = f"my_agent.{ill.id}"
-        await ill.register(own)
+        own = agent_type(WORKER, ill.id)
         for number in range(100_000):
             await _tolerant(ill.subscribe(f"chat.{ill.id}.{number}", own))
 
@@ -195,22 +195,20 @@ async def many_subscriptions(target: Target) -> None:
 async def many_types(target: Target) -> None:
     async with joined(target) as ill:
         for number in range(100_000):
-            await _tolerant(ill.register(f"my_agent.{ill.id}-{number}"))
+            await _tolerant(ill.register(agent_type(WORKER, f"{ill.id}-{number}")))
 
 
 def _pretending(make: Any) -> Attack:
     """Messages in others' names: ``make`` gives topics and messages for a worker's and a gateway's id."""
 
     async def attack(target: Target) -> None:
-        async with joined(target) as ill, joined(target, by_relay=False) as other:
-            await _tolerant(ill.register(f"my_agent.{ill.id}"))
+        async with joined(target) as worker, joined(target, kind=GATEWAY) as gateway:
             for _ in range(20):
-                workers, gateway = await others(target)
-                for worker in workers:
-                    for topic, message in make(worker, gateway):
-                        await ill.send(topic.type if not isinstance(topic, str) else topic, message)
-                        if not isinstance(topic, str):
-                            await other.publish(topic, message)
+                workers, gateway_id = await others(target)
+                for topic, message in itertools.chain(*(make(found, gateway_id) for found in workers)):
+                    for ill in (worker, gateway):
+                        await ill.send(topic.type, message)
+                        await ill.publish(topic, message)
                 await asyncio.sleep(0.05)
 
     return attack
@@ -218,12 +216,12 @@ def _pretending(make: Any) -> Attack:
 
 PRETENCES: dict[str, Any] = {
     "worker_left": lambda worker, _: [
-        ("workers", pb.WorkerStatus(worker_id=worker, state=pb.WORKER_STATE_LEFT)),
-        ("workers", pb.WorkerStatus(worker_id=worker, state=pb.WORKER_STATE_DRAINING)),
+        (WORKERS, pb.WorkerStatus(worker_id=worker, state=pb.WORKER_STATE_LEFT)),
+        (WORKERS, pb.WorkerStatus(worker_id=worker, state=pb.WORKER_STATE_DRAINING)),
     ],
     "member_left": lambda worker, gateway: [
-        ("members", pb.MemberLeft(member_id=worker, kind="worker", cause=pb.LEAVE_CAUSE_CLOSED)),
-        ("members", pb.MemberLeft(member_id=gateway, kind="gateway", cause=pb.LEAVE_CAUSE_CLOSED)),
+        (MEMBERS, pb.MemberLeft(member_id=worker, kind="worker", cause=pb.LEAVE_CAUSE_CLOSED)),
+        (MEMBERS, pb.MemberLeft(member_id=gateway, kind="gateway", cause=pb.LEAVE_CAUSE_CLOSED)),
     ],
     "acknowledged": lambda worker, gateway: [
         (chat(worker), pb.ChunkAck(gateway_id=gateway, complete=True)),
@@ -248,9 +246,8 @@ async def taken_types(target: Target) -> None:
     async with joined(target) as ill:
         for _ in range(20):
             workers, gateway = await others(target)
-            for agent_type in (*(f"my_agent.{worker}" for worker in workers), f"gateway.{gateway}"):
-                assert member(agent_type)
-                await _tolerant(ill.register(agent_type))
+            for taken in (*(agent_type(WORKER, worker) for worker in workers), agent_type(GATEWAY, gateway)):
+                await _tolerant(ill.register(taken))
             await asyncio.sleep(0.1)
 
 
@@ -259,7 +256,6 @@ async def own_claims(target: Target) -> None:
     """What it may say as itself, with numbers that make no sense."""
     _, gateway = await others(target)
     async with joined(target) as ill:
-        await _tolerant(ill.register(f"my_agent.{ill.id}"))
         for number in range(500):
             status = pb.WorkerStatus(worker_id=ill.id, state=pb.WORKER_STATE_READY, models=["elsewhere"])
             await ill.send("workers", status)
@@ -272,6 +268,5 @@ async def own_claims(target: Target) -> None:
 @ATTACKS
 async def waits(target: Target) -> None:
     """A member that joins and then does nothing."""
-    async with joined(target) as ill:
-        await ill.register(f"my_agent.{ill.id}")
+    async with joined(target):
         await asyncio.sleep(LASTS)
