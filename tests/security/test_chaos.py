@@ -140,6 +140,8 @@ class Users:
         ends = [line for line in lines if line.keys() & {"done", "error", "cancelled"}]
         if not said.startswith(text):
             return "NOT EXACT"
+        if not client.sent:
+            return "no connection"  # its gateway is down, or not yet up again
         if client.broken is not None:
             return "broken with its gateway" if excused and not ends else "BROKEN"
         if ends != lines[-1:]:
