@@ -13,76 +13,58 @@ SEED, OPENAI = "/chat/completions", "/v1/chat/completions"
 SIZE = 8 * 1024 * 1024 - 1024
 """Just within ``GATEWAY_MAX_BODY``."""
 SMALL = 256 * 1024
+"""Few enough to be accepted where the large ones are refused."""
+
+TOP = '{"stream":false,"model":"hostile","messages":['
 USER = '{"role":"user","source":"user","content":"a"}'
-HEAD = f'{{"stream":false,"messages":[{USER}]'
+HEAD = f"{TOP}{USER}]"
+TOOL = f'{HEAD},"tools":[{{"type":"function","function":{{"name":"f","parameters":{{"x":['
+TOOL_END = "]}}}]}"
+FORM = f'{HEAD},"response_format":{{"type":"json_schema","json_schema":{{"name":"n","schema":{{"x":['
+FORM_END = "]}}}}"
 NESTED = "[" * 100 + "]" * 100
+TEXT = '{"type":"text","text":"a"}'
 
-
-def filled(before: str, unit: str | Callable[[int], str], after: str, size: int = SIZE) -> bytes:
-    """As many units between two texts as there is room for."""
-    one = unit(10**6) if callable(unit) else unit
-    count = (size - len(before) - len(after)) // (len(one) + 1)
-    units = [unit(number) for number in range(count)] if callable(unit) else [unit] * count
-    return (before + ",".join(units) + after).encode()
-
-
-def tool(before: str, after: str) -> tuple[str, str]:
-    head = f'{HEAD},"tools":[{{"type":"function","function":{{"name":"f","parameters":{before}'
-    return head, f"{after}}}}}]}}"
-
-
-def form(before: str, after: str) -> tuple[str, str]:
-    head = f'{HEAD},"response_format":{{"type":"json_schema","json_schema":{{"name":"n","schema":{before}'
-    return head, f"{after}}}}}}}"
+Unit = str | Callable[[int], str]
 
 
 def call(number: int) -> str:
     return f'{{"id":"{number}","type":"function","function":{{"name":"f","arguments":""}}}}'
 
 
-def answered_calls() -> bytes:
-    before = f'{{"stream":false,"messages":[{USER},{{"role":"assistant","content":null,"tool_calls":['
-    return filled(before, call, f"]}},{USER}]}}")
+WIDE: dict[str, tuple[str, Unit, str]] = {
+    "nested_schema": (TOOL, NESTED, TOOL_END),
+    "wide_schema": (TOOL, "[]", TOOL_END),
+    "many_tools": (f'{HEAD},"tools":[', '{"type":"function","function":{"name":"f"}}', "]}"),
+    "nested_form": (FORM, NESTED, FORM_END),
+    "wide_form": (FORM, '{"a":[]}', FORM_END),
+    "unknown_lists": (f'{HEAD},"unknown":[', "[],[]", "]}"),
+    "unknown_nested": (f'{HEAD},"unknown":[', NESTED, "]}"),
+    "unknown_names": (f"{HEAD},", lambda number: f'"k{number}":0', "}"),
+    "metadata": (f'{HEAD},"metadata":{{', lambda number: f'"k{number}":"v"', "}}"),
+    "logit_bias": (f'{HEAD},"logit_bias":{{', lambda number: f'"{number}":1', "}}"),
+    "stop_words": (f'{HEAD},"stop":[', '"a"', "]}"),
+    "messages": (TOP, USER, "]}"),
+    "text_parts": (f'{TOP}{{"role":"user","content":[', TEXT, "]}]}"),
+    "parted_messages": (TOP, f'{{"role":"user","content":[{",".join([TEXT] * 1000)}]}}', "]}"),
+    "tool_calls": (f'{TOP}{USER},{{"role":"assistant","content":null,"tool_calls":[', call, f"]}},{USER}]}}"),
+}
+"""What comes before, again and again between commas, and after."""
+ON_BOTH = ("unknown_nested", "messages")
+"""Those that the seed's own API knows too."""
 
-
-def parted_messages() -> bytes:
-    parts = ",".join(['{"type":"text","text":"a"}'] * 1000)
-    message = f'{{"role":"user","content":[{parts}]}}'
-    return filled('{"stream":false,"messages":[', message, "]}")
-
-
-BODIES: dict[str, tuple[str, Callable[[], bytes]]] = {
-    "nested_schema": (OPENAI, lambda: filled(*wrapped(tool, '{"x":[', NESTED, "]}"))),
-    "small_nested_schema": (OPENAI, lambda: filled(*wrapped(tool, '{"x":[', NESTED, "]}"), size=SMALL)),
-    "wide_schema": (OPENAI, lambda: filled(*wrapped(tool, '{"x":[', "[]", "]}"))),
-    "many_tools": (
-        OPENAI,
-        lambda: filled(f'{HEAD},"tools":[', '{"type":"function","function":{"name":"f"}}', "]}"),
-    ),
-    "nested_form": (OPENAI, lambda: filled(*wrapped(form, '{"x":[', NESTED, "]}"))),
-    "wide_form": (OPENAI, lambda: filled(*wrapped(form, '{"x":[', '{"a":[]}', "]}"))),
-    "unknown_lists": (OPENAI, lambda: filled(f'{HEAD},"unknown":[', "[],[]", "]}")),
-    "unknown_names": (OPENAI, lambda: filled(f"{HEAD},", lambda number: f'"k{number}":0', "}")),
-    "unknown_nested_seed": (SEED, lambda: filled(f'{HEAD},"unknown":[', NESTED, "]}")),
-    "metadata": (OPENAI, lambda: filled(f'{HEAD},"metadata":{{', lambda number: f'"k{number}":"v"', "}}")),
-    "logit_bias": (OPENAI, lambda: filled(f'{HEAD},"logit_bias":{{', lambda number: f'"{number}":1', "}}")),
-    "stop_words": (OPENAI, lambda: filled(f'{HEAD},"stop":[', '"a"', "]}")),
-    "text_parts": (
-        OPENAI,
-        lambda: filled('{"stream":false,"messages":[{"role":"user","content":[', '{"type":"text","text":""}', "]}]}"),
-    ),
-    "parted_messages": (OPENAI, parted_messages),
-    "tool_calls": (OPENAI, answered_calls),
-    "deep": (OPENAI, lambda: f'{HEAD},"unknown":{"[" * 10**6}{"]" * 10**6}}}'.encode()),
-    "long_number": (OPENAI, lambda: f'{HEAD},"seed":{"9" * (4 * 1024 * 1024)}}}'.encode()),
-    "escapes": (SEED, lambda: b'{"messages":[{"source":"u","content":"%b"}]}' % (b"\\u00e9" * (SIZE // 6 - 20))),
+ODD: dict[str, Callable[[], str]] = {
+    "deep": lambda: f'{HEAD},"unknown":{"[" * 10**6}{"]" * 10**6}}}',
+    "long_number": lambda: f'{HEAD},"seed":{"9" * SIZE}}}'[: SIZE - 1] + "}",
+    "escapes": lambda: TOP + '{"role":"user","content":"' + "\\u00e9" * (SIZE // 6 - 50) + '"}]}',
 }
 
 
-def wrapped(wrap: Callable[[str, str], tuple[str, str]], before: str, unit: str, after: str) -> tuple[str, str, str]:
-    """Arguments of :func:`filled` for units inside of what ``wrap`` makes."""
-    head, tail = wrap(before, after)
-    return head, unit, tail
+def filled(before: str, unit: Unit, after: str, size: int) -> str:
+    """As many units between two texts as there is room for."""
+    one = unit(10**6) if callable(unit) else unit
+    count = (size - len(before) - len(after)) // (len(one) + 1)
+    return before + ",".join([unit(number) if callable(unit) else unit for number in range(count)]) + after
 
 
 async def post(target: Target, path: str, body: bytes) -> int:
@@ -93,8 +75,8 @@ async def post(target: Target, path: str, body: bytes) -> int:
         return response.status
 
 
-def _attack(path: str, make: Callable[[], bytes]) -> Attack:
-    made = functools.cache(make)
+def _attack(path: str, make: Callable[[], str]) -> Attack:
+    made = functools.cache(lambda: make().encode())
 
     async def attack(target: Target) -> None:
         await post(target, path, made())
@@ -102,5 +84,10 @@ def _attack(path: str, make: Callable[[], bytes]) -> Attack:
     return attack
 
 
-for _name, (_path, _make) in BODIES.items():
-    ATTACKS.add(_name, _attack(_path, _make))
+for _name, _wide in WIDE.items():
+    ATTACKS.add(_name, _attack(OPENAI, functools.partial(filled, *_wide, SIZE)))
+    ATTACKS.add(f"small_{_name}", _attack(OPENAI, functools.partial(filled, *_wide, SMALL)))
+for _name in ON_BOTH:
+    ATTACKS.add(f"seed_{_name}", _attack(SEED, functools.partial(filled, *WIDE[_name], SIZE)))
+for _name, _make in ODD.items():
+    ATTACKS.add(_name, _attack(OPENAI, _make))
