@@ -59,12 +59,15 @@ class Arena(Fleet):
 
     def mend(self) -> None:
         """Make every member alive and idle again, whatever an attack has left behind."""
-        if self.is_whole(within=SETTLES):
-            return
+        if not self.is_whole(within=SETTLES):
+            self.renew()
+
+    def renew(self) -> None:
+        """Start every member afresh."""
         end_all(self.members)
         for process in self.members:
             process.start()
-        assert self.is_whole(within=START), self.status()
+        assert self.is_whole(within=START), self.logs()
 
     def is_whole(self, within: float) -> bool:
         """Wait until all is as it was at first; whether it ever is. A chat counts too: a wedged lane does not show."""
@@ -165,12 +168,7 @@ def held(process: Process) -> Held:
     return Held(found.memory_info().rss, found.num_fds())
 
 
-def forget_peak(process: Process) -> None:
-    """Begin to measure :func:`peak` again."""
-    Path(f"/proc/{process.pid}/clear_refs").write_text("5")
-
-
 def peak(process: Process) -> int:
-    """Bytes of its largest resident set since :func:`forget_peak`, or since its start."""
+    """Bytes of its largest resident set since its start."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024

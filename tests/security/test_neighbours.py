@@ -16,7 +16,7 @@ GAP = 0.15
 ATTEMPTS = 3
 """Of which most must pass: a loaded machine holds a stream up now and then, a process that blocks does so each time."""
 PACE = 0.01
-LASTS = 1.0
+LASTS = 0.7
 """Seconds that an attack goes on for."""
 TOKENS = int((LASTS + 0.5) / PACE)
 

@@ -8,7 +8,7 @@ import pytest
 from tests.faults.crowd import Say, constant_load
 from tests.harness.process import Process
 from tests.schedule import Schedule
-from tests.security.arena import MIB, SETTLES, Arena, Held, forget_peak, held, peak
+from tests.security.arena import MIB, SETTLES, Arena, Held, held, peak
 from tests.security.attacks import Subject
 from tests.security.attacks.runner import attack
 from tests.security.attacks.table import SUBJECTS
@@ -55,11 +55,9 @@ def settled(arena: Arena, before: dict[Process, Held]) -> dict[str, tuple[Held, 
 
 @pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: subject.name)
 def test_everyone_else_is_served(arena: Arena, subject: Subject, figures: Say) -> None:
-    arena.mend()
+    arena.renew()
     pids = {member.name: member.pid for member in arena.members}
     before = {member: held(member) for member in arena.members}
-    for member in arena.members:
-        forget_peak(member)
     failures = asyncio.run(attacked(arena, [name for name, _ in subject]))
     peaks = {member.name: peak(member) for member in arena.members}
     figures(", ".join(f"{name} {size / MIB:.0f} MiB" for name, size in peaks.items()))
