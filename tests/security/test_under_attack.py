@@ -18,7 +18,7 @@ LASTS = 20.0
 MEMORY = 300 * MIB
 """Bytes that no process may pass."""
 LEFT = Held(memory=100 * MIB, descriptors=8)
-"""How much more than before may be held afterwards: allocators keep a part of what they had when many attacked at once."""
+"""How much more than before may be held afterwards: allocators keep a part of what they had under many attacks."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
