@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import dataclasses
 import gzip
-import itertools
 import re
+import secrets
 from collections.abc import AsyncIterator
 
 import pytest
@@ -24,11 +24,10 @@ INFO = ModelInfo(vision=False, function_calling=True, json_output=True, structur
 READ_TIMEOUT = 1.0
 ANSWER = b"ANSWER"
 """Noise that stands for a whole answer, which no request has asked for."""
-NUMBER = re.compile(r"<(\d+)")
+NUMBER = re.compile(r"<([0-9a-f]{16})[> ]")
+"""Of a request: long, so that noise makes none of another."""
 
 pytestmark = pytest.mark.timeout(400)
-
-_requests = itertools.count()
 
 
 def said(number: str, times: int = 2) -> bytes:
@@ -152,7 +151,7 @@ def test_no_answer_reaches_another_request(figures: Say) -> None:
     server = Server()
 
     async def ask(client: StreamingOpenAIClient, answer: Answer) -> None:
-        number = str(next(_requests))
+        number = secrets.token_hex(8)
         server.answers[number] = answer
         text, code = "", None
         try:
