@@ -34,11 +34,12 @@ def schedules(name: str, count: int = CROWD, **fields: float) -> list[Schedule]:
 
 
 class Client:
-    """One request over a connection of its own. Cancelling its task closes the connection."""
+    """One request, with further ``fields``, over a connection of its own. Cancelling its task closes the connection."""
 
-    def __init__(self, address: Address, schedule: Schedule) -> None:
+    def __init__(self, address: Address, schedule: Schedule, **fields: object) -> None:
         self.address = address
         self.schedule = schedule
+        self.fields = fields
         self.reply: Reply | None = None
         """As far as it has been read."""
         self.broken: Exception | None = None
@@ -80,7 +81,7 @@ class Client:
         """Ask and read to the end, or to where the connection breaks."""
         try:
             async with Connection(self.address) as connection:
-                connection.send("POST", PATH, body_of(self.schedule), JSON)
+                connection.send("POST", PATH, body_of(self.schedule, **self.fields), JSON)
                 self.sent = True
                 response = await connection.answer()
                 self.reply = Reply(response.status, response.headers, [])
@@ -235,14 +236,16 @@ class Tally:
 
 
 @contextlib.asynccontextmanager
-async def constant_load(address: Address, make: Callable[[], Schedule], clients: int = CROWD) -> AsyncIterator[Tally]:
+async def constant_load(
+    address: Address, make: Callable[[], Schedule], clients: int = CROWD, **fields: object
+) -> AsyncIterator[Tally]:
     """So many clients, each of which asks again as soon as it is answered, until the context is left."""
     tally = Tally()
     stop = asyncio.Event()
 
     async def ask_again_and_again() -> None:
         while not stop.is_set():
-            client = Client(address, make())
+            client = Client(address, make(), **fields)
             await client.run()
             try:
                 client.assert_complete()

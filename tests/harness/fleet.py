@@ -193,9 +193,9 @@ class Fleet:
         """Status and JSON of ``/readyz``; status 0 while nobody listens."""
         return fetch(f"{self.url}/readyz")
 
-    def status(self) -> Any:
-        """The JSON of ``/fleet``."""
-        return fetch(f"{self.url}/fleet")[1]
+    def status(self, gateway: int = 0) -> Any:
+        """The JSON of ``/fleet``, of the first gateway or another."""
+        return fetch("http://{}:{}/fleet".format(*self.addresses[gateway]))[1]
 
     def ready_workers(self) -> list[dict[str, Any]]:
         return [worker for worker in (self.status() or {}).get("workers", []) if worker["state"] == "READY"]

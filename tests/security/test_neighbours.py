@@ -1,0 +1,44 @@
+"""A stream beside every attack: nobody who does well feels what somebody else sends."""
+
+import asyncio
+import statistics
+
+import pytest
+
+from tests.faults.crowd import Client, Say, reached
+from tests.schedule import Schedule
+from tests.security.arena import Arena, Clock
+from tests.security.attacks.runner import attack
+from tests.security.attacks.table import ATTACKS
+
+GAP = 0.15
+"""Seconds between two lines of a stream with a token every 10 ms, at most."""
+ATTEMPTS = 3
+"""Of which most must pass: a loaded machine holds a stream up now and then, a process that blocks does so each time."""
+PACE = 0.01
+LASTS = 0.7
+"""Seconds that an attack goes on for."""
+TOKENS = int((LASTS + 0.5) / PACE)
+
+pytestmark = pytest.mark.slow
+
+
+async def longest_gap(arena: Arena, name: str) -> float:
+    """Of a stream beside the attack, which must be exact."""
+    client, clock = Client(arena.address, Schedule(tokens=TOKENS, delay=PACE), model="test"), Clock()
+    async with clock.ticking(), asyncio.TaskGroup() as group:
+        client.task = group.create_task(client.run())
+        await reached(lambda: client.has_text or client.ended, "the stream has begun")
+        await attack(name, arena.target, LASTS)
+    client.assert_complete()
+    return clock.longest_gap(client.heard_at)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_stream_beside(arena: Arena, name: str, figures: Say) -> None:
+    gaps: list[float] = []
+    while not gaps or (gaps[0] > GAP and len(gaps) < ATTEMPTS):
+        arena.mend()
+        gaps.append(asyncio.run(longest_gap(arena, name)))
+    figures(f"longest gap {', '.join(f'{gap * 1000:.0f}' for gap in gaps)} ms")
+    assert statistics.median(gaps) <= GAP
