@@ -3,23 +3,51 @@
 gRPC's server takes no connection that something else has accepted. So it listens on loopback, at a port that nobody is
 told, and everything but the relay is passed on to it byte for byte, TLS included. Little comes that way once a member
 has its relay.
+
+A connection that has not authenticated is bounded here, whatever happens on it meanwhile: in time, in the bytes that
+are read from it, and in number. gRPC's server has no such bounds of its own. So all that it keeps, queues or computes
+for a peer that has shown nothing yet is bounded too, also within TLS.
 """
 
 import asyncio
 import contextlib
 import errno
 import socket
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
+from fleet import logs
 from fleet.link import KEEPALIVE_TIME, KEEPALIVE_TIMEOUT
 from fleet.relay import MAGIC
 from fleet.settings import HostPort
+from host.pending import Pending, source_of
+
+log = logs.logger(__name__)
 
 LOOPBACK = "127.0.0.1"
 BACKLOG = 1024
 ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 """IPv6, where a machine has a name for it and nothing else."""
+
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""The system has no room for a connection now."""
+ACCEPT_AGAIN = 0.5
+"""Seconds until the next try then."""
+
+CONNECTIONS = 128
+"""Connections that have not authenticated. A member that joins has one of them, for a few round trips."""
+BYTES = 1024 * 1024
+"""Bytes after which a connection is not read any more until it has authenticated. A member needs 10 KiB, most of them
+for TLS. A peer that is refused may have sent 64 KiB for each of its calls, which gRPC allows before one is read."""
+AUTHENTICATE_WITHIN = 30.0
+"""Seconds from a connection's first bytes until it must have authenticated. A member needs a few round trips."""
+
+LATE = "it has not authenticated in time"
+CROWDED = "too many connections have not authenticated, most of them from its address"
+"""Reasons for which a connection is dropped, for the log."""
+REPORT_AGAIN = 60.0
+"""Seconds until the same reason is logged again."""
 
 LINGER = KEEPALIVE_TIME + KEEPALIVE_TIMEOUT
 """Seconds in which a guest must take some of what waits for it: a pipe that is full does not hear that gRPC ended."""
@@ -28,45 +56,94 @@ LINGER = KEEPALIVE_TIME + KEEPALIVE_TIMEOUT
 class Door:
     """Listens at ``address`` from its construction on; raises ``OSError`` when that cannot be had.
 
-    ``relay`` makes the protocol that takes a connection over after its :data:`~fleet.relay.MAGIC`. A connection that
-    says nothing for ``patience`` seconds is dropped.
+    ``relay`` makes the protocol that takes a connection over after its :data:`~fleet.relay.MAGIC`; it gets what to call
+    once that connection has authenticated, or has ended. A connection that says nothing for ``patience`` seconds is
+    dropped.
     """
 
-    def __init__(self, address: HostPort, relay: Callable[[], asyncio.Protocol], patience: float) -> None:
+    def __init__(
+        self, address: HostPort, relay: Callable[[Callable[[], None]], asyncio.Protocol], patience: float
+    ) -> None:
         self._sockets = _listen(address)
         self._relay = relay
         self._patience = patience
-        self._servers: list[asyncio.Server] = []
+        self._accepting: list[asyncio.Task[None]] = []
         self._inner_port = 0
-        self._peers: dict[int, str] = {}
+        self._pending: Pending[_Guest] = Pending(CONNECTIONS)
+        self._guests: dict[int, _Guest] = {}
         """Who is behind each of our own connections to gRPC, by its local port."""
+        self._reported: dict[str, float] = {}
 
-    async def open(self, inner_port: int) -> None:
-        """Let connections in; gRPC's server must listen at ``inner_port`` on loopback by now."""
+    async def serve(self, inner_port: int) -> None:
+        """Let connections in until :meth:`close`; gRPC's server must listen at ``inner_port`` on loopback by now.
+
+        Raises a group of ``OSError`` when nothing can be accepted any more.
+        """
         self._inner_port = inner_port
-        loop = asyncio.get_running_loop()
-        for sock in self._sockets:
-            self._servers.append(await loop.create_server(self._guest, sock=sock, backlog=BACKLOG))
+        async with asyncio.TaskGroup() as group:
+            self._accepting = [group.create_task(self._accept(sock)) for sock in self._sockets if sock.fileno() >= 0]
 
     def close(self) -> None:
-        """Let nobody in any more."""
-        for server in self._servers:
-            server.close()
+        """Stop letting connections in."""
+        for task in self._accepting:
+            task.cancel()
         for sock in self._sockets:
+            if self._accepting and sock.fileno() >= 0:
+                # Now, because the descriptor may be another's before the task has been cancelled.
+                asyncio.get_running_loop().remove_reader(sock)
             sock.close()
 
     def peer(self, inner: str) -> str:
         """The address behind what gRPC takes for its peer; both in gRPC's notation."""
+        guest = self._behind(inner)
+        return inner if guest is None else guest.address
+
+    def authenticated(self, inner: str) -> None:
+        """Lift the bounds of the connection behind what gRPC takes for its peer: a call on it has been let in."""
+        guest = self._behind(inner)
+        if guest is not None:
+            guest.settle()
+
+    def _behind(self, inner: str) -> "_Guest | None":
         port = inner.rpartition(":")[2]
-        return self._peers.get(int(port), inner) if port.isdigit() else inner
+        return self._guests.get(int(port)) if port.isdigit() else None
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await _readable(listener)
+            try:
+                sock, _ = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                continue
+            except OSError as error:
+                if error.errno not in EXHAUSTED:
+                    raise
+                self._report("cannot accept a connection", (error.strerror or "").lower())
+                await asyncio.sleep(ACCEPT_AGAIN)
+                continue
+            sock.setblocking(False)
+            try:
+                await loop.connect_accepted_socket(self._guest, sock)
+            except OSError:  # it has ended already
+                sock.close()
 
     def _guest(self) -> "_Guest":
-        return _Guest(self._relay, self._connect, self._patience)
+        return _Guest(self._relay, self._connect, self._patience, self._pending, self._dropped)
 
     async def _connect(self, guest: "_Guest") -> "_Inner":
-        pipe = lambda: _Inner(guest, self._peers)  # noqa: E731
+        pipe = lambda: _Inner(guest, self._guests)  # noqa: E731
         _, inner = await asyncio.get_running_loop().create_connection(pipe, LOOPBACK, self._inner_port)
         return inner
+
+    def _dropped(self, address: str, reason: str) -> None:
+        self._report("dropped a connection", reason, peer=address)
+
+    def _report(self, event: str, reason: str, **fields: str) -> None:
+        now = time.monotonic()
+        if now - self._reported.get(reason, float("-inf")) > REPORT_AGAIN:
+            self._reported[reason] = now
+            log.warning(event, reason=reason, **fields)
 
 
 def _listen(address: HostPort) -> list[socket.socket]:
@@ -95,10 +172,22 @@ def _listen_at(sock: socket.socket, where: tuple[Any, ...]) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(where)
         sock.listen(BACKLOG)
+        sock.setblocking(False)
     except OSError:
         sock.close()
         raise
     return sock
+
+
+async def _readable(listener: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(listener, readable.set)
+    try:
+        await readable.wait()
+    finally:
+        if listener.fileno() >= 0:
+            loop.remove_reader(listener)
 
 
 class _End(asyncio.Protocol):
@@ -131,57 +220,130 @@ class _End(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         if self.other is not None:
-            self.other.transport.pause_reading()
+            self.other.pause_reading()
 
     def resume_writing(self) -> None:
         if self.other is not None:
-            self.other.transport.resume_reading()
+            self.other.resume_reading()
+
+    def pause_reading(self) -> None:
+        """Read nothing, because the other end takes nothing."""
+        self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on: the other end takes more."""
+        self.transport.resume_reading()
 
 
 class _Guest(_End):
-    """A connection from outside."""
+    """A connection from outside.
+
+    ``pending`` holds it until it has authenticated; ``dropped`` is told its address and why it is dropped before that.
+    """
 
     def __init__(
         self,
-        relay: Callable[[], asyncio.Protocol],
+        relay: Callable[[Callable[[], None]], asyncio.Protocol],
         connect: "Callable[[_Guest], Coroutine[Any, Any, _Inner]]",
         patience: float,
+        pending: "Pending[_Guest]",
+        dropped: Callable[[str, str], None],
     ) -> None:
         super().__init__()
+        self.address = "unknown"
+        self._source = ""
         self._relay = relay
         self._connect = connect
         self._patience = patience
+        self._pending = pending
+        self._dropped = dropped
+        self._settled = False
+        """Whether it has authenticated, or ended."""
+        self._deadline: asyncio.TimerHandle | None = None
+        self._received = 0
+        self._spent = False
+        """Whether it has sent all that it may, and is not read."""
+        self._full = False
+        """Whether the other end takes nothing."""
         self._begin = b""
         self._expiry: asyncio.TimerHandle | None = None
         self._joining: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._expire_in(self._patience)
+        peer = transport.get_extra_info("peername")
+        self.address = _notation(peer)
+        self._source = source_of(str(peer[0])) if peer else ""
+        self._drop_after(self._patience)
+        surplus = self._pending.add(self, self._source)
+        if surplus is not None:
+            surplus.drop(CROWDED)
+
+    def settle(self) -> None:
+        """Lift the bounds: it has authenticated, or ended."""
+        if not self._settled:
+            self._settled = True
+            self._pending.remove(self, self._source)
+            if self._deadline is not None:
+                self._deadline.cancel()
+            if self._spent and not self.transport.is_closing():
+                self._spent = False
+                self._read()
+
+    def _drop_after(self, seconds: float) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = asyncio.get_running_loop().call_later(seconds, self.drop, LATE)
+
+    def drop(self, reason: str) -> None:
+        """End it at once."""
+        if not self.transport.is_closing():
+            self._dropped(self.address, reason)
+        self.settle()
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
+        if not self._settled:
+            self._received += len(data)
+            if self._received >= BYTES:
+                self._spent = True
+                self.transport.pause_reading()
         if self.other is not None:
             super().data_received(data)
             return
         self._begin += data
         if len(self._begin) < len(MAGIC) and MAGIC.startswith(self._begin):
             return
-        self._stay()
+        if self._joining is None:
+            self._drop_after(AUTHENTICATE_WITHIN)
         if self._begin.startswith(MAGIC):
-            protocol = self._relay()
+            protocol = self._relay(self.settle)
             self.transport.set_protocol(protocol)
             protocol.connection_made(self.transport)
             if rest := self._begin[len(MAGIC) :]:
                 protocol.data_received(rest)
         elif self._joining is None:
-            self.transport.pause_reading()
+            self.pause_reading()
             self._joining = asyncio.get_running_loop().create_task(self._join())
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.settle()
         self._stay()
         if self._joining is not None:
             self._joining.cancel()
         super().connection_lost(error)
+
+    def pause_reading(self) -> None:
+        self._full = True
+        super().pause_reading()
+
+    def resume_reading(self) -> None:
+        self._full = False
+        self._read()
+
+    def _read(self) -> None:
+        if not self._full and not self._spent:
+            self.transport.resume_reading()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -215,27 +377,27 @@ class _Guest(_End):
         if inner.transport.is_closing():
             return  # and this end is, or will be
         self.other = inner
-        self.transport.resume_reading()  # first, because the write may pause it again
+        self.resume_reading()  # first, because the write may pause it again
         inner.transport.write(self._begin)
         self._begin = b""
 
 
 class _Inner(_End):
-    """The connection to gRPC that carries a guest's bytes on. ``peers`` tells whose it is while it is open."""
+    """The connection to gRPC that carries a guest's bytes on. ``guests`` tells whose it is while it is open."""
 
-    def __init__(self, guest: _Guest, peers: dict[int, str]) -> None:
+    def __init__(self, guest: _Guest, guests: dict[int, _Guest]) -> None:
         super().__init__(guest)
         self._guest = guest
-        self._peers = peers
+        self._guests = guests
         self._port = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._port = transport.get_extra_info("sockname")[1]
-        self._peers[self._port] = _notation(self._guest.transport.get_extra_info("peername"))
+        self._guests[self._port] = self._guest
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._peers.pop(self._port, None)
+        self._guests.pop(self._port, None)
         super().connection_lost(error)
 
 

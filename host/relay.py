@@ -80,6 +80,10 @@ class MemberEnd(Frames):
         else:
             super().ping_received()
 
+    def pong_received(self) -> None:
+        if self._member is None:
+            self.transport.abort()  # the ticket comes first
+
     def frame_received(self, frame: bytes) -> None:
         if self._member is not None:
             self._route(frame)
