@@ -45,10 +45,12 @@ async def serve(settings: HostSettings, fleet: FleetSettings) -> None:
     log.info("listening", address=str(settings.bind), token=bool(tokens), tls=identity is not None)
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait((stopping, host.serving), return_when=asyncio.FIRST_COMPLETED)
-    if not stop.is_set():
+    failed = not stop.is_set()
+    if failed:
         log.error("the server has failed, so this process ends", reason=_reason(host.serving.exception()))
-        raise SystemExit(FAILED)
     await host.stop()
+    if failed:
+        raise SystemExit(FAILED)
     log.info("stopped")
 
 

@@ -5,7 +5,7 @@ told, and everything but the relay is passed on to it byte for byte, TLS include
 has its relay.
 
 A connection that has not authenticated is bounded here, whatever happens on it meanwhile: in time, in the bytes that
-are read from it, and in number. gRPC's server has no such bounds of its own. So all that it keeps, queues or computes
+gRPC gets from it, and in number. gRPC's server has no such bounds of its own. So all that it keeps, queues or computes
 for a peer that has shown nothing yet is bounded too, also within TLS.
 """
 
@@ -21,7 +21,7 @@ from fleet import logs
 from fleet.link import KEEPALIVE_TIME, KEEPALIVE_TIMEOUT
 from fleet.relay import MAGIC
 from fleet.settings import HostPort
-from host.pending import Pending, source_of
+from host.pending import Allowance, Pending, source_of
 
 log = logs.logger(__name__)
 
@@ -37,13 +37,18 @@ ACCEPT_AGAIN = 0.5
 
 CONNECTIONS = 128
 """Connections that have not authenticated. A member that joins has one of them, for a few round trips."""
-BYTES = 1024 * 1024
-"""Bytes after which a connection is not read any more until it has authenticated. A member needs 10 KiB, most of them
-for TLS. A peer that is refused may have sent 64 KiB for each of its calls, which gRPC allows before one is read."""
+FREE_BYTES = 32 * 1024
+"""Bytes that a connection may send at once before it has authenticated. A member needs 10 KiB, most of them for TLS."""
+BURST = 2 * 1024 * 1024
+RATE = 512 * 1024
+"""Bytes, and bytes a second, that all such connections may send together beyond that: enough to refuse large calls."""
+LONGEST_WAIT = 10.0
+"""Seconds that such a connection may have to wait for its share; one that would wait longer is dropped."""
 AUTHENTICATE_WITHIN = 30.0
 """Seconds from a connection's first bytes until it must have authenticated. A member needs a few round trips."""
 
 LATE = "it has not authenticated in time"
+LARGE = "connections send too much before they authenticate"
 CROWDED = "too many connections have not authenticated, most of them from its address"
 """Reasons for which a connection is dropped, for the log."""
 REPORT_AGAIN = 60.0
@@ -70,6 +75,7 @@ class Door:
         self._accepting: list[asyncio.Task[None]] = []
         self._inner_port = 0
         self._pending: Pending[_Guest] = Pending(CONNECTIONS)
+        self._allowance = Allowance(BURST, RATE, time.monotonic())
         self._guests: dict[int, _Guest] = {}
         """Who is behind each of our own connections to gRPC, by its local port."""
         self._reported: dict[str, float] = {}
@@ -129,7 +135,7 @@ class Door:
                 sock.close()
 
     def _guest(self) -> "_Guest":
-        return _Guest(self._relay, self._connect, self._patience, self._pending, self._dropped)
+        return _Guest(self._relay, self._connect, self._patience, self._pending, self._allowance, self._dropped)
 
     async def _connect(self, guest: "_Guest") -> "_Inner":
         pipe = lambda: _Inner(guest, self._guests)  # noqa: E731
@@ -238,7 +244,8 @@ class _End(asyncio.Protocol):
 class _Guest(_End):
     """A connection from outside.
 
-    ``pending`` holds it until it has authenticated; ``dropped`` is told its address and why it is dropped before that.
+    Until it has authenticated, ``pending`` holds it and what it sends comes out of the ``allowance``; ``dropped`` is
+    told its address and why it is dropped before that.
     """
 
     def __init__(
@@ -247,6 +254,7 @@ class _Guest(_End):
         connect: "Callable[[_Guest], Coroutine[Any, Any, _Inner]]",
         patience: float,
         pending: "Pending[_Guest]",
+        allowance: Allowance,
         dropped: Callable[[str, str], None],
     ) -> None:
         super().__init__()
@@ -256,13 +264,15 @@ class _Guest(_End):
         self._connect = connect
         self._patience = patience
         self._pending = pending
+        self._allowance = allowance
         self._dropped = dropped
         self._settled = False
         """Whether it has authenticated, or ended."""
         self._deadline: asyncio.TimerHandle | None = None
         self._received = 0
-        self._spent = False
-        """Whether it has sent all that it may, and is not read."""
+        self._held = b""
+        """What waits until it may pass; nothing more is read meanwhile."""
+        self._holding: asyncio.TimerHandle | None = None
         self._full = False
         """Whether the other end takes nothing."""
         self._begin = b""
@@ -286,9 +296,8 @@ class _Guest(_End):
             self._pending.remove(self, self._source)
             if self._deadline is not None:
                 self._deadline.cancel()
-            if self._spent and not self.transport.is_closing():
-                self._spent = False
-                self._read()
+            if self._holding is not None:
+                self._release()
 
     def _drop_after(self, seconds: float) -> None:
         if self._deadline is not None:
@@ -299,15 +308,43 @@ class _Guest(_End):
         """End it at once."""
         if not self.transport.is_closing():
             self._dropped(self.address, reason)
-        self.settle()
         self.transport.abort()
+        self.settle()
 
     def data_received(self, data: bytes) -> None:
-        if not self._settled:
-            self._received += len(data)
-            if self._received >= BYTES:
-                self._spent = True
-                self.transport.pause_reading()
+        if not self._settled and self._holds(data):
+            return
+        self._pass(data)
+
+    def _holds(self, data: bytes) -> bool:
+        """Whether the data must wait for their share, or the connection is dropped for them."""
+        free = max(0, FREE_BYTES - self._received)
+        self._received += len(data)
+        size = len(data) - free
+        if size <= 0:
+            return False
+        wait = self._allowance.wait(size, time.monotonic())
+        if wait > LONGEST_WAIT:
+            self.drop(LARGE)
+            return True
+        self._allowance.take(size)
+        if wait == 0:
+            return False
+        self._held = data
+        self.transport.pause_reading()
+        self._holding = asyncio.get_running_loop().call_later(wait, self._release)
+        return True
+
+    def _release(self) -> None:
+        assert self._holding is not None
+        self._holding.cancel()
+        self._holding = None
+        data, self._held = self._held, b""
+        if not self.transport.is_closing():
+            self._read()  # first, because what passes may pause it again
+            self._pass(data)
+
+    def _pass(self, data: bytes) -> None:
         if self.other is not None:
             super().data_received(data)
             return
@@ -342,7 +379,7 @@ class _Guest(_End):
         self._read()
 
     def _read(self) -> None:
-        if not self._full and not self._spent:
+        if not self._full and self._holding is None:
             self.transport.resume_reading()
 
     def pause_writing(self) -> None:

@@ -1,4 +1,4 @@
-"""The connections that have not authenticated yet: how many there may be, and which one must go when there are more."""
+"""The connections that have not authenticated yet: how many there may be, and how much they may send together."""
 
 import ipaddress
 from collections.abc import Hashable
@@ -42,6 +42,29 @@ class Pending(Generic[T]):
         self._count -= 1
         if not group:
             del self._groups[source]
+
+
+class Allowance:
+    """A token bucket: ``burst`` bytes at once, and ``rate`` bytes a second from then on.
+
+    Times are seconds of any clock that only goes forward.
+    """
+
+    def __init__(self, burst: int, rate: int, now: float) -> None:
+        self._burst = burst
+        self._rate = rate
+        self._level = float(burst)
+        self._at = now
+
+    def wait(self, size: int, now: float) -> float:
+        """Seconds until ``size`` bytes may pass, if they are taken; 0 when they may pass at once."""
+        self._level = min(self._burst, self._level + (now - self._at) * self._rate)
+        self._at = now
+        return max(0.0, (size - self._level) / self._rate)
+
+    def take(self, size: int) -> None:
+        """Count ``size`` bytes, also when they must wait: what comes after them waits for longer."""
+        self._level -= size
 
 
 def source_of(host: str) -> str:

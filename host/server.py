@@ -22,7 +22,7 @@ HANDSHAKE_TIMEOUT = 10.0
 
 CALLS = 8
 """Calls that one connection may have open. A member has its stream and, while it joins, a few short ones."""
-METADATA = 16 * 1024
+METADATA = 8 * 1024
 """Bytes of a call's metadata; a member's client id and token need 200."""
 
 STOP_GRACE = 1
@@ -46,6 +46,9 @@ class FleetHost(GrpcWorkerAgentRuntimeHost):
             ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_TIMEOUT * 1000)),
             ("grpc.max_concurrent_streams", CALLS),
             ("grpc.http2.bdp_probe", 0),  # it would let a peer send more than 64 KiB of a call that is not read
+            # No member compresses, and 30 KiB can inflate to a message of 32 MiB.
+            ("grpc.per_message_compression", 0),
+            ("grpc.per_message_decompression", 0),
             ("grpc.max_metadata_size", METADATA),
             ("grpc.absolute_max_metadata_size", METADATA),
         ]
@@ -85,7 +88,8 @@ class FleetHost(GrpcWorkerAgentRuntimeHost):
         await self._server.start()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._door.serve(self._inner_port))
-            await self._server.wait_for_termination()
+            # Shielded, because a server whose wait was cancelled cannot be stopped any more.
+            await asyncio.shield(self._server.wait_for_termination())
             self._door.close()
 
     def _relay(self, settled: Callable[[], None]) -> MemberEnd:
@@ -102,9 +106,12 @@ class FleetHost(GrpcWorkerAgentRuntimeHost):
     async def stop(self, grace: int = STOP_GRACE) -> None:
         """End every stream and stop listening: at once when the members take it, after ``grace`` seconds at the latest.
 
-        The base waits out its grace whenever a member is connected, because its streams never end by themselves.
+        The base waits out its grace whenever a member is connected, because its streams never end by themselves, and
+        raises what ended the server, if it has failed.
         """
         self._door.close()
         self._health.serves = False
         self._servicer.close()
-        await super().stop(grace)
+        await self._server.stop(grace)
+        self.serving.cancel()
+        await asyncio.gather(self.serving, return_exceptions=True)

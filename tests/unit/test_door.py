@@ -15,7 +15,7 @@ from fleet.relay import MAGIC
 from fleet.settings import HostPort
 from host import door
 from host.door import LOOPBACK, Door
-from host.pending import Pending
+from host.pending import Allowance, Pending
 from tests.harness.ports import free_port
 from tests.harness.waiting import eventually
 
@@ -122,8 +122,9 @@ async def lost(reader: asyncio.StreamReader) -> bool:
         return True
 
 
-def bounded(connect: Callable[[door._Guest], Coroutine[Any, Any, door._Inner]], most: int = 8) -> door._Guest:
-    return door._Guest(Taken, connect, 60, Pending(most), lambda address, reason: None)
+def bounded(connect: Callable[[door._Guest], Coroutine[Any, Any, door._Inner]], burst: int = len(BIG)) -> door._Guest:
+    allowance = Allowance(burst, 1, 0)
+    return door._Guest(Taken, connect, 60, Pending(8), allowance, lambda address, reason: None)
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
@@ -305,23 +306,43 @@ async def test_a_connection_that_authenticated_stays(house: House, monkeypatch: 
         await asyncio.wait_for(reader.read(1), 0.5)
 
 
-async def test_a_connection_is_read_up_to_a_bound_until_it_authenticates(house: House) -> None:
+async def test_what_is_sent_before_authenticating_is_bounded_and_passes_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(door, "BURST", 65536)
+    monkeypatch.setattr(door, "RATE", 65536)
+    house = House()
+    await house.open()
     guest, inner = await house.connect(authenticated=False)
     guest[1].write(BIG)
-    first = await inner[0].readexactly(door.BYTES - len(b"PRI * HTTP/2.0"))
-    assert BIG.startswith(first)
-    read = len(first)
+    read = b""
     with contextlib.suppress(TimeoutError):
         while True:
-            read += len(await asyncio.wait_for(inner[0].read(65536), 0.3))
-    assert read < door.BYTES + 512 * 1024, "more than was on its way when it was noticed"
+            read += await asyncio.wait_for(inner[0].read(65536), 0.3)
+    assert BIG.startswith(read)
+    assert len(read) < door.FREE_BYTES + 65536 + 1024 * 1024, "a piece passes whole or not at all"
+    member, within = await house.connect(authenticated=False)
+    member[1].write(bytes(door.FREE_BYTES - 100))
+    await asyncio.wait_for(within[0].readexactly(door.FREE_BYTES - 100), 5)  # who sends little need not wait
     house.door.authenticated(peer_of(inner))
     async with asyncio.timeout(30):
-        assert await inner[0].readexactly(len(BIG) - read) == BIG[read:]
+        assert await inner[0].readexactly(len(BIG) - len(read)) == BIG[len(read) :]
+    await house.close()
 
 
-async def test_authenticating_does_not_undo_the_back_pressure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "BYTES", 10)
+async def test_a_connection_that_would_wait_too_long_for_its_share_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "BURST", 0)
+    monkeypatch.setattr(door, "RATE", 1)
+    house = House()
+    await house.open()
+    guest, _ = await house.connect(authenticated=False)
+    guest[1].write(bytes(door.FREE_BYTES + 100))
+    assert await lost(guest[0])
+    await house.close()
+
+
+async def test_authenticating_passes_what_waited_and_keeps_the_back_pressure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "FREE_BYTES", 5)
     outside, inside = Line(), Line()
 
     def reads() -> bool:
@@ -334,7 +355,7 @@ async def test_authenticating_does_not_undo_the_back_pressure(monkeypatch: pytes
         inners[0].connection_made(inside)
         return inners[0]
 
-    guest = bounded(connected)
+    guest = bounded(connected, burst=0)
     guest.connection_made(outside)
     guest.data_received(b"0123")
     await eventually(lambda: inside.written, what="the first piece")
@@ -344,10 +365,12 @@ async def test_authenticating_does_not_undo_the_back_pressure(monkeypatch: pytes
     (inner,) = inners
     inner.pause_writing()
     inner.resume_writing()
-    assert not reads(), "it has sent all that it may"
+    assert not reads(), "it waits for its share"
+    assert inside.written == b"0123"
     inner.pause_writing()
     guest.settle()
     assert not reads(), "the other end takes nothing"
+    assert inside.written == b"0123456789"
     inner.resume_writing()
     assert reads()
     guest.connection_lost(None)
