@@ -37,13 +37,16 @@ ACCEPT_AGAIN = 0.5
 
 CONNECTIONS = 128
 """Connections that have not authenticated. A member that joins has one of them, for a few round trips."""
-FREE_BYTES = 32 * 1024
+FREE_BYTES = 16 * 1024
 """Bytes that a connection may send at once before it has authenticated. A member needs 10 KiB, most of them for TLS."""
 BURST = 2 * 1024 * 1024
 RATE = 512 * 1024
 """Bytes, and bytes a second, that all such connections may send together beyond that: enough to refuse large calls."""
 LONGEST_WAIT = 10.0
 """Seconds that such a connection may have to wait for its share; one that would wait longer is dropped."""
+OPEN_BURST = 128
+OPEN_RATE = 50
+"""Connections, and connections a second, that are passed on to gRPC; the others wait for their turn."""
 AUTHENTICATE_WITHIN = 30.0
 """Seconds from a connection's first bytes until it must have authenticated. A member needs a few round trips."""
 
@@ -78,6 +81,8 @@ class Door:
         self._allowance = Allowance(BURST, RATE, time.monotonic())
         self._guests: dict[int, _Guest] = {}
         """Who is behind each of our own connections to gRPC, by its local port."""
+        self._turn = asyncio.Lock()
+        self._openings = Allowance(OPEN_BURST, OPEN_RATE, time.monotonic())
         self._reported: dict[str, float] = {}
 
     async def serve(self, inner_port: int) -> None:
@@ -138,6 +143,10 @@ class Door:
         return _Guest(self._relay, self._connect, self._patience, self._pending, self._allowance, self._dropped)
 
     async def _connect(self, guest: "_Guest") -> "_Inner":
+        async with self._turn:
+            await asyncio.sleep(self._openings.wait(1, time.monotonic()))
+            self._openings.take(1)
+        guest.pause_reading()  # not before, so that one that has left meanwhile is noticed and not passed on
         pipe = lambda: _Inner(guest, self._guests)  # noqa: E731
         _, inner = await asyncio.get_running_loop().create_connection(pipe, LOOPBACK, self._inner_port)
         return inner
@@ -360,7 +369,6 @@ class _Guest(_End):
             if rest := self._begin[len(MAGIC) :]:
                 protocol.data_received(rest)
         elif self._joining is None:
-            self.pause_reading()
             self._joining = asyncio.get_running_loop().create_task(self._join())
 
     def connection_lost(self, error: Exception | None) -> None:

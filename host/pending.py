@@ -45,7 +45,7 @@ class Pending(Generic[T]):
 
 
 class Allowance:
-    """A token bucket: ``burst`` bytes at once, and ``rate`` bytes a second from then on.
+    """A token bucket: ``burst`` bytes, or whatever is counted, at once, and ``rate`` a second from then on.
 
     Times are seconds of any clock that only goes forward.
     """
@@ -57,13 +57,13 @@ class Allowance:
         self._at = now
 
     def wait(self, size: int, now: float) -> float:
-        """Seconds until ``size`` bytes may pass, if they are taken; 0 when they may pass at once."""
+        """Seconds until ``size`` of it may pass; 0 when it may pass at once."""
         self._level = min(self._burst, self._level + (now - self._at) * self._rate)
         self._at = now
         return max(0.0, (size - self._level) / self._rate)
 
     def take(self, size: int) -> None:
-        """Count ``size`` bytes, also when they must wait: what comes after them waits for longer."""
+        """Count what passes, also what must wait: what comes after that waits for longer."""
         self._level -= size
 
 

@@ -210,11 +210,14 @@ class Peer:
                 time.sleep(0.05)
                 held = [sock for sock in held if _is_open(sock)]
 
-    def churn(self, first: bytes) -> None:
-        """Connect, send and leave, as often as possible."""
+    def churn(self, first: bytes, patience: float) -> None:
+        """Connect, send, wait up to ``patience`` seconds for the first word, and leave, as often as possible."""
         while self.attacks():
             with contextlib.suppress(OSError), socket.create_connection(self._address, 5) as sock:
                 sock.sendall(first)
+                sock.settimeout(patience)
+                if patience:
+                    sock.recv(1)
 
 
 def _is_open(sock: socket.socket) -> bool:
@@ -235,7 +238,20 @@ def _is_open(sock: socket.socket) -> bool:
     return False
 
 
-KINDS = [*FLOODS, *HOLDS, "churn"]
+def beginning(pieces: Callable[[], Iterator[bytes]]) -> bytes:
+    """Of a flood, as much as a connection may send at once."""
+    begun = b""
+    for piece in pieces():
+        if len(begun) + len(piece) > 16 * 1024:
+            break
+        begun += piece
+    return begun
+
+
+BURSTS = [b"", GREETING, MAGIC, beginning(resets), beginning(many_headers)]
+CHURNS = {"churn": 0.0, "slow churn": 0.2}
+"""Seconds that a connection stays after it has sent its burst."""
+KINDS = [*FLOODS, *HOLDS, *CHURNS]
 
 
 def attack(port: int, kind: str, seconds: float, identity: Path | None) -> None:
@@ -245,7 +261,7 @@ def attack(port: int, kind: str, seconds: float, identity: Path | None) -> None:
     elif kind in HOLDS:
         threads = [threading.Thread(target=peer.hold, args=(HOLDS[kind],))]
     else:
-        threads = [threading.Thread(target=peer.churn, args=(first,)) for first in (b"", GREETING, MAGIC)]
+        threads = [threading.Thread(target=peer.churn, args=(burst, CHURNS[kind])) for burst in 4 * BURSTS]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -29,7 +29,8 @@ TOGETHER = {
     "calls": ["checks", "large checks", "large watches", "large calls", "endless call", "unknown methods"],
     "headers": ["endless headers", "many headers", "metadata", "inflating messages", "inflating checks"],
     "connections": ["silent", "half a magic", "half a preface", "half a handshake", "prefaces"],
-    "relay": ["magic", "pongs to the relay", "churn"],
+    "relay": ["magic", "pongs to the relay"],
+    "churn": ["churn", "slow churn"],
 }
 SECONDS = 3.0
 LONG = 20.0

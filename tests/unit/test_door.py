@@ -376,6 +376,24 @@ async def test_authenticating_passes_what_waited_and_keeps_the_back_pressure(mon
     guest.connection_lost(None)
 
 
+async def test_connections_are_passed_on_at_a_bounded_rate_and_those_that_have_left_not_at_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(door, "OPEN_BURST", 1)
+    monkeypatch.setattr(door, "OPEN_RATE", 4)
+    house = House()
+    await house.open()
+    begun = asyncio.get_running_loop().time()
+    await house.connect()
+    leaving = [await house.enter(b"PRI") for _ in range(20)]
+    for _, writer in leaving:
+        reset(writer)
+    await house.connect()
+    assert 0.2 < asyncio.get_running_loop().time() - begun < 3, "its turn comes, and at once when the others have left"
+    assert house.inside.empty()
+    await house.close()
+
+
 async def test_the_oldest_of_too_many_is_dropped_and_those_that_authenticated_stay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
