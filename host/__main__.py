@@ -1,5 +1,6 @@
-"""``python -m host``: links gateways and workers until SIGTERM or SIGINT."""
+"""``python -m host``: links gateways and workers until SIGTERM or SIGINT, or until its server fails (exit code 1)."""
 
+import asyncio
 import sys
 
 from fleet import descriptors, logs, loop
@@ -11,6 +12,9 @@ from host.server import FleetHost
 from host.settings import HostSettings
 
 log = logs.logger("host")
+
+FAILED = 1
+"""Exit code of a host that cannot serve, or no longer: starting it again may help."""
 
 
 def check(settings: HostSettings, fleet: FleetSettings) -> None:
@@ -41,22 +45,34 @@ def warn(fleet: FleetSettings) -> None:
 
 
 async def serve(settings: HostSettings, fleet: FleetSettings) -> None:
-    """Listen, serve, and stop at the first signal."""
+    """Listen, serve, and stop at the first signal. When the server ends by itself, so does the process."""
     stop = stop_signals()
     tokens, identity = fleet.tokens(), fleet.identity()
     try:
         host = FleetHost(settings.bind, tokens, identity)
     except OSError as error:
         print(f"HOST_BIND: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        raise SystemExit(FAILED) from None
     except IdentityError as error:
         print(error, file=sys.stderr)
         raise SystemExit(BAD_SETTINGS) from None
     host.start()
     log.info("listening", address=str(settings.bind), token=bool(tokens), tls=identity is not None)
-    await stop.wait()
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait((stopping, host.serving), return_when=asyncio.FIRST_COMPLETED)
+    failed = not stop.is_set()
+    if failed:
+        log.error("the server has failed, so this process ends", reason=_reason(host.serving.exception()))
     await host.stop()
+    if failed:
+        raise SystemExit(FAILED)
     log.info("stopped")
+
+
+def _reason(error: BaseException | None) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return "it has stopped" if error is None else f"{type(error).__name__}: {error}"
 
 
 def main() -> None:

@@ -81,6 +81,10 @@ class MemberEnd(Frames):
         else:
             super().ping_received()
 
+    def pong_received(self) -> None:
+        if self._member is None:
+            self.transport.abort()  # the ticket comes first
+
     def frame_received(self, frame: bytes) -> None:
         member = self._admit(frame[4:].decode("ascii", "replace"))
         if member is None:

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import errno
 import random
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
-from typing import cast
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +15,7 @@ from fleet.relay import MAGIC
 from fleet.settings import HostPort
 from host import door
 from host.door import LOOPBACK, Door
+from host.pending import Allowance, Pending
 from tests.harness.ports import free_port
 from tests.harness.waiting import eventually
 
@@ -29,7 +31,8 @@ Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class Taken(asyncio.Protocol):
     """Stands for the relay: notes what it gets."""
 
-    def __init__(self) -> None:
+    def __init__(self, settled: Callable[[], None] = lambda: None) -> None:
+        self.settled = settled
         self.data = b""
         self.lost = False
 
@@ -41,6 +44,7 @@ class Taken(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.lost = True
+        self.settled()
 
 
 class House:
@@ -54,8 +58,8 @@ class House:
         self._guests: list[asyncio.StreamWriter] = []
         self._server: asyncio.Server
 
-    def _relay(self) -> Taken:
-        self.relays.append(Taken())
+    def _relay(self, settled: Callable[[], None]) -> Taken:
+        self.relays.append(Taken(settled))
         return self.relays[-1]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -64,10 +68,11 @@ class House:
 
     async def open(self) -> None:
         self._server = await asyncio.start_server(self._serve, LOOPBACK, 0)
-        await self.door.open(self._server.sockets[0].getsockname()[1])
+        self._serving = asyncio.create_task(self.door.serve(self._server.sockets[0].getsockname()[1]))
 
     async def close(self) -> None:
         self.door.close()
+        await self._serving
         self._server.close()
         for writer in self._guests:
             if not writer.is_closing():
@@ -78,6 +83,7 @@ class House:
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
         await eventually(lambda: not self.door._guests, what="the end of every pipe")
+        assert not self.door._pending
 
     async def enter(self, first: bytes = b"") -> Ends:
         reader, writer = await asyncio.open_connection(*self.address)
@@ -85,11 +91,13 @@ class House:
         writer.write(first)
         return reader, writer
 
-    async def connect(self, first: bytes = b"PRI * HTTP/2.0") -> tuple[Ends, Ends]:
+    async def connect(self, first: bytes = b"PRI * HTTP/2.0", authenticated: bool = True) -> tuple[Ends, Ends]:
         """A guest that is not for the relay, and the other end of its pipe."""
         guest = await self.enter(first)
         inner = await asyncio.wait_for(self.inside.get(), 5)
         assert await inner[0].readexactly(len(first)) == first
+        if authenticated:
+            self.door.authenticated(peer_of(inner))
         return guest, inner
 
 
@@ -101,12 +109,22 @@ async def house() -> AsyncIterator[House]:
     await house.close()
 
 
+def peer_of(inner: Ends) -> str:
+    """What gRPC takes for the peer of a connection."""
+    return "ipv4:{}:{}".format(*inner[1].get_extra_info("peername"))
+
+
 async def lost(reader: asyncio.StreamReader) -> bool:
     """Whether the other side ends the connection, in whatever way, before it says anything."""
     try:
         return not await asyncio.wait_for(reader.read(1), 5)
     except ConnectionError:
         return True
+
+
+def bounded(connect: Callable[[door._Guest], Coroutine[Any, Any, door._Inner]], burst: int = len(BIG)) -> door._Guest:
+    allowance = Allowance(burst, 1, 0)
+    return door._Guest(Taken, connect, 60, Pending(8), allowance, lambda address, reason: None)
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
@@ -209,7 +227,7 @@ async def test_who_does_not_read_holds_up_who_writes(house: House, inward: bool)
 
 async def test_a_first_piece_above_what_is_buffered_does_not_undo_the_back_pressure(house: House) -> None:
     """The inner connection may ask for a pause while the first bytes are handed to it."""
-    guest = door._Guest(Taken, lambda guest: connected(guest), 60)
+    guest = bounded(lambda guest: connected(guest))
     outside, inside = Line(), Line()
 
     async def connected(guest: door._Guest) -> door._Inner:
@@ -256,6 +274,177 @@ class Line(asyncio.Transport):
         self.aborted = True
 
 
+# ---------------------------------------------------------------- before it has authenticated
+
+
+async def test_a_connection_that_does_not_authenticate_is_dropped_whatever_it_sends(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "AUTHENTICATE_WITHIN", 0.3)
+    begun = asyncio.get_running_loop().time()
+    guest, inner = await house.connect(authenticated=False)
+
+    async def go_on() -> None:
+        while True:
+            guest[1].write(b"ping")
+            inner[1].write(b"pong")
+            await asyncio.sleep(0.02)
+
+    going_on = asyncio.create_task(go_on())
+    with contextlib.suppress(ConnectionError):
+        async with asyncio.timeout(5):
+            assert set(await guest[0].read(-1)) <= set(b"pong")
+    assert asyncio.get_running_loop().time() - begun > 0.25
+    going_on.cancel()
+    assert not house.door._pending
+
+
+async def test_a_connection_that_authenticated_stays(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "AUTHENTICATE_WITHIN", 0.2)
+    (reader, _), _ = await house.connect()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(reader.read(1), 0.5)
+
+
+async def test_what_is_sent_before_authenticating_is_bounded_and_passes_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(door, "BURST", 65536)
+    monkeypatch.setattr(door, "RATE", 65536)
+    house = House()
+    await house.open()
+    guest, inner = await house.connect(authenticated=False)
+    guest[1].write(BIG)
+    read = b""
+    with contextlib.suppress(TimeoutError):
+        while True:
+            read += await asyncio.wait_for(inner[0].read(65536), 0.3)
+    assert BIG.startswith(read)
+    assert len(read) < door.FREE_BYTES + 65536 + 1024 * 1024, "a piece passes whole or not at all"
+    member, within = await house.connect(authenticated=False)
+    member[1].write(bytes(door.FREE_BYTES - 100))
+    await asyncio.wait_for(within[0].readexactly(door.FREE_BYTES - 100), 5)  # who sends little need not wait
+    house.door.authenticated(peer_of(inner))
+    async with asyncio.timeout(30):
+        assert await inner[0].readexactly(len(BIG) - len(read)) == BIG[len(read) :]
+    await house.close()
+
+
+async def test_a_connection_that_would_wait_too_long_for_its_share_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "BURST", 0)
+    monkeypatch.setattr(door, "RATE", 1)
+    house = House()
+    await house.open()
+    guest, _ = await house.connect(authenticated=False)
+    guest[1].write(bytes(door.FREE_BYTES + 100))
+    assert await lost(guest[0])
+    await house.close()
+
+
+async def test_authenticating_passes_what_waited_and_keeps_the_back_pressure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "FREE_BYTES", 5)
+    outside, inside = Line(), Line()
+
+    def reads() -> bool:
+        return outside.reads
+
+    inners: list[door._Inner] = []
+
+    async def connected(guest: door._Guest) -> door._Inner:
+        inners.append(door._Inner(guest, {}))
+        inners[0].connection_made(inside)
+        return inners[0]
+
+    guest = bounded(connected, burst=0)
+    guest.connection_made(outside)
+    guest.data_received(b"0123")
+    await eventually(lambda: inside.written, what="the first piece")
+    assert reads()
+    guest.data_received(b"456789")
+    assert not reads()
+    (inner,) = inners
+    inner.pause_writing()
+    inner.resume_writing()
+    assert not reads(), "it waits for its share"
+    assert inside.written == b"0123"
+    inner.pause_writing()
+    guest.settle()
+    assert not reads(), "the other end takes nothing"
+    assert inside.written == b"0123456789"
+    inner.resume_writing()
+    assert reads()
+    guest.connection_lost(None)
+
+
+async def test_connections_are_passed_on_at_a_bounded_rate_and_those_that_have_left_not_at_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(door, "OPEN_BURST", 1)
+    monkeypatch.setattr(door, "OPEN_RATE", 4)
+    house = House()
+    await house.open()
+    begun = asyncio.get_running_loop().time()
+    await house.connect()
+    leaving = [await house.enter(b"PRI") for _ in range(20)]
+    for _, writer in leaving:
+        reset(writer)
+    await house.connect()
+    assert 0.2 < asyncio.get_running_loop().time() - begun < 3, "its turn comes, and at once when the others have left"
+    assert house.inside.empty()
+    await house.close()
+
+
+async def test_the_oldest_of_too_many_is_dropped_and_those_that_authenticated_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(door, "CONNECTIONS", 3)
+    house = House()
+    await house.open()
+    member, _ = await house.connect()
+    relay = await house.enter(MAGIC)
+    await eventually(lambda: house.relays, what="a relay")
+    house.relays[0].settled()
+    first = await house.enter()
+    silent = [await house.enter(b"ch") for _ in range(3)]
+    assert await lost(first[0])
+    await house.enter(MAGIC)  # a relay counts until it has shown its ticket
+    assert await lost(silent[0][0])
+    for reader in (member[0], relay[0], silent[2][0]):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(1), PATIENCE / 10)
+    await house.close()
+
+
+async def test_a_lack_of_descriptors_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "ACCEPT_AGAIN", 0.01)
+    failures = [OSError(errno.EMFILE, "none left"), OSError(errno.ENOMEM, "none left"), ConnectionAbortedError()]
+
+    class Failing(socket.socket):
+        def accept(self) -> Any:
+            if failures:
+                raise failures.pop()
+            return super().accept()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "socket", Failing)
+        house = House()
+    await house.open()
+    await house.connect()
+    assert not failures
+    await house.close()
+
+
+async def test_a_listener_that_broke_ends_the_serving() -> None:
+    entrance = Door(HostPort(LOOPBACK, free_port()), Taken, PATIENCE)
+    serving = asyncio.create_task(entrance.serve(free_port()))
+    await asyncio.sleep(0.01)  # so that it accepts
+    entrance._sockets[0].shutdown(socket.SHUT_RDWR)
+    with pytest.raises(ExceptionGroup) as raised:
+        await asyncio.wait_for(serving, 5)
+    assert isinstance(raised.value.exceptions[0], OSError)
+    entrance.close()
+
+
 # ---------------------------------------------------------------- ends
 
 
@@ -298,7 +487,7 @@ async def test_who_takes_nothing_is_dropped_after_a_while(
 async def test_who_takes_some_of_the_rest_and_then_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(door, "LINGER", 0.1)
     outside = Line()
-    guest = door._Guest(Taken, lambda guest: asyncio.sleep(60, cast("door._Inner", None)), 60)
+    guest = bounded(lambda guest: asyncio.sleep(60, cast("door._Inner", None)))
     guest.connection_made(outside)
     guest.pause_writing()
     guest.finish()
@@ -321,11 +510,12 @@ async def test_who_takes_some_now_and_then_stays(house: House, monkeypatch: pyte
 
 async def test_a_guest_is_let_go_when_nobody_listens_inside() -> None:
     house = House()
-    await house.door.open(free_port())
+    serving = asyncio.create_task(house.door.serve(free_port()))
     reader, writer = await house.enter(b"PRI")
     assert await lost(reader)
     writer.close()
     house.door.close()
+    await serving
 
 
 async def test_a_guest_is_let_go_when_the_inner_end_is_lost_at_once() -> None:
@@ -339,7 +529,7 @@ async def test_a_guest_is_let_go_when_the_inner_end_is_lost_at_once() -> None:
         inner.connection_lost(None)
         return inner
 
-    guest = door._Guest(Taken, connected, 60)
+    guest = bounded(connected)
     guest.connection_made(outside)
     guest.data_received(b"PRI")
     joining = guest._joining
@@ -362,7 +552,7 @@ async def test_a_guest_that_leaves_at_once_leaves_nothing_behind(house: House) -
 
 async def test_the_address_of_a_guest_is_known_while_it_is_there(house: House) -> None:
     guest, inner = await house.connect()
-    peer = "ipv4:{}:{}".format(*inner[1].get_extra_info("peername"))
+    peer = peer_of(inner)
     assert house.door.peer(peer) == "ipv4:{}:{}".format(*guest[1].get_extra_info("sockname"))
     guest[1].close()
     await eventually(lambda: house.door.peer(peer) == peer, what="that it is forgotten")
@@ -401,7 +591,7 @@ async def test_a_name_with_two_addresses_is_listened_at_on_both(monkeypatch: pyt
     with monkeypatch.context() as patch:
         patch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
         entrance = Door(HostPort("host.example", port), Taken, PATIENCE)
-    await entrance.open(free_port())
+    serving = asyncio.create_task(entrance.serve(free_port()))
     for address in ("127.0.0.1", "127.0.0.2"):
         reader, writer = await asyncio.open_connection(address, port)
         writer.write(MAGIC)
@@ -409,6 +599,7 @@ async def test_a_name_with_two_addresses_is_listened_at_on_both(monkeypatch: pyt
             await asyncio.wait_for(reader.read(1), 2 * PATIENCE)
         writer.transport.abort()
     entrance.close()
+    await serving
 
 
 def test_a_name_of_which_the_machine_has_nothing_cannot_be_had() -> None:

@@ -20,6 +20,7 @@ from fleet.security.authority import Authority
 from fleet.security.identity import Identity, ServerContext
 from fleet.topics import MEMBERS, SOURCE
 from host.door import LOOPBACK, _Guest, _Inner
+from host.pending import Allowance, Pending
 from host.relay import MemberEnd
 from protos import chat_pb2 as pb
 from tests.harness.waiting import eventually
@@ -245,7 +246,10 @@ async def pair(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., A
 
         def accept() -> Any:
             made.append(there())
-            return made[0] if not isinstance(made[0], MemberEnd) else _Guest(lambda: made[0], nobody, 60)
+            if not isinstance(made[0], MemberEnd):
+                return made[0]
+            allowance = Allowance(100_000, 100_000, 0)
+            return _Guest(lambda settled: made[0], nobody, 60, Pending(8), allowance, lambda address, reason: None)
 
         server = await loop.create_server(accept, LOOPBACK, 0)
         servers.append(server)
