@@ -15,7 +15,7 @@ from tests.harness.fleet import Fleet
 from tests.harness.process import Process
 from tests.harness.waiting import eventually, wait_until
 from tests.schedule import Schedule
-from tests.security.peer import FLOODS, KINDS
+from tests.security.peer import KINDS
 
 TOKEN = "a-token-of-the-fleet"
 MOST = 150
@@ -33,7 +33,6 @@ TOGETHER = {
     "churn": ["churn", "slow churn"],
 }
 SECONDS = 3.0
-LONG = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -128,17 +127,3 @@ async def test_a_certificate_without_a_token_makes_no_difference(
 
 async def test_nothing_helps_without_a_certificate(encrypted: Fleet, tmp_path: Path, figures: Say) -> None:
     await withstand(encrypted, [*TOGETHER["connections"], "resets", "churn"], SECONDS, tmp_path, figures)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-async def test_each_attack_alone_for_long(guarded: Fleet, kind: str, tmp_path: Path, figures: Say) -> None:
-    await withstand(guarded, [kind], LONG, tmp_path, figures)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", [*FLOODS, "prefaces"])
-async def test_each_attack_alone_for_long_within_tls(
-    encrypted: Fleet, identities: Path, kind: str, tmp_path: Path, figures: Say
-) -> None:
-    await withstand(encrypted, [kind], LONG, tmp_path, figures, identities / "worker")

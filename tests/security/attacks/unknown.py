@@ -1,6 +1,7 @@
-"""Peers at the host's port that have shown no secret."""
+"""Peers at the host's port that have shown no secret: through gRPC's client, and with bytes of their own."""
 
 import asyncio
+import functools
 import os
 from typing import Any
 
@@ -9,13 +10,13 @@ from autogen_ext.runtimes.grpc.protos import agent_worker_pb2, agent_worker_pb2_
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from fleet.relay import MAGIC
+from tests.security import peer
 from tests.security.attacks import Subject, Target
 from tests.security.attacks.clients import LASTS, raw, side_by_side
 
 ATTACKS = Subject("unknown")
 
 MIB = 1024 * 1024
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -75,66 +76,13 @@ async def long_registrations(target: Target) -> None:
     await side_by_side(4, register)
 
 
-def _field(name: bytes, value: bytes) -> bytes:
-    """A header as HPACK writes it without any table."""
-    return b"\x40" + bytes([len(name)]) + name + bytes([len(value)]) + value
+async def _raw(kind: str, target: Target) -> None:
+    # Its thread outlasts a cancelled strike, and ends with the attacker's process.
+    await asyncio.to_thread(peer.attack, target.host[1], kind, LASTS, None)
 
 
-HEADERS = bytes([0x83, 0x86, 0x44, 9]) + b"/x/y/zzzz" + bytes([0x41, 1]) + b"h"
-HEADERS += _field(b"content-type", b"application/grpc") + _field(b"te", b"trailers")
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    """A frame of HTTP/2."""
-    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
-
-
-@ATTACKS
-async def rapid_reset(target: Target) -> None:
-    """Streams that are opened and reset at once."""
-    async with raw(target.host) as connection:
-        await connection.send(PREFACE)
-        for first in range(1, 2**31 - 1000, 400):
-            streams = range(first, first + 400, 2)
-            data = (frame(1, 5, stream, HEADERS) + frame(3, 0, stream, b"\0\0\0\x08") for stream in streams)
-            await connection.send(b"".join(data))
-            await asyncio.sleep(0)
-
-
-@ATTACKS
-async def endless_headers(target: Target) -> None:
-    """Of one HTTP/2 stream, which go on in frame after frame."""
-    async with raw(target.host) as connection:
-        await connection.send(PREFACE + frame(1, 1, 1, HEADERS))
-        await connection.flood(frame(9, 0, 1, _field(b"x-a", b"a" * 100) * 100))
-
-
-@ATTACKS
-async def settings_and_pings(target: Target) -> None:
-    """HTTP/2 frames that each want an answer, of which none is read."""
-    _, writer = await asyncio.open_connection(*target.host, limit=1024)
-    try:
-        writer.write(PREFACE)
-        for _ in range(100_000):
-            writer.write(frame(4, 0, 0, b"") * 200 + frame(6, 0, 0, bytes(8)) * 200)
-            await writer.drain()
-            await asyncio.sleep(0)
-    finally:
-        writer.transport.abort()
-
-
-@ATTACKS
-async def silent_connections(target: Target) -> None:
-    """A thousand that stay in the middle of each beginning."""
-
-    async def hold(data: bytes) -> None:
-        async with raw(target.host) as connection:
-            await connection.send(data)
-            await connection.closed()
-
-    async with asyncio.TaskGroup() as group:
-        for begun in (b"", MAGIC[:5], MAGIC, PREFACE[:10], PREFACE):
-            group.create_task(side_by_side(200, lambda begun=begun: hold(begun)))  # type: ignore[misc]
+for _kind in peer.KINDS:
+    ATTACKS.add(_kind.replace(" ", "_"), functools.partial(_raw, _kind))
 
 
 @ATTACKS
@@ -145,10 +93,3 @@ async def guessed_tickets(target: Target) -> None:
             await connection.closed()
 
     await side_by_side(50, guess)
-
-
-@ATTACKS
-async def frames_without_a_ticket(target: Target) -> None:
-    async with raw(target.host) as connection:
-        await connection.send(MAGIC)
-        await connection.flood(b"\0\0\0\x01\0" * 10_000)
