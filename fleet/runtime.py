@@ -119,14 +119,22 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
         """AutoGen's way to :meth:`publish`; protobuf messages only."""
         self.publish(message, topic_id, sender)
 
-    def shortcut(self, kind: type[MessageT], receive: Callable[[MessageT], None]) -> None:
+    def shortcut(self, kind: type[MessageT], receive: Callable[[MessageT], None], largest: int = MESSAGE_BYTES) -> None:
         """Hand every event of this ``kind`` straight to ``receive``, in the order of arrival, instead of to an agent.
 
         For the messages that come by the hundred a second: a task, a copy and a log text for each cost more than what
-        is done with them. Whatever topic of ours they came on, no agent sees them.
+        is done with them. Whatever topic of ours they came on, no agent sees them. One of more than ``largest`` bytes
+        is dropped before it is parsed.
         """
         parse = kind.FromString
-        self._shortcuts[kind.DESCRIPTOR.full_name.encode()] = lambda payload: receive(parse(payload))
+
+        def take(payload: bytes) -> None:
+            if len(payload) <= largest:
+                receive(parse(payload))
+            elif self._repeats.is_new("large", kind):
+                log.warning("dropped a message that is too large", kind=kind.DESCRIPTOR.name, bytes=len(payload))
+
+        self._shortcuts[kind.DESCRIPTOR.full_name.encode()] = take
 
     async def add_subscription(self, subscription: Subscription) -> None:
         """Subscribe, now and on every later link."""

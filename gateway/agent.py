@@ -17,8 +17,8 @@ from protos import chat_pb2 as pb
 
 log = logs.logger(__name__)
 
-CHUNKS = 50_000
-"""Chunks of one batch: several times as many as a worker sends."""
+CHUNKS = 20_000
+"""Chunks of one batch: twice as many as a worker sends."""
 
 
 class FanIn:

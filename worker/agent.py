@@ -9,6 +9,10 @@ from protos import chat_pb2 as pb
 from worker.desk import Desk
 from worker.gateways import Gateways
 
+ACK_BYTES = 64 * 1024
+CREDIT_BYTES = 128
+"""Bytes that an acknowledgement may have, and for each chat of this worker: twice what a gateway needs to name it."""
+
 
 class MyAgent(RoutedAgent):
     """Chats with users on behalf of the gateways; see ``protos/chat.proto`` for the messages."""
@@ -43,7 +47,7 @@ async def register(runtime: FleetRuntime, worker_id: str, desk: Desk, gateways: 
         if senders.believes(history, history.reply_to):
             desk.take(history)
 
-    runtime.shortcut(pb.ChunkAck, gateways.acknowledged)
+    runtime.shortcut(pb.ChunkAck, gateways.acknowledged, ACK_BYTES + desk.capacity * CREDIT_BYTES)
     runtime.shortcut(pb.ChatHistory, begin)
     agent_type = topics.agent_type(topics.WORKER, worker_id)
     await MyAgent.register(

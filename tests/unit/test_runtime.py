@@ -75,6 +75,17 @@ async def test_a_shortcut_takes_its_kind_at_once_and_in_order_and_no_other(runti
     assert heard == [pb.MemberLeft(member_id="m")]
 
 
+async def test_a_message_that_is_too_large_is_dropped_before_it_is_parsed(
+    runtime: FleetRuntime, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken: list[pb.ChunkAck] = []
+    runtime.shortcut(pb.ChunkAck, taken.append, 20)
+    for size in (21, 22, 1):
+        arrive(runtime, pb.ChunkAck(gateway_id="g" * size))
+    assert taken == [pb.ChunkAck(gateway_id="g")]
+    assert capsys.readouterr().out.count("dropped a message that is too large") == 1
+
+
 async def test_an_event_that_cannot_be_handled_harms_no_later_one(
     runtime: FleetRuntime, capsys: pytest.CaptureFixture[str]
 ) -> None:
