@@ -131,7 +131,7 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
         def take(payload: bytes) -> None:
             if len(payload) <= largest:
                 receive(parse(payload))
-            elif self._repeats.is_new("large", kind):
+            elif self._repeats.is_new("large", kind.DESCRIPTOR.name):
                 log.warning("dropped a message that is too large", kind=kind.DESCRIPTOR.name, bytes=len(payload))
 
         self._shortcuts[kind.DESCRIPTOR.full_name.encode()] = take
