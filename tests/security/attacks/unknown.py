@@ -76,12 +76,26 @@ async def long_registrations(target: Target) -> None:
     await side_by_side(4, register)
 
 
+RAW = [
+    "resets",
+    "pings",
+    "settings",
+    "endless headers",
+    "silent",
+    "half a magic",
+    "magic",
+    "prefaces",
+    "pongs to the relay",
+]
+"""One of each group of :mod:`tests.security.test_host_unauthenticated`, which has them all."""
+
+
 async def _raw(kind: str, target: Target) -> None:
     # Its thread outlasts a cancelled strike, and ends with the attacker's process.
     await asyncio.to_thread(peer.attack, target.host[1], kind, LASTS, None)
 
 
-for _kind in peer.KINDS:
+for _kind in RAW:
     ATTACKS.add(_kind.replace(" ", "_"), functools.partial(_raw, _kind))
 
 
