@@ -5,6 +5,7 @@ import contextlib
 import time
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from fleet.turns import Turn, Turns
 from gateway.errors import BodyTooLarge, MalformedBody, Unavailable
@@ -46,6 +47,8 @@ class Body:
             if self.dropped:
                 raise _overloaded() from None
             raise MalformedBody("body_timeout", f"the body did not arrive within {timeout:g} s", status=408) from None
+        if self.dropped:  # its end came in the same moment, and its beginning is gone
+            raise _overloaded()
 
     def work(self) -> "Work":
         """While something is made of the text, which is let go at the end: in turns, one large body at a time."""
@@ -65,12 +68,18 @@ class Body:
         self._bodies.give_back(self)
 
     async def _receive(self, request: Request, limit: int) -> None:
-        async for part in request.stream():
+        more = True
+        while more:
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            part, more = message["body"], message["more_body"]
             if self.size + len(part) > limit:
                 raise BodyTooLarge(limit)  # the connection discards the rest, so that the client reads the answer
             self._bodies.make_room(self, len(part))
             self.text += part
             await self._examine(part)
+            del message, part  # not kept beside the text while the next one is waited for
         self.outline.end()
 
     async def _examine(self, part: bytes) -> None:

@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 
 from google.protobuf.message import Message
 
@@ -27,6 +27,9 @@ BACKOFF_LAST = 1.0
 
 PAUSE_LIMIT = 2.0
 """Seconds of a model's Retry-After that are waited here; a longer one is the client's to wait, with its real status."""
+
+STRANGERS = 100
+"""Replies that nobody waits for of which a worker is told at once: it sends on what it was not told of."""
 
 Send = Callable[[Message, str], None]
 """Publishes a message to a worker id, or loses it."""
@@ -164,7 +167,7 @@ class Chats:
             if attempt.started or chat.reply.end is not None:
                 self._breakers.succeeded((worker_id, chat.asked))
                 chat.forget_history()
-        for request_id, number in strangers:
+        for request_id, number in islice(strangers, STRANGERS):
             self._cancel(worker_id, request_id, number, "unknown_request")
 
     def worker_left(self, worker_id: str) -> None:

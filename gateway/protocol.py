@@ -74,6 +74,8 @@ class Protocol(HttpToolsProtocol):
                 self.drop("discarded_too_much")
         except GatewayError as error:
             self.refuse(error)
+        if self.connection.state is State.LAST:
+            self.cycle.keep_alive = False  # what follows the request is discarded, so no other one can be read
         self.watch()
         if self.connection.state is State.DISCARDING and not self.flow.read_paused:
             # uvloop reads up to 2 MiB before it does anything else, and nothing else slows this client down.
@@ -116,7 +118,6 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         if self.connection.move(Event.BEGIN, self.loop.time()) is not State.HEAD:
-            self.cycle.keep_alive = False
             raise Pipelined
         super().on_message_begin()
         self.head_bytes = 0
@@ -186,6 +187,7 @@ class Protocol(HttpToolsProtocol):
         self.connection.resume()
 
     def on_response_complete(self) -> None:
+        self.cycle.body = bytearray()  # what was not read: it would be kept for as long as the connection lasts
         self.server_state.total_requests += 1
         self.connection.move(Event.ANSWERED, self.loop.time())
         if not self.is_closing():

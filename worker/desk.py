@@ -12,6 +12,9 @@ from worker.models import Model
 
 log = logs.logger(__name__)
 
+REQUEST_ID = 128
+"""Characters of a request's id, which stands in every chunk of its reply; gateways' have 32."""
+
 
 class Desk:
     """Takes chats on, up to ``capacity`` at once, each in a task of ``group``."""
@@ -51,7 +54,12 @@ class Desk:
         return counts
 
     def take(self, history: pb.ChatHistory) -> None:
-        """Begin a chat, or refuse it with a terminal error. A newer attempt at the same request replaces the older."""
+        """Begin a chat, or refuse it with a terminal error. A newer attempt at the same request replaces the older.
+
+        One with an id of more than :data:`REQUEST_ID` is ignored.
+        """
+        if len(history.request_id) > REQUEST_ID:
+            return
         running = self._chats.get((history.reply_to, history.request_id))
         if running is not None:
             if running[0].attempt >= history.attempt:

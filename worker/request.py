@@ -45,7 +45,7 @@ async def build(
     given: tuple[Any, ...] = tools, tool_choice, json_output, extra
     arguments: Json | None = None
     large: Json = {"messages": []}
-    async with turns.turn(short=len(messages) < STEP // 10) as turn:
+    async with turns.turn(short=sum(map(_weight, messages)) < STEP // 10) as turn:
         for start, end in _steps(messages, whole_system=not client.model_info.get("multiple_system_messages", False)):
             await turn.pause()
             more = end < len(messages)
@@ -72,9 +72,14 @@ def _steps(messages: Sequence[LLMMessage], *, whole_system: bool) -> Iterator[tu
             return
     start = weight = 0
     for index, message in enumerate(messages):
-        weight += len(message.content) if isinstance(message.content, list) else 1
+        weight += _weight(message)
         if weight >= STEP and not first <= index < last:
             yield start, index + 1
             start, weight = index + 1, 0
     if start < len(messages) or not messages:
         yield start, len(messages)
+
+
+def _weight(message: LLMMessage) -> int:
+    """What its conversion costs: its parts."""
+    return len(message.content) if isinstance(message.content, list) else 1

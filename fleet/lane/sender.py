@@ -123,7 +123,7 @@ class OutgoingStream:
                 used += item.size + EVENT_BYTES
             else:
                 batch.chunks.append(item)
-                used += payload_bytes(item) + EVENT_BYTES
+                used += item.ByteSize() + EVENT_BYTES  # errors cost no credit, but room
         del self._pending[:moved]
         return used
 

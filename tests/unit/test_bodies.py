@@ -1,6 +1,7 @@
 """The memory for bodies: who gets it, and who has to give it back."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
@@ -120,3 +121,28 @@ async def test_a_client_that_leaves_gives_its_memory_back(bodies: Bodies) -> Non
     sender.reading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sender.reading
+
+
+async def test_a_body_that_made_room_in_its_last_moment_is_not_taken_for_whole(bodies: Bodies) -> None:
+    """Its end was there already, and what is left of it may be JSON too."""
+    turn = bodies.turns.turn()
+    await turn.__aenter__()
+    sender = Sender(bodies)
+    await sender.send(b" " * 8192 + b"[]")  # it waits for its turn
+    await sender.send(b"{}", None)
+    (body,) = bodies._reading
+    await turn.__aexit__()  # which wakes it up
+    body.drop()
+    refused = await sender.refusal()
+    assert (refused.code, refused.status) == ("overloaded", 503)
+
+
+async def test_nothing_is_kept_beside_the_text_while_more_is_waited_for(bodies: Bodies) -> None:
+    sender = Sender(bodies)
+    part = text(100_000)
+    references = sys.getrefcount(part)
+    await sender.send(part)
+    assert bodies.held == 100_000
+    assert sys.getrefcount(part) == references
+    await sender.send(None)
+    (await sender.reading).release()

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from fleet.lane import Inbox
 from gateway.admission import Admission
 from gateway.breaker import THRESHOLD, Breakers
-from gateway.chats import Chat, Chats
+from gateway.chats import STRANGERS, Chat, Chats
 from gateway.directory import Directory
 from gateway.errors import GatewayError
 from gateway.reply import Completed, Piece
@@ -270,6 +270,12 @@ async def test_a_terminal_chunk_for_nobody_is_not_answered() -> None:
     stage.chunk("w0", done=pb.Done())
     stage.chunk("w0", text="a")
     assert stage.cancels() == [("w0", 1, "unknown_request")]
+
+
+async def test_a_worker_is_told_of_few_at_once_that_nobody_waits_for_what_it_sends() -> None:
+    stage = Stage()
+    stage.chats.deliver("w0", [pb.ChatChunk(request_id=f"{number}", attempt=1) for number in range(10_000)])
+    assert len(stage.cancels()) == STRANGERS
 
 
 async def test_a_trial_that_gets_its_first_token_closes_the_breaker_whatever_comes_then() -> None:

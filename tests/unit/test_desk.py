@@ -100,6 +100,13 @@ async def test_a_newer_attempt_takes_the_place_of_the_older_at_capacity(desk: De
     assert sent.ends("b", 1) == ["done"]
 
 
+async def test_a_request_whose_id_is_long_is_ignored(desk: Desk) -> None:
+    desk.take(asked("a" * 129))
+    assert (desk.active, desk.started_total) == (0, 0)
+    desk.take(asked("a" * 128))
+    assert desk.active == 1
+
+
 async def test_a_place_that_was_taken_over_is_free_once_the_newer_attempt_has_ended(
     desk: Desk, client: Client, sent: Sent
 ) -> None:

@@ -492,6 +492,21 @@ def test_a_batch_is_cut_where_it_is_full_and_nothing_is_lost() -> None:
     assert max(sizes) < BATCH_BYTES
 
 
+def test_a_batch_of_long_errors_is_cut_where_it_is_full() -> None:
+    """The host passes on no batch that is twice as large: such a one would be sent again and again."""
+    sender, _ = make_sender()
+    for number in range(2000):
+        stream = sender.open(f"{number:032}", 1)
+        sender.put(stream, pb.ChatChunk(error=pb.Error(code="model_rejected_request", message="\U0001f600" * 500)))
+    sizes, now = [], 0.0
+    while not sender.idle:
+        for batch in sender.due(now):
+            sizes.append(batch.ByteSize())
+            sender.acknowledge(ack(batch.number), now)
+        now += FLUSH
+    assert max(sizes) < BATCH_BYTES + 4096
+
+
 def test_a_gateway_of_the_version_before_frees_what_it_does_not_count() -> None:
     sender, stream = make_sender()
     call = pb.ToolCall(id="i" * 100, name="f", arguments="{}")

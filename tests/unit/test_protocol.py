@@ -286,6 +286,36 @@ async def test_empty_lines_end_at_the_limit_of_the_headers(server: Server, size:
     assert server.wire.written.startswith(b"HTTP/1.1 431 ")
 
 
+async def test_a_connection_ends_with_the_answer_beside_which_empty_lines_passed_the_limit() -> None:
+    go_on = asyncio.Event()
+
+    async def app(_: Scope, __: Receive, send: Send) -> None:
+        await go_on.wait()
+        await refuse(_, __, send)
+
+    server = Server(app)
+    server.receive(request("POST", [], b"abc", 0))
+    for _ in range(3):
+        server.receive(b"\r\n" * BOUNDS.max_headers)
+    await server.settle()
+    assert server.wire.written == b""
+    go_on.set()
+    await server.settle()
+    assert server.wire.written.startswith(b"HTTP/1.1 404 ")
+    assert b"connection: close" in server.wire.written
+    assert server.wire.ended
+    server.lose()
+
+
+async def test_what_was_not_read_of_a_body_is_not_kept_with_the_connection() -> None:
+    server = Server(refuse)
+    server.receive(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n" + bytes(100_000))
+    await server.settle()
+    assert server.wire.written.startswith(b"HTTP/1.1 404 ")
+    assert not server.protocol.cycle.body
+    server.lose()
+
+
 async def wait_for_the_end(_: Scope, receive: Receive, __: Send) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

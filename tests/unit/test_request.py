@@ -1,5 +1,6 @@
 """Requests that are converted in steps are what AutoGen makes in one."""
 
+import asyncio
 from typing import Any
 
 import orjson
@@ -101,3 +102,16 @@ async def test_other_clients_get_schemas_as_objects() -> None:
         arguments = await options.arguments(said, turn, as_text=False)
     assert arguments["tools"][0].schema["parameters"] == {"a": 1}
     assert arguments["extra_create_args"] == {"response_format": {"type": "json_object"}}
+
+
+async def test_few_messages_of_many_parts_wait_for_their_turn() -> None:
+    turns = Turns()
+    parts: list[LLMMessage] = [UserMessage(content=["part"] * 1000, source="user")] * 3
+    turn = turns.turn()
+    await turn.__aenter__()
+    building = asyncio.create_task(build(CLIENTS[0], turns, parts, (), "auto", None, {}))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not building.done()
+    await turn.__aexit__()
+    assert len((await building).large["messages"]) == 3
