@@ -296,6 +296,7 @@ def _take(chat: Chat, attempt: Attempt, chunk: pb.ChatChunk) -> None:
             if not chat.reply.push_text(chunk.text, chunk.tokens):
                 attempt.end(WorkerLost("credit_ignored", "the worker sent more than it may"))
         case "accepted":
+            chat.reply.accepted = True
             attempt.accept()
         case "text" | "reasoning" | "tool_call" | "logprobs":
             attempt.start()

@@ -150,11 +150,13 @@ def prompt_tokens(history: pb.ChatHistory) -> int:
 def spent(reply: Reply, prompt: int) -> int:
     """What a request counts: as the model counted it, or else the pieces of its reply and an estimate of its prompt.
 
-    One that ended without any reply counts nothing, unless that is how its model completed it.
+    One that failed without any reply counts nothing. One whose client left before it counts its prompt, once a worker
+    has accepted it.
     """
     usage = reply.end.usage if reply.end is not None else None
     counted = usage if usage is not None else pb.Usage()
     completion = counted.completion_tokens or reply.tokens
     if not completion and not isinstance(reply.end, Completed):
-        return counted.prompt_tokens
+        left = reply.end is None and reply.accepted
+        return counted.prompt_tokens or (prompt if left else 0)
     return (counted.prompt_tokens or prompt) + completion

@@ -54,6 +54,8 @@ class Reply:
     def __init__(self) -> None:
         self.end: End | None = None
         self.unread = 0
+        self.accepted = False
+        """Whether a worker has taken the request on."""
         self.started = False
         self.tokens = 0
         self._items: deque[tuple[list[str] | Piece, str, int]] = deque()
@@ -159,6 +161,8 @@ class Reply:
             self._reader.set_result(None)
 
     def _add_text(self, kind: str, text: str, size: int) -> None:
+        if not size:
+            return  # it would cost no credit
         if self._items:
             content, last, before = self._items[-1]
             if last == kind and isinstance(content, list):

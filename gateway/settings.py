@@ -33,7 +33,7 @@ class GatewaySettings(BaseSettings):
     """Bytes of a request's body; the bus carries messages of 32 MiB at the most."""
     body_timeout: float = Field(default=30.0, gt=0, le=3600)
     """Until a request's body must have arrived."""
-    bodies_memory: int = Field(default=96 * 1024 * 1024, ge=1024 * 1024)
+    bodies_memory: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024)
     """Bytes of all bodies that are held: from their first byte on until the reply's first token. What finds no room is
     refused with 503, unless a body that is still being read has cost more: then that one is. Bodies over 64 KiB may use
     three quarters of it."""

@@ -89,6 +89,7 @@ class Connection:
         self._peer = peer
         self._expiry: asyncio.TimerHandle | None = None
         self._receiving = asyncio.create_task(self._receive(messages))
+        self._receiving.add_done_callback(self._received)
 
     def become(self, rights: Rights, member_id: str) -> None:
         """Have these rights from now on."""
@@ -108,6 +109,11 @@ class Connection:
                     self._servicer.published(self, message.cloudEvent)
         finally:
             self.close()
+
+    def _received(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, grpc.RpcError):
+            log.error("a member's stream failed", member=self.member_id or "unknown", exc_info=error)
 
     def __aiter__(self) -> AsyncIterator[_Message]:
         return self
@@ -161,14 +167,15 @@ class Connection:
         # A stream that waits for its reader cannot be told of its end, and gRPC keeps what it was given last.
         self._servicer.hang_up(self._peer)
 
-    async def ended(self) -> None:
-        """Stop reading; called when the stream is over."""
+    def stop_reading(self) -> None:
+        """Take nothing more; called when the stream is over."""
         if self._expiry is not None:
             self._expiry.cancel()
         self._receiving.cancel()
-        (error,) = await asyncio.gather(self._receiving, return_exceptions=True)
-        if isinstance(error, Exception) and not isinstance(error, grpc.RpcError):
-            log.error("a member's stream failed", member=self.member_id or "unknown", exc_info=error)
+
+    async def ended(self) -> None:
+        """Return when nothing of it runs any more."""
+        await asyncio.wait({self._receiving})
 
 
 class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
@@ -228,7 +235,8 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
         finally:
             del self.connections[client_id]
             self.void(connection.ticket)
-            await asyncio.shield(self._left(connection))
+            self._left(connection)
+            await connection.ended()
 
     async def RegisterAgent(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Let a member have an agent type of its role, also when its former link is not yet known to be dead."""
@@ -384,9 +392,9 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
         connection.become(roles.NOTHING, "")
         return was
 
-    async def _left(self, connection: Connection) -> None:
+    def _left(self, connection: Connection) -> None:
         rights, member_id = self._withdraw(connection)
-        await connection.ended()
+        connection.stop_reading()
         if self._closing or not member_id:
             return
         silent = time.monotonic() - connection.last_heard > SILENT_AFTER

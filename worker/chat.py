@@ -1,7 +1,7 @@
 """One chat: a history goes to the model, its stream goes to the reply, and exactly one terminal event ends it."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from autogen_core.models import CreateResult, RequestUsage
@@ -11,7 +11,7 @@ from fleet.lane import SLICE, OutgoingReply
 from fleet.turns import Turns
 from protos import chat_pb2 as pb
 from worker import conversation, failures, options
-from worker.completion import NAME_LIMIT, StreamBroken
+from worker.completion import ID_LIMIT, NAME_LIMIT, StreamBroken
 from worker.images import Images
 from worker.models import Model
 from worker.openai_client import Streaming
@@ -22,10 +22,19 @@ log = logs.logger(__name__)
 
 
 class Chat:
-    """Runs one attempt at one request. Cancel its task to stop it; ``reason`` is then what the gateway is told."""
+    """Runs one attempt at one request. Cancel its task to stop it; ``reason`` is then what the gateway is told.
+
+    ``on_first`` is called with the model's first piece: the request has been sent, and is no longer kept here.
+    """
 
     def __init__(
-        self, history: pb.ChatHistory, model: Model, reply: OutgoingReply, turns: Turns, images: Images
+        self,
+        history: pb.ChatHistory,
+        model: Model,
+        reply: OutgoingReply,
+        turns: Turns,
+        images: Images,
+        on_first: Callable[[], None] = lambda: None,
     ) -> None:
         self.request_id = history.request_id
         self.attempt = history.attempt
@@ -37,6 +46,7 @@ class Chat:
         self._turns = turns
         self._images = images
         self._started = False
+        self._on_first = on_first
         self._called = False
         self._joiner = SurrogateJoiner()
 
@@ -72,7 +82,9 @@ class Chat:
         pieces = await self._ask()
         async with aclosing(pieces) as stream:
             async for piece in stream:
-                self._started = True
+                if not self._started:
+                    self._started = True
+                    self._on_first()
                 if isinstance(piece, CreateResult):
                     result = piece
                 else:
@@ -118,8 +130,11 @@ class Chat:
     async def _call(self, part: ToolCallPart) -> None:
         """Send a part of a tool call, in slices that the credit bounds as it does text."""
         self._called = True
-        if len(part.id) > NAME_LIMIT or len(part.name) > NAME_LIMIT:
-            raise StreamBroken(f"a tool call's id or name is longer than {NAME_LIMIT:,} characters", RequestUsage(0, 0))
+        if len(part.id) > ID_LIMIT or len(part.name) > NAME_LIMIT:
+            raise StreamBroken(
+                f"a tool call's id is longer than {ID_LIMIT:,} characters, or its name than {NAME_LIMIT:,}",
+                RequestUsage(0, 0),
+            )
         arguments = clean(part.arguments)
         call = pb.ToolCall(index=part.position, id=clean(part.id), name=clean(part.name), arguments=arguments[:SLICE])
         await self._reply.event(pb.ChatChunk(tool_call=call))

@@ -44,7 +44,10 @@ CALLS_LIMIT = 1024
 """Tool calls of one reply, and parts of calls in one event."""
 
 NAME_LIMIT = 1024
-"""Characters of a tool call's id, and of its name."""
+"""Characters of a tool call's name."""
+
+ID_LIMIT = 16 * 1024
+"""Characters of a tool call's id, in which some servers put a model's signature."""
 
 LOGPROBS_SLICE = 16 * 1024
 """Bytes of log probabilities that are passed on at a time, unless those of one token take more."""
@@ -95,6 +98,17 @@ class _Call:
         self.id = ""
         self.name = ""
         self.arguments: list[str] = []
+
+    def label(self, piece: ToolCallPart) -> None:
+        """Add a part's id and name, which some servers repeat in every part. Raises :class:`NoChunk`."""
+        if piece.id != self.id:
+            self.id += piece.id
+        if piece.name != self.name:
+            self.name += piece.name
+        if len(self.id) > ID_LIMIT:
+            raise NoChunk(f"a tool call's id is longer than {ID_LIMIT:,} characters")
+        if len(self.name) > NAME_LIMIT:
+            raise NoChunk(f"a tool call's name is longer than {NAME_LIMIT:,} characters")
 
 
 class Reply:
@@ -176,10 +190,7 @@ class Reply:
             call = self._calls[index] = _Call()
         elif not (piece.id or piece.name or piece.arguments):
             return None
-        call.id += piece.id
-        call.name += piece.name
-        if len(call.id) > NAME_LIMIT or len(call.name) > NAME_LIMIT:
-            raise NoChunk(f"a tool call's id or name is longer than {NAME_LIMIT:,} characters")
+        call.label(piece)
         if self._keep:
             call.arguments.append(piece.arguments)
         return piece

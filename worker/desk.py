@@ -15,6 +15,10 @@ log = logs.logger(__name__)
 REQUEST_ID = 128
 """Characters of a request's id, which stands in every chunk of its reply; gateways' have 32."""
 
+HISTORIES = 64 * 1024 * 1024
+"""Bytes of all requests whose model has not answered yet. A further one is refused, so that its gateway keeps it; one
+alone may be larger. Each takes about three times as much while it is prepared."""
+
 
 class Desk:
     """Takes chats on, up to ``capacity`` at once, each in a task of ``group``."""
@@ -38,6 +42,9 @@ class Desk:
         self._turns = turns
         self._chats: dict[tuple[str, str], tuple[Chat, asyncio.Task[None]]] = {}
         """By gateway and request: no gateway touches another's."""
+        self._waiting: dict[Chat, int] = {}
+        """Bytes of the histories of chats whose model has not answered yet."""
+        self._waiting_bytes = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -66,11 +73,14 @@ class Desk:
                 return
             self.cancel(history.reply_to, history.request_id, 0, "superseded")
         reply = self._outbox.open(history.reply_to, history.request_id, history.attempt)
-        model = self._model(history.model, replaces=running is not None)
+        size = history.ByteSize()
+        model = self._model(history.model, size, replaces=running is not None)
         if isinstance(model, pb.Error):
             reply.finish(model)
             return
-        chat = Chat(history, model, reply, self._turns, self._images)
+        chat = Chat(history, model, reply, self._turns, self._images, lambda: self._sent(chat))
+        self._waiting[chat] = size
+        self._waiting_bytes += size
         task = self._group.create_task(chat.run())
         self._chats[history.reply_to, history.request_id] = chat, task
         self._idle.clear()
@@ -78,6 +88,7 @@ class Desk:
 
         def ended(_: asyncio.Task[None]) -> None:
             reply.finish(pb.Cancelled(reason=chat.reason))  # for a task that was cancelled before its first step
+            self._sent(chat)
             self._forget(chat)
 
         task.add_done_callback(ended)
@@ -115,14 +126,19 @@ class Desk:
         """Return when no chat runs."""
         await self._idle.wait()
 
-    def _model(self, name: str, replaces: bool) -> Model | pb.Error:
+    def _model(self, name: str, size: int, replaces: bool) -> Model | pb.Error:
         """The model for a new chat, or why there is none. One that ``replaces`` an older attempt has its place."""
         if self.draining:
             return pb.Error(code="worker_draining", message="the worker is about to leave", retryable=True)
         if self.active >= self.capacity and not replaces:
             return pb.Error(code="worker_full", message="the worker is at its capacity", retryable=True)
+        if self._waiting and self._waiting_bytes + size > HISTORIES:
+            return pb.Error(code="worker_full", message="the worker has too many large requests", retryable=True)
         model = self.models.get(name) if name else next(iter(self.models.values()))
         return model or pb.Error(code="unknown_model", message="the worker does not serve this model", retryable=True)
+
+    def _sent(self, chat: Chat) -> None:
+        self._waiting_bytes -= self._waiting.pop(chat, 0)
 
     def _forget(self, chat: Chat) -> None:
         key = chat.gateway_id, chat.request_id

@@ -122,8 +122,8 @@ def _bound(client: ChatCompletionClient) -> None:
     if isinstance(http, httpx2.AsyncClient):
         if not isinstance(http._transport, Bounded):
             bound(http, lambda inner: Bounded(inner, lines=True))
-    elif type(http).__module__.partition(".")[0] == "httpx":
-        from worker.httpx_transport import bound_httpx  # where there is a client of httpx, httpx is loaded anyway
+    elif type(client).__module__ == "worker.ollama_client":  # any other may have a transport of its own, for its TLS
+        from worker.httpx_transport import bound_httpx
 
         bound_httpx(http)
 

@@ -83,6 +83,12 @@ def asked(request_id: str, attempt: int = 1) -> pb.ChatHistory:
     return pb.ChatHistory(request_id=request_id, attempt=attempt, reply_to="g", model="m")
 
 
+def large(request_id: str, attempt: int = 1) -> pb.ChatHistory:
+    history = asked(request_id, attempt)
+    history.messages.add(role=pb.ROLE_USER).content.add(text="x" * 200)
+    return history
+
+
 async def test_a_newer_attempt_takes_the_place_of_the_older_at_capacity(desk: Desk, client: Client, sent: Sent) -> None:
     for request_id in ("a", "b"):
         desk.take(asked(request_id))
@@ -105,6 +111,20 @@ async def test_a_request_whose_id_is_long_is_ignored(desk: Desk) -> None:
     assert (desk.active, desk.started_total) == (0, 0)
     desk.take(asked("a" * 128))
     assert desk.active == 1
+
+
+async def test_large_requests_whose_model_has_not_answered_are_bounded_together(
+    desk: Desk, client: Client, sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.desk.HISTORIES", 100)
+    client.may_stop.set()
+    desk.take(large("a"))  # one alone may be larger
+    desk.take(large("b"))
+    await until(lambda: sent.ends("b", 1) == ["worker_full"])
+    client.go_on.set()
+    await until(lambda: sent.ends("a", 1) == ["done"])
+    desk.take(large("b", 2))
+    await until(lambda: sent.ends("b", 2) == ["done"])
 
 
 async def test_a_place_that_was_taken_over_is_free_once_the_newer_attempt_has_ended(

@@ -135,6 +135,14 @@ def test_a_request_counts_as_its_model_counted_it_or_by_what_was_written(
     assert left(limits, limited) == 1000 - counted
 
 
+def test_a_prompt_counts_when_its_client_left_after_a_worker_had_accepted_it() -> None:
+    limits, limited = Limits(Clock()), key(tokens_per_minute=1000)
+    grant, reply = run(limits, limited, [], prompt=7)
+    reply.accepted = True
+    grant.close()
+    assert left(limits, limited) == 993
+
+
 def test_a_failure_that_the_model_counted_counts_as_it_did() -> None:
     limits, limited = Limits(Clock()), key(tokens_per_minute=1000)
     grant, reply = run(limits, limited, ["x"] * 10, prompt=7)

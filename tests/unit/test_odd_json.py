@@ -5,12 +5,13 @@ from typing import Any
 
 import orjson
 import pytest
+from autogen_core import FunctionCall
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protos import chat_pb2 as pb
 from worker import failures
-from worker.completion import CALLS_LIMIT, NAME_LIMIT, VALUES_LIMIT, ModelReported, Reply, StreamBroken, _take
+from worker.completion import CALLS_LIMIT, ID_LIMIT, NAME_LIMIT, VALUES_LIMIT, ModelReported, Reply, StreamBroken, _take
 from worker.pieces import TextPiece, TokenLogprobs, ToolCallPart
 from worker.surrogates import SurrogateJoiner, clean
 
@@ -153,7 +154,7 @@ def call(**fields: object) -> bytes:
         b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         choice(logprobs={"content": [{"top_logprobs": json.loads("[" * 900 + "]" * 900)}]}),
         b'{"x": [' + b"1," * VALUES_LIMIT + b"1]}",
-        call(index=0, id="i" * (NAME_LIMIT + 1)),
+        call(index=0, id="i" * (ID_LIMIT + 1)),
         call(index=0, function={"name": "n" * (NAME_LIMIT + 1)}),
         choice(delta={"tool_calls": [{"index": 0}] * (CALLS_LIMIT + 1)}),
     ],
@@ -190,9 +191,18 @@ def test_many_log_probabilities_are_passed_on_in_parts() -> None:
 
 
 def test_an_id_may_not_grow_either() -> None:
-    end = taken(*[call(index=0, id="i" * 100)] * 11)
+    end = taken(*[call(index=0, id=f"{number:4096}") for number in range(5)])
     assert isinstance(end, pb.Error)
-    assert "1,024 characters" in end.message
+    assert "16,384 characters" in end.message
+
+
+def test_an_id_that_is_repeated_does_not_grow() -> None:
+    part = call(index=0, id="i" * 1000, function={"name": "n" * 100, "arguments": "1"})
+    reply = Reply()
+    for _ in range(50):
+        assert reply.take(part)
+    reply.finish_reason = "tool_calls"
+    assert reply.result().content == [FunctionCall(id="i" * 1000, name="n" * 100, arguments="1" * 50)]
 
 
 def test_a_reply_has_a_bounded_number_of_tool_calls() -> None:

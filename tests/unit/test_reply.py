@@ -191,3 +191,12 @@ def test_text_beyond_the_limit_is_noticed_however_it_comes() -> None:
     reply = Reply()
     assert reply.push_text("x" * LIMIT, 1)
     assert not reply.push_text("x", 1)
+
+
+def test_empty_text_takes_no_memory() -> None:
+    reply = Reply()
+    for _ in range(1000):
+        assert reply.push_text("", 1)
+        assert reply.push(pb.ChatChunk(reasoning=""))
+    assert not reply._items
+    assert reply.started
