@@ -20,7 +20,7 @@ from host.tokens import TokenInterceptor
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds that a member may take over its TLS handshake and the first words of HTTP/2."""
 
-CALLS = 32
+CALLS = 16
 """Calls that one connection may have open. A member has its stream and, while it joins, a few short ones."""
 METADATA = 8 * 1024
 """Bytes of a call's metadata; a member's client id and token need 200."""
