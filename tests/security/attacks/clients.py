@@ -114,6 +114,18 @@ async def held_bodies(target: Target) -> None:
 
 
 @ATTACKS
+async def refused_bodies(target: Target) -> None:
+    """Bodies that are refused at once, on connections that stay."""
+
+    async def stay() -> None:
+        async with raw(target.gateway) as connection:
+            await connection.send(head("/nowhere", f"content-length: {BODY}") + b"a" * 250_000)
+            await connection.closed()
+
+    await side_by_side(1000, stay)
+
+
+@ATTACKS
 async def held_chunks(target: Target) -> None:
     """The same in chunks of a byte, whose framing is five times as long as what it frames."""
 

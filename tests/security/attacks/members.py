@@ -16,6 +16,7 @@ from fleet.events import event
 from fleet.topics import GATEWAY, MEMBERS, WORKER, WORKERS, agent_type, chat, chunks
 from protos import chat_pb2 as pb
 from tests.harness.http import get_json
+from tests.schedule import Schedule
 from tests.security.attacks import Attack, Subject, Target
 from tests.security.attacks.clients import LASTS
 from tests.security.attacks.unknown import channel
@@ -238,6 +239,50 @@ PRETENCES: dict[str, Any] = {
 }
 for _name, _make in PRETENCES.items():
     ATTACKS.add(_name, _pretending(_make))
+
+
+@ATTACKS
+async def unknown_chunks(target: Target) -> None:
+    """Batches full of chunks of requests that no one waits for."""
+    _, gateway = await others(target)
+    async with joined(target) as ill:
+        await ill.send("workers", pb.WorkerStatus(worker_id=ill.id, state=pb.WORKER_STATE_READY, models=["elsewhere"]))
+        for number in range(1, 10_000):
+            found = [pb.ChatChunk(request_id=f"{number}-{index}", attempt=1, text="x") for index in range(9000)]
+            await ill.send(
+                f"chunks.{gateway}", pb.ChunkBatch(worker_id=ill.id, epoch=1, number=number, base=number, chunks=found)
+            )
+            await asyncio.sleep(0.3)
+
+
+@ATTACKS
+async def long_request_ids(target: Target) -> None:
+    """Requests whose id stands in every chunk of their replies, of which none is acknowledged."""
+    workers, _ = await others(target)
+    async with joined(target, kind=GATEWAY) as ill:
+        for number in range(100):
+            for worker in workers:
+                history = pb.ChatHistory(
+                    request_id=f"{number}" + "i" * 8 * MIB, attempt=1, reply_to=ill.id, model="hostile"
+                )
+                await ill.send(f"chat.{worker}", history)
+            await asyncio.sleep(0.2)
+
+
+@ATTACKS
+async def many_large_histories(target: Target) -> None:
+    """To a model that never answers."""
+    workers, _ = await others(target)
+    texts = "x" * 8 * MIB, Schedule(first_delay=600).message()
+    messages = [pb.ChatMessage(role=pb.ROLE_USER, content=[pb.ContentPart(text=text)]) for text in texts]
+    async with joined(target, kind=GATEWAY) as ill:
+        for number in range(50):
+            for worker in workers:
+                history = pb.ChatHistory(
+                    request_id=f"{number}", attempt=1, reply_to=ill.id, model="test", messages=messages
+                )
+                await ill.send(f"chat.{worker}", history)
+            await asyncio.sleep(0.3)
 
 
 @ATTACKS
