@@ -142,7 +142,7 @@ class Script:
         if self.leaves != "waits" or self.pauses:
             return 0
         for number, request in enumerate(self.requests):
-            if "close" in request.extra and (self.tail is not None or number + 1 < len(self.requests)):
+            if "close" in request.extra and (self.tail or self.noise or number + 1 < len(self.requests)):
                 return number  # the client sends on after it asked to close, which may reset the connection
             if not self.takes_turns or request.status == 400 or "close" in request.extra:
                 return number + 1
