@@ -115,7 +115,7 @@ async def _refusal(response: httpx2.Response) -> httpx2.Response:
                 body += piece
                 if len(body) >= ERROR_BYTES:
                     break
-    except (TimeoutError, BadAnswer, httpx2.TransportError):
+    except (TimeoutError, BadAnswer):
         pass  # the status tells more than what is wrong with its explanation
     finally:
         await response.aclose()

@@ -49,7 +49,7 @@ ANSWERS: dict[str, tuple[bytes, bytes]] = {
     "nothing": (OK + b"\r\n", delta(content="") * 500),
     "empty calls": (OK + b"\r\n", delta(tool_calls=[{"index": 0}]) * 500),
     "calls": (OK + b"\r\n", b"".join(delta(tool_calls=[{"index": n}]) for n in range(2000))),
-    "ids": (OK + b"\r\n", delta(tool_calls=[{"index": 0, "id": "i" * 8192}]) * 8),
+    "ids": (OK + b"\r\n", b"".join(delta(tool_calls=[{"index": 0, "id": each * 8192}]) for each in "ij") * 4),
     "bomb": (OK + SSE + GZIP + gzip.compress(b"\n" * 64 * MIB), b""),
     "junk": (b"what?\r\n\r\n", b""),
     "switch": (b"HTTP/1.1 101 X\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n", b""),

@@ -143,16 +143,6 @@ async def test_an_error_that_does_not_end_is_an_error_soon(
     assert (response.status_code, response.content) == (400, b"no")
 
 
-@pytest.mark.parametrize(
-    "body", [b"content-length: 9\r\n\r\nno", b"transfer-encoding: chunked\r\n\r\n2\r\nno\r\nx\r\n"]
-)
-async def test_an_error_whose_explanation_breaks_off_keeps_its_status(
-    client: httpx2.AsyncClient, server: Server, body: bytes
-) -> None:
-    response = await post(client, server, b"HTTP/1.1 429 X\r\nretry-after: 7\r\n" + body)
-    assert (response.status_code, response.headers["retry-after"]) == (429, "7")
-
-
 # ------------------------------------------------------------ redirects
 
 
