@@ -12,6 +12,7 @@ from pydantic import (
     Discriminator,
     Field,
     FiniteFloat,
+    Strict,
     StrictBool,
     StrictInt,
     StrictStr,
@@ -221,6 +222,9 @@ Stop = Annotated[
 ]
 
 
+Number = Annotated[float, Strict()]
+"""A number: without this, true and text that looks like a number would count as one."""
+
 One = Annotated[StrictInt, WithJsonSchema({"type": "integer", "const": 1})]
 """Documented as what works; any other number is understood, so that it can be refused by name."""
 
@@ -234,14 +238,14 @@ class Parameters(BaseModel):
     n: One | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: StrictBool | None = None
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, ge=0, le=1)
+    temperature: Number | None = Field(default=None, ge=0, le=2)
+    top_p: Number | None = Field(default=None, ge=0, le=1)
     max_tokens: StrictInt | None = Field(default=None, ge=1, le=INT64)
     max_completion_tokens: StrictInt | None = Field(default=None, ge=1, le=INT64)
     stop: Stop | None = None
     seed: StrictInt | None = Field(default=None, ge=-INT64 - 1, le=INT64)
-    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
-    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    presence_penalty: Number | None = Field(default=None, ge=-2, le=2)
+    frequency_penalty: Number | None = Field(default=None, ge=-2, le=2)
     logit_bias: dict[str, FiniteFloat] | None = Field(default=None, max_length=MAX_PARTS)
     logprobs: StrictBool | None = None
     top_logprobs: StrictInt | None = Field(default=None, ge=0, le=20)

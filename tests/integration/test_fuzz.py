@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import secrets
 import subprocess
 from collections import Counter
@@ -19,6 +20,7 @@ from tests.harness.chat import ask, assert_complete
 from tests.harness.fleet import Fleet
 from tests.integration.hostile import Hostile, hostile_requests
 from tests.schedule import Schedule
+from tests.security.fuzz import GIVEN_SEED
 
 COUNT = 10_000 if LONG else 1_500
 AT_ONCE = 16
@@ -142,7 +144,7 @@ def assert_works(fleet: Fleet) -> None:
 
 @pytest.mark.timeout(900)
 async def test_thousands_of_hostile_requests_do_no_harm(fleet: Fleet, figures: Callable[[str], None]) -> None:
-    seed = secrets.randbits(32)
+    seed = int(os.environ.get(GIVEN_SEED) or secrets.randbits(32))
     figures(f"seed {seed}")
     requests = hostile_requests(seed, COUNT, fleet.address)
     members = [*fleet.workers, fleet.gateway]
@@ -172,7 +174,7 @@ def test_what_the_document_promises_is_kept(
     command = python_clients(pytestconfig.cache) / "schemathesis"
     configuration = tmp_path / "schemathesis.toml"
     configuration.write_text(CONFIGURATION)
-    seed = str(secrets.randbits(32))
+    seed = os.environ.get(GIVEN_SEED) or str(secrets.randbits(32))
     figures(f"seed {seed}")
     asked = ["--checks", CHECKS, "--phases", PHASES, "--seed", seed, "--no-shrink"]
     bounds = ["--max-examples", "100", "--request-timeout", "20", "--continue-on-failure"]
