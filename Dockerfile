@@ -25,6 +25,7 @@ RUN mkdir -p /identities/authority /identities/host /identities/gateway /identit
 COPY --from=packages /opt/chatfleet /opt/chatfleet
 COPY protos/ protos/
 COPY fleet/ fleet/
+COPY identities/ identities/
 COPY host/ host/
 COPY gateway/ gateway/
 COPY worker/ worker/
@@ -40,7 +41,7 @@ COPY model/ model/
 RUN python -m compileall -q .
 USER chatfleet
 HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["python", "-I", "-S", "fleet/probe.py", "http://127.0.0.1:8502/health"]
+    CMD ["python", "-I", "-S", "fleet/process/probe.py", "http://127.0.0.1:8502/health"]
 CMD ["python", "-m", "model"]
 
 FROM debian:bookworm-slim AS ingress

@@ -13,9 +13,10 @@ import time
 
 from autogen_core import MessageContext, RoutedAgent, TypeSubscription, message_handler
 
-from fleet import loop, topics
+from fleet.bus import topics
+from fleet.bus.runtime import FleetRuntime
 from fleet.lane import QUIET
-from fleet.runtime import FleetRuntime
+from fleet.process import loop
 from fleet.settings import FleetSettings, HostPort
 from protos import chat_pb2 as pb
 

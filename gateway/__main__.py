@@ -9,20 +9,22 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from fleet import descriptors, logs, loop, topics
+from fleet import logs
+from fleet.bus import topics
+from fleet.bus.runtime import FleetRuntime
 from fleet.lane import Inbox
-from fleet.runtime import FleetRuntime
+from fleet.process import descriptors, loop
+from fleet.process.signals import stop_signals
+from fleet.process.version import VERSION
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
-from fleet.signals import stop_signals
-from fleet.version import VERSION
-from gateway import app, server
-from gateway.access import Access
-from gateway.admission import Admission
-from gateway.agent import FanIn, GatewayAgent, register
-from gateway.breaker import Breakers
-from gateway.chats import Chats
-from gateway.directory import Directory
-from gateway.keys import KeyRing, KeysError, new_key
+from gateway.access.access import Access
+from gateway.access.keys import KeyRing, KeysError, new_key
+from gateway.chats.chats import Chats
+from gateway.chats.fan_in import FanIn, GatewayAgent, register
+from gateway.http import app, server
+from gateway.routing.admission import Admission
+from gateway.routing.breaker import Breakers
+from gateway.routing.directory import Directory
 from gateway.settings import GatewaySettings
 from protos import chat_pb2 as pb
 

@@ -21,7 +21,7 @@
     ├── WorkerLost         502     yes        worker_lost, worker_silent, worker_stopped, lane_broken, credit_ignored,
     │                                            chunk_invalid
     ├── ClientStalled      (none)  yes        client_stalled
-    └── ModelFailed        varies  varies     what the worker reports: worker/failures.py
+    └── ModelFailed        varies  varies     what the worker reports: worker/contract/failures.py
 """
 
 import math

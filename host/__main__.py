@@ -3,10 +3,11 @@
 import asyncio
 import sys
 
-from fleet import descriptors, logs, loop
+from fleet import logs
+from fleet.process import descriptors, loop
+from fleet.process.signals import stop_signals
 from fleet.security.identity import IdentityError
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
-from fleet.signals import stop_signals
 from host import handshakes
 from host.server import FleetHost
 from host.settings import HostSettings

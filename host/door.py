@@ -18,9 +18,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 from fleet import logs
-from fleet.link import KEEPALIVE_TIME, KEEPALIVE_TIMEOUT
-from fleet.relay import MAGIC
-from fleet.repeats import Repeats
+from fleet.bus.link import KEEPALIVE_TIME, KEEPALIVE_TIMEOUT
+from fleet.bus.relay import MAGIC
+from fleet.process.repeats import Repeats
 from fleet.settings import HostPort
 from host.pending import Allowance, Pending, source_of
 
@@ -63,9 +63,9 @@ LINGER = KEEPALIVE_TIME + KEEPALIVE_TIMEOUT
 class Door:
     """Listens at ``address`` from its construction on; raises ``OSError`` when that cannot be had.
 
-    ``relay`` makes the protocol that takes a connection over after its :data:`~fleet.relay.MAGIC`; it gets what to call
-    once that connection has authenticated, or has ended. A connection that says nothing for ``patience`` seconds is
-    dropped.
+    ``relay`` makes the protocol that takes a connection over after its :data:`~fleet.bus.relay.MAGIC`; it gets what to
+    call once that connection has authenticated, or has ended. A connection that says nothing for ``patience`` seconds
+    is dropped.
     """
 
     def __init__(

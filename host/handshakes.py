@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 
 from fleet import logs
-from fleet.repeats import Repeats
+from fleet.process.repeats import Repeats
 
 log = logs.logger(__name__)
 

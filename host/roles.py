@@ -7,8 +7,8 @@ the member registers.
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
-from fleet import topics
-from fleet.link import MESSAGE_BYTES as LARGEST
+from fleet.bus import topics
+from fleet.bus.link import MESSAGE_BYTES as LARGEST
 from fleet.security.tokens import MEMBERS
 
 ANY = frozenset(MEMBERS)

@@ -7,15 +7,15 @@ import grpc
 from autogen_ext.runtimes.grpc import GrpcWorkerAgentRuntimeHost
 from autogen_ext.runtimes.grpc.protos import agent_worker_pb2_grpc
 
-from fleet.link import channel_options
+from fleet.bus.link import channel_options
 from fleet.security.identity import Identity, IdentityError, ServerContext
 from fleet.security.tokens import Tokens
 from fleet.settings import HostPort
 from host.door import LOOPBACK, Door
 from host.health import Health
-from host.relay import MemberEnd
+from host.interceptor import TokenInterceptor
+from host.member_relay import MemberEnd
 from host.servicer import Connection, Servicer
-from host.tokens import TokenInterceptor
 
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds that a member may take over its TLS handshake and the first words of HTTP/2."""

@@ -18,13 +18,14 @@ import grpc
 from autogen_core import TopicId
 from autogen_ext.runtimes.grpc.protos import agent_worker_pb2, agent_worker_pb2_grpc, cloudevent_pb2
 
-from fleet import logs, relay, topics
-from fleet.events import event, event_of, fits_a_frame, packed
-from fleet.link import CLIENT_ID, KEEPALIVE_TIME, MEMBER_KEY, MESSAGE_BYTES
-from fleet.repeats import Repeats
+from fleet import logs
+from fleet.bus import relay, topics
+from fleet.bus.events import event, event_of, fits_a_frame, packed
+from fleet.bus.link import CLIENT_ID, KEEPALIVE_TIME, MEMBER_KEY, MESSAGE_BYTES
+from fleet.process.repeats import Repeats
 from fleet.security.tokens import Tokens
 from host import roles
-from host.relay import WAITING, MemberEnd
+from host.member_relay import WAITING, MemberEnd
 from host.roles import Denied, Rights, Taken
 from protos import chat_pb2 as pb
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fleet import ports
+from fleet.process import ports
 from fleet.settings import HostPort
 from model import UNAVAILABLE
 from model.settings import ModelSettings

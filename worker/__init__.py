@@ -1,4 +1,4 @@
 """The worker process: hosts ``MyAgent``, runs the model and streams its reply back on a lane.
 
-Imports ``fleet`` and ``protos``, never ``gateway``; touches AutoGen's private parts in ``worker.openai_client`` only.
+Imports ``fleet`` and ``protos``, never ``gateway``; touches AutoGen's private parts in ``worker.openai.client`` only.
 """

@@ -5,24 +5,26 @@ import os
 import sys
 from contextlib import AsyncExitStack, suppress
 
-from fleet import descriptors, logs, loop, topics
+from fleet import logs
+from fleet.bus import topics
+from fleet.bus.runtime import FleetRuntime
 from fleet.lane import Outbox
-from fleet.runtime import FleetRuntime
+from fleet.process import descriptors, loop
+from fleet.process.signals import stop_signals
+from fleet.process.turns import Turns
+from fleet.process.version import VERSION
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
-from fleet.signals import stop_signals
-from fleet.turns import Turns
-from fleet.version import VERSION
 from protos import chat_pb2 as pb
-from worker import agent
-from worker.desk import Desk
-from worker.gateways import Gateways
+from worker.contract.images import Images
 from worker.health import health_service
-from worker.images import Images
-from worker.models import Model, ModelsError, load_models
-from worker.openai_client import StreamingAzureOpenAIClient, StreamingOpenAIClient
-from worker.pacer import Pacer
+from worker.openai.client import StreamingAzureOpenAIClient, StreamingOpenAIClient
+from worker.serving import agent
+from worker.serving.catalog import Model, ModelsError, load_models
+from worker.serving.gateway_watch import Gateways
+from worker.serving.registry import Desk
+from worker.serving.status import Heartbeat
 from worker.settings import WorkerSettings
-from worker.status import Heartbeat
+from worker.wire.pacer import Pacer
 
 log = logs.logger("worker")
 

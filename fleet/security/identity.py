@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fleet import files, logs
+from fleet import logs
+from fleet.process import files
 
 log = logs.logger(__name__)
 

@@ -7,7 +7,8 @@ import hmac
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from fleet import files, logs
+from fleet import logs
+from fleet.process import files
 
 log = logs.logger(__name__)
 

@@ -43,6 +43,8 @@ class Server:
                 self.requests.append(await read_request(reader))
                 for part in self.answers.pop(0):
                     if part is None:
+                        writer.close()
+                        await writer.wait_closed()  # all of it: `listening` aborts what is left
                         return
                     await self._send(writer, part)
         except (asyncio.IncompleteReadError, ConnectionError):

@@ -433,7 +433,11 @@ LINES = [
     ),
     *(b"CONNECT elsewhere.example:443 HTTP/1.1", b"OPTIONS * HTTP/1.1", b"TRACE / HTTP/1.1", b"G\xc3\x8bT / HTTP/1.1"),
     *(b"GET http://elsewhere.example/v1/models HTTP/1.1", b"GET /v1/models/\xff\xfe HTTP/1.1", b"GET /%zz HTTP/1.1"),
-    *(b"GET //v1//models HTTP/1.1", b"GET /../etc/passwd HTTP/1.1", b"GET /docs-static/../../gateway/app.py HTTP/1.1"),
+    *(
+        b"GET //v1//models HTTP/1.1",
+        b"GET /../etc/passwd HTTP/1.1",
+        b"GET /docs-static/../../gateway/app.py HTTP/1.1",
+    ),
     *(b"GET /docs-static/%2e%2e/app.py HTTP/1.1", b"POST /v1/chat/completions?" + b"a=b&" * 1000 + b" HTTP/1.1"),
 ]
 

@@ -12,7 +12,7 @@ import grpc
 import psutil
 import pytest
 
-from fleet.security.authority import Authority, Change
+from identities.authority import Authority, Change
 from tests.faults.crowd import Say, constant_load
 from tests.harness.chat import ask, assert_complete
 from tests.harness.fleet import Fleet, identity_settings

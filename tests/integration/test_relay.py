@@ -21,15 +21,15 @@ from autogen_core import (
 )
 from autogen_ext.runtimes.grpc import GrpcWorkerAgentRuntime
 
-from fleet import relay, runtime, topics
-from fleet.relay import FIRST_BYTES, GO, HEAD, MAGIC, Relay, RelayRefused
-from fleet.runtime import FleetRuntime
-from fleet.security.authority import Authority
+from fleet.bus import relay, runtime, topics
+from fleet.bus.relay import FIRST_BYTES, GO, HEAD, MAGIC, Relay, RelayRefused
+from fleet.bus.runtime import FleetRuntime
 from fleet.security.identity import Identity
 from fleet.security.tokens import Tokens
 from fleet.settings import FleetSettings, HostPort
 from host.server import FleetHost
 from host.servicer import Connection, Servicer
+from identities.authority import Authority
 from protos import chat_pb2 as pb
 from tests.harness.fleet import Fleet
 from tests.harness.ports import free_port

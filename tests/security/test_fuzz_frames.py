@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import strategies as st
 
-from fleet import relay
-from fleet.relay import HEAD, PING, PONG
-from fleet.runtime import FleetRuntime
+from fleet.bus import relay
+from fleet.bus.relay import HEAD, PING, PONG
+from fleet.bus.runtime import FleetRuntime
 from fleet.settings import FleetSettings
 from protos import chat_pb2 as pb
 from tests.faults.crowd import Say

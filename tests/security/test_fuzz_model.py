@@ -16,9 +16,9 @@ from tests.faults.crowd import Say
 from tests.harness.scripted import listening, read_request
 from tests.security.fuzz import SIZES, fuzz, sliced
 from tests.security.model_server import CHUNKED, ODD_CHUNKS, OK, TAIL, chunk, delta, prompt
-from worker.failures import failure
-from worker.openai_client import StreamingOpenAIClient
-from worker.pacer import Pacer
+from worker.contract.failures import failure
+from worker.openai.client import StreamingOpenAIClient
+from worker.wire.pacer import Pacer
 
 INFO = ModelInfo(vision=False, function_calling=True, json_output=True, structured_output=True, family="unknown")
 READ_TIMEOUT = 1.0

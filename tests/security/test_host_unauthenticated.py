@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fleet.security.authority import Authority
+from identities.authority import Authority
 from tests.faults.crowd import Say, crowd
 from tests.harness.fleet import Fleet
 from tests.harness.process import Process

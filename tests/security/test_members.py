@@ -15,16 +15,16 @@ from autogen_ext.runtimes.grpc.protos import agent_worker_pb2 as rpc
 from autogen_ext.runtimes.grpc.protos import agent_worker_pb2_grpc
 from google.protobuf.message import Message
 
-from fleet import relay, topics
-from fleet.events import event
-from fleet.link import CLIENT_ID, MEMBER_KEY
-from fleet.relay import HEAD, Relay
-from fleet.security.authority import Authority
+from fleet.bus import relay, topics
+from fleet.bus.events import event
+from fleet.bus.link import CLIENT_ID, MEMBER_KEY
+from fleet.bus.relay import HEAD, Relay
 from fleet.security.identity import Identity
 from fleet.security.tokens import Tokens
 from fleet.settings import HostPort
 from host import servicer
 from host.server import FleetHost
+from identities.authority import Authority
 from protos import chat_pb2 as pb
 from tests.faults.crowd import Say
 from tests.harness.chat import JSON, ask, assert_complete, body_of, send

@@ -2,9 +2,9 @@
 
 import pytest
 
-from gateway.access import Access
+from gateway.access.access import Access
+from gateway.access.keys import Key, digest
 from gateway.errors import Forbidden, OverLimit, Unavailable
-from gateway.keys import Key, digest
 from protos import chat_pb2 as pb
 
 HISTORY = pb.ChatHistory(request_id="r")

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.admission import Admission, Claim, Lease
-from gateway.breaker import Breakers
-from gateway.directory import Directory
 from gateway.errors import Busy, GatewayError, Unavailable, UnknownModel
+from gateway.routing.admission import Admission, Claim, Lease
+from gateway.routing.breaker import Breakers
+from gateway.routing.directory import Directory
 from protos import chat_pb2 as pb
 from tests.harness.virtual import virtual
 
@@ -306,7 +306,7 @@ async def test_a_look_at_a_long_queue_asks_once_for_all_that_wait_for_the_same(m
         nonlocal asked
         asked += 1
 
-    monkeypatch.setattr("gateway.admission.choose", refuse)
+    monkeypatch.setattr("gateway.routing.admission.choose", refuse)
     queue.look()
     assert asked == 1
     assert queue.waiting == 2000

@@ -11,11 +11,11 @@ import openai
 import pytest
 
 from tests.harness.scripted import CHUNKED, END, OK, Part, Server, chunk, listening, read_request
-from worker.answers import ERROR_BYTES, FREE, STEP, Bounded, bound
-from worker.http1 import BODY, BadAnswer, Transport
-from worker.httpx_transport import bound_httpx
-from worker.proxied import Proxied
-from worker.sse import EVENT_LIMIT
+from worker.openai.sse import EVENT_LIMIT
+from worker.wire.answers import ERROR_BYTES, FREE, STEP, Bounded, bound
+from worker.wire.connection import BODY, BadAnswer, Transport
+from worker.wire.httpx_transport import bound_httpx
+from worker.wire.proxied import Proxied
 
 EVENT = b'data: {"choices": [{"delta": {"content": "a"}}]}\n\n'
 
@@ -138,7 +138,7 @@ async def test_an_error_that_is_a_bomb_is_read_as_far(client: httpx2.AsyncClient
 async def test_an_error_that_does_not_end_is_an_error_soon(
     client: httpx2.AsyncClient, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.answers.ERROR_TIME", 0.1)
+    monkeypatch.setattr("worker.wire.answers.ERROR_TIME", 0.1)
     response = await post(client, server, b"HTTP/1.1 400 X\r\ncontent-length: 9\r\n\r\nno", asyncio.Event())
     assert (response.status_code, response.content) == (400, b"no")
 

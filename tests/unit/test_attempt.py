@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateway.attempt import Attempt
+from gateway.chats.attempt import Attempt
 from gateway.errors import GatewayError, WorkerLost
 from gateway.settings import GatewaySettings
 from tests.harness.virtual import virtual

@@ -23,10 +23,10 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from worker.answers import Bounded
-from worker.http1 import Transport
-from worker.openai_client import http_client
-from worker.prepared import _OTHER_KEYS
+from worker.openai.client import http_client
+from worker.openai.request_head import _OTHER_KEYS
+from worker.wire.answers import Bounded
+from worker.wire.connection import Transport
 
 
 def parameters(function: Callable[..., Any]) -> list[str]:
@@ -192,7 +192,7 @@ async def test_uvicorns_protocol_says_whether_writing_would_wait() -> None:
 
 
 class Narrow:
-    """All that uvicorn's request cycle may ask of a transport: gateway/protocol.py gives it no more."""
+    """All that uvicorn's request cycle may ask of a transport: gateway/http/protocol.py gives it no more."""
 
     def __init__(self, made: HttpToolsProtocol) -> None:
         self.done: list[object] = []

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 from fastapi import Request
 
-from fleet.turns import Turns
-from gateway.bodies import SMALL, Bodies, Body
+from fleet.process.turns import Turns
 from gateway.errors import GatewayError
+from gateway.faces.bodies import SMALL, Bodies, Body
 
 MIB = 1024 * 1024
 

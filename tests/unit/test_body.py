@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from fleet.turns import Turns
-from gateway.bodies import Bodies, Body
+from fleet.process.turns import Turns
 from gateway.errors import GatewayError
-from gateway.seed_body import read
+from gateway.faces.bodies import Bodies, Body
+from gateway.faces.ndjson.request import read
 from protos import chat_pb2 as pb
 
 

@@ -1,6 +1,6 @@
 """A failing worker is kept out for a while, and let back in by one trial."""
 
-from gateway.breaker import OPEN_FIRST, OPEN_LAST, THRESHOLD, TRIAL_LASTS, Breakers
+from gateway.routing.breaker import OPEN_FIRST, OPEN_LAST, THRESHOLD, TRIAL_LASTS, Breakers
 
 KEY = ("w", "m")
 

@@ -8,12 +8,12 @@ import pytest
 from google.protobuf.message import Message
 
 from fleet.lane import Inbox
-from gateway.admission import Admission
-from gateway.breaker import THRESHOLD, Breakers
-from gateway.chats import STRANGERS, Chat, Chats
-from gateway.directory import Directory
+from gateway.chats.chats import STRANGERS, Chat, Chats
+from gateway.chats.reply import Completed, Piece
 from gateway.errors import GatewayError
-from gateway.reply import Completed, Piece
+from gateway.routing.admission import Admission
+from gateway.routing.breaker import THRESHOLD, Breakers
+from gateway.routing.directory import Directory
 from gateway.settings import GatewaySettings
 from protos import chat_pb2 as pb
 from tests.harness.virtual import virtual

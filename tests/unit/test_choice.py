@@ -6,8 +6,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.choice import choose
-from gateway.directory import Worker
+from gateway.routing.choice import choose
+from gateway.routing.directory import Worker
 
 WORKERS = st.lists(
     st.builds(

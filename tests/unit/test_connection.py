@@ -7,8 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gateway.connection import MOVES, RUNNING, UNPARSED, Bounds, Connection, Event, State, Verdict
 from gateway.errors import HeadersTooLarge
+from gateway.http.connection import MOVES, RUNNING, UNPARSED, Bounds, Connection, Event, State, Verdict
 
 BOUNDS = Bounds(max_headers=1000, header_timeout=30, body_timeout=20, answer_timeout=650, stall_timeout=10)
 LONGEST = {

@@ -8,10 +8,10 @@ import pytest
 from autogen_core import FunctionCall, Image
 from autogen_core.models import AssistantMessage, FunctionExecutionResultMessage, LLMMessage, SystemMessage, UserMessage
 
-from fleet.turns import Turns
+from fleet.process.turns import Turns
 from protos import chat_pb2 as pb
-from worker import conversation
-from worker.images import Unsupported
+from worker.contract import conversation
+from worker.contract.images import Unsupported
 
 
 def messages(history: pb.ChatHistory, system_message: str) -> list[LLMMessage]:

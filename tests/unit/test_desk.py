@@ -8,12 +8,12 @@ import pytest
 from autogen_core.models import CreateResult, RequestUsage
 
 from fleet.lane import Outbox
-from fleet.turns import Turns
+from fleet.process.turns import Turns
 from protos import chat_pb2 as pb
 from tests.harness.waiting import until
-from worker.desk import Desk
-from worker.images import Images
-from worker.models import Model
+from worker.contract.images import Images
+from worker.serving.catalog import Model
+from worker.serving.registry import Desk
 
 
 class Client:
@@ -116,7 +116,7 @@ async def test_a_request_whose_id_is_long_is_ignored(desk: Desk) -> None:
 async def test_large_requests_whose_model_has_not_answered_are_bounded_together(
     desk: Desk, client: Client, sent: Sent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.desk.HISTORIES", 100)
+    monkeypatch.setattr("worker.serving.registry.HISTORIES", 100)
     client.may_stop.set()
     desk.take(large("a"))  # one alone may be larger
     desk.take(large("b"))

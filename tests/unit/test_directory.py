@@ -1,6 +1,6 @@
 """Who is there, by what the workers and the host say."""
 
-from gateway.directory import FRESH, RETURN_WITHIN, Directory
+from gateway.routing.directory import FRESH, RETURN_WITHIN, Directory
 from protos import chat_pb2 as pb
 
 GONE_AFTER = 30.0

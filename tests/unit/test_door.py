@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from fleet.relay import MAGIC
+from fleet.bus.relay import MAGIC
 from fleet.settings import HostPort
 from host import door
 from host.door import LOOPBACK, Door

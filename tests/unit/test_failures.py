@@ -7,10 +7,10 @@ import openai
 import pytest
 from autogen_core.models import RequestUsage
 
-from worker.completion import ModelReported, StreamBroken
-from worker.failures import ClientFailed, failure
-from worker.http1 import BadAnswer
-from worker.images import Unsupported
+from worker.contract.failures import ClientFailed, failure
+from worker.contract.images import Unsupported
+from worker.openai.completion import ModelReported, StreamBroken
+from worker.wire.connection import BadAnswer
 
 REQUEST = httpx2.Request("POST", "http://127.0.0.1/v1")
 

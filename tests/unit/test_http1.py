@@ -8,8 +8,8 @@ import pytest
 
 from tests.harness.scripted import CHUNKED, END, OK, Part, Server, chunk, length_of, listening, read_request
 from tests.harness.waiting import until
-from worker.http1 import BODY, Connection, Transport
-from worker.pacer import Pacer
+from worker.wire.connection import BODY, Connection, Transport
+from worker.wire.pacer import Pacer
 
 LARGE = 8 * 1024 * 1024
 """Bytes of a request that the system's buffers do not hold."""
@@ -135,7 +135,7 @@ async def test_a_body_that_has_said_all_and_does_not_end_closes_its_connection(
     last: list[Part],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("worker.http1.TAIL", 0.2)
+    monkeypatch.setattr("worker.wire.connection.TAIL", 0.2)
     await say_all(client, server, None, *last, asyncio.Event())
     await until(lambda: not transport._ending)
     assert not transport._idle

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tests.harness.scripted import CHUNKED, END, OK, Part, Server, chunk, listening
 from tests.harness.waiting import until
-from worker.http1 import BODY, UNREAD, Connection, Origin, Transport
-from worker.pacer import Pacer
+from worker.wire.connection import BODY, UNREAD, Connection, Origin, Transport
+from worker.wire.pacer import Pacer
 
 INTERVAL = 0.005
 SOON = 5.0

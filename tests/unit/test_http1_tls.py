@@ -8,11 +8,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from fleet.security.authority import Authority
+from identities.authority import Authority
 from tests.harness.scripted import CHUNKED, END, OK, Server, chunk, listening
 from tests.harness.waiting import until
-from worker.http1 import BODY, Connection, Transport
-from worker.pacer import Pacer
+from worker.wire.connection import BODY, Connection, Transport
+from worker.wire.pacer import Pacer
 
 LARGE = 4 * 1024 * 1024
 

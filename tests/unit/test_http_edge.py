@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from fleet.settings import HostPort
-from gateway import app, server
-from gateway.access import Access
-from gateway.reply import LIMIT
+from gateway.access.access import Access
+from gateway.chats.reply import LIMIT
+from gateway.http import app, server
 from protos import chat_pb2 as pb
 from tests.harness.http import Address, Connection
 from tests.harness.waiting import until
@@ -232,7 +232,7 @@ async def test_one_chat_that_goes_wrong_takes_no_other_with_it(edge: Edge, monke
         def broken(_: object, __: str) -> bytes:
             raise LookupError
 
-        monkeypatch.setattr("gateway.openai_format.OpenAIFormat.text", broken)
+        monkeypatch.setattr("gateway.faces.openai.encoder.OpenAIFormat.text", broken)
         second.text("b")
         first.text("b")
         await until(lambda: not second.runs)

@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protos import chat_pb2 as pb
-from worker.image_size import ImageSize, image_size
-from worker.images import Images, SentImage, Unsupported
-from worker.ollama_client import BytesOllamaClient
+from worker.contract.image_size import ImageSize, image_size
+from worker.contract.images import Images, SentImage, Unsupported
+from worker.services.ollama_client import BytesOllamaClient
 
 INFO = ModelInfo(vision=True, function_calling=True, json_output=True, family="unknown", structured_output=True)
 
@@ -126,7 +126,7 @@ def test_base64_that_names_a_file_is_no_image_for_ollama(tmp_path: Path, monkeyp
 async def test_ollamas_sdk_gets_bytes_which_name_no_file() -> None:
     client = ChatCompletionClient.load_component(
         {
-            "provider": "worker.ollama_client.BytesOllamaClient",
+            "provider": "worker.services.ollama_client.BytesOllamaClient",
             "component_type": "model",
             "config": {"model": "llava", "model_info": INFO},
         }

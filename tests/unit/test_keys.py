@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gateway import keys
-from gateway.keys import Key, KeyRing, KeysError, digest, new_key, read_keys
+from gateway.access import keys
+from gateway.access.keys import Key, KeyRing, KeysError, digest, new_key, read_keys
 
 
 def write(path: Path, *keys: dict[str, object]) -> Path:

@@ -9,13 +9,13 @@ import sys
 import pytest
 
 import model
-from fleet.launcher import stack
-from fleet.launcher.child import ending
-from fleet.launcher.console import Console
-from fleet.launcher.ports import obstacle
-from fleet.launcher.procfile import ProcfileError, Service, instances, parse
-from fleet.launcher.settings import LauncherSettings, reachable
 from fleet.settings import BAD_SETTINGS, HostPort, load
+from launcher import stack
+from launcher.child import ending
+from launcher.console import Console
+from launcher.ports import obstacle
+from launcher.procfile import ProcfileError, Service, instances, parse
+from launcher.settings import LauncherSettings, reachable
 
 
 @pytest.fixture(autouse=True)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.access.keys import Key, digest
+from gateway.access.limits import Grant, Limits, prompt_tokens
+from gateway.chats.reply import STEP, Completed, Reply
 from gateway.errors import GatewayError, OverLimit, WorkerLost
-from gateway.keys import Key, digest
-from gateway.limits import Grant, Limits, prompt_tokens
-from gateway.reply import STEP, Completed, Reply
 from protos import chat_pb2 as pb
 
 

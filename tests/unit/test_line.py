@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.encoder import Encoder
+from gateway.chats.reply import Completed, Piece
 from gateway.errors import GatewayError, UnknownModel
-from gateway.line import dumps, dumps_text
-from gateway.ndjson import Ndjson
-from gateway.openai_format import OpenAIFormat
-from gateway.reply import Completed, Piece
+from gateway.faces.face import Encoder
+from gateway.faces.line import dumps, dumps_text
+from gateway.faces.ndjson.encoder import Ndjson
+from gateway.faces.openai.encoder import OpenAIFormat
 from protos import chat_pb2 as pb
 
 ENDS = "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"

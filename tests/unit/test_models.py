@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from autogen_ext.models.openai import OpenAIChatCompletionClient
 
-from worker.answers import Bounded
-from worker.httpx_transport import HttpxTransport
-from worker.models import ModelsError, expand, load_models
+from worker.serving.catalog import ModelsError, expand, load_models
+from worker.wire.answers import Bounded
+from worker.wire.httpx_transport import HttpxTransport
 
 ENTRY = """
 models:

@@ -6,9 +6,9 @@ import string
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.chats.reply import Completed, Piece
 from gateway.errors import WorkerLost
-from gateway.ndjson import Ndjson
-from gateway.reply import Completed, Piece
+from gateway.faces.ndjson.encoder import Ndjson
 from protos import chat_pb2 as pb
 
 FORMAT = Ndjson("r")

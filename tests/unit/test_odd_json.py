@@ -10,10 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protos import chat_pb2 as pb
-from worker import failures
-from worker.completion import CALLS_LIMIT, ID_LIMIT, NAME_LIMIT, VALUES_LIMIT, ModelReported, Reply, StreamBroken, _take
-from worker.pieces import TextPiece, TokenLogprobs, ToolCallPart
-from worker.surrogates import SurrogateJoiner, clean
+from worker.contract import failures
+from worker.contract.utf8 import SurrogateJoiner, clean
+from worker.openai.completion import (
+    CALLS_LIMIT,
+    ID_LIMIT,
+    NAME_LIMIT,
+    VALUES_LIMIT,
+    ModelReported,
+    Reply,
+    StreamBroken,
+    _take,
+)
+from worker.openai.pieces import TextPiece, TokenLogprobs, ToolCallPart
 
 ODD_NUMBERS = st.sampled_from(
     [

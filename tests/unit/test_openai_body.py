@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import GatewayError
-from gateway.openai_body import Completion, read
+from gateway.faces.openai.request import Completion, read
 from protos import chat_pb2 as pb
 from tests.unit.test_body import body_of
 

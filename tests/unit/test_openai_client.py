@@ -6,8 +6,8 @@ import pytest
 from autogen_core import FunctionCall
 from autogen_core.models import RequestUsage
 
-from worker.completion import ModelReported, Reply, StreamBroken
-from worker.pieces import ReasoningText
+from worker.openai.completion import ModelReported, Reply, StreamBroken
+from worker.openai.pieces import ReasoningText
 
 
 def chunk(finish_reason: str | None = None, **delta: object) -> bytes:

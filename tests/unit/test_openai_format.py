@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
+from gateway.chats.reply import Completed, Piece
 from gateway.errors import UnknownModel, WorkerLost
-from gateway.openai_format import OpenAIFormat
-from gateway.reply import Completed, Piece
+from gateway.faces.openai.encoder import OpenAIFormat
 from protos import chat_pb2 as pb
 
 DONE = Completed("stop", pb.Usage(prompt_tokens=3, completion_tokens=4))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import GatewayError, MalformedBody, TooComplex
-from gateway.outline import MAX_DEPTH, MAX_VALUES, WINDOW, Outline
+from gateway.faces.outline import MAX_DEPTH, MAX_VALUES, WINDOW, Outline
 
 TEXT = st.text(max_size=8) | st.text('\\"[]{},:\x00é😀u', max_size=12)
 VALUES = st.recursive(

@@ -11,7 +11,7 @@ import pytest
 
 from fleet.lane import slot
 from tests.harness.waiting import until
-from worker.pacer import Pacer
+from worker.wire.pacer import Pacer
 
 INTERVAL = 0.05
 
@@ -122,7 +122,7 @@ async def test_what_comes_for_several_within_a_slot_is_read_in_one_go(desk: Desk
 async def test_a_turn_of_the_loop_reads_for_a_bounded_time_and_the_next_begins_with_the_rest(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.pacer.TURN", 0.0)
+    monkeypatch.setattr("worker.wire.pacer.TURN", 0.0)
     ends = [desk.add(End()) for _ in range(3)]
     order: list[int] = []
 

@@ -12,8 +12,8 @@ from autogen_core.models import CreateResult, ModelFamily, ModelInfo, UserMessag
 from autogen_core.tools import ToolSchema
 
 from tests.harness.scripted import CHUNKED, END, Part, Server, chunk, listening
-from worker.openai_client import StreamingAzureOpenAIClient, StreamingOpenAIClient, http_client
-from worker.prepared import KINDS, PreparedRequests
+from worker.openai.client import StreamingAzureOpenAIClient, StreamingOpenAIClient, http_client
+from worker.openai.request_head import KINDS, PreparedRequests
 
 INFO = ModelInfo(
     vision=False, function_calling=True, json_output=True, family=ModelFamily.UNKNOWN, structured_output=True

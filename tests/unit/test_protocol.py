@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from gateway.connection import Bounds, State
-from gateway.protocol import Protocol
+from gateway.http.connection import Bounds, State
+from gateway.http.protocol import Protocol
 
 BOUNDS = Bounds(max_headers=4096, header_timeout=30, body_timeout=20, answer_timeout=650, stall_timeout=10)
 UPGRADES = ("h2c", "websocket", "foo", "h2c, websocket", "TLS/1.0")

@@ -13,15 +13,15 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet import relay
-from fleet.events import TYPE_URL, event, event_of, fits_a_frame, packed
-from fleet.relay import GO, HEAD, MAGIC, PING, PONG, Frames, Relay, RelayRefused
-from fleet.security.authority import Authority
+from fleet.bus import relay
+from fleet.bus.events import TYPE_URL, event, event_of, fits_a_frame, packed
+from fleet.bus.relay import GO, HEAD, MAGIC, PING, PONG, Frames, Relay, RelayRefused
+from fleet.bus.topics import MEMBERS, SOURCE
 from fleet.security.identity import Identity, ServerContext
-from fleet.topics import MEMBERS, SOURCE
 from host.door import LOOPBACK, _Guest, _Inner
+from host.member_relay import MemberEnd
 from host.pending import Allowance, Pending
-from host.relay import MemberEnd
+from identities.authority import Authority
 from protos import chat_pb2 as pb
 from tests.harness.waiting import eventually
 

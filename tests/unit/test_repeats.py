@@ -1,6 +1,6 @@
 """What repeats is logged once a minute, and how much is remembered is bounded."""
 
-from fleet.repeats import EVERY, MOST, Repeats
+from fleet.process.repeats import EVERY, MOST, Repeats
 
 
 def test_the_same_thing_is_new_once_a_minute() -> None:

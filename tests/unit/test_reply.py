@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from fleet.lane.sender import EVENT_BYTES
+from gateway.chats.reply import LIMIT, Completed, End, Piece, Reply
 from gateway.errors import WorkerLost
-from gateway.reply import LIMIT, Completed, End, Piece, Reply
 from protos import chat_pb2 as pb
 
 

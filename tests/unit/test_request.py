@@ -18,11 +18,11 @@ from autogen_core.models import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.turns import Turns
+from fleet.process.turns import Turns
 from protos import chat_pb2 as pb
-from worker import options
-from worker.openai_client import StreamingOpenAIClient
-from worker.request import STEP, build
+from worker.contract import options
+from worker.openai.client import StreamingOpenAIClient
+from worker.openai.request import STEP, build
 
 SYSTEM = SystemMessage(content="s")
 USER = UserMessage(content="hi", source="user")

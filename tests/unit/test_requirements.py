@@ -11,7 +11,7 @@ import pytest
 from tests.harness.process import REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
-PACKAGES = ["fleet", "gateway", "host", "protos", "worker"]
+PACKAGES = ["fleet", "gateway", "host", "identities", "launcher", "protos", "worker"]
 OWN = {*PACKAGES, "model"}
 
 

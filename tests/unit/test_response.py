@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.chats import Chat, Chats
-from gateway.ndjson import Ndjson
-from gateway.reply import Completed
-from gateway.response import ChatResponse
+from gateway.chats.chats import Chat, Chats
+from gateway.chats.reply import Completed
+from gateway.faces.ndjson.encoder import Ndjson
+from gateway.http.response import ChatResponse
 from protos import chat_pb2 as pb
 
 Message = MutableMapping[str, Any]

@@ -9,12 +9,12 @@ from autogen_core import MessageContext, RoutedAgent, TypeSubscription, message_
 from autogen_ext.runtimes.grpc.protos import agent_worker_pb2
 from google.protobuf.message import Message
 
-from fleet import relay, topics
-from fleet import runtime as module
-from fleet.events import event
-from fleet.link import Link
-from fleet.relay import Relay
-from fleet.runtime import FleetRuntime
+from fleet.bus import relay, topics
+from fleet.bus import runtime as module
+from fleet.bus.events import event
+from fleet.bus.link import Link
+from fleet.bus.relay import Relay
+from fleet.bus.runtime import FleetRuntime
 from fleet.settings import FleetSettings
 from protos import chat_pb2 as pb
 from tests.harness.waiting import eventually

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from fleet.security import authority
-from fleet.security.__main__ import host_name
-from fleet.security.authority import ROLES, Authority, Change
 from fleet.security.diagnosis import refusal
 from fleet.security.identity import Identity, IdentityError, ServerContext
 from fleet.security.tokens import TokenError, Tokens
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
 from host.handshakes import HandshakeLog
+from identities import authority
+from identities.__main__ import host_name
+from identities.authority import ROLES, Authority, Change
 
 
 @pytest.fixture(scope="module")

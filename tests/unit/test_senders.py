@@ -2,7 +2,7 @@
 
 import pytest
 
-from fleet.senders import Senders
+from fleet.bus.senders import Senders
 from protos import chat_pb2 as pb
 
 

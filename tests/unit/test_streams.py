@@ -15,17 +15,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fleet.lane import CREDIT, Inbox, Outbox, payload_bytes
-from fleet.turns import Turns
+from fleet.process.turns import Turns
 from protos import chat_pb2 as pb
 from tests.harness.scripted import CHUNKED, END, Part, Server, chunk, listening
 from tests.harness.waiting import until
-from worker.chat import Chat
-from worker.completion import ModelReported, StreamBroken
-from worker.images import Images
-from worker.models import Model
-from worker.openai_client import StreamingOpenAIClient
-from worker.pacer import Pacer
-from worker.pieces import ReasoningText, TextPiece, TokenLogprobs, ToolCallPart
+from worker.contract.images import Images
+from worker.openai.client import StreamingOpenAIClient
+from worker.openai.completion import ModelReported, StreamBroken
+from worker.openai.pieces import ReasoningText, TextPiece, TokenLogprobs, ToolCallPart
+from worker.serving.catalog import Model
+from worker.serving.chat import Chat
+from worker.wire.pacer import Pacer
 
 INFO = ModelInfo(
     vision=False, function_calling=True, json_output=True, family=ModelFamily.UNKNOWN, structured_output=True

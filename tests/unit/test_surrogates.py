@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.surrogates import SurrogateJoiner, clean
+from worker.contract.utf8 import SurrogateJoiner, clean
 
 
 @given(st.lists(st.text()))

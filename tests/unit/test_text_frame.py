@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.completion import Reply
-from worker.pieces import TextPiece
-from worker.sse import EventDecoder
-from worker.text_frame import TextFrame
+from worker.openai.completion import Reply
+from worker.openai.pieces import TextPiece
+from worker.openai.sse import EventDecoder
+from worker.openai.text_frame import TextFrame
 
 Json = dict[str, Any]
 Shape = Callable[[str], Json]

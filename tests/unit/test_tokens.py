@@ -9,7 +9,7 @@ import pytest
 
 from fleet.security.tokens import Tokens
 from host.health import Health
-from host.tokens import TokenInterceptor
+from host.interceptor import TokenInterceptor
 
 TOKEN = "a-token-of-this-fleet"
 RIGHT, WRONG = ("authorization", f"Bearer {TOKEN}"), ("authorization", "Bearer another-fleets-token")

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from fleet.turns import TURN, Turns
+from fleet.process.turns import TURN, Turns
 
 
 async def work(turns: Turns, steps: int, done: list[str], name: str = "") -> None:

@@ -11,9 +11,9 @@ import grpc
 from autogen_ext.runtimes.grpc.protos import agent_worker_pb2, agent_worker_pb2_grpc
 from google.protobuf.message import Message
 
-from fleet import relay
-from fleet.events import event
-from fleet.topics import GATEWAY, MEMBERS, WORKER, WORKERS, agent_type, chat, chunks
+from fleet.bus import relay
+from fleet.bus.events import event
+from fleet.bus.topics import GATEWAY, MEMBERS, WORKER, WORKERS, agent_type, chat, chunks
 from protos import chat_pb2 as pb
 from tests.harness.http import get_json
 from tests.schedule import Schedule

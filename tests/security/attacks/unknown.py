@@ -9,7 +9,7 @@ import grpc
 from autogen_ext.runtimes.grpc.protos import agent_worker_pb2, agent_worker_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from fleet.relay import MAGIC
+from fleet.bus.relay import MAGIC
 from tests.security import peer
 from tests.security.attacks import Subject, Target
 from tests.security.attacks.clients import LASTS, raw, side_by_side

@@ -1,0 +1,147 @@
+"""One connection of a member to the host by gRPC, from dialling to its end."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+from autogen_ext.runtimes.grpc._worker_runtime import HostConnection, QueueAsyncIterable
+from autogen_ext.runtimes.grpc.protos import agent_worker_pb2, agent_worker_pb2_grpc
+
+from fleet.bus import relay
+from fleet.bus.relay import RelayRefused
+from fleet.security.identity import IdentityError
+from fleet.security.tokens import TokenError
+from fleet.settings import FleetSettings
+
+MESSAGE_BYTES = 32 * 1024 * 1024
+"""Largest message on the bus. A larger one would end the sender's whole stream, so senders stay far below."""
+
+KEEPALIVE_TIME = 3.0
+KEEPALIVE_TIMEOUT = 7.0
+"""Seconds of silence until a ping, and from the ping until the peer is given up: a dead peer is noticed within 10 s, a
+process that stands still for less than 7 s is not taken for dead."""
+
+
+CLIENT_ID = "client-id"
+"""The metadata by which AutoGen's host knows whose call it is: another for each link."""
+
+MEMBER_KEY = "chatfleet-member-key"
+"""The metadata with which a member proves on a new link that its member id is its own: one secret for a process."""
+
+
+def channel_options() -> list[tuple[str, int]]:
+    """gRPC options that host and members share: size limits, and keepalive in both directions."""
+    return [
+        ("grpc.max_send_message_length", MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", MESSAGE_BYTES),
+        ("grpc.keepalive_time_ms", int(KEEPALIVE_TIME * 1000)),
+        ("grpc.keepalive_timeout_ms", int(KEEPALIVE_TIMEOUT * 1000)),
+        ("grpc.http2.ping_timeout_ms", int(KEEPALIVE_TIMEOUT * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.enable_http_proxy", 0),
+        # Every dial is a fresh try: gRPC must not keep one address's failures for the next channel.
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+
+
+def open_channel_to_host(settings: FleetSettings) -> Any:
+    """A channel to the host, with TLS where it is set; nothing is connected yet. Raises ``IdentityError``."""
+    address, options = str(settings.host), channel_options()
+    identity = settings.identity()
+    if identity is None:
+        return grpc.aio.insecure_channel(address, options=options)
+    return grpc.aio.secure_channel(address, identity.channel_credentials(), options=options)
+
+
+_END: Any = object()
+
+
+class _Outgoing(QueueAsyncIterable):
+    """What the link sends. It ends, as AutoGen's never does, so that the task in which gRPC reads it ends too."""
+
+    async def __anext__(self) -> Any:
+        message = await super().__anext__()
+        if message is _END:
+            raise StopAsyncIteration
+        return message
+
+
+class Link(HostConnection):
+    """One connection to the host, from dialling to its end. Unlike its base it never formats a message for a log."""
+
+    def __init__(self, channel: Any, stub: Any, token: str | None, key: str) -> None:
+        super().__init__(channel, stub)
+        self._token = token
+        self._key = key
+        self._stream: Any = None
+
+    @property
+    def metadata(self) -> Sequence[tuple[str, str]]:
+        """What every call carries: who calls, and the fleet's token."""
+        known = [(CLIENT_ID, self._client_id), (MEMBER_KEY, self._key)]
+        return [*known, ("authorization", f"Bearer {self._token}")] if self._token else known
+
+    @classmethod
+    async def dial(cls, settings: FleetSettings, key: str) -> "Link":
+        """Open a link of the member with this :data:`key <MEMBER_KEY>`; certificate and token are read again for each.
+
+        Raises ``grpc.RpcError``, ``TimeoutError`` or ``IdentityError``; nothing is left open then.
+        """
+        token = settings.tokens().own()
+        channel = open_channel_to_host(settings)
+        stub = agent_worker_pb2_grpc.AgentRpcStub(channel)
+        link = cls(channel, stub, token, key)
+        try:
+            open_channel: Any = stub.OpenChannel
+            link._stream = open_channel(_Outgoing(link._send_queue), metadata=link.metadata)
+            await link._stream.wait_for_connection()
+        except BaseException:
+            await link.close()
+            raise
+        return link
+
+    def put(self, message: agent_worker_pb2.Message) -> None:
+        """Queue a message for the host. The lanes' windows bound what waits here."""
+        self._send_queue.put_nowait(message)
+
+    async def send(self, message: agent_worker_pb2.Message) -> None:
+        """As :meth:`put`, for AutoGen's own calls."""
+        self.put(message)
+
+    async def read(self) -> agent_worker_pb2.Message | None:
+        """The next message; None at the end. Raises ``grpc.RpcError`` when the connection broke."""
+        message = await self._stream.read()
+        return None if message is grpc.aio.EOF else message
+
+    async def ticket(self) -> str | None:
+        """What lets this member onto the host's relay; None from a host that has none."""
+        for key, value in await self._stream.initial_metadata() or ():
+            if key == relay.TICKET:
+                return str(value)
+        return None
+
+    async def close(self) -> None:
+        """End the connection at once."""
+        self._send_queue.put_nowait(_END)
+        await self._channel.close()
+
+
+def reason_of(error: BaseException) -> str:
+    """Why joining failed or the link ended, in few words; the same cause gives the same words."""
+    if isinstance(error, IdentityError | TokenError | RelayRefused):
+        return str(error)
+    if isinstance(error, grpc.aio.AioRpcError):
+        details = (error.details() or "").partition(";")[0]
+        return f"{error.code().name.lower()}: {details}"
+    return "no answer" if isinstance(error, TimeoutError) else type(error).__name__
+
+
+class Away(HostConnection):
+    """Stands in while there is no connection: registering an agent only asks whether one is set."""
+
+    def __init__(self) -> None:
+        pass
+
+
+AWAY = Away()

@@ -1,0 +1,1 @@
+"""What every process needs of its operating system and event loop. Imports nothing of the project but its logs."""

@@ -1,0 +1,201 @@
+"""API keys: who may ask, for what, and how much. Kept as SHA-256 in a file that is read again when it changes.
+
+::
+
+    keys:
+      - name: alice
+        sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+        models: [smollm2]          # all, if left out
+        requests_per_minute: 60    # these three: no limit, if left out
+        tokens_per_minute: 100000
+        concurrent: 4
+"""
+
+import asyncio
+import contextlib
+import gc
+import hashlib
+import itertools
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fleet import logs
+from fleet.process import files
+
+log = logs.logger(__name__)
+
+PREFIX = "cf-"
+
+DEPTH = 20
+"""Of nested lists and mappings in the file: far more than any entry has."""
+
+
+class KeysError(Exception):
+    """The file cannot be used; the text is one line that names the file and the field."""
+
+
+class KeysUnreadable(KeysError):
+    """The file is not there, or may not be read."""
+
+
+class Key(BaseModel):
+    """One key's entry. The key itself is nowhere: ``sha256`` is of its text, in hexadecimal."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, max_length=100)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    models: frozenset[str] | None = None
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    concurrent: int | None = Field(default=None, ge=1)
+
+    def allows(self, model: str) -> bool:
+        """Whether the key may use ``model``."""
+        return self.models is None or model in self.models
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    keys: list[Any]
+
+
+def digest(key: str) -> str:
+    """What is kept of a key."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def new_key(name: str) -> tuple[str, str]:
+    """A fresh key, and its entry for the file."""
+    key = PREFIX + secrets.token_urlsafe(32)
+    entry = yaml.safe_dump([{"name": name, "sha256": digest(key)}], sort_keys=False)
+    return key, "keys:\n" + "".join(f"  {line}\n" for line in entry.splitlines())
+
+
+def read_keys(path: Path) -> dict[str, Key]:
+    """The file's entries by their ``sha256``. Raises :class:`KeysError`.
+
+    Takes a second for 10,000 keys. May run in a thread: no step of it keeps the others from running for long.
+    """
+    try:
+        with _without_collections():
+            text = path.read_text(encoding="utf-8")
+            _check_depth(text)
+            return _by_hash(_entries(_File.model_validate(_document(text))))
+    except OSError as error:
+        raise KeysUnreadable(f"{path}: cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        raise KeysError(f"{path}: {_sentence(error)}") from None
+    except KeysError as error:
+        raise KeysError(f"{path}: {error}") from None
+    except (yaml.YAMLError, ValueError):
+        raise KeysError(f"{path}: is not YAML") from None
+
+
+def _check_depth(text: str) -> None:
+    """Raise :class:`KeysError` when the YAML is nested too deep: its C loader would exhaust the stack."""
+    depth = 0
+    for event in yaml.parse(text, yaml.CSafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEPTH:
+            raise KeysError(f"nested more than {DEPTH} deep")
+
+
+def _document(text: str) -> Any:
+    loader = yaml.CSafeLoader(text)
+    root = loader.get_single_node()
+    if root is None:
+        return None
+    document = loader.construct_document(root)
+    # As ``yaml.load`` does, but for this: freed at once, the nodes of a large file would take 20 ms of every thread.
+    for branch in itertools.chain.from_iterable(root.value if isinstance(root, yaml.MappingNode) else ()):
+        while isinstance(branch.value, list) and branch.value:
+            branch.value.pop()
+    return document
+
+
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """Collect no garbage, of which there is none in a tree: each collection looks at all of it while no thread runs."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _entries(document: _File) -> Iterator[Key]:
+    # One by one: a single call for all of them would let no other thread run.
+    for number, entry in enumerate(document.keys):
+        try:
+            yield Key.model_validate(entry)
+        except ValidationError as error:
+            raise KeysError(f"keys.{number}.{_sentence(error)}") from None
+
+
+def _by_hash(entries: Iterator[Key]) -> dict[str, Key]:
+    keys: dict[str, Key] = {}
+    names: set[str] = set()
+    for key in entries:
+        if key.name in names:
+            raise KeysError(f"two keys have the same name: {key.name}")
+        if key.sha256 in keys:
+            raise KeysError(f"two keys have the same sha256: {keys[key.sha256].name} and {key.name}")
+        names.add(key.name)
+        keys[key.sha256] = key
+    return keys
+
+
+def _sentence(error: ValidationError) -> str:
+    problem = error.errors(include_url=False, include_input=False)[0]
+    field = ".".join(str(part) for part in problem["loc"])
+    return f"{field}: {problem['msg']}"
+
+
+class KeyRing:
+    """The keys that are good now. Raises :class:`KeysError` at construction, if the file cannot be used."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp = self._look()
+        self._keys = read_keys(path)
+        self._said = ""
+
+    def find(self, key: str) -> Key | None:
+        """The entry of a key. How long that takes depends on the key's hash alone, which tells nothing of any key."""
+        return self._keys.get(digest(key))
+
+    async def refresh(self) -> None:
+        """Read the file again if it has changed, in a thread. One that cannot be used is reported and changes nothing.
+
+        That one is not read again before it changes, unless it could not be opened.
+        """
+        stamp = self._look()
+        if stamp == self._stamp:
+            return
+        try:
+            keys = await asyncio.to_thread(read_keys, self._path)
+        except KeysError as error:
+            if not isinstance(error, KeysUnreadable):
+                self._stamp = stamp
+            if str(error) != self._said:
+                log.error("keys not reloaded", reason=str(error))
+                self._said = str(error)
+            return
+        self._keys, self._stamp, self._said = keys, stamp, ""
+        log.info("keys reloaded", keys=len(keys))
+
+    def _look(self) -> files.Stamp:
+        try:
+            return files.stamp(self._path)
+        except OSError:
+            return 0, 0, 0

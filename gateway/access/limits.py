@@ -1,0 +1,162 @@
+"""How much a key may ask: requests and tokens a minute, and requests at once.
+
+A reply counts against ``tokens_per_minute`` while it is written, so that requests beside it see it, and whether its
+client stays or leaves. One that passes the limit is not cut: it counts in full, and the next request waits.
+"""
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.access.keys import Key
+from gateway.chats.reply import Completed, Reply
+from gateway.errors import OverLimit
+from protos import chat_pb2 as pb
+
+MINUTE = 60.0
+
+BYTES_PER_TOKEN = 4
+"""Of a prompt whose tokens no model has counted: what English text has."""
+
+SMALL = 4096
+"""Bytes of a message in which no image is looked for: thousands of small ones would take long."""
+
+
+@dataclass(eq=False)
+class _Window:
+    """What a key has asked for since ``began``."""
+
+    began: float
+    requests: int = 0
+    tokens: int = 0
+
+
+class Grant:
+    """A request that was let in. :meth:`close` must end it."""
+
+    def __init__(self, limits: "Limits", key: Key, prompt: int, headers: dict[str, str]) -> None:
+        self.headers = headers
+        self._limits = limits
+        self._key = key
+        self._prompt = prompt
+        self._reply = Reply()
+        self._charged = 0
+        self._window: _Window | None = None
+        self._in_window = 0
+        """What of the charge is in that window, and can be taken back."""
+        self.charge(prompt)
+
+    def follow(self, reply: Reply) -> None:
+        """Charge for ``reply`` as it grows."""
+        self._reply = reply
+        if self._key.tokens_per_minute is not None:
+            reply.meter(lambda tokens: self.charge(self._prompt + tokens))
+
+    def close(self) -> None:
+        """The request is over, with whatever its reply holds: free its place, and settle its charge."""
+        self.charge(spent(self._reply, self._prompt))
+        self._limits.leave(self._key)
+
+    def charge(self, tokens: int) -> None:
+        """Make ``tokens`` the charge for this request: more counts in the present minute, less is taken back in it."""
+        if self._key.tokens_per_minute is None:
+            return
+        window = self._limits.window(self._key)
+        if window is not self._window:
+            self._window, self._in_window = window, 0
+        added = max(tokens - self._charged, -self._in_window)
+        window.tokens += added
+        self._charged += added
+        self._in_window += added
+
+
+class Limits:
+    """Counts per key, by its name, in this gateway. A minute begins with the first that a key asks for in it.
+
+    Counts outlive a change of the key file. What is kept is bounded by the keys that were used in the last minute.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._windows: OrderedDict[str, _Window] = OrderedDict()
+        """In the order in which they began; those that are over are dropped when another begins."""
+        self._running: dict[str, int] = {}
+
+    def enter(self, key: Key, prompt: int = 0) -> Grant:
+        """Let a request in and count it, with an estimate of its prompt's tokens.
+
+        Raises :class:`OverLimit` with the headers that clients know.
+        """
+        running = self._running.get(key.name, 0)
+        if key.concurrent is not None and running >= key.concurrent:
+            raise OverLimit(f"{key.concurrent} requests at once", 1.0)
+        headers: dict[str, str] = {}
+        if key.tokens_per_minute is not None:
+            self._check(key, "tokens", self.window(key).tokens, key.tokens_per_minute, headers)
+        if key.requests_per_minute is not None:
+            window = self.window(key)
+            self._check(key, "requests", window.requests, key.requests_per_minute, headers)
+            window.requests += 1
+            self._describe(headers, window, "requests", window.requests, key.requests_per_minute)
+        self._running[key.name] = running + 1
+        return Grant(self, key, prompt, headers)
+
+    def leave(self, key: Key) -> None:
+        """One of the key's requests is over."""
+        self._running[key.name] -= 1
+        if not self._running[key.name]:
+            del self._running[key.name]
+
+    def window(self, key: Key) -> _Window:
+        """The key's present minute."""
+        now = self._clock()
+        window = self._windows.get(key.name)
+        if window is None or now - window.began >= MINUTE:
+            while self._windows and now - next(iter(self._windows.values())).began >= MINUTE:
+                self._windows.popitem(last=False)
+            window = self._windows[key.name] = _Window(now)
+        return window
+
+    def _check(self, key: Key, what: str, used: int, limit: int, headers: dict[str, str]) -> None:
+        window = self.window(key)
+        self._describe(headers, window, what, used, limit)
+        if used >= limit:
+            rule = "; a reply that passes it is finished and counts in full" if what == "tokens" else ""
+            error = OverLimit(f"{limit} {what} a minute{rule}", max(1.0, self._left(window)))
+            error.extra_headers = headers
+            raise error
+
+    def _describe(self, headers: dict[str, str], window: _Window, what: str, used: int, limit: int) -> None:
+        headers[f"x-ratelimit-limit-{what}"] = str(limit)
+        headers[f"x-ratelimit-remaining-{what}"] = str(max(0, limit - used))
+        headers[f"x-ratelimit-reset-{what}"] = f"{math.ceil(self._left(window))}s"
+
+    def _left(self, window: _Window) -> float:
+        return max(0.0, window.began + MINUTE - self._clock())
+
+
+def prompt_tokens(history: pb.ChatHistory) -> int:
+    """An estimate of what a prompt amounts to, its tools included, and its images not: they cost by their pixels."""
+    size = history.options.ByteSize()
+    for message in history.messages:
+        size += message.ByteSize()
+        if message.ByteSize() > SMALL:
+            size -= sum(part.image.ByteSize() for part in message.content if part.HasField("image"))
+    return math.ceil(size / BYTES_PER_TOKEN)
+
+
+def spent(reply: Reply, prompt: int) -> int:
+    """What a request counts: as the model counted it, or else the pieces of its reply and an estimate of its prompt.
+
+    One that failed without any reply counts nothing. One whose client left before it counts its prompt, once a worker
+    has accepted it.
+    """
+    usage = reply.end.usage if reply.end is not None else None
+    counted = usage if usage is not None else pb.Usage()
+    completion = counted.completion_tokens or reply.tokens
+    if not completion and not isinstance(reply.end, Completed):
+        left = reply.end is None and reply.accepted
+        return counted.prompt_tokens or (prompt if left else 0)
+    return (counted.prompt_tokens or prompt) + completion

@@ -1,0 +1,93 @@
+"""What the bus brings to this gateway, handed to the directory, the lanes and the chats. It keeps nothing itself."""
+
+import time
+from collections.abc import Callable
+
+from autogen_core import MessageContext, RoutedAgent, TypeSubscription, message_handler
+
+from fleet import logs
+from fleet.bus import topics
+from fleet.bus.runtime import FleetRuntime
+from fleet.bus.senders import Senders
+from fleet.lane import Inbox
+from fleet.process.repeats import Repeats
+from gateway.chats.chats import Chats
+from gateway.routing.admission import Admission
+from gateway.routing.directory import Directory
+from protos import chat_pb2 as pb
+
+log = logs.logger(__name__)
+
+CHUNKS = 10_000
+"""Chunks of one batch, which take 40 ms; a worker sends at most 8,192: its batches' bytes by those of an event."""
+
+
+class FanIn:
+    """Takes the workers' batches off the bus: see ``FleetRuntime.shortcut`` for why no agent does."""
+
+    def __init__(self, directory: Directory, inbox: Inbox, chats: Chats) -> None:
+        self._directory = directory
+        self._inbox = inbox
+        self._chats = chats
+        self._senders = Senders()
+        self._repeats = Repeats()
+
+    def receive(self, batch: pb.ChunkBatch) -> None:
+        """A worker's chunks. One that is not known sends them again after its next status."""
+        if self._directory.get(batch.worker_id) is None:
+            return
+        if not self._senders.believes(batch, batch.worker_id):
+            return
+        if len(batch.chunks) > CHUNKS:
+            if self._repeats.is_new(batch.worker_id):
+                log.warning("dropped a batch of too many chunks", worker=batch.worker_id, chunks=len(batch.chunks))
+            return
+        chunks, broken = self._inbox.receive(batch)
+        if broken:
+            log.warning("lane broken", worker=batch.worker_id)
+            self._chats.lane_broken(batch.worker_id)
+        self._chats.deliver(batch.worker_id, chunks)
+
+
+class GatewayAgent(RoutedAgent):
+    """The gateway on the bus; see ``protos/chat.proto`` for the messages."""
+
+    def __init__(self, directory: Directory, admission: Admission, chats: Chats) -> None:
+        super().__init__("A gateway of the fleet")
+        self._directory = directory
+        self._admission = admission
+        self._chats = chats
+        self._senders = Senders()
+
+    @message_handler
+    async def on_status(self, message: pb.WorkerStatus, ctx: MessageContext) -> None:
+        """A worker's sign of life."""
+        if not self._senders.believes(message, message.worker_id):
+            return
+        if self._directory.get(message.worker_id) is None and message.state != pb.WORKER_STATE_LEFT:
+            log.info("worker found", worker=message.worker_id, models=list(message.models), capacity=message.capacity)
+        if self._directory.heard(message, time.monotonic()):
+            log.info("worker left", worker=message.worker_id)
+            self._chats.worker_gone(message.worker_id)
+        self._admission.look()
+
+    @message_handler
+    async def on_left(self, message: pb.MemberLeft, ctx: MessageContext) -> None:
+        """Somebody's connection to the host ended."""
+        if self._senders.believes(message, topics.HOST) and self._directory.left(message, time.monotonic()):
+            self._chats.worker_left(message.member_id)
+
+
+async def register(runtime: FleetRuntime, gateway_id: str, make: Callable[[], GatewayAgent], batches: FanIn) -> None:
+    """Put the agent on the bus: one type per gateway, one instance, three topics."""
+    runtime.shortcut(pb.ChunkBatch, batches.receive)
+    agent_type = topics.agent_type(topics.GATEWAY, gateway_id)
+    await GatewayAgent.register(
+        runtime,
+        agent_type,
+        make,
+        skip_class_subscriptions=True,
+        skip_direct_message_subscription=True,
+    )
+    for topic in (topics.chunks(gateway_id), topics.WORKERS, topics.MEMBERS):
+        await runtime.add_subscription(TypeSubscription(topic.type, agent_type))

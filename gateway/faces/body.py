@@ -1,0 +1,180 @@
+"""A request's body, checked field by field with an error that names the field.
+
+What is passed on stays JSON text, and a list's items are made into objects one by one: no step takes long.
+"""
+
+from collections.abc import Callable, Set
+from itertools import islice
+from typing import TypeVar
+
+import msgspec
+from msgspec import Raw
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from fleet.process.turns import Turn
+from gateway.errors import InvalidField, MalformedBody
+from gateway.faces.outline import WINDOW, Outline
+
+T = TypeVar("T")
+BodyT = TypeVar("BodyT", bound=BaseModel)
+
+MAX_MESSAGES = 10_000
+"""Of one request: a message of 40 bytes costs the gateway, the bus and the worker as much as one of 4 KiB."""
+
+MAX_PARTS = 1000
+"""Parts of a message, calls of a turn, tools, stop words, entries: each costs far more than its few bytes."""
+
+MAX_IGNORED = 200
+"""Names of unknown fields that are remembered of a body."""
+
+TAG = "="
+"""What the tag of a union's member begins with: no field of a body does."""
+
+Place = tuple[int | str, ...]
+"""Where in a body something is."""
+
+Members = dict[str, Raw]
+"""An object's members, each still JSON text."""
+
+NULL = Raw(b"null")
+
+_SAID = {
+    "missing": "is missing",
+    "string_type": "must be a string",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "dict_type": "must be an object",
+    "too_short": "must not be empty",
+    "string_too_short": "must not be empty",
+    "too_long": "is too long",
+    "string_too_long": "is too long",
+}
+
+
+class Fields:
+    """A body's fields: those in ``known`` as JSON text, and the names of the others.
+
+    ``finite`` is whether all its numbers are. Raises :class:`MalformedBody`, or :class:`InvalidField` if the body is no
+    object.
+    """
+
+    def __init__(self, text: bytes | bytearray, known: frozenset[str], *, finite: bool) -> None:
+        if not text or text.isspace():
+            raise MalformedBody("invalid_json", "the body is empty: it must be a JSON object")
+        try:
+            every = msgspec.json.decode(text, type=Members)
+        except msgspec.ValidationError:
+            raise InvalidField("the body must be a JSON object") from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise _not_json(str(error).removeprefix("JSON is malformed: ")) from None
+        self._members = {name: every[name] for name in known if name in every}
+        self.ignored = list(islice((name for name in every if name not in known), MAX_IGNORED))
+        self._finite = finite
+
+    @property
+    def names(self) -> Set[str]:
+        """Those of its known fields that are there."""
+        return self._members.keys()
+
+    def get(self, name: str) -> Raw | None:
+        """A field's text; None where it is missing or null."""
+        raw = self._members.get(name)
+        return None if raw == NULL else raw
+
+    def check(self, kind: type[BodyT]) -> BodyT:
+        """The fields that ``kind`` has, as one of it."""
+        known = kind.model_fields
+        own = {name: raw for name, raw in self._members.items() if name in known}
+        return check(kind.model_validate_json, msgspec.json.encode(own))
+
+    def items(self, name: str, most: int, *, needed: bool = False) -> list[Raw]:
+        """A list's items. One that is ``needed`` must not be missing, null or empty."""
+        if not needed and self.get(name) is None:
+            return []
+        if name not in self._members:
+            raise InvalidField(f"{name} is missing", name)
+        items = elements(self._members[name], name, most)
+        if needed and not items:
+            raise InvalidField(f"{name} must not be empty", name)
+        return items
+
+    async def passed_on(self, text: Raw | bytes | None, name: str, turn: Turn) -> str:
+        """An object of any content, as it is sent to a worker; empty where it is missing or null."""
+        if text is None or text == NULL:
+            return ""
+        view = memoryview(text)
+        if bytes(view[:1]) != b"{":
+            raise InvalidField(f"{name} must be an object", name)
+        if not self._finite and not await _is_finite(view, turn):
+            raise InvalidField(f"{name} holds a number that is not finite", name)
+        return str(view, "utf-8")
+
+
+async def _is_finite(text: memoryview, turn: Turn) -> bool:
+    outline = Outline()
+    for start in range(0, len(text), WINDOW):
+        await turn.pause()
+        outline.feed(text[start : start + WINDOW])
+    return outline.finite
+
+
+def members(text: Raw | None, name: str) -> Members | None:
+    """An object's members, at most :data:`MAX_PARTS`; None for what is no object."""
+    try:
+        found = msgspec.json.decode(text, type=Members) if text is not None else None
+    except msgspec.ValidationError:
+        return None
+    if found is not None and len(found) > MAX_PARTS:
+        raise InvalidField(f"{name} has {len(found):,} entries where {MAX_PARTS:,} are allowed", name)
+    return found
+
+
+def elements(text: Raw, name: str, most: int) -> list[Raw]:
+    """A list's items, each still JSON text."""
+    try:
+        items = msgspec.json.decode(text, type=list[Raw])
+    except msgspec.ValidationError:
+        raise InvalidField(f"{name} must be a list", name) from None
+    if len(items) > most:
+        raise InvalidField(f"{name} has {len(items):,} items where {most:,} are allowed", name)
+    return items
+
+
+def check(validate: Callable[[bytes], T], text: Raw | bytes, place: Place = ()) -> T:
+    """What ``validate`` makes of a text that is at ``place`` in the body. Raises :class:`InvalidField`."""
+    try:
+        return validate(bytes(text))
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False, include_context=True)[0]
+    if problem["type"] == "json_invalid":
+        raise _not_json(str(problem.get("ctx", {}).get("error", "it cannot be parsed")))
+    name = _name(place + problem["loc"])
+    raise InvalidField(_sentence(name, problem), name or None)
+
+
+def _not_json(reason: str) -> MalformedBody:
+    return MalformedBody("invalid_json", f"the body is not JSON: {reason}")
+
+
+def _name(loc: Place) -> str:
+    """Where the problem is, as a path into the body. Tags of unions, which pydantic counts in, are no fields."""
+    name = ""
+    for part in loc:
+        if isinstance(part, str) and part.startswith(TAG):
+            continue
+        name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else str(part)
+    return name
+
+
+def _sentence(name: str, problem: ErrorDetails) -> str:
+    if problem["type"] == "union_tag_invalid":
+        context = problem.get("ctx", {})
+        expected = str(context.get("expected_tags", "")).replace(TAG, "")
+        return f"{name} has {str(context.get('tag', '')).removeprefix(TAG)[:100]!r} where {expected} are known"
+    if problem["type"] == "union_tag_not_found":
+        return f"{name} needs one of the fields that tell its kind: role, or type"
+    said = _SAID.get(problem["type"]) or problem["msg"][:1].lower() + problem["msg"][1:]
+    return f"{name} {said}"

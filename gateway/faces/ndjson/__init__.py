@@ -1,0 +1,1 @@
+"""The seed's API: one JSON object a line."""

@@ -1,0 +1,88 @@
+"""What every HTTP answer gets, whatever answers: an ``x-request-id``, one log line, and an error instead of silence.
+
+Pure ASGI: Starlette's ``BaseHTTPMiddleware`` would cost more than the gateway's own work, and hides disconnects.
+"""
+
+import re
+import time
+import uuid
+from collections.abc import Callable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fleet import logs
+from gateway.errors import GatewayError
+from gateway.faces.ndjson.refusal import error_response
+
+log = logs.logger("gateway.http")
+
+GIVEN_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+"""A client's own request id that is given back to it; ours, which is unique, stays in the log and in errors."""
+
+QUIET_PATHS = frozenset({"/healthz", "/readyz"})
+"""Paths that probes ask all the time: logged at debug."""
+
+
+class Edge:
+    """Wraps the application; the request's id is in ``scope["state"]["request_id"]``.
+
+    While ``leaving`` is true every answer closes its connection, so that the client's next request goes elsewhere.
+    """
+
+    def __init__(self, app: ASGIApp, leaving: Callable[[], bool]) -> None:
+        self._app = app
+        self._leaving = leaving
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or any other kind of connection unchanged."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        shown = _given_id(scope) or request_id
+        began = time.perf_counter()
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                closing = [(b"connection", b"close")] if self._leaving() else []
+                added = [(b"x-request-id", shown.encode()), *closing]
+                message = {**message, "headers": [*message["headers"], *added]}
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception as error:
+            log.error("request failed", request=request_id, path=_shown(scope["path"]), exc_info=error)
+            if status == 0:
+                failure = GatewayError("internal_error", "the gateway failed; its log has the request id")
+                await error_response(failure, request_id)(scope, receive, send_with_id)
+        finally:
+            client = scope.get("client")
+            say = log.debug if scope["path"] in QUIET_PATHS else log.info
+            milliseconds = round((time.perf_counter() - began) * 1000, 1)
+            say(
+                "request",
+                request=request_id,
+                **({} if shown == request_id else {"client_request": shown}),
+                **({"client": _shown(client[0])} if client else {}),
+                method=scope["method"],
+                path=_shown(scope["path"]),
+                status=status,
+                ms=milliseconds,
+            )
+
+
+def _given_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and GIVEN_ID.fullmatch(value):
+            return str(value, "ascii")
+    return ""
+
+
+def _shown(text: str) -> str:
+    """A stranger's text as the log may show it: control characters would rewrite the reader's terminal."""
+    return text[:500].encode("unicode_escape").decode("ascii")

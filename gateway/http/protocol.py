@@ -1,0 +1,305 @@
+"""HTTP on one connection: uvicorn's protocol under the states and deadlines of :mod:`gateway.http.connection`."""
+
+import asyncio
+import contextlib
+import fcntl
+import re
+import sys
+import termios
+import uuid
+from asyncio import TimerHandle, Transport
+from collections.abc import Callable
+from functools import partial
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from fleet import logs
+from gateway.errors import GatewayError, HeadersTooLarge, NotHttp, NoTunnel
+from gateway.faces.openai.encoder import openai_error
+from gateway.http.connection import UNPARSED, Bounds, Connection, Event, State, Verdict
+
+log = logs.logger("gateway.http")
+
+HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
+"""A valid ``Host``, by RFC 9110 and RFC 3986."""
+
+NO_UPGRADE = frozenset({b"upgrade", b"http2-settings"})
+"""Headers that ask for another protocol. This server speaks no other, so it serves the request without them."""
+
+
+class Pipelined(Exception):
+    """A request begins while the one before is served: it is not parsed any further."""
+
+
+class Protocol(HttpToolsProtocol):
+    """Serves one request at a time within ``bounds``, and refuses what is no request in our errors' shape.
+
+    It also puts four things of the connection into the scope's extensions: ``chatfleet.abort`` drops it,
+    ``chatfleet.unsent`` says how many bytes wait for its client, ``chatfleet.writable`` whether sending would not wait,
+    and ``chatfleet.write`` sends a chunk of an answer that has begun, as ASGI's ``send`` would, without its layers.
+    """
+
+    bounds: Bounds
+    raw: Transport
+    connection: Connection
+    timer: TimerHandle
+    wakes_at: float
+    head_bytes = 0
+
+    # ------------------------------------------------------------ the connection
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.raw = transport
+        self.transport = Wire(transport, self.finish, self.is_closing)
+        self.connection = Connection(self.bounds, self.loop.time())
+        self.wake_at(self.connection.deadline)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.connection.lost()
+        self.timer.cancel()
+        super().connection_lost(exc)
+
+    def eof_received(self) -> None:
+        """Take the client for gone, also if it has only closed its sending side; the transport closes itself."""
+        self.disconnect()
+        self.end()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            if self.connection.state not in UNPARSED:
+                self.parse(data)
+            if not self.connection.count(len(data)):
+                self.drop("discarded_too_much")
+        except GatewayError as error:
+            self.refuse(error)
+        if self.connection.state is State.LAST:
+            self.cycle.keep_alive = False  # what follows the request is discarded, so no other one can be read
+        self.watch()
+        if self.connection.state is State.DISCARDING and not self.flow.read_paused:
+            # uvloop reads up to 2 MiB before it does anything else, and nothing else slows this client down.
+            self.flow.pause_reading()
+            self.loop.call_soon(self.flow.resume_reading)
+
+    def parse(self, data: bytes) -> None:
+        """Parse what arrived. Raises :class:`GatewayError` when it cannot be a request."""
+        try:
+            skipped = self.feed(data)
+            if skipped is not None:
+                head = self.head_without_upgrade()
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+                self.parser.feed_data(head)
+                self.parser.feed_data(skipped)
+        except httptools.HttpParserError as error:
+            cause = error.__context__  # what one of our callbacks raised
+            if not isinstance(cause, Pipelined):
+                raise cause if isinstance(cause, GatewayError) else NotHttp() from None
+
+    def feed(self, data: bytes) -> memoryview | None:
+        """Give the parser what arrived. It stops at headers that ask for an upgrade; returns what follows them."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            return memoryview(data)[upgrade.args[0] :]
+        return None
+
+    def head_without_upgrade(self) -> bytes:
+        """The headers that were just parsed, as bytes, without those that ask for another protocol."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            raise NoTunnel
+        version = self.parser.get_http_version().encode()
+        fields = b"".join(b"%b: %b\r\n" % field for field in self.headers if field[0] not in NO_UPGRADE)
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, fields)
+
+    # ------------------------------------------------------------ what the parser finds
+
+    def on_message_begin(self) -> None:
+        if self.connection.move(Event.BEGIN, self.loop.time()) is not State.HEAD:
+            raise Pipelined
+        super().on_message_begin()
+        self.head_bytes = 0
+        transport = self.raw
+        extensions = {
+            "chatfleet.abort": transport.abort,
+            "chatfleet.unsent": partial(unsent, transport),
+            "chatfleet.writable": self.writable,
+            "chatfleet.write": self.write_chunk,
+        }
+        self.scope["extensions"] = extensions  # type: ignore[typeddict-item]
+
+    def on_url(self, url: bytes) -> None:
+        self.count_head(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.connection.state is State.HEAD:
+            self.count_head(len(name) + len(value))
+            super().on_header(name, value)
+        # Else it is a trailer, which must not become one of the headers that the application already has.
+
+    def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return  # the parser stops here
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if len(hosts) > 1 or not (hosts or self.parser.get_http_version() == "1.0"):
+            raise NotHttp("host: a request must have this header exactly once")
+        if hosts and not HOST.fullmatch(hosts[0]):
+            raise NotHttp("host: this header's value is not valid")
+        super().on_headers_complete()
+        self.connection.move(Event.HEAD_END, self.loop.time())
+        if self.flow.write_paused:  # the client has not read the answer before
+            self.pause_writing()
+
+    def on_body(self, body: bytes) -> None:
+        self.connection.payload(len(body))
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
+        super().on_message_complete()
+        self.connection.move(Event.MESSAGE_END, self.loop.time())
+
+    def count_head(self, size: int) -> None:
+        self.head_bytes += size
+        if self.head_bytes > self.bounds.max_headers:
+            raise HeadersTooLarge(self.bounds.max_headers)
+
+    # ------------------------------------------------------------ the answer
+
+    def writable(self) -> bool:
+        return not self.flow.write_paused and not self.raw.is_closing()
+
+    def write_chunk(self, chunk: bytes) -> None:
+        # uvicorn sends every answer of unknown length in chunks, whatever version the client speaks.
+        self.raw.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.connection.pause(self.loop.time(), unsent(self.raw))
+        self.watch()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.connection.resume()
+
+    def on_response_complete(self) -> None:
+        self.cycle.body = bytearray()  # what was not read: it would be kept for as long as the connection lasts
+        self.server_state.total_requests += 1
+        self.connection.move(Event.ANSWERED, self.loop.time())
+        if not self.is_closing():
+            self.flow.resume_reading()
+            self.watch()
+
+    def refuse(self, error: GatewayError) -> None:
+        """Answer what no application sees, in the one shape that has the fields of both APIs, and hang up.
+
+        Beside an answer that has begun, or behind one whose request goes on, nothing is written: its client would read
+        it as a part of that answer, or as the answer to its next request.
+        """
+        request_id = uuid.uuid4().hex
+        began = self.connection.is_running and self.cycle.response_started
+        answered = began or self.connection.state is State.DISCARDING
+        log.info("request refused", request=request_id, code=error.code, status=0 if answered else error.status)
+        if began:
+            self.disconnect()
+            self.end()
+            self.raw.close()
+            return
+        if not answered:
+            answer = openai_error(error, request_id)
+            fields = [*answer.raw_headers, (b"x-request-id", request_id.encode()), (b"connection", b"close")]
+            head = b"".join(b"%b: %b\r\n" % field for field in fields)
+            self.raw.write(STATUS_LINE[error.status] + head + b"\r\n" + bytes(answer.body))
+        self.disconnect()
+        self.finish()
+
+    def disconnect(self) -> None:
+        """Tell the application, if it serves a request, that the client has gone; it can write no more."""
+        if self.connection.is_running:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+
+    # ------------------------------------------------------------ the end
+
+    def end(self) -> bool:
+        """From now on the connection only waits for its end. Returns whether its client may still be sending."""
+        sends = self.connection.close(self.loop.time(), self.raw.get_write_buffer_size())
+        self.watch()
+        return sends
+
+    def finish(self) -> None:
+        """Close once everything is written, and the client, if it still sends, has had time to read it."""
+        if self.end() and not self.raw.is_closing():
+            self.raw.write_eof()
+            self.flow.resume_reading()
+        else:
+            self.raw.close()
+
+    def is_closing(self) -> bool:
+        return self.connection.state is State.CLOSING or self.raw.is_closing()
+
+    def shutdown(self) -> None:
+        """Close as soon as no request is served, which may be at once: the server calls it when it ends."""
+        if self.connection.is_running:
+            self.cycle.keep_alive = False
+        else:
+            self.end()
+            self.raw.close()
+
+    # ------------------------------------------------------------ time
+
+    def watch(self) -> None:
+        """Wake up for the deadline. One that has moved to later costs nothing until the timer fires."""
+        if self.connection.deadline < self.wakes_at:
+            self.timer.cancel()
+            self.wake_at(self.connection.deadline)
+
+    def wake_at(self, when: float) -> None:
+        self.wakes_at = when
+        self.timer = self.loop.call_at(when, self.expire)
+
+    def expire(self) -> None:
+        """Do what the deadline asks for, if it is now."""
+        state = self.connection.state
+        verdict = self.connection.expire(self.loop.time(), unsent(self.raw))
+        if verdict is Verdict.ABORT:
+            self.drop("header_timeout" if state in (State.WAITING, State.HEAD) else "connection_timeout")
+            return
+        if verdict is Verdict.CLOSE:
+            self.raw.close()
+        self.wake_at(self.connection.deadline)
+
+    def drop(self, code: str) -> None:
+        """Close at once, whatever is unsent."""
+        said = "connection without a request" if code == "header_timeout" else "connection dropped"
+        log.info(said, code=code, state=self.connection.state.name.lower())
+        self.disconnect()
+        self.connection.lost()
+        self.raw.abort()
+
+
+class Wire(asyncio.Transport):
+    """The transport as uvicorn's request cycle has it: it only writes, and asks us to close."""
+
+    def __init__(self, transport: Transport, close: Callable[[], None], is_closing: Callable[[], bool]) -> None:
+        super().__init__()
+        self.write = transport.write  # type: ignore[method-assign]
+        self.close = close  # type: ignore[method-assign]
+        self.is_closing = is_closing  # type: ignore[method-assign]
+
+
+def unsent(transport: Transport) -> int:
+    """Bytes written to a connection that its client has not acknowledged; fewer of them mean that it reads.
+
+    The transport's own buffer does not tell: the system's, of megabytes, asks for more only when a third is free.
+    """
+    waiting = transport.get_write_buffer_size()
+    if not transport.is_closing():
+        with contextlib.suppress(OSError):
+            queued = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+            waiting += int.from_bytes(queued, sys.byteorder)
+    return waiting

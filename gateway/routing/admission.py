@@ -1,0 +1,234 @@
+"""Lets requests to the workers in the order in which they came, and keeps them waiting, within bounds, for room."""
+
+import asyncio
+import heapq
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count, islice
+
+from gateway.errors import Busy, GatewayError, Unavailable, UnknownModel
+from gateway.routing.breaker import Breakers
+from gateway.routing.choice import choose
+from gateway.routing.directory import FRESH, Directory, Worker
+
+SHOWN = 20
+"""Requests at the head of the queue that ``GET /fleet`` lists one by one."""
+
+
+@dataclass(eq=False)
+class Claim:
+    """What one request asks of the queue, over all its attempts. ``model`` may be empty, for any worker's default."""
+
+    model: str
+    avoid: set[str] = field(default_factory=set)
+    """Workers that failed it: others are preferred."""
+    waited: float = 0.0
+    """Seconds that it has waited so far."""
+    again: bool = False
+    """Whether it had a worker before, and so goes before those that had none."""
+
+
+@dataclass(eq=False)
+class _Waiting:
+    claim: Claim
+    granted: asyncio.Future[Worker]
+    since: float
+    rank: tuple[bool, int]
+    """The order of the queue: those that come again first, then by arrival."""
+    line: "_Line"
+
+
+@dataclass(frozen=True)
+class _Line:
+    """What requests have in common for which the same workers are chosen: where one must wait, all must."""
+
+    again: bool
+    model: str
+    avoid: frozenset[str]
+
+
+class Lease:
+    """One request's place on a worker, given back at the end of the ``with`` block."""
+
+    def __init__(self, worker: Worker, admission: "Admission") -> None:
+        self.worker = worker
+        self._admission = admission
+
+    def __enter__(self) -> Worker:
+        return self.worker
+
+    def __exit__(self, *_: object) -> None:
+        self.worker.in_flight -= 1
+        self._admission.look()
+
+
+class Admission:
+    """First come, first served, per model. Call :meth:`look` whenever a worker may have become available.
+
+    At most ``queue_limit`` requests wait, each for at most ``queue_timeout`` seconds in all its attempts together. A
+    request whose attempt failed goes before those that had none yet. When the queue is full, the latest of these
+    makes room for it.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        breakers: Breakers,
+        queue_limit: int,
+        queue_timeout: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._directory = directory
+        self._breakers = breakers
+        self._queue_limit = queue_limit
+        self._queue_timeout = queue_timeout
+        self._clock = clock
+        self._lines: dict[_Line, OrderedDict[_Waiting, None]] = {}
+        self._arrivals = count()
+        self.waiting = 0
+        """Requests that wait."""
+        self.linked = False
+        """Whether the host is there: while it is not, nobody can be asked."""
+        self.linked_at = float("-inf")
+        """Since when it is."""
+
+    def describe(self) -> dict[str, object]:
+        """The queue's entry in ``GET /fleet``."""
+        now = self._clock()
+        first = [
+            {"position": position, "model": waiting.claim.model, "waited_seconds": round(now - waiting.since, 3)}
+            for position, waiting in enumerate(islice(self._in_order(), SHOWN), 1)
+        ]
+        oldest = min((next(iter(line)).since for line in self._lines.values()), default=now)
+        return {
+            "waiting": self.waiting,
+            "limit": self._queue_limit,
+            "oldest_seconds": round(now - oldest, 3),
+            "first": first,
+        }
+
+    async def lease(self, claim: Claim) -> Lease:
+        """A place on a worker, at once or after a wait.
+
+        Raises :class:`UnknownModel`, :class:`Busy` (429) or, with no worker at all, :class:`Unavailable` (503).
+        """
+        if error := self._unknown(claim.model):
+            raise error
+        waiting = self._enqueue(claim)
+        self.look()
+        while self.waiting > self._queue_limit:
+            self._turn_away(waiting)
+        taken = False
+        try:
+            worker = await self._granted(waiting)
+            taken = claim.again = True
+        finally:
+            claim.waited += self._clock() - waiting.since
+            if not taken:
+                self._give_up(waiting)
+        return Lease(worker, self)
+
+    def look(self) -> None:
+        """Grant what can be granted, in order. Costs no more when more requests wait for the same."""
+        if not self.waiting or not self.linked:
+            return
+        self._refuse_unknown()
+        ready = self._directory.ready(self._clock())
+        heads = [(next(iter(line)).rank, name) for name, line in self._lines.items()]
+        heapq.heapify(heads)
+        while heads:
+            name = heads[0][1]
+            waiting = next(iter(self._lines[name]))
+            if not waiting.granted.done() and not self._grant(waiting, ready):
+                heapq.heappop(heads)
+                continue
+            self._remove(waiting)
+            if line := self._lines.get(name):
+                heapq.heapreplace(heads, (next(iter(line)).rank, name))
+            else:
+                heapq.heappop(heads)
+
+    def _enqueue(self, claim: Claim) -> _Waiting:
+        name = _Line(claim.again, claim.model, frozenset(claim.avoid))
+        rank = not claim.again, next(self._arrivals)
+        waiting = _Waiting(claim, asyncio.get_running_loop().create_future(), self._clock(), rank, name)
+        self._lines.setdefault(name, OrderedDict())[waiting] = None
+        self.waiting += 1
+        return waiting
+
+    def _remove(self, waiting: _Waiting) -> None:
+        """Take out of the queue, if it is still there."""
+        line = self._lines.get(waiting.line)
+        if line is not None and waiting in line:
+            del line[waiting]
+            self.waiting -= 1
+            if not line:
+                del self._lines[waiting.line]
+
+    def _turn_away(self, newcomer: _Waiting) -> None:
+        """Refuse the request that came last of those that had no worker yet; without one, the newcomer."""
+        latest = (next(reversed(line)) for name, line in self._lines.items() if not name.again)
+        waiting = max(latest, key=lambda waiting: waiting.rank, default=newcomer)
+        self._remove(waiting)
+        if not waiting.granted.done():
+            waiting.granted.set_exception(self._refusal("queue_full", "the queue is full"))
+
+    async def _granted(self, waiting: _Waiting) -> Worker:
+        if waiting.granted.done():
+            return waiting.granted.result()
+        try:
+            async with asyncio.timeout(max(0.0, self._queue_timeout - waiting.claim.waited)):
+                return await waiting.granted
+        except TimeoutError:
+            raise self._refusal("queue_timeout", f"no room within {self._queue_timeout:g} s") from None
+
+    def _grant(self, waiting: _Waiting, ready: list[Worker]) -> bool:
+        claim = waiting.claim
+        worker = self._choose(ready, claim)
+        if worker is None:
+            return False
+        worker.in_flight += 1
+        self._breakers.chosen((worker.id, claim.model), self._clock())
+        waiting.granted.set_result(worker)
+        return True
+
+    def _give_up(self, waiting: _Waiting) -> None:
+        """Leave the queue; a place that was granted in the same moment goes to the next."""
+        self._remove(waiting)
+        granted = waiting.granted
+        if granted.done() and not granted.cancelled() and granted.exception() is None:
+            granted.result().in_flight -= 1
+            self.look()
+
+    def _choose(self, ready: list[Worker], claim: Claim) -> Worker | None:
+        now = self._clock()
+        failing = {worker.id for worker in ready if self._breakers.blocks((worker.id, claim.model), now)}
+        return choose(ready, claim.model, failing.union(claim.avoid) if failing else claim.avoid)
+
+    def _refuse_unknown(self) -> None:
+        for name, line in list(self._lines.items()):
+            for waiting in list(line) if self._unknown(name.model) else ():
+                self._remove(waiting)
+                if not waiting.granted.done() and (error := self._unknown(name.model)):
+                    waiting.granted.set_exception(error)
+
+    def _unknown(self, model: str) -> UnknownModel | None:
+        now = self._clock()
+        if not len(self._directory) or any(worker.serves(model) for worker in self._directory):
+            return None
+        # A rollout is not an outage, and who is there is known only a while after the link is up.
+        if self._directory.named_since(model, now - self._queue_timeout) or now - self.linked_at < FRESH:
+            return None
+        return UnknownModel(model, self._directory.models())
+
+    def _in_order(self) -> Iterator[_Waiting]:
+        return heapq.merge(*self._lines.values(), key=lambda waiting: waiting.rank)
+
+    def _refusal(self, code: str, message: str) -> GatewayError:
+        if not self.linked:
+            return Unavailable("link_lost", "the host of the fleet cannot be reached")
+        if not self._directory.ready(self._clock()):
+            return Unavailable("no_worker", "no worker is ready")
+        return Busy(code, f"every worker is at its capacity and {message}")

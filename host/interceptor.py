@@ -1,0 +1,71 @@
+"""Refuses members that do not carry the fleet's token."""
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from fleet import logs
+from fleet.process.repeats import Repeats
+from fleet.security.tokens import Tokens
+from host import health
+
+log = logs.logger(__name__)
+
+_HEALTH = f"/{health.SERVICE}/"
+
+
+class TokenInterceptor(grpc.aio.ServerInterceptor):
+    """Ends every call without one of the fleet's tokens as UNAUTHENTICATED, if there are any; health checks need none.
+
+    ``authenticated`` is told of each other call's peer before its first message is read. ``peer`` gives the address to
+    log for what gRPC takes for its peer.
+    """
+
+    def __init__(
+        self, tokens: Tokens, authenticated: Callable[[str], None] = lambda _: None, peer: Callable[[str], str] = str
+    ) -> None:
+        self._tokens = tokens
+        self._authenticated = authenticated
+        self._peer = peer
+        self._repeats = Repeats()  # a refused member tries about once a second
+
+    async def intercept_service(
+        self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
+    ) -> Any:
+        """See ``grpc.aio.ServerInterceptor``."""
+        if not self._knows(details):
+            if details.method.startswith(_HEALTH):
+                return await continuation(details)  # it reads nothing either
+            # Whatever is called: a handler for one message would first read it, all of its up to 32 MiB.
+            return grpc.stream_stream_rpc_method_handler(self._refuse)
+        handler = await continuation(details)
+        return handler and self._announcing(handler)
+
+    def _knows(self, details: grpc.HandlerCallDetails) -> bool:
+        if not self._tokens:
+            return True
+        return self._tokens.accepts(dict(details.invocation_metadata or ()).get("authorization", ""))
+
+    def _announcing(self, handler: Any) -> Any:
+        """The handler, for one message or many, called before any message is read."""
+
+        async def answer(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+            self._authenticated(context.peer())
+            if handler.unary_unary is not None:
+                async for request in requests:
+                    yield await handler.unary_unary(request, context)
+                    return
+            else:
+                async with contextlib.aclosing(handler.stream_stream(requests, context)) as responses:
+                    async for response in responses:
+                        yield response
+
+        return grpc.stream_stream_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
+
+    async def _refuse(self, _: Any, context: Any) -> None:
+        address = self._peer(context.peer()).rpartition(":")[0]
+        if self._repeats.is_new(address):
+            log.warning("refused a member: its FLEET_TOKEN is missing or wrong", peer=address)
+        await context.abort(grpc.StatusCode.UNAUTHENTICATED, "FLEET_TOKEN is missing or wrong")
