@@ -4,7 +4,7 @@ AutoGen 0.7.5's ``GrpcWorkerAgentRuntime`` fails to start without a host and pub
 :class:`FleetRuntime` keeps one link after another alive under the same agents and subscriptions. Parts of AutoGen that
 are private and used here: ``HostConnection``, ``_host_connection``, ``_running``, ``_background_tasks``,
 ``_process_event``, ``_agent_factories``, ``_register_agent_type``, ``_subscription_manager``,
-``_serialization_registry``; ``tests/unit/test_autogen_private.py`` fails when one changes.
+``_serialization_registry``; ``tests/unit/fleet/bus/test_autogen_private.py`` fails when one changes.
 """
 
 import asyncio

@@ -21,7 +21,7 @@ from tests.security.arena import MIB, TOKEN, held
 from tests.security.attacks import Target
 from tests.security.attacks.members import joined
 from tests.security.fuzz import SIZES, fuzz, sliced
-from tests.unit.test_relay import LIMIT, Noted, Wire
+from tests.unit.fleet.bus.test_relay import LIMIT, Noted, Wire
 
 TOPICS = ("workers", "members", "gateways", "chat.x", "chunks.x", "other")
 KINDS = tuple(

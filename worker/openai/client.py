@@ -7,7 +7,7 @@ whichever chunk has them; the stream's bytes are decoded in :mod:`worker.openai.
 and read through :mod:`worker.wire.connection`; requests are made like earlier ones
 (:mod:`worker.openai.request_head`). Private parts used:
 ``_process_create_args``, ``_client``, ``_add_usage`` and the two usage counters;
-``tests/unit/test_autogen_private.py`` fails when one changes.
+``tests/unit/fleet/bus/test_autogen_private.py`` fails when one changes.
 """
 
 import asyncio

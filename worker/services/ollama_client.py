@@ -1,7 +1,8 @@
 """AutoGen's Ollama client, which gives Ollama's SDK images as bytes.
 
 The SDK looks whether base64 is the name of a file, which it would send; for a large image that takes 200 ms of the
-event loop. Private part used: ``_process_create_args``; ``tests/unit/test_images.py`` fails when it changes.
+event loop. Private part used: ``_process_create_args``; ``tests/unit/worker/contract/test_images.py`` fails when it
+changes.
 """
 
 from base64 import b64decode

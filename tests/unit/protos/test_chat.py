@@ -6,7 +6,7 @@ from pathlib import Path
 
 from protos import chat_pb2 as pb
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_the_generated_code_is_that_of_the_contract(tmp_path: Path) -> None:

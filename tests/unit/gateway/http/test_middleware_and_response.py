@@ -15,7 +15,7 @@ from gateway.http import app, server
 from protos import chat_pb2 as pb
 from tests.harness.http import Address, Connection
 from tests.harness.waiting import until
-from tests.unit.test_chats import Stage
+from tests.unit.gateway.chats.test_chats import Stage
 
 SEED = "/chat/completions"
 OPENAI = "/v1/chat/completions"

@@ -42,12 +42,12 @@ def test_entries_come_in_the_files_order_with_the_environment_put_in(tmp_path: P
 
 
 def test_the_shipped_file_loads_without_any_variable() -> None:
-    models = load_models(Path(__file__).parents[2] / "models.yaml", {})
+    models = load_models(Path(__file__).parents[4] / "models.yaml", {})
     assert list(models) == ["smollm2"]
 
 
 def test_every_example_in_the_shipped_file_is_a_valid_entry(tmp_path: Path) -> None:
-    head, _, examples = (Path(__file__).parents[2] / "models.yaml").read_text().partition("\n\n  # gpt-4o-mini")
+    head, _, examples = (Path(__file__).parents[4] / "models.yaml").read_text().partition("\n\n  # gpt-4o-mini")
     text = head + "\n\n" + ("  # gpt-4o-mini" + examples).replace("\n  # ", "\n  ").replace("  # gpt", "  gpt", 1)
     variables = ("OPENAI_API_KEY", "GEMINI_API_KEY", "ANTHROPIC_API_KEY", "AZURE_OPENAI_API_KEY")
     azure = {"AZURE_OPENAI_DEPLOYMENT": "d", "AZURE_OPENAI_ENDPOINT": "https://x.example"}

@@ -8,7 +8,7 @@ import pytest
 from gateway.errors import GatewayError
 from gateway.faces.openai.request import Completion, read
 from protos import chat_pb2 as pb
-from tests.unit.test_body import body_of
+from tests.unit.gateway.faces.test_body import body_of
 
 USER = {"role": "user", "content": "hi"}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
