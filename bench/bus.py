@@ -44,7 +44,7 @@ class Workers:
     def __init__(self, bus: FleetRuntime, lanes: int, chunks: int) -> None:
         self._bus = bus
         self._numbers = dict.fromkeys(range(1, lanes + 1), 0)
-        self._chunks = [pb.ChatChunk(request_id=f"{n:032x}", attempt=1, text=TEXT, tokens=8) for n in range(chunks)]
+        self._chunks = [pb.ReplyEvent(request_id=f"{n:032x}", attempt=1, text=TEXT, tokens=8) for n in range(chunks)]
         bus.shortcut(pb.ChunkAck, lambda ack: self._send(ack.epoch))
 
     def begin(self) -> None:
@@ -54,7 +54,7 @@ class Workers:
     def _send(self, lane: int) -> None:
         for _ in range(WINDOW):
             self._numbers[lane] += 1
-            batch = pb.ChunkBatch(worker_id=WORKER, epoch=lane, number=self._numbers[lane], chunks=self._chunks)
+            batch = pb.ChunkBatch(worker_id=WORKER, epoch=lane, number=self._numbers[lane], events=self._chunks)
             self._bus.publish(batch, topics.chunks(GATEWAY))
 
 

@@ -228,8 +228,40 @@ class Cancelled(_message.Message):
     usage: Usage
     def __init__(self, reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ...) -> None: ...
 
-class ChatChunk(_message.Message):
-    __slots__ = ("request_id", "attempt", "accepted", "text", "reasoning", "tool_call", "done", "error", "cancelled", "logprobs", "tokens")
+class MessageMark(_message.Message):
+    __slots__ = ("id", "end")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    end: bool
+    def __init__(self, id: _Optional[str] = ..., end: bool = ...) -> None: ...
+
+class Handoff(_message.Message):
+    __slots__ = ("target", "content")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    target: str
+    content: str
+    def __init__(self, target: _Optional[str] = ..., content: _Optional[str] = ...) -> None: ...
+
+class Approval(_message.Message):
+    __slots__ = ("id", "content")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    content: str
+    def __init__(self, id: _Optional[str] = ..., content: _Optional[str] = ...) -> None: ...
+
+class Custom(_message.Message):
+    __slots__ = ("kind", "json")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    json: str
+    def __init__(self, kind: _Optional[str] = ..., json: _Optional[str] = ...) -> None: ...
+
+class ReplyEvent(_message.Message):
+    __slots__ = ("request_id", "attempt", "accepted", "text", "reasoning", "tool_call", "done", "error", "cancelled", "logprobs", "tool_result", "message", "handoff", "approval", "custom", "usage", "tokens", "position", "source", "extra")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
@@ -240,7 +272,16 @@ class ChatChunk(_message.Message):
     ERROR_FIELD_NUMBER: _ClassVar[int]
     CANCELLED_FIELD_NUMBER: _ClassVar[int]
     LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    TOOL_RESULT_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    HANDOFF_FIELD_NUMBER: _ClassVar[int]
+    APPROVAL_FIELD_NUMBER: _ClassVar[int]
+    CUSTOM_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    EXTRA_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     attempt: int
     accepted: Accepted
@@ -251,26 +292,35 @@ class ChatChunk(_message.Message):
     error: Error
     cancelled: Cancelled
     logprobs: str
+    tool_result: ToolResult
+    message: MessageMark
+    handoff: Handoff
+    approval: Approval
+    custom: Custom
+    usage: Usage
     tokens: int
-    def __init__(self, request_id: _Optional[str] = ..., attempt: _Optional[int] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., text: _Optional[str] = ..., reasoning: _Optional[str] = ..., tool_call: _Optional[_Union[ToolCall, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., cancelled: _Optional[_Union[Cancelled, _Mapping]] = ..., logprobs: _Optional[str] = ..., tokens: _Optional[int] = ...) -> None: ...
+    position: int
+    source: str
+    extra: str
+    def __init__(self, request_id: _Optional[str] = ..., attempt: _Optional[int] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., text: _Optional[str] = ..., reasoning: _Optional[str] = ..., tool_call: _Optional[_Union[ToolCall, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., cancelled: _Optional[_Union[Cancelled, _Mapping]] = ..., logprobs: _Optional[str] = ..., tool_result: _Optional[_Union[ToolResult, _Mapping]] = ..., message: _Optional[_Union[MessageMark, _Mapping]] = ..., handoff: _Optional[_Union[Handoff, _Mapping]] = ..., approval: _Optional[_Union[Approval, _Mapping]] = ..., custom: _Optional[_Union[Custom, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., tokens: _Optional[int] = ..., position: _Optional[int] = ..., source: _Optional[str] = ..., extra: _Optional[str] = ...) -> None: ...
 
 class ChunkBatch(_message.Message):
-    __slots__ = ("worker_id", "epoch", "number", "base", "chunks", "quiet", "sent_by")
+    __slots__ = ("worker_id", "epoch", "number", "base", "events", "quiet", "sent_by")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     BASE_FIELD_NUMBER: _ClassVar[int]
-    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
     QUIET_FIELD_NUMBER: _ClassVar[int]
     SENT_BY_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     epoch: int
     number: int
     base: int
-    chunks: _containers.RepeatedCompositeFieldContainer[ChatChunk]
+    events: _containers.RepeatedCompositeFieldContainer[ReplyEvent]
     quiet: bool
     sent_by: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, worker_id: _Optional[str] = ..., epoch: _Optional[int] = ..., number: _Optional[int] = ..., base: _Optional[int] = ..., chunks: _Optional[_Iterable[_Union[ChatChunk, _Mapping]]] = ..., quiet: bool = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, worker_id: _Optional[str] = ..., epoch: _Optional[int] = ..., number: _Optional[int] = ..., base: _Optional[int] = ..., events: _Optional[_Iterable[_Union[ReplyEvent, _Mapping]]] = ..., quiet: bool = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class WorkerStatus(_message.Message):
     __slots__ = ("worker_id", "models", "capacity", "active", "state", "version", "active_by_gateway", "started_total", "sent_by")

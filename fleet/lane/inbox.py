@@ -112,7 +112,7 @@ class Inbox:
         """Expect a reply from ``worker_id``."""
         return self._lane(worker_id).open(request_id, attempt)
 
-    def receive(self, batch: pb.ChunkBatch) -> tuple[list[pb.ChatChunk], bool]:
+    def receive(self, batch: pb.ChunkBatch) -> tuple[list[pb.ReplyEvent], bool]:
         """Take a batch; return its chunks in order, and whether replies begun on this lane before are lost.
 
         See :class:`fleet.lane.receiver.Arrival`.
@@ -126,7 +126,7 @@ class Inbox:
                 lane.schedule_later()
             else:
                 lane.schedule()
-        return arrival.chunks, arrival.broken
+        return arrival.events, arrival.broken
 
     def link_up(self) -> None:
         """The link to the host is back: tell every worker that this gateway is there, and what its clients took."""

@@ -35,7 +35,7 @@ class OutgoingReply:
 
     def accept(self) -> None:
         """Say that the chat runs here."""
-        self._lane.put(self._stream, pb.ChatChunk(accepted=pb.Accepted()))
+        self._lane.put(self._stream, pb.ReplyEvent(accepted=pb.Accepted()))
 
     async def text(self, text: str, kind: TextKind = "text", tokens: int = 1) -> None:
         """Queue ``text``, so many pieces of the model's; return when more may be written.
@@ -55,7 +55,7 @@ class OutgoingReply:
             lane.schedule()
         return True
 
-    async def event(self, chunk: pb.ChatChunk) -> None:
+    async def event(self, chunk: pb.ReplyEvent) -> None:
         """Queue a part of a tool call, or log probabilities, under the same credit as text.
 
         Arguments of any length go in slices; a reply with anything else that is too large for the gateway ends here.
@@ -74,15 +74,15 @@ class OutgoingReply:
             return
         match end:
             case pb.Done():
-                chunk = pb.ChatChunk(done=end)
+                chunk = pb.ReplyEvent(done=end)
             case pb.Error():
-                chunk = pb.ChatChunk(error=end)
+                chunk = pb.ReplyEvent(error=end)
             case pb.Cancelled():
-                chunk = pb.ChatChunk(cancelled=end)
+                chunk = pb.ReplyEvent(cancelled=end)
         self._lane.put(self._stream, chunk)
 
 
-def _slices(chunk: pb.ChatChunk) -> Iterator[pb.ChatChunk]:
+def _slices(chunk: pb.ReplyEvent) -> Iterator[pb.ReplyEvent]:
     """An event as one or more with few of a tool call's arguments each; the first has all else."""
     arguments = chunk.tool_call.arguments
     if len(arguments) > SLICE:
@@ -90,7 +90,7 @@ def _slices(chunk: pb.ChatChunk) -> Iterator[pb.ChatChunk]:
     yield chunk
     for start in range(SLICE, len(arguments), SLICE):
         more = pb.ToolCall(index=chunk.tool_call.index, arguments=arguments[start : start + SLICE])
-        yield pb.ChatChunk(tool_call=more)
+        yield pb.ReplyEvent(tool_call=more)
 
 
 class _Lane:
@@ -109,7 +109,7 @@ class _Lane:
         if self.sender.write(stream, kind, text, tokens):
             self.schedule()
 
-    def put(self, stream: OutgoingStream, chunk: pb.ChatChunk) -> None:
+    def put(self, stream: OutgoingStream, chunk: pb.ReplyEvent) -> None:
         self.sender.put(stream, chunk)
         self.schedule()
 

@@ -24,7 +24,7 @@ class Arrival(NamedTuple):
     ``answer`` is false for a message of an older lane and for nonsense, which get no ack.
     """
 
-    chunks: list[pb.ChatChunk]
+    events: list[pb.ReplyEvent]
     broken: bool = False
     answer: bool = True
 
@@ -65,9 +65,9 @@ class LaneReceiver:
             self._earlier_since = now
         return now - self._earlier_since >= GOES_BACK_AFTER
 
-    def _in_order(self) -> list[pb.ChatChunk]:
-        chunks: list[pb.ChatChunk] = []
+    def _in_order(self) -> list[pb.ReplyEvent]:
+        chunks: list[pb.ReplyEvent] = []
         while (batch := self._early.pop(self.received + 1, None)) is not None:
             self.received = batch.number
-            chunks.extend(batch.chunks)
+            chunks.extend(batch.events)
         return chunks

@@ -42,7 +42,7 @@ def text_bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
-def payload_bytes(chunk: pb.ChatChunk) -> int:
+def payload_bytes(chunk: pb.ReplyEvent) -> int:
     """What a chunk costs in credit: everything of it that a model can make long. Events that carry no reply are free.
 
     Both ends of the lane count alike.
@@ -61,7 +61,7 @@ def payload_bytes(chunk: pb.ChatChunk) -> int:
             return 0
 
 
-def _uncounted(chunk: pb.ChatChunk) -> int:
+def _uncounted(chunk: pb.ReplyEvent) -> int:
     """What a gateway of the version before leaves out of a chunk's cost."""
     match chunk.WhichOneof("event"):
         case "tool_call":
@@ -96,14 +96,14 @@ class OutgoingStream:
         """Bytes of ``queued`` that a gateway of the version before never reports."""
         self.started = False
         self.finished = False
-        self._pending: list[pb.ChatChunk | _Text] = []
+        self._pending: list[pb.ReplyEvent | _Text] = []
 
     @property
     def credit(self) -> int:
         """Bytes that may still be queued; zero or less means wait."""
         return CREDIT - (self.queued - self.consumed)
 
-    def _add_chunk(self, chunk: pb.ChatChunk) -> None:
+    def _add_chunk(self, chunk: pb.ReplyEvent) -> None:
         chunk.request_id = self.request_id
         chunk.attempt = self.attempt
         self._pending.append(chunk)
@@ -118,11 +118,11 @@ class OutgoingStream:
                 break
             moved += 1
             if isinstance(item, _Text):
-                chunk = batch.chunks.add(request_id=self.request_id, attempt=self.attempt, tokens=item.tokens)
+                chunk = batch.events.add(request_id=self.request_id, attempt=self.attempt, tokens=item.tokens)
                 setattr(chunk, item.kind, "".join(item.pieces))
                 used += item.size + EVENT_BYTES
             else:
-                batch.chunks.append(item)
+                batch.events.append(item)
                 used += item.ByteSize() + EVENT_BYTES  # errors cost no credit, but room
         del self._pending[:moved]
         return used
@@ -185,7 +185,7 @@ class LaneSender:
         self._ready[stream] = None
         return sooner
 
-    def put(self, stream: OutgoingStream, chunk: pb.ChatChunk) -> None:
+    def put(self, stream: OutgoingStream, chunk: pb.ReplyEvent) -> None:
         """Queue any other event. A terminal one (done, error, cancelled) finishes the stream."""
         if chunk.WhichOneof("event") in ("done", "error", "cancelled"):
             stream.finished = True

@@ -148,7 +148,7 @@ class Chats:
         """Return when no chat runs."""
         await self._idle.wait()
 
-    def deliver(self, worker_id: str, chunks: list[pb.ChatChunk]) -> None:
+    def deliver(self, worker_id: str, chunks: list[pb.ReplyEvent]) -> None:
         """Fan a batch in. A worker that runs what nobody waits for is told to stop."""
         strangers: dict[tuple[str, int], None] = {}
         now = self._clock()
@@ -286,11 +286,11 @@ class Chats:
         self._send(cancel, worker_id)
 
 
-def _is_from(chunk: pb.ChatChunk, worker_id: str, attempt: Attempt) -> bool:
+def _is_from(chunk: pb.ReplyEvent, worker_id: str, attempt: Attempt) -> bool:
     return chunk.attempt == attempt.number and worker_id == attempt.worker_id and not attempt.outcome.done()
 
 
-def _take(chat: Chat, attempt: Attempt, chunk: pb.ChatChunk) -> None:
+def _take(chat: Chat, attempt: Attempt, chunk: pb.ReplyEvent) -> None:
     match chunk.WhichOneof("event"):
         case "text" if attempt.started:
             if not chat.reply.push_text(chunk.text, chunk.tokens):

@@ -38,9 +38,9 @@ class FanIn:
             return
         if not self._senders.believes(batch, batch.worker_id):
             return
-        if len(batch.chunks) > CHUNKS:
+        if len(batch.events) > CHUNKS:
             if self._repeats.is_new(batch.worker_id):
-                log.warning("dropped a batch of too many chunks", worker=batch.worker_id, chunks=len(batch.chunks))
+                log.warning("dropped a batch of too many chunks", worker=batch.worker_id, chunks=len(batch.events))
             return
         chunks, broken = self._inbox.receive(batch)
         if broken:

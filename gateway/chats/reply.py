@@ -99,7 +99,7 @@ class Reply:
         self._wake()
         return self.unread <= LIMIT
 
-    def push(self, chunk: pb.ChatChunk) -> bool:
+    def push(self, chunk: pb.ReplyEvent) -> bool:
         """Add text, reasoning, a tool call or log probabilities, unless the end is there; false when over the limit.
 
         Raises ``ValueError`` for log probabilities that are no JSON list.

@@ -390,7 +390,7 @@ async def test_a_message_that_would_hold_its_receivers_up_is_dropped(host: Host,
     gateway = await host.peer("gateway.g", by_relay=True, hears=("chunks.g", "workers"))
     worker = await host.peer("my_agent.w", by_relay=by == "relay")
     await worker.publish("workers", pb.WorkerStatus(worker_id="w", models=["m"] * 1_000_000))
-    await worker.publish("chunks.g", pb.ChunkBatch(worker_id="w", chunks=[pb.ChatChunk()] * 1_000_000))
+    await worker.publish("chunks.g", pb.ChunkBatch(worker_id="w", events=[pb.ReplyEvent()] * 1_000_000))
     await worker.publish("workers", pb.WorkerStatus(worker_id="w"))
     await eventually(lambda: gateway.heard, WITHIN, "the small one")
     assert gateway.heard == [pb.WorkerStatus(worker_id="w", sent_by=["w"])]

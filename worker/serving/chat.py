@@ -121,7 +121,7 @@ class Chat:
             case ToolCallPart():
                 await self._call(piece)
             case TokenLogprobs():
-                await self._reply.event(pb.ChatChunk(logprobs=piece.json))
+                await self._reply.event(pb.ReplyEvent(logprobs=piece.json))
             case TextPiece():
                 await self._reply.text(self._joiner.join(piece), "text", piece.tokens)
             case _:
@@ -137,10 +137,10 @@ class Chat:
             )
         arguments = clean(part.arguments)
         call = pb.ToolCall(index=part.position, id=clean(part.id), name=clean(part.name), arguments=arguments[:SLICE])
-        await self._reply.event(pb.ChatChunk(tool_call=call))
+        await self._reply.event(pb.ReplyEvent(tool_call=call))
         for start in range(SLICE, len(arguments), SLICE):
             rest = pb.ToolCall(index=part.position, arguments=arguments[start : start + SLICE])
-            await self._reply.event(pb.ChatChunk(tool_call=rest))
+            await self._reply.event(pb.ReplyEvent(tool_call=rest))
 
 
 async def _named(pieces: AsyncGenerator[str | CreateResult, None]) -> AsyncGenerator[str | CreateResult, None]:

@@ -248,9 +248,9 @@ async def unknown_chunks(target: Target) -> None:
     async with joined(target) as ill:
         await ill.send("workers", pb.WorkerStatus(worker_id=ill.id, state=pb.WORKER_STATE_READY, models=["elsewhere"]))
         for number in range(1, 10_000):
-            found = [pb.ChatChunk(request_id=f"{number}-{index}", attempt=1, text="x") for index in range(9000)]
+            found = [pb.ReplyEvent(request_id=f"{number}-{index}", attempt=1, text="x") for index in range(9000)]
             await ill.send(
-                f"chunks.{gateway}", pb.ChunkBatch(worker_id=ill.id, epoch=1, number=number, base=number, chunks=found)
+                f"chunks.{gateway}", pb.ChunkBatch(worker_id=ill.id, epoch=1, number=number, base=number, events=found)
             )
             await asyncio.sleep(0.3)
 

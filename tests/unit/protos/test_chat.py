@@ -19,10 +19,10 @@ def test_the_generated_code_is_that_of_the_contract(tmp_path: Path) -> None:
 
 def test_what_a_later_version_adds_survives_and_does_no_harm() -> None:
     unknown_field = b"\xfa\x7f\x03new"
-    chunk = pb.ChatChunk.FromString(pb.ChatChunk(request_id="r", text="a").SerializeToString() + unknown_field)
+    chunk = pb.ReplyEvent.FromString(pb.ReplyEvent(request_id="r", text="a").SerializeToString() + unknown_field)
     assert chunk.text == "a"
     assert chunk.SerializeToString().endswith(unknown_field)
 
 
 def test_an_event_of_a_later_version_is_none_that_we_know() -> None:
-    assert pb.ChatChunk.FromString(b"\x0a\x01r\xa2\x06\x01x").WhichOneof("event") is None
+    assert pb.ReplyEvent.FromString(b"\x0a\x01r\xa2\x06\x01x").WhichOneof("event") is None

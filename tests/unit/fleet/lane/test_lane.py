@@ -57,7 +57,7 @@ class LaneMachine(RuleBasedStateMachine):
     def finish(self, pick: int) -> None:
         if self.live:
             stream = self.live.pop(pick % len(self.live))
-            self.sender.put(stream, pb.ChatChunk(done=pb.Done(finish_reason="stop")))
+            self.sender.put(stream, pb.ReplyEvent(done=pb.Done(finish_reason="stop")))
             self.flush()
 
     @rule(seconds=st.sampled_from([0.001, FLUSH, 0.5, 1.0, 10.0]))
@@ -128,7 +128,7 @@ class LaneMachine(RuleBasedStateMachine):
         if arrival.broken:
             # As the gateway does: what had begun ends in an error. Replies of the new lane have not begun here.
             self.lost.update(name for name, text in self.read.items() if text and not self.ends[name])
-        for chunk in arrival.chunks:
+        for chunk in arrival.events:
             if chunk.request_id in self.lost or self.ends[chunk.request_id]:
                 continue  # as the gateway does with what nobody waits for
             self.read[chunk.request_id] += chunk.text
@@ -185,11 +185,11 @@ def ack(received: int, *, epoch: int = 7, consumed: int = 0) -> pb.ChunkAck:
 def test_a_first_token_goes_out_at_once_and_the_next_waits_for_the_flush_interval() -> None:
     sender, stream = make_sender()
     sender.write(stream, "text", "a")
-    assert [len(batch.chunks) for batch in sender.due(0.0)] == [1]
+    assert [len(batch.events) for batch in sender.due(0.0)] == [1]
     sender.write(stream, "text", "b")
     assert sender.due(0.001) == []
     assert sender.wake_at(0.001) == pytest.approx(FLUSH - EARLY + GRACE)
-    assert sender.due(FLUSH)[0].chunks[0].text == "b"
+    assert sender.due(FLUSH)[0].events[0].text == "b"
 
 
 def test_what_comes_in_a_slot_that_had_no_batch_waits_for_nothing() -> None:
@@ -208,7 +208,7 @@ def test_a_chunk_says_how_many_of_the_models_pieces_it_holds() -> None:
     sender.write(stream, "text", "ab", 2)
     sender.write(stream, "text", "c")
     sender.write(stream, "reasoning", "d", 4)
-    assert [chunk.tokens for chunk in sender.due(0.0)[0].chunks] == [3, 4]
+    assert [chunk.tokens for chunk in sender.due(0.0)[0].events] == [3, 4]
 
 
 def test_a_second_streams_first_token_does_not_wait_for_the_first_ones_interval() -> None:
@@ -217,15 +217,15 @@ def test_a_second_streams_first_token_does_not_wait_for_the_first_ones_interval(
     sender.due(0.0)
     other = sender.open("s", 1)
     sender.write(other, "text", "b")
-    assert sender.due(0.001)[0].chunks[0].request_id == "s"
+    assert sender.due(0.001)[0].events[0].request_id == "s"
 
 
 def test_neighbours_of_one_kind_are_merged_and_kinds_are_not() -> None:
     sender, stream = make_sender()
     for kind, text in (("reasoning", "h"), ("reasoning", "m"), ("text", "a"), ("text", "b")):
         sender.write(stream, kind, text)  # type: ignore[arg-type]
-    sender.put(stream, pb.ChatChunk(done=pb.Done()))
-    chunks = sender.due(0.0)[0].chunks
+    sender.put(stream, pb.ReplyEvent(done=pb.Done()))
+    chunks = sender.due(0.0)[0].events
     assert [(c.WhichOneof("event"), c.text or c.reasoning) for c in chunks] == [
         ("reasoning", "hm"),
         ("text", "ab"),
@@ -245,7 +245,7 @@ def test_no_more_than_the_window_is_sent_without_an_ack() -> None:
     assert [batch.quiet for batch in sent] == [True] * QUIET + [False] * WINDOW
     sender.acknowledge(ack(QUIET + 1), 0.9)
     (merged,) = sender.due(0.9)
-    assert merged.chunks[0].text == "x" * (10 - IN_FLIGHT)
+    assert merged.events[0].text == "x" * (10 - IN_FLIGHT)
 
 
 def test_on_a_quick_bus_few_batches_ask_for_an_ack() -> None:
@@ -323,7 +323,7 @@ def test_an_ack_of_another_epoch_changes_nothing() -> None:
 
 def test_a_finished_stream_is_not_kept() -> None:
     sender, stream = make_sender()
-    sender.put(stream, pb.ChatChunk(done=pb.Done()))
+    sender.put(stream, pb.ReplyEvent(done=pb.Done()))
     assert sender.streams == []
     sender.due(0.0)
     sender.acknowledge(ack(1), 0.0)
@@ -333,9 +333,9 @@ def test_a_finished_stream_is_not_kept() -> None:
 
 def test_a_new_receiver_takes_up_where_the_sender_is() -> None:
     receiver = LaneReceiver()
-    arrival = receiver.receive(pb.ChunkBatch(epoch=3, number=9, base=9, chunks=[pb.ChatChunk(text="a")]), 0.0)
+    arrival = receiver.receive(pb.ChunkBatch(epoch=3, number=9, base=9, events=[pb.ReplyEvent(text="a")]), 0.0)
     assert not arrival.broken
-    assert len(arrival.chunks) == 1
+    assert len(arrival.events) == 1
     assert receiver.received == 9
 
 
@@ -349,8 +349,8 @@ def test_batches_that_can_never_come_are_reported() -> None:
 def test_an_older_lane_is_not_answered() -> None:
     receiver = LaneReceiver()
     receiver.receive(pb.ChunkBatch(epoch=3, number=1, base=1), 0.0)
-    late = receiver.receive(pb.ChunkBatch(epoch=2, number=2, base=1, chunks=[pb.ChatChunk(text="a")]), 0.0)
-    assert (late.chunks, late.answer) == ([], False)
+    late = receiver.receive(pb.ChunkBatch(epoch=2, number=2, base=1, events=[pb.ReplyEvent(text="a")]), 0.0)
+    assert (late.events, late.answer) == ([], False)
 
 
 HIGH = 2**63
@@ -361,12 +361,12 @@ def test_a_nonsense_epoch_stops_a_lane_for_no_longer_than_its_resend_time() -> N
     receiver = LaneReceiver()
     receiver.receive(pb.ChunkBatch(epoch=HIGH, number=1, base=1), 0.0)
     sender.write(stream, "text", "a")
-    sender.put(stream, pb.ChatChunk(done=pb.Done()))
+    sender.put(stream, pb.ReplyEvent(done=pb.Done()))
     now, text = 0.0, ""
     while not sender.idle:
         for batch in sender.due(now):
             arrival = receiver.receive(batch, now)
-            text += "".join(chunk.text for chunk in arrival.chunks)
+            text += "".join(chunk.text for chunk in arrival.events)
             if arrival.answer:
                 sender.acknowledge(ack(receiver.received), now)
         now += 0.1
@@ -401,7 +401,7 @@ def test_an_ack_of_what_was_never_sent_begins_a_later_epoch_and_loses_nothing(re
     assert not sender.idle
     (batch,) = sender.due(0.1)
     assert (batch.epoch, batch.number, batch.base) == (8, 1, 1)
-    assert receiver.receive(batch, 0.1).chunks[0].text == "a"
+    assert receiver.receive(batch, 0.1).events[0].text == "a"
     sender.acknowledge(ack(receiver.received, epoch=receiver.epoch), 0.2)
     assert sender.idle
 
@@ -427,11 +427,11 @@ def test_a_batch_below_its_own_base_is_nonsense() -> None:
 def test_large_batches_are_not_held_early() -> None:
     receiver = LaneReceiver()
     receiver.receive(pb.ChunkBatch(epoch=3, number=1, base=1), 0.0)
-    large = pb.ChunkBatch(epoch=3, number=3, base=1, chunks=[pb.ChatChunk(text="x" * 2 * BATCH_BYTES)])
+    large = pb.ChunkBatch(epoch=3, number=3, base=1, events=[pb.ReplyEvent(text="x" * 2 * BATCH_BYTES)])
     assert receiver.receive(large, 0.0).answer
     assert not receiver._early
     receiver.receive(pb.ChunkBatch(epoch=3, number=2, base=1), 0.0)
-    assert len(receiver.receive(large, 0.0).chunks) == 1
+    assert len(receiver.receive(large, 0.0).events) == 1
 
 
 NUMBERS = st.integers(0, 20) | st.sampled_from([HIGH, 2**64 - 1])
@@ -464,13 +464,13 @@ def test_after_any_nonsense_a_lane_is_well_within_two_resend_times(
         sender.acknowledge(claim, 0.0)
     stream = sender.open("s", 1)
     sender.write(stream, "text", "hello")
-    sender.put(stream, pb.ChatChunk(done=pb.Done()))
+    sender.put(stream, pb.ReplyEvent(done=pb.Done()))
     now, text = 2.0, ""
     while not sender.idle:
         assert now < 2.0 + 2 * RESEND_LAST
         for batch in sender.due(now):
             arrival = receiver.receive(pb.ChunkBatch.FromString(batch.SerializeToString()), now)
-            text = "".join(chunk.text for chunk in arrival.chunks) or text
+            text = "".join(chunk.text for chunk in arrival.events) or text
             if arrival.answer:
                 sender.acknowledge(pb.ChunkAck(epoch=receiver.epoch, received=receiver.received), now)
         now += 0.1
@@ -485,7 +485,7 @@ def test_a_batch_is_cut_where_it_is_full_and_nothing_is_lost() -> None:
     while not sender.idle:
         for batch in sender.due(now):
             sizes.append(batch.ByteSize())
-            text += sum(len(chunk.text or chunk.reasoning) for chunk in batch.chunks)
+            text += sum(len(chunk.text or chunk.reasoning) for chunk in batch.events)
             sender.acknowledge(ack(batch.number), now)
         now += FLUSH
     assert text == 3 * BATCH_BYTES // EVENT_BYTES
@@ -497,7 +497,7 @@ def test_a_batch_of_long_errors_is_cut_where_it_is_full() -> None:
     sender, _ = make_sender()
     for number in range(2000):
         stream = sender.open(f"{number:032}", 1)
-        sender.put(stream, pb.ChatChunk(error=pb.Error(code="model_rejected_request", message="\U0001f600" * 500)))
+        sender.put(stream, pb.ReplyEvent(error=pb.Error(code="model_rejected_request", message="\U0001f600" * 500)))
     sizes, now = [], 0.0
     while not sender.idle:
         for batch in sender.due(now):
@@ -510,7 +510,7 @@ def test_a_batch_of_long_errors_is_cut_where_it_is_full() -> None:
 def test_a_gateway_of_the_version_before_frees_what_it_does_not_count() -> None:
     sender, stream = make_sender()
     call = pb.ToolCall(id="i" * 100, name="f", arguments="{}")
-    sender.put(stream, pb.ChatChunk(tool_call=call))
+    sender.put(stream, pb.ReplyEvent(tool_call=call))
     sender.due(0.0)
     assert stream.queued == 103 + EVENT_BYTES
     new = pb.ChunkAck(epoch=7, received=1, counts_all=True, credits=[pb.Credit(request_id="r", attempt=1, consumed=3)])
@@ -525,6 +525,6 @@ def test_credit_is_counted_in_bytes_of_utf8() -> None:
     sender, stream = make_sender()
     sender.write(stream, "text", "漢é")
     assert CREDIT - stream.credit == 5
-    assert payload_bytes(pb.ChatChunk(text="漢é")) == 5
-    assert payload_bytes(pb.ChatChunk(tool_call=pb.ToolCall(id="1", name="f", arguments="{}"))) == 4 + EVENT_BYTES
-    assert payload_bytes(pb.ChatChunk(done=pb.Done())) == 0
+    assert payload_bytes(pb.ReplyEvent(text="漢é")) == 5
+    assert payload_bytes(pb.ReplyEvent(tool_call=pb.ToolCall(id="1", name="f", arguments="{}"))) == 4 + EVENT_BYTES
+    assert payload_bytes(pb.ReplyEvent(done=pb.Done())) == 0

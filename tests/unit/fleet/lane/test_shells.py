@@ -263,7 +263,7 @@ async def test_a_long_part_of_a_tool_call_goes_in_slices_under_its_credit(bus: B
     incoming = bus.inbox.open("w", "r", 1)
     reply = bus.outbox.open("g", "r", 1)
     call = pb.ToolCall(id="c", name="f", arguments="x" * 2 * CREDIT, index=3)
-    writing = asyncio.create_task(reply.event(pb.ChatChunk(tool_call=call)))
+    writing = asyncio.create_task(reply.event(pb.ReplyEvent(tool_call=call)))
     await until(lambda: reply._stream.credit <= 0)
     assert not writing.done()
     incoming.consumed(2 * CREDIT)
@@ -275,6 +275,6 @@ async def test_a_long_part_of_a_tool_call_goes_in_slices_under_its_credit(bus: B
 
 async def test_an_event_that_no_gateway_takes_ends_its_reply(bus: Bus) -> None:
     reply = bus.outbox.open("g", "r", 1)
-    await reply.event(pb.ChatChunk(logprobs="[" + "1," * 2 * CREDIT + "1]"))
+    await reply.event(pb.ReplyEvent(logprobs="[" + "1," * 2 * CREDIT + "1]"))
     assert reply.finished
     await bus.outbox.flushed()

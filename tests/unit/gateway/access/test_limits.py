@@ -180,11 +180,11 @@ def test_a_running_reply_counts_while_it_runs() -> None:
 def test_all_kinds_of_output_count() -> None:
     limits, limited = Limits(Clock()), key(tokens_per_minute=1000)
     grant, reply = run(limits, limited)
-    reply.push(pb.ChatChunk(reasoning="r", tokens=2))
-    reply.push(pb.ChatChunk(text="t", tokens=3))
+    reply.push(pb.ReplyEvent(reasoning="r", tokens=2))
+    reply.push(pb.ReplyEvent(text="t", tokens=3))
     for _ in range(4):
-        reply.push(pb.ChatChunk(tool_call=pb.ToolCall(arguments="{")))
-    reply.push(pb.ChatChunk(logprobs="[]"))  # of the text, which has counted
+        reply.push(pb.ReplyEvent(tool_call=pb.ToolCall(arguments="{")))
+    reply.push(pb.ReplyEvent(logprobs="[]"))  # of the text, which has counted
     grant.close()
     assert left(limits, limited) == 1000 - 9
 

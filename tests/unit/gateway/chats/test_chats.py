@@ -60,7 +60,7 @@ class Stage:
         return [(w, m.attempt, m.reason) for m, w in self.sent if isinstance(m, pb.CancelChat)]
 
     def chunk(self, worker_id: str, attempt: int = 1, **event: object) -> None:
-        chunk = pb.ChatChunk(request_id="r", attempt=attempt, **event)  # type: ignore[arg-type]
+        chunk = pb.ReplyEvent(request_id="r", attempt=attempt, **event)  # type: ignore[arg-type]
         self.chats.deliver(worker_id, [chunk])
 
 
@@ -274,7 +274,7 @@ async def test_a_terminal_chunk_for_nobody_is_not_answered() -> None:
 
 async def test_a_worker_is_told_of_few_at_once_that_nobody_waits_for_what_it_sends() -> None:
     stage = Stage()
-    stage.chats.deliver("w0", [pb.ChatChunk(request_id=f"{number}", attempt=1) for number in range(10_000)])
+    stage.chats.deliver("w0", [pb.ReplyEvent(request_id=f"{number}", attempt=1) for number in range(10_000)])
     assert len(stage.cancels()) == STRANGERS
 
 
@@ -374,8 +374,8 @@ async def test_log_probabilities_that_are_no_list_end_their_chat_and_no_other() 
     workers = {message.request_id: worker for message, worker in await stage.asked(2)}
     for odd in ("{", "5", "{}"):
         chunks = [
-            pb.ChatChunk(request_id="r", attempt=1, logprobs=odd),
-            pb.ChatChunk(request_id="other", attempt=1, text="x"),
+            pb.ReplyEvent(request_id="r", attempt=1, logprobs=odd),
+            pb.ReplyEvent(request_id="other", attempt=1, text="x"),
         ]
         for worker in set(workers.values()):
             stage.chats.deliver(worker, chunks)

@@ -20,7 +20,7 @@ async def taken(reply: Reply) -> list[Piece]:
 async def test_text_that_piled_up_comes_as_one_piece() -> None:
     reply = Reply()
     for text in ("a", "é", "c"):
-        reply.push(pb.ChatChunk(text=text))
+        reply.push(pb.ReplyEvent(text=text))
     reply.finish(Completed("stop"))
     assert await taken(reply) == [Piece(text="aéc", size=4)]
 
@@ -28,7 +28,7 @@ async def test_text_that_piled_up_comes_as_one_piece() -> None:
 async def test_kinds_keep_their_order() -> None:
     reply = Reply()
     call = pb.ToolCall(id="1", name="f", arguments="{}")
-    for chunk in (pb.ChatChunk(reasoning="h"), pb.ChatChunk(text="a"), pb.ChatChunk(tool_call=call)):
+    for chunk in (pb.ReplyEvent(reasoning="h"), pb.ReplyEvent(text="a"), pb.ReplyEvent(tool_call=call)):
         reply.push(chunk)
     reply.finish(Completed("function_calls"))
     assert await taken(reply) == [
@@ -40,11 +40,11 @@ async def test_kinds_keep_their_order() -> None:
 
 async def test_what_came_before_the_end_is_read_before_it_and_only_the_first_end_counts() -> None:
     reply = Reply()
-    reply.push(pb.ChatChunk(text="a"))
+    reply.push(pb.ReplyEvent(text="a"))
     error = WorkerLost("worker_lost", "gone")
     reply.finish(error)
     reply.finish(Completed("stop"))
-    reply.push(pb.ChatChunk(text="late"))
+    reply.push(pb.ReplyEvent(text="late"))
     assert await reply.get() == Piece(text="a", size=1)
     assert await reply.get() is error
     assert await reply.get() is error
@@ -54,14 +54,14 @@ async def test_a_reader_waits_for_what_comes() -> None:
     reply = Reply()
     reading = asyncio.create_task(reply.get())
     await asyncio.sleep(0)
-    reply.push(pb.ChatChunk(text="a"))
+    reply.push(pb.ReplyEvent(text="a"))
     assert await reading == Piece(text="a", size=1)
 
 
 def test_a_worker_that_ignores_its_credit_is_noticed() -> None:
     reply = Reply()
-    assert reply.push(pb.ChatChunk(text="x" * LIMIT))
-    assert not reply.push(pb.ChatChunk(text="x"))
+    assert reply.push(pb.ReplyEvent(text="x" * LIMIT))
+    assert not reply.push(pb.ReplyEvent(text="x"))
 
 
 async def test_a_nudge_ends_a_wait_once_and_hides_nothing() -> None:
@@ -70,7 +70,7 @@ async def test_a_nudge_ends_a_wait_once_and_hides_nothing() -> None:
     await asyncio.sleep(0)
     reply.nudge()
     assert await reading is None
-    reply.push(pb.ChatChunk(text="a"))
+    reply.push(pb.ReplyEvent(text="a"))
     reply.nudge()
     assert await reply.get() == Piece(text="a", size=1)
     reply.finish(Completed("stop"))
@@ -138,8 +138,8 @@ async def test_text_waits_behind_what_is_no_text() -> None:
     reply, direct = Reply(), Direct()
     reply.attend(direct)
     reading = await waiting(reply)
-    reply.push(pb.ChatChunk(reasoning="h"))
-    reply.push(pb.ChatChunk(text="a"))
+    reply.push(pb.ReplyEvent(reasoning="h"))
+    reply.push(pb.ReplyEvent(text="a"))
     assert await reading == Piece(reasoning="h", size=1)
     assert await reply.get() == Piece(text="a", size=1)
     assert direct.taken == []
@@ -197,6 +197,6 @@ def test_empty_text_takes_no_memory() -> None:
     reply = Reply()
     for _ in range(1000):
         assert reply.push_text("", 1)
-        assert reply.push(pb.ChatChunk(reasoning=""))
+        assert reply.push(pb.ReplyEvent(reasoning=""))
     assert not reply._items
     assert reply.started

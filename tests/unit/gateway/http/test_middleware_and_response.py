@@ -50,7 +50,7 @@ class Worker:
         self.chunk(accepted=pb.Accepted())
 
     def chunk(self, **event: Any) -> None:
-        chunk = pb.ChatChunk(request_id=self.request_id, attempt=1, **event)
+        chunk = pb.ReplyEvent(request_id=self.request_id, attempt=1, **event)
         self._stage.chats.deliver(self._worker_id, [chunk])
 
     def text(self, text: str) -> None:

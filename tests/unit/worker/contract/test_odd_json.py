@@ -93,15 +93,15 @@ def deliver(pieces: list[str]) -> None:
                 call = pb.ToolCall(
                     index=piece.position, id=clean(piece.id), name=clean(piece.name), arguments=clean(piece.arguments)
                 )
-                pb.ChatChunk(tool_call=call).SerializeToString()
+                pb.ReplyEvent(tool_call=call).SerializeToString()
             case TokenLogprobs():
-                pb.ChatChunk(logprobs=piece.json).SerializeToString()
+                pb.ReplyEvent(logprobs=piece.json).SerializeToString()
                 tokens = orjson.loads(piece.json)
                 assert all(isinstance(token, dict) for token in tokens)
                 orjson.dumps({"choices": [{"logprobs": {"content": tokens}}]})
             case _:
                 assert isinstance(piece, TextPiece)
-                pb.ChatChunk(text=joiner.join(piece)).SerializeToString()
+                pb.ReplyEvent(text=joiner.join(piece)).SerializeToString()
 
 
 def taken(*payloads: bytes, keep: bool = True) -> pb.Error | pb.Done:

@@ -295,7 +295,7 @@ class Answered:
     """What a gateway gets of a chat."""
 
     said: Outcome
-    end: pb.ChatChunk
+    end: pb.ReplyEvent
     tapped: int
 
 
@@ -303,7 +303,7 @@ async def answered(server: Server, parts: Sequence[Part], paced: bool) -> Answer
     """Run a chat whose client takes all at once."""
     server.answers.append([CHUNKED, *parts, END])
     said, tapped = Outcome(), 0
-    ends: list[pb.ChatChunk] = []
+    ends: list[pb.ReplyEvent] = []
 
     def to_gateway(_: str, batch: pb.ChunkBatch) -> None:
         for piece in inbox.receive(pb.ChunkBatch.FromString(batch.SerializeToString()))[0]:

@@ -41,10 +41,10 @@ class Sent:
     """What a worker sends to gateways."""
 
     def __init__(self) -> None:
-        self.chunks: list[pb.ChatChunk] = []
+        self.chunks: list[pb.ReplyEvent] = []
 
     def __call__(self, _: str, batch: pb.ChunkBatch) -> None:
-        self.chunks.extend(batch.chunks)
+        self.chunks.extend(batch.events)
 
     def ends(self, request_id: str, attempt: int) -> list[str]:
         """Codes of the errors that ended an attempt, or how else it ended."""
