@@ -24,14 +24,6 @@ WITHIN = 20.0
 
 
 @pytest.fixture(scope="module")
-def identities(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the fleet's members show each other."""
-    folder = tmp_path_factory.mktemp("identities")
-    Authority(folder).look_after()
-    return folder
-
-
-@pytest.fixture(scope="module")
 def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same of another fleet."""
     folder = tmp_path_factory.mktemp("strangers")

@@ -13,7 +13,6 @@ from fleet.security.diagnosis import refusal
 from fleet.security.identity import Identity, IdentityError, ServerContext
 from fleet.security.tokens import TokenError, Tokens
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
-from host.handshakes import HandshakeLog
 from identities import authority
 from identities.__main__ import host_name
 from identities.authority import ROLES, Authority, Change
@@ -293,18 +292,6 @@ def test_settings_that_do_not_fit_are_named(
     assert ended.value.code == BAD_SETTINGS
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(words)
-
-
-def test_the_cores_lines_become_one_refusal_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
-    said: list[str] = []
-    handshakes = HandshakeLog(lambda reason: said.append(reason))
-    failed = b"I0000 ssl_transport_security.cc:1665] Handshake failed with error SSL_ERROR_SSL: error:100000c0:"
-    none = failed + b"SSL routines:OPENSSL_internal:PEER_DID_NOT_RETURN_A_CERTIFICATE: Invalid certificate\n"
-    new = failed + b"SSL routines:OPENSSL_internal:SOMETHING_NEW: x\n"
-    idle = b"I0000 00:00:1.2 3 server.cc:1] something\n"
-    assert [handshakes.line(line) for line in (none, none, new, idle)] == [b""] * 4
-    assert handshakes.line(b"E0000 fatal\n") == b"E0000 fatal\n"
-    assert said == ["it shows no certificate", "something new"]
 
 
 def test_changes_asked_for_twice_lock_nobody_out(identities: Path, tmp_path: Path) -> None:
