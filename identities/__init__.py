@@ -1,1 +1,4 @@
-"""Makes and renews the certificates and tokens by which the fleet's members know each other. Imports ``fleet``."""
+"""``python -m fleet.security``: makes the fleet's certificate authority, certificates and tokens.
+
+Imports ``fleet.security`` and libraries only.
+"""
