@@ -29,7 +29,7 @@ from fleet.bus.events import TYPE_URL, event, event_of
 from fleet.bus.link import AWAY, KEEPALIVE_TIME, KEEPALIVE_TIMEOUT, MESSAGE_BYTES, Link, reason_of
 from fleet.bus.relay import Relay
 from fleet.process.repeats import Repeats
-from fleet.security import diagnosis
+from fleet.security.diagnosis import Diagnosis
 from fleet.settings import FleetSettings
 
 log = logs.logger(__name__)
@@ -40,9 +40,6 @@ RETRY_LAST = 1.0
 
 STEADY = 5.0
 """Seconds that a link must have lasted for the next attempts to begin with the first pause again."""
-
-DIAGNOSE_EVERY = 3.0
-"""Seconds between two diagnoses of a host that cannot be joined."""
 
 DIAL_TIMEOUT = 5.0
 """Seconds for one attempt to reach the host and to register, or to open the relay."""
@@ -75,7 +72,7 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
         self._relay: Relay | None = None
         self._host_connection = AWAY
         self._keeper: asyncio.Task[None] | None = None
-        self._diagnose = Diagnosis(settings)
+        self._diagnosis = Diagnosis()
         self._event_ids = itertools.count(1)
         self._key = secrets.token_urlsafe(24)
         self._stamp = b""
@@ -173,7 +170,7 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
             try:
                 link = await self._join()
             except Exception as error:  # a member that stopped trying would be lost without a trace
-                reason = await self._diagnose(error)
+                reason = await self._reason_of(error)
                 if reason != logged:
                     logged = reason
                     log.warning("cannot join the host, trying on", host=self._host_address, reason=reason)
@@ -188,6 +185,12 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
                 await _close(link)
             steady = time.monotonic() - joined_at >= STEADY
             delay = 0.0 if steady else min(max(RETRY_FIRST, delay * 2), RETRY_LAST)
+
+    async def _reason_of(self, error: Exception) -> str:
+        unreachable = isinstance(error, grpc.RpcError) and error.code() == grpc.StatusCode.UNAVAILABLE
+        if not unreachable and not isinstance(error, TimeoutError):
+            return reason_of(error)
+        return await self._diagnosis.refusal(self._settings.host, self._settings.identity()) or reason_of(error)
 
     async def _join(self) -> Link:
         async with asyncio.timeout(DIAL_TIMEOUT):
@@ -310,28 +313,6 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
     def _not_understood(self, kind: str, error: BaseException) -> None:
         if self._repeats.is_new("not understood", kind):
             log.error("an event was not understood", kind=kind, exc_info=error)
-
-
-class Diagnosis:
-    """Why joining failed. For a host that cannot be reached, what TLS has to do with it, asked now and then."""
-
-    def __init__(self, settings: FleetSettings) -> None:
-        self._settings = settings
-        self._refusal: str | None = None
-        self._due = float("-inf")
-
-    async def __call__(self, error: Exception) -> str:
-        unreachable = isinstance(error, grpc.RpcError) and error.code() == grpc.StatusCode.UNAVAILABLE
-        if not unreachable and not isinstance(error, TimeoutError):
-            return reason_of(error)
-        now = time.monotonic()
-        if now >= self._due:
-            self._due = now + DIAGNOSE_EVERY
-            try:
-                self._refusal = await diagnosis.refusal(self._settings.host, self._settings.identity())
-            except Exception as trouble:  # a diagnosis must not end the attempts
-                log.debug("no diagnosis", reason=type(trouble).__name__)
-        return self._refusal or reason_of(error)
 
 
 async def _close(link: Link) -> None:

@@ -5,11 +5,13 @@ import shutil
 import ssl
 import stat
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from cryptography import x509
 
-from fleet.security.diagnosis import refusal
+from fleet.security import diagnosis
+from fleet.security.diagnosis import Diagnosis, refusal
 from fleet.security.identity import Identity, IdentityError, ServerContext
 from fleet.security.tokens import TokenError, Tokens
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
@@ -373,3 +375,24 @@ async def test_no_look_at_a_host_raises(made: Path) -> None:
     for host in ("a..b", ".host", "x" * 64 + ".example", "127.0.0.1"):
         assert await refusal((host, 1), identity(made / "worker")) is None
         assert await refusal((host, 1), None) is None
+
+
+async def test_a_host_is_asked_for_a_diagnosis_now_and_then_and_nothing_is_raised(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[Any] = ["no TLS", RuntimeError("no thread")]
+
+    async def ask(address: tuple[str, int], identity: Identity | None) -> str | None:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return cast("str", answer)
+
+    monkeypatch.setattr(diagnosis, "refusal", ask)
+    found = Diagnosis()
+    for _ in range(3):
+        assert await found.refusal(("127.0.0.1", 1), None) == "no TLS"
+    assert len(answers) == 1
+    monkeypatch.setattr(diagnosis, "EVERY", 0.0)
+    found = Diagnosis()
+    assert await found.refusal(("127.0.0.1", 1), None) is None
