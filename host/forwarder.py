@@ -3,7 +3,7 @@
 gRPC's server cannot be given an accepted connection, and its own options do not bound what it keeps for clients that
 have shown nothing yet. With all that apply (limits of streams, metadata, pending requests, connections, read sizes),
 clients that send 16 KiB and leave took the host to 1.1-2.0 GiB within five seconds, and inflating messages to 530 MiB;
-options strict enough for 250 MiB refused members' calls too. With these bounds the same attacks end at 60-80 MiB. So
+options strict enough for 250 MiB refused members' calls too. With these bounds the same attacks end at 66-122 MiB. So
 gRPC's server listens on loopback, at a port that is told to no one, and everything comes through here. Little does once
 a member has its relay.
 """

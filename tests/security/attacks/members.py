@@ -42,6 +42,8 @@ class Ill:
         """Open the stream, and the relay where asked."""
         metadata = await self._call.initial_metadata()
         if by_relay:
+            if relay.TICKET not in metadata:
+                raise ConnectionError("the host ended the stream")
             reader, self._writer = await asyncio.open_connection(*self._target.relay)
             ticket = str(metadata[relay.TICKET]).encode()
             self._writer.write(relay.HEAD.pack(len(ticket)) + ticket)
