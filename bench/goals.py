@@ -39,6 +39,11 @@ class Figures:
     def __call__(self, workload: str, figure: str, target: str = OURS) -> Value:
         return median(self._report.targets.get(target), workload, figure)
 
+    def part(self, workload: str, other: str) -> Value:
+        """Our CPU per token as a part of another target's, by the median of the runs."""
+        spread = self._report.ratio(workload, "cpu", OURS, other)
+        return spread.median if spread else None
+
     def growth(self, workload: str) -> Value:
         """CPU per token with the most workers, as a part of that with one."""
         found = dict(self._report.by_workers(workload, "cpu"))
@@ -71,23 +76,26 @@ def ratio(above: Value, below: Value) -> Value:
     return operator.truediv(above, below) if above is not None and below else None
 
 
+TO_PROXY = 1.15
+"""What a token may cost here, as a multiple of what the plain proxy takes to pass it on."""
+ARGUMENTS = 80
+"""What a token of a tool call's arguments may cost, in µs."""
+
 GOALS: tuple[Goal, ...] = (
     Goal("16 streams at 5 ms: CPU per token (µs)", lambda of: of("paced16", "cpu"), most=90),
-    Goal(
-        "… as a part of LiteLLM's",
-        lambda of: ratio(of("paced16", "cpu"), of("paced16", "cpu", "litellm")),
-        most=1 / 8,
-    ),
-    Goal(
-        "… as a part of production-stack's",
-        lambda of: ratio(of("paced16", "cpu"), of("paced16", "cpu", "production-stack")),
-        most=1,
-    ),
+    Goal("… as a part of the proxy's", lambda of: of.part("paced16", "proxy"), most=TO_PROXY),
+    Goal("… of reasoning, as a part of the proxy's", lambda of: of.part("paced16-reasoning", "proxy"), most=TO_PROXY),
+    Goal("… of a tool call's arguments (µs)", lambda of: of("paced16-tools", "cpu"), most=ARGUMENTS),
+    Goal("… as a part of LiteLLM's", lambda of: of.part("paced16", "litellm"), most=1 / 8),
+    Goal("… as a part of production-stack's", lambda of: of.part("paced16", "production-stack"), most=1),
     Goal("… inter-token latency, added p99 (ms)", lambda of: of("paced16", "gap_p99"), most=15),
     Goal("200 streams at 20 ms: CPU per token (µs)", lambda of: of("paced200", "cpu"), most=60),
+    Goal("… as a part of the proxy's", lambda of: of.part("paced200", "proxy"), most=TO_PROXY),
+    Goal("… of reasoning, as a part of the proxy's", lambda of: of.part("paced200-reasoning", "proxy"), most=TO_PROXY),
+    Goal("… of a tool call's arguments (µs)", lambda of: of("paced200-tools", "cpu"), most=ARGUMENTS),
     Goal("1,000 streams at 50 ms: not exact or late", lambda of: of.faults(), most=0),
     Goal("… first token p99 (ms)", lambda of: of("paced1000", "first_p99"), most=1000),
-    Goal("Idle: first token, added p50 (ms)", lambda of: of("idle", "added_first_p50"), most=3.5),
+    Goal("Idle: first token, added p50 (ms)", lambda of: of("idle", "added_first_p50"), most=3),
     Goal("… added p99 (ms)", lambda of: of("idle", "added_first_p99"), most=10),
     Goal("Flat out, 16 streams, 1 worker: tokens/s", lambda of: of.one_worker(), least=15_000),
     Goal(

@@ -12,7 +12,18 @@ WIDTH, HEIGHT = 640, 400
 LEFT, RIGHT, TOP, BOTTOM = 70, 150, 40, 50
 NARROWEST = 0.7
 """Powers of ten that an axis covers at least."""
-COLOURS = ("#1f6feb", "#d1242f", "#1a7f37", "#9a6700", "#8250df", "#57606a")
+COLOURS = {
+    "chatfleet": "#1f6feb",
+    "before": "#79c0ff",
+    "naive": "#d1242f",
+    "proxy": "#1a7f37",
+    "litellm": "#9a6700",
+    "production-stack": "#8250df",
+    "smg": "#57606a",
+    "direct": "#bf3989",
+}
+"""A target has the same colour in every plot."""
+OTHER = "#24292f"
 
 Point = tuple[float, Spread]
 
@@ -45,7 +56,7 @@ class Plot:
             *(_text(horizontal.at(x), HEIGHT - BOTTOM + 18, _tick(x)) for x in xs),
         ]
         for number, (name, line) in enumerate(self.lines.items()):
-            parts += _line(name, line, COLOURS[number % len(COLOURS)], number, horizontal, vertical)
+            parts += _line(name, line, COLOURS.get(name, OTHER), number, horizontal, vertical)
         return "\n".join([*parts, "</svg>", ""])
 
 

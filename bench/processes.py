@@ -17,10 +17,18 @@ SETTINGS = ("FLEET_", "HOST_", "GATEWAY_", "WORKER_", "MODEL_", "LITELLM_", "OPE
 
 
 class Process:
-    """A command that is started when made; ``name`` is its part in the target, such as ``worker``."""
+    """A command, started by its constructor in ``tree``; its output goes to a file in ``folder``.
+
+    ``name`` is its role in the target, such as ``worker``.
+    """
 
     def __init__(
-        self, name: str, command: Sequence[str], folder: Path, settings: Mapping[str, str] | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        folder: Path,
+        settings: Mapping[str, str] | None = None,
+        tree: Path = REPOSITORY,
     ) -> None:
         self.name = name
         self.log_file = folder / f"{name}.log"
@@ -28,7 +36,7 @@ class Process:
         with self.log_file.open("ab") as log:
             self._popen = subprocess.Popen(
                 list(command),
-                cwd=REPOSITORY,
+                cwd=tree,
                 env=inherited | dict(settings or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -112,6 +112,16 @@ class Report:
         ]
         return sorted(found)
 
+    def ratio(self, workload: str, figure: str, above: str, below: str) -> Spread | None:
+        """One target's figure as a multiple of another's, run by run; None where a run lacks either."""
+        series = [
+            self.targets[name].workloads.get(workload, {}).get(figure, []) if name in self.targets else []
+            for name in (above, below)
+        ]
+        if not series[0] or len(series[0]) != len(series[1]) or not all(series[1]):
+            return None
+        return Spread.of([one / other for one, other in zip(*series, strict=True)])
+
     def _ceiling(self) -> list[str]:
         """What one host carries."""
         rows = [
@@ -147,6 +157,8 @@ class Report:
 
 
 OURS = "chatfleet"
+BEFORE = "before"
+"""Ours at an earlier commit."""
 
 LOADS = {"ceiling": "", "paced200": ", 200 streams at 20 ms", "flat64": ", 64 streams flat out"}
 """What a host is loaded with, to see what one carries."""

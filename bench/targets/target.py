@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar, Self
 
-from bench.processes import Process, free_port, stop_all, wait_until
+from bench.processes import REPOSITORY, Process, free_port, stop_all, wait_until
 
 START = 90.0
 """Seconds in which a target must be ready."""
@@ -27,6 +27,8 @@ class Target(ABC):
         self.port = 0
         self.key = "none"
         """What clients send to be let in."""
+        self.tree = REPOSITORY
+        """The folder from which its commands run."""
         self.processes: list[Process] = []
 
     @property
@@ -51,7 +53,7 @@ class Target(ABC):
 
     def run(self, name: str, *command: str, **settings: str) -> Process:
         """Start one of its processes."""
-        process = Process(name, command, self.folder, settings)
+        process = Process(name, command, self.folder, settings, self.tree)
         self.processes.append(process)
         return process
 

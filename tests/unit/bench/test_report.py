@@ -4,9 +4,9 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from bench import goals
+from bench import comparison, goals
 from bench.figures import Spread
-from bench.plots import plots
+from bench.plots import COLOURS, plots
 from bench.report import Measured, Report, number
 
 
@@ -87,6 +87,27 @@ def test_goals_are_met_or_missed_by_their_bound(report: Report) -> None:
     assert row(text, "… as a multiple of the most that the obvious way reached") == ["8.00", "at least 5", "met"]
 
 
+def test_cost_is_compared_run_by_run(report: Report) -> None:
+    for name, costs in (("proxy", (50.0, 200.0)), ("before", (160.0, 50.0))):
+        target = report.targets[name] = Measured("1")
+        for cost in costs:
+            target.add("paced16", {"cpu": cost})
+    text = "\n".join(comparison.table(report))
+    found = row(text, "16 streams at 5 ms: CPU per token (µs)")
+    assert found[3:] == ["1.25 (0.50 … 2.00)", "1.05 (0.50 … 1.60)", "1.73 (0.25 … 3.20)"]
+    assert row("\n".join(goals.table(report)), "… as a part of the proxy's") == ["1.05", "at most 1.15", "met"]
+
+
+def test_a_run_that_one_of_them_lacks_is_not_compared(report: Report) -> None:
+    report.targets["proxy"] = Measured("1")
+    report.targets["proxy"].add("paced16", {"cpu": 50.0})
+    assert report.ratio("paced16", "cpu", "chatfleet", "proxy") is None
+
+
+def test_nothing_is_compared_where_there_is_one(report: Report) -> None:
+    assert comparison.table(report) == []
+
+
 def test_the_obvious_way_is_taken_at_its_best(report: Report) -> None:
     report.targets["naive"].add("paced16", {"tokens_s": 3200.0})
     text = "\n".join(goals.table(report))
@@ -107,3 +128,10 @@ def test_plots_are_drawn_of_what_was_measured(report: Report) -> None:
 
 def test_nothing_is_drawn_of_nothing() -> None:
     assert plots(Report({}, 1, [])) == {}
+
+
+def test_a_target_has_the_same_colour_in_every_plot(report: Report) -> None:
+    report.main.reverse()
+    drawn = plots(report)
+    assert all(f'stroke="{COLOURS["chatfleet"]}"' in plot.as_svg() for plot in drawn.values())
+    assert len(set(COLOURS.values())) == len(COLOURS)

@@ -1,0 +1,126 @@
+"""Measuring: parts of the benchmark one after the other, or side by side."""
+
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import NamedTuple, Self
+
+from bench.report import Measured, Report
+from bench.stage import Figures, Stage
+from bench.targets.direct import Direct
+from bench.targets.target import Target
+from bench.workloads import BUSY, Memory, Paced, Workload
+
+
+class Part(NamedTuple):
+    """What is measured of one target in each run."""
+
+    name: str
+    target: Target
+    workloads: Sequence[Workload]
+    column: bool = True
+    """Whether it has a column of the table."""
+
+
+class Session:
+    """One part in one run. Its target is started when it is first needed, and stopped at the end of the ``with``."""
+
+    def __init__(self, stage: Stage, part: Part, measured: Measured) -> None:
+        self._stage = stage
+        self._part = part
+        self._measured = measured
+        self._waiting = list(part.workloads)
+        self._running = ExitStack()
+        self._target: Target | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def measure(self, workload: Workload, direct: Figures) -> Figures:
+        """Run a workload, if it is one of this part's. ``direct`` are its figures without a gateway."""
+        if workload not in self._waiting:
+            return {}
+        self._waiting.remove(workload)
+        begin = time.monotonic()
+        try:
+            figures = self._stage.measure(self._started(), workload)
+            self._measured.add(workload.name, figures | added(figures, direct))
+            self._note(workload)
+            self._spare(workload, figures)
+            if not self._stage.settles():
+                self.stop()  # a target that is still busy is started again for the next workload
+        except (OSError, RuntimeError) as error:
+            self._give_up(error)
+            return {}
+        say(f"    {self._part.name}, {workload.name}: {time.monotonic() - begin:.0f} s")
+        return figures
+
+    def stop(self) -> None:
+        """Stop the target; the next workload starts it again."""
+        self._running.close()
+        self._target = None
+
+    def _started(self) -> Target:
+        if self._target is None:
+            self._target = self._running.enter_context(self._part.target)
+            self._stage.warm_up(self._target)
+        return self._target
+
+    def _note(self, workload: Workload) -> None:
+        """Keep what was wrong with the replies."""
+        self._measured.problems += [f"{workload.name}: {fault}" for fault in self._stage.faults]
+        self._stage.faults.clear()
+
+    def _spare(self, workload: Workload, figures: Figures) -> None:
+        """Leave out as many streams or more, where all were cut."""
+        if workload is not BUSY or figures["cut"] < BUSY.streams:
+            return
+        self._waiting = [other for other in self._waiting if not isinstance(other, Paced) or other.streams < 200]
+        self._measured.remarks.add(
+            f"not one of {BUSY.streams} streams was done in time, so neither 1,000 nor other kinds of 200 were tried"
+        )
+
+    def _give_up(self, error: Exception) -> None:
+        self._waiting.clear()
+        self._measured.problems.append(f"stopped: {error}")
+        say("\n".join([f"{self._part.name}: {error}", *getattr(error, "__notes__", ())]))
+        self.stop()
+
+
+def measure(
+    stage: Stage, group: Sequence[Part], report: Report, direct: dict[str, Figures], *, is_turned: bool
+) -> None:
+    """Measure a group of parts once, side by side: all run, and each workload is put to one after the other.
+
+    So whatever else the machine does affects all of them. ``is_turned`` reverses their order, but :class:`Direct` stays
+    first: its figures are kept in ``direct``, by workload, because the others' first tokens are compared with them.
+    """
+    parts = list(reversed(group)) if is_turned else list(group)
+    parts.sort(key=lambda part: part.name != Direct.name)
+    longest_first = sorted(parts, key=lambda part: -len(part.workloads))
+    with ExitStack() as stack:
+        sessions = [(part, stack.enter_context(Session(stage, part, report.targets[part.name]))) for part in parts]
+        for workload in dict.fromkeys(workload for part in longest_first for workload in part.workloads):
+            for part, session in sessions:
+                figures = session.measure(workload, direct.get(workload.name, {}))
+                if part.name == Direct.name:
+                    direct[workload.name] = figures
+                if isinstance(workload, Memory):
+                    session.stop()  # targets that run side by side share pages, which would count in part only
+
+
+def added(figures: Figures, direct: Figures) -> Figures:
+    """How much later the first token came than the median first token without a gateway, in the same run."""
+    base = direct.get("first_p50")
+    if base is None:
+        return {}
+    return {f"added_{name}": value - base for name, value in figures.items() if name.startswith("first_p")}
+
+
+def say(words: str) -> None:
+    """Show progress."""
+    print(words, file=sys.stderr, flush=True)
