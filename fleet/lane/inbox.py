@@ -84,7 +84,7 @@ class _Lane:
             self._later = None
         credits_ = []
         complete, self._complete = self._complete, False
-        # The replies that are open now, not those at the request: the worker cancels every run that a complete ack leaves out.
+        # The replies that are open now, not those at the request: the worker cancels what a complete ack leaves out.
         for reply in self._replies.values() if complete else self._due:
             reply.reported = reply.total
             credits_.append(pb.Credit(request_id=reply.request_id, attempt=reply.attempt, consumed=reply.total))
