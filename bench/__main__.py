@@ -11,7 +11,7 @@ from bench.order import Frames
 from bench.plots import plots
 from bench.report import BEFORE, OURS, Measured, Report
 from bench.session import Part, measure, say
-from bench.stage import Figures, Stage
+from bench.stage import Stage
 from bench.targets.bus import Bus
 from bench.targets.direct import Direct
 from bench.targets.fleet import Fleet
@@ -21,6 +21,7 @@ from bench.targets.peer import Peer, PeerMissing
 from bench.targets.production_stack import ProductionStack
 from bench.targets.proxy import Proxy
 from bench.targets.smg import Smg
+from bench.window import Figures
 from bench.workloads import BUSY, FLAT, MANY, STANDARD, Ceiling, Workload, each
 
 RESULTS = Path(__file__).parent / "results"

@@ -96,7 +96,7 @@ class CpuReading(NamedTuple):
     names: dict[int, str]
 
     @classmethod
-    def take(cls, processes: Iterable[Process]) -> "CpuReading":
+    def of(cls, processes: Iterable[Process]) -> "CpuReading":
         used: dict[int, int] = {}
         names: dict[int, str] = {}
         for process in processes:

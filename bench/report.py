@@ -301,6 +301,7 @@ SECTIONS: list[tuple[str, str, list[Row]]] = [
         [
             Row("backend, CPU per token at 200 streams (µs)", "backend_cpu", number),
             Row("load generator, CPU per token at 200 streams (µs)", "load_cpu", number),
+            Row("cores that other processes of the machine used meanwhile", "elsewhere", number),
         ],
     ),
 ]

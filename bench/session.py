@@ -7,9 +7,10 @@ from contextlib import ExitStack
 from typing import NamedTuple, Self
 
 from bench.report import Measured, Report
-from bench.stage import Figures, Stage
+from bench.stage import Stage
 from bench.targets.direct import Direct
 from bench.targets.target import Target
+from bench.window import Figures
 from bench.workloads import BUSY, Memory, Paced, Workload
 
 

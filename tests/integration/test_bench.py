@@ -45,7 +45,7 @@ def test_its_figures_are_those_that_the_table_shows(report: Report) -> None:
     assert all(len(values) == 1 for figures in ours.values() for values in figures.values())
     for kind in KINDS:
         figures = ours[f"paced16-{kind}"]
-        assert set(figures) == TIMES | ADDED | COUNTS | processes | {"cpu", "backend_cpu", "load_cpu"}
+        assert set(figures) == TIMES | ADDED | COUNTS | processes | {"cpu", "backend_cpu", "load_cpu", "elsewhere"}
         assert figures["requests"] == [16]
         assert figures["cpu"] == pytest.approx([sum(figures[name][0] for name in processes)])
         assert all(figures[name][0] > 0 for name in processes)
