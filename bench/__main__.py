@@ -1,6 +1,7 @@
-"""``python -m bench``: measure targets in turn, print one table and save it with its plots in ``bench/results``."""
+"""``python -m bench``: measures targets, prints one table and saves it with plots in ``bench/results``."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,18 +30,17 @@ PEERS: dict[str, type[Peer]] = {peer.name: peer for peer in (LiteLLM, Production
 BATCHES = (1, 16, 128)
 """Chunks in a batch."""
 SCALES: dict[int, Sequence[Workload]] = {1: (BUSY, each(1), FLAT), 4: (BUSY, each(4)), 8: (BUSY, each(8))}
-"""Numbers of workers that are measured besides the usual two, and what with."""
-
-
+"""Numbers of workers that are measured besides the usual two, and their workloads."""
 BASE = ("idle", "paced16", "paced200")
-"""What is measured without a gateway too: with more, the whole would take too long."""
+"""Workloads that are also measured without a gateway. All of them would take too long."""
 OBVIOUS = ("idle", "light16", "paced16", "flat16", "leaving")
-"""What the obvious way is measured with: what it cannot keep up with takes long and shows nothing more."""
+"""Workloads of the naive target. It cannot keep up with the others, which take long and show nothing more."""
 
 
 def main() -> int:
-    """The exit code: 0, or 1 if something could not be measured, or gave replies that were not exact."""
+    """The exit code: 1 if a target could not be measured or its replies were not exact, otherwise 0."""
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an exception, so that every ``with`` ends its processes
     with Stage(arguments.frames) as stage:
         targets, peers = _list(arguments.targets), _list(arguments.peers)
         groups = plan(stage.port, targets, peers, _list(arguments.workloads), arguments.before)
@@ -48,12 +48,12 @@ def main() -> int:
     table = report.as_markdown() + "\n".join([*comparison.table(report), *goals.table(report), ""])
     print(table)
     save(report, table, Path(arguments.results))
-    # The baseline may lose tokens: that is part of what it shows.
+    # The naive target may lose tokens; that is part of what it shows.
     return int(any(target.problems for name, target in report.targets.items() if name != Naive.name))
 
 
 def collect(stage: Stage, groups: Sequence[Sequence[Part]], runs: int) -> Report:
-    """Measure every group in every run, in turned order in every second one."""
+    """Measure every group in every run; every second run in reverse order."""
     parts = [part for group in groups for part in group]
     report = Report(machine.facts(), runs, [part.name for part in parts if part.column], frames=stage.frames)
     missing = prepare(parts, report)
@@ -67,7 +67,7 @@ def collect(stage: Stage, groups: Sequence[Sequence[Part]], runs: int) -> Report
 
 
 def prepare(parts: Sequence[Part], report: Report) -> set[str]:
-    """Install what is to be measured; the names of those that cannot be."""
+    """Install what will be measured. Returns the names of the parts that cannot be."""
     missing = set()
     for part in parts:
         try:
@@ -84,7 +84,7 @@ def prepare(parts: Sequence[Part], report: Report) -> set[str]:
 def plan(
     port: int, targets: Sequence[str], peers: Sequence[str], names: Sequence[str], before: Path | None
 ) -> list[list[Part]]:
-    """Groups of parts. Those of the first group are measured side by side, the others each alone."""
+    """Groups of parts. The first group is measured side by side, each of the others alone."""
     workloads = [workload for workload in STANDARD if not names or workload.name in names]
     first = [Part(Direct.name, Direct(port), [work for work in workloads if work.name in BASE])]
     alone: list[Part] = []
@@ -108,7 +108,7 @@ def plan(
 
 
 def ceiling(port: int) -> list[Part]:
-    """How much one host carries: alone, and in a fleet with several of everything else."""
+    """The parts that show how much one host carries: alone, and with several workers and gateways."""
     hosts = [Part(f"host, batches of {chunks}", Bus(port, chunks), [Ceiling()], column=False) for chunks in BATCHES]
     fleets = [
         Part(f"{workers} workers, {gateways} gateways", Fleet(port, workers, gateways), [BUSY, MANY], column=False)
@@ -118,7 +118,7 @@ def ceiling(port: int) -> list[Part]:
 
 
 def save(report: Report, table: str, folder: Path) -> None:
-    """Write the report where the last one was."""
+    """Write the report over the last one."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "latest.json").write_text(report.as_json() + "\n")
     (folder / "latest.md").write_text(table)
@@ -128,7 +128,7 @@ def save(report: Report, table: str, folder: Path) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--runs", type=int, default=3, help="how often everything is measured")
+    parser.add_argument("--runs", type=int, default=3, help="how many times everything is measured")
     ours = f"{OURS},{Naive.name},{Proxy.name}"
     parser.add_argument("--targets", default=ours, help=f"of ours and the baselines: {ours}")
     parser.add_argument(
@@ -141,13 +141,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--workloads",
         default="",
-        help="all, or some of " + ",".join(work.name for work in STANDARD) + ",workers,ceiling",
+        help="some of (default: all but ceiling) " + ",".join(work.name for work in STANDARD) + ",workers,ceiling",
     )
     parser.add_argument(
         "--frames",
         choices=get_args(Frames),
         default="changing",
-        help="events as OpenAI sends them, which change all over, or events that differ in their token only",
+        help="what the backend sends: events like OpenAI's, which change in more than the token, or constant ones",
     )
     parser.add_argument("--results", default=str(RESULTS), help="folder for the table, the figures and the plots")
     arguments = parser.parse_args()

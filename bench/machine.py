@@ -1,4 +1,4 @@
-"""What the figures were measured on, without saying where it stands."""
+"""What the figures were measured on; nothing that would identify the machine."""
 
 import importlib.metadata
 import os
@@ -23,7 +23,7 @@ def facts() -> dict[str, str]:
 def busy() -> float:
     """Seconds of CPU that all cores together have used since the machine started, for any process."""
     times = psutil.cpu_times()
-    # Time that a hypervisor gave to others (steal) is lost to us as well. Guests' time is part of user.
+    # Steal is time that the hypervisor gave to other machines. Guests' time is already part of user.
     return sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal"))
 
 

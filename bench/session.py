@@ -41,24 +41,25 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def measure(self, workload: Workload, direct: Figures) -> Figures:
-        """Run a workload, if it is one of this part's. ``direct`` are its figures without a gateway."""
+    def measure(self, workload: Workload, direct: dict[str, Figures]) -> None:
+        """Run a workload, if it is one of this part's. ``direct`` holds the figures of :class:`Direct` by workload."""
         if workload not in self._waiting:
-            return {}
+            return
         self._waiting.remove(workload)
         begin = time.monotonic()
         try:
             figures = self._stage.measure(self._started(), workload)
-            self._measured.add(workload.name, figures | added(figures, direct))
+            if self._part.name == Direct.name:
+                direct[workload.name] = figures
+            self._measured.add(workload.name, figures | added(figures, direct.get(workload.name, {})))
             self._note(workload)
             self._spare(workload, figures)
             if not self._stage.settles():
                 self.stop()  # a target that is still busy is started again for the next workload
         except (OSError, RuntimeError) as error:
             self._give_up(error)
-            return {}
-        say(f"    {self._part.name}, {workload.name}: {time.monotonic() - begin:.0f} s")
-        return figures
+        else:
+            say(f"    {self._part.name}, {workload.name}: {time.monotonic() - begin:.0f} s")
 
     def stop(self) -> None:
         """Stop the target; the next workload starts it again."""
@@ -72,15 +73,17 @@ class Session:
         return self._target
 
     def _note(self, workload: Workload) -> None:
-        """Keep what was wrong with the replies."""
+        """Record what was wrong with the replies."""
         self._measured.problems += [f"{workload.name}: {fault}" for fault in self._stage.faults]
         self._stage.faults.clear()
 
     def _spare(self, workload: Workload, figures: Figures) -> None:
-        """Leave out as many streams or more, where all were cut."""
+        """Skip workloads of as many streams or more if every stream was cut."""
         if workload is not BUSY or figures["cut"] < BUSY.streams:
             return
-        self._waiting = [other for other in self._waiting if not isinstance(other, Paced) or other.streams < 200]
+        self._waiting = [
+            other for other in self._waiting if not isinstance(other, Paced) or other.streams < BUSY.streams
+        ]
         self._measured.remarks.add(
             f"not one of {BUSY.streams} streams was done in time, so neither 1,000 nor other kinds of 200 were tried"
         )
@@ -95,21 +98,20 @@ class Session:
 def measure(
     stage: Stage, group: Sequence[Part], report: Report, direct: dict[str, Figures], *, is_turned: bool
 ) -> None:
-    """Measure a group of parts once, side by side: all run, and each workload is put to one after the other.
+    """Measure a group of parts once, side by side.
 
-    So whatever else the machine does affects all of them. ``is_turned`` reverses their order, but :class:`Direct` stays
-    first: its figures are kept in ``direct``, by workload, because the others' first tokens are compared with them.
+    All targets run; each workload is measured on one after the other, so other work of the machine affects them alike.
+    ``is_turned`` reverses their order, but :class:`Direct` stays first, because the others' first tokens are compared
+    with its.
     """
     parts = list(reversed(group)) if is_turned else list(group)
     parts.sort(key=lambda part: part.name != Direct.name)
     longest_first = sorted(parts, key=lambda part: -len(part.workloads))
     with ExitStack() as stack:
-        sessions = [(part, stack.enter_context(Session(stage, part, report.targets[part.name]))) for part in parts]
+        sessions = [stack.enter_context(Session(stage, part, report.targets[part.name])) for part in parts]
         for workload in dict.fromkeys(workload for part in longest_first for workload in part.workloads):
-            for part, session in sessions:
-                figures = session.measure(workload, direct.get(workload.name, {}))
-                if part.name == Direct.name:
-                    direct[workload.name] = figures
+            for session in sessions:
+                session.measure(workload, direct)
                 if isinstance(workload, Memory):
                     session.stop()  # targets that run side by side share pages, which would count in part only
 

@@ -1,4 +1,4 @@
-"""The stage on which targets are measured: the backend and the load generator, and how each workload is run."""
+"""Where targets are measured: the backend and the load generator, and how each workload is run."""
 
 import json
 import sys
@@ -21,13 +21,13 @@ from bench.workloads import SETTLE, Ceiling, Flat, Idle, Leaving, Paced, Workloa
 
 
 class Stage:
-    """Backend and load generator, inside a ``with``."""
+    """Backend and load generator; both run inside its ``with``."""
 
     def __init__(self, frames: Frames = "changing") -> None:
         self.port = free_port()
         self.frames: Frames = frames
         self.faults: list[str] = []
-        """What was wrong with replies since this was last cleared: examples."""
+        """Examples of faults in replies, since this was last cleared."""
 
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="chatfleet-bench-")
@@ -54,7 +54,7 @@ class Stage:
         urllib.request.urlopen(urllib.request.Request(f"{self._url}/log", method="DELETE"), timeout=5).close()
 
     def settles(self, within: float = 1.0) -> bool:
-        """Whether the backend has nothing to answer any more, in so many seconds."""
+        """Whether the backend becomes idle within this many seconds."""
         try:
             wait_until(lambda: self._log()["active"] == 0, within, "the backend is idle")
         except TimeoutError:
@@ -69,7 +69,7 @@ class Stage:
         return result
 
     def warm_up(self, target: Target) -> None:
-        """Requests that count for nothing: connections are made, code is loaded, caches are filled."""
+        """Send requests that are not measured, to open connections, load code and fill caches."""
         if not target.speaks_http:
             return
         wait_until(lambda: self._serves(target), 30, f"{target.name} serves a request")
@@ -86,7 +86,7 @@ class Stage:
         return result.complete == 1 and not result.faulty
 
     def measure(self, target: Target, workload: Workload) -> Figures:
-        """Run a workload once. ``faults`` says what was wrong with its replies."""
+        """Run a workload once. ``faults`` lists what was wrong with its replies."""
         self._forget()
         match workload:
             case Paced():
@@ -138,7 +138,7 @@ class Stage:
         return {"tokens_s": result.window_tokens / span} | _soundness(result) | window.per_token(result)
 
     def _ceiling(self, target: Target, workload: Ceiling) -> Figures:
-        """Batches/s, and the host's CPU for each: what one core of it would carry."""
+        """Batches/s, and how many one core of the host would carry."""
         assert isinstance(target, Bus)
         begin = time.monotonic()
         before = CpuReading.of(target.processes)
@@ -152,7 +152,7 @@ class Stage:
         return Window(target, self._backend, self._generator, begin, length)
 
     def _leaving(self, target: Target, workload: Leaving) -> Figures:
-        """Milliseconds from a client's leaving to the backend's connection being closed."""
+        """Milliseconds from a client's leaving until the backend's connection is closed."""
         figures: Figures = {}
         ways: dict[str, dict[str, Any]] = {"midway": {"leave_after": 5}, "early": {"leave_after": 0, "first": 60_000.0}}
         for way, how in ways.items():
