@@ -130,20 +130,36 @@ def cpu_time(process: psutil.Process) -> int | None:
 
 
 class Memory(NamedTuple):
-    """Bytes that a target's processes hold. ``pss`` divides a shared page equally among the processes that share it."""
+    """Bytes that a target's processes hold. ``pss`` divides a shared page equally among the processes that share it.
+
+    ``anonymous`` is the part of ``pss`` that is not files. Only this part is compared between two moments, because the
+    share of a library's pages changes when any process of the machine that uses the library starts or ends.
+    """
 
     rss: int
     pss: int
+    anonymous: int
 
     @classmethod
     def of(cls, processes: Iterable[Process]) -> "Memory":
-        rss = pss = 0
+        rss = pss = anonymous = 0
         for process in processes:
             for member in process.tree():
                 full = member.memory_full_info()
+                own = getattr(full, "pss", full.uss)
                 rss += full.rss
-                pss += getattr(full, "pss", full.uss)
-        return cls(rss, pss)
+                pss += own
+                anonymous += _anonymous(member.pid, own)
+        return cls(rss, pss, anonymous)
+
+
+def _anonymous(pid: int, otherwise: int) -> int:
+    rollup = Path(f"/proc/{pid}/smaps_rollup")
+    if rollup.exists():
+        for line in rollup.read_text().splitlines():
+            if line.startswith("Pss_Anon:"):
+                return int(line.split()[1]) * 1024
+    return otherwise
 
 
 def free_port() -> int:

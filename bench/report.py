@@ -279,8 +279,14 @@ SECTIONS: list[tuple[str, str, list[Row]]] = [
             Row("at rest, PSS (MiB)", "rest_pss", number),
             Row("at rest, RSS (MiB)", "rest_rss", number),
             Row("per open stream, 1,000 idle ones (kB)", "stream", number),
-            Row("per client that reads nothing (kB)", "stalled", number),
-            Row("tokens of 50,000 that the backend sent for it", "stalled_sent", number),
+        ],
+    ),
+    (
+        "clients that read nothing of a reply",
+        "stalled",
+        [
+            Row("memory of each (kB)", "stalled", number),
+            Row("tokens of 50,000 that the backend sent for each", "stalled_sent", number),
         ],
     ),
     (

@@ -11,7 +11,7 @@ from bench.stage import Stage
 from bench.targets.direct import Direct
 from bench.targets.target import Target
 from bench.window import Figures
-from bench.workloads import BUSY, Memory, Paced, Workload
+from bench.workloads import BUSY, Memory, Paced, Stalled, Workload
 
 
 class Part(NamedTuple):
@@ -112,7 +112,7 @@ def measure(
         for workload in dict.fromkeys(workload for part in longest_first for workload in part.workloads):
             for session in sessions:
                 session.measure(workload, direct)
-                if isinstance(workload, Memory):
+                if isinstance(workload, Memory | Stalled):
                     session.stop()  # targets that run side by side share pages, which would count in part only
 
 

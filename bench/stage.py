@@ -17,7 +17,7 @@ from bench.result import Result
 from bench.targets.bus import Bus
 from bench.targets.target import Target, answers
 from bench.window import Figures, Window, sleep_until
-from bench.workloads import SETTLE, Ceiling, Flat, Idle, Leaving, Paced, Workload
+from bench.workloads import SETTLE, Ceiling, Flat, Idle, Leaving, Paced, Stalled, Workload
 
 
 class Stage:
@@ -101,6 +101,8 @@ class Stage:
                 return self._ceiling(target, workload)
             case workloads.Memory():
                 return self._memory(target, workload)
+            case Stalled():
+                return self._stalled(target, workload)
 
     def _paced(self, target: Target, workload: Paced) -> Figures:
         load = self._generator.begin(
@@ -189,20 +191,23 @@ class Stage:
         opened = Memory.of(target.processes)
         result = self._end((load.start, time.monotonic()))
         figures = {"rest_rss": rest.rss / 2**20, "rest_pss": rest.pss / 2**20} | _soundness(result)
-        figures["stream"] = (opened.pss - rest.pss) / 1024 / max(1, result.window_tokens)
-        self.settles()
-        time.sleep(0.5)
-        before = Memory.of(target.processes)
-        length = workload.stalled_for
-        load = self._generator.begin(
-            target, streams=workload.stalled, tokens=workload.stalled_tokens, stalled=True, limit=length + 0.5
-        )
-        sleep_until(load.start + length)
-        stalled = Memory.of(target.processes)
-        figures["stalled_sent"] = sum(record["sent"] for record in self._log()["records"]) / workload.stalled
-        self._end((load.start, load.start))
-        figures["stalled"] = (stalled.pss - before.pss) / 1024 / workload.stalled
+        figures["stream"] = (opened.anonymous - rest.anonymous) / 1024 / max(1, result.window_tokens)
         return figures
+
+    def _stalled(self, target: Target, workload: Stalled) -> Figures:
+        rest = Memory.of(target.processes)
+        limit = workload.hold + 0.5
+        load = self._generator.begin(
+            target, streams=workload.clients, tokens=workload.tokens, stalled=True, limit=limit
+        )
+        sleep_until(load.start + workload.hold)
+        stalled = Memory.of(target.processes)
+        sent = sum(record["sent"] for record in self._log()["records"])
+        self._end((load.start, load.start))
+        return {
+            "stalled_sent": sent / workload.clients,
+            "stalled": (stalled.anonymous - rest.anonymous) / 1024 / workload.clients,
+        }
 
 
 def _times(result: Result) -> Figures:

@@ -62,16 +62,24 @@ class Flat:
 
 @dataclass(frozen=True)
 class Memory:
-    """Open streams without tokens, then clients that read nothing of long replies."""
+    """Open streams without tokens, in a target that has just started."""
 
     name: str = "memory"
     streams: int = 1000
     ramp: float = 3.0
     hold: float = 1.0
     """From the opening of the last one until memory is read."""
-    stalled: int = 10
-    stalled_tokens: int = 50_000
-    stalled_for: float = 3.0
+
+
+@dataclass(frozen=True)
+class Stalled:
+    """Clients that read nothing of long replies, in a target that has just started."""
+
+    name: str = "stalled"
+    clients: int = 10
+    tokens: int = 50_000
+    hold: float = 3.0
+    """From the requests until memory is read."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,7 @@ class Ceiling:
     window: float = 3.0
 
 
-Workload = Ceiling | Paced | Idle | Flat | Memory | Leaving
+Workload = Ceiling | Paced | Idle | Flat | Memory | Stalled | Leaving
 
 BUSY = Paced("paced200", 200, 20, ramp=1.0)
 CROWD = Paced("paced1000", 1000, 50, ramp=4.0)
@@ -108,6 +116,7 @@ MANY = Flat("flat64", streams=64)
 
 STANDARD: tuple[Workload, ...] = (
     Memory(),
+    Stalled(),
     Idle(),
     Paced("light16", 16, 50, ramp=0.2),
     Paced("paced16", 16, 5, ramp=0.2),
@@ -121,4 +130,4 @@ STANDARD: tuple[Workload, ...] = (
     FLAT,
     Leaving(),
 )
-"""In this order: memory first, before other work has made a target grow."""
+"""Memory comes first, before other work has made a target grow."""
