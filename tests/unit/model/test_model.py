@@ -121,6 +121,6 @@ def test_a_library_that_cannot_be_loaded_is_explained_in_one_line(
 def test_a_taken_port_is_named_with_its_variable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(server.PortTakenError, match=rf"127\.0\.0\.1:{port} .*MODEL_BIND") as refused:
-            server._check_port(HostPort("127.0.0.1", port))
+        with pytest.raises(server.PortTakenError, match=rf"127\.0\.0\.1:{port}: .* taken; set MODEL_BIND") as refused:
+            server.start(ModelSettings(bind=HostPort("127.0.0.1", port)))
     assert refused.value.exit_code == 1
