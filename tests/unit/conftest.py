@@ -1,25 +1,11 @@
-"""On which event loops the unit tests run, and which certificate authorities their clients know."""
+"""What all unit tests run with: few certificate authorities, and garbage collections that are short."""
 
-import asyncio
 import gc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 
 import pytest
-import uvloop
 
 from identities.authority import Authority
-
-ON_BOTH = frozenset({"test_http1", "test_http1_paced", "test_http1_tls", "test_http_edge", "test_pacer"})
-"""Modules whose code hands descriptors to the loop. They run on uvloop, as the processes do, and on asyncio's own loop,
-which checks more."""
-
-
-def pytest_asyncio_loop_factories(
-    config: pytest.Config, item: pytest.Item
-) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Asyncio's own loop, and uvloop's where that matters."""
-    own = {"asyncio": asyncio.new_event_loop}
-    return {**own, "uvloop": uvloop.new_event_loop} if item.path.stem in ON_BOTH else own
 
 
 @pytest.fixture(scope="session", autouse=True)
