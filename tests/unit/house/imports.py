@@ -1,6 +1,7 @@
 """Reads the imports of the product from its source, and judges them against the order of the rooms."""
 
 import ast
+import functools
 import graphlib
 import itertools
 import sys
@@ -67,7 +68,7 @@ def imports(root: Path, packages: Mapping[str, str]) -> Iterator[Import]:
     """The imports between modules of ``packages``."""
     files = {_module(file.relative_to(root)): file for name in packages for file in sorted((root / name).rglob("*.py"))}
     for source, file in files.items():
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in ast.walk(parsed(file)):
             for name in _named(node, source, is_package=file.name == "__init__.py"):
                 target = _known(name, files)
                 if target and target != source:
@@ -90,9 +91,15 @@ def circle(graph: Iterator[Import]) -> list[str]:
 
 def libraries(folder: Path) -> set[str]:
     """The top-level names that modules in ``folder`` import beyond Python's own."""
-    nodes = [node for file in folder.rglob("*.py") for node in ast.walk(ast.parse(file.read_text()))]
+    nodes = [node for file in folder.rglob("*.py") for node in ast.walk(parsed(file))]
     names = {name.partition(".")[0] for node in nodes for name in _named(node, "", is_package=False, strings=False)}
     return names - sys.stdlib_module_names
+
+
+@functools.cache
+def parsed(file: Path) -> ast.Module:
+    """The syntax tree of a file."""
+    return ast.parse(file.read_text())
 
 
 def _named(node: ast.AST, source: str, *, is_package: bool, strings: bool = True) -> list[str]:

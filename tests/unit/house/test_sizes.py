@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.process import REPOSITORY
+from tests.unit.house.imports import parsed
 
 PRODUCT = ("fleet", "gateway", "host", "identities", "launcher", "model", "protos", "worker")
 MOST_LINES = 350
@@ -24,7 +25,7 @@ def large_classes(root: Path) -> list[str]:
     return [
         f"{file.relative_to(root)}:{node.lineno}: {node.name} has {len(names)} attributes: {', '.join(sorted(names))}"
         for file in product(root)
-        for node in ast.walk(ast.parse(file.read_text()))
+        for node in ast.walk(parsed(file))
         if isinstance(node, ast.ClassDef)
         and len(names := set(attributes(node))) > MOST_ATTRIBUTES
         and REASON not in " ".join((ast.get_docstring(node) or "").split())
