@@ -69,8 +69,8 @@ def imports(root: Path, packages: Mapping[str, str]) -> Iterator[Import]:
     files = {_module(file.relative_to(root)): file for name in packages for file in sorted((root / name).rglob("*.py"))}
     for source, file in files.items():
         for node in ast.walk(parsed(file)):
-            for name in _named(node, source, is_package=file.name == "__init__.py"):
-                target = _known(name, files)
+            named = _named(node, source, is_package=file.name == "__init__.py")
+            for target in [*(_known(name, files) for name in named), _quoted(node, files)]:
                 if target and target != source:
                     yield Import(file.relative_to(root), getattr(node, "lineno", 0), source, target)
 
@@ -92,7 +92,7 @@ def circle(graph: Iterator[Import]) -> list[str]:
 def libraries(folder: Path) -> set[str]:
     """The top-level names that modules in ``folder`` import beyond Python's own."""
     nodes = [node for file in folder.rglob("*.py") for node in ast.walk(parsed(file))]
-    names = {name.partition(".")[0] for node in nodes for name in _named(node, "", is_package=False, strings=False)}
+    names = {name.partition(".")[0] for node in nodes for name in _named(node, "", is_package=False)}
     return names - sys.stdlib_module_names
 
 
@@ -102,7 +102,7 @@ def parsed(file: Path) -> ast.Module:
     return ast.parse(file.read_text())
 
 
-def _named(node: ast.AST, source: str, *, is_package: bool, strings: bool = True) -> list[str]:
+def _named(node: ast.AST, source: str, *, is_package: bool) -> list[str]:
     """The dotted names that a node may import: ``a.b`` for ``from a import b`` too, as ``b`` may be a module."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
@@ -111,9 +111,15 @@ def _named(node: ast.AST, source: str, *, is_package: bool, strings: bool = True
         above = parents[: len(parents) - node.level + is_package] if node.level else []
         base = ".".join([*above, *([node.module] if node.module else [])])
         return [f"{base}.{alias.name}" for alias in node.names]
-    if strings and isinstance(node, ast.Constant) and isinstance(node.value, str) and "." in node.value:
-        return [node.value]
     return []
+
+
+def _quoted(node: ast.AST, modules: Mapping[str, Path]) -> str:
+    """The module that a string names, or of which it names a member, as ``package.module.Class``."""
+    if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+        return ""
+    module = _known(node.value, modules)
+    return module if "." in module else ""  # a word behind a package's name, as in a topic, is no import
 
 
 def _known(name: str, modules: Mapping[str, Path]) -> str:

@@ -46,6 +46,7 @@ def tree(tmp_path: Path) -> Path:
     write(tmp_path, "worker/contract/utf8.py", "import worker.settings\nimport fleet.logs\n")
     write(tmp_path, "worker/settings.py", "from fleet.settings import Address\n")
     write(tmp_path, "worker/openai/sse.py")
+    write(tmp_path, "worker/serving/status.py", "TOPIC = 'gateway.members'\nNAME = 'gateway'\n")
     write(tmp_path, "gateway/errors.py", "from protos import chat_pb2\n")
     write(tmp_path, "launcher/stack.py", "from fleet.process import ports\n")
     write(tmp_path, "fleet/settings.py")
