@@ -94,7 +94,7 @@ class FleetSettings(BaseSettings):
     @model_validator(mode="after")
     def _check_security(self) -> Self:
         if self.token is not None and self.token_file is not None:
-            raise ValueError("FLEET_TOKEN_FILE: FLEET_TOKEN is set too; only one of them can be meant")
+            raise ValueError("FLEET_TOKEN_FILE: FLEET_TOKEN is set too; unset one of them")
         try:
             self.tokens()
         except TokenError as error:

@@ -72,31 +72,24 @@ def parameters(library: Any, settings: ModelSettings, file: Path) -> Any:
     params.model.path = str(file)
     params.model_alias = {ALIAS}
     params.offline = True
-    _listen(params, settings)
-    _bound(params, settings)
+    params.verbosity = -1  # llama.cpp logs prompts at higher levels
     params.sampling.temp = TEMPERATURE
     params.sampling.top_p = TOP_P
-    params.verbosity = -1  # llama.cpp logs prompts at higher levels
-    return params
-
-
-def _listen(params: Any, settings: ModelSettings) -> None:
-    """Serve the API only: no chat page, and no endpoint that shows what other users' slots do."""
+    # Serve the API only: no chat page, and no endpoint that shows what other users' slots do.
     params.hostnames = [settings.bind.host]
     params.port = settings.bind.port
     params.api_keys = [] if settings.api_key is None else [settings.api_key.get_secret_value()]
     params.cors_origins = ""  # browsers talk to the gateway
     params.ui = False
     params.endpoint_slots = False
-
-
-def _bound(params: Any, settings: ModelSettings) -> None:
+    # Bound memory and work.
     params.n_parallel = settings.slots
     params.n_ctx = settings.slots * settings.context
     params.n_predict = settings.max_tokens
     params.cache_ram_mib = PROMPT_CACHE_MIB
     params.cpuparams.n_threads = settings.threads
     params.cpuparams_batch.n_threads = settings.threads
+    return params
 
 
 def _library() -> Any:
