@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from fleet.lane.receiver import LaneReceiver
-from fleet.lane.sender import CREDIT
+from fleet.lane.reply import CREDIT
 from protos import chat_pb2 as pb
 
 REPORT = CREDIT // 4

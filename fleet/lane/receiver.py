@@ -66,8 +66,8 @@ class LaneReceiver:
         return now - self._earlier_since >= GOES_BACK_AFTER
 
     def _in_order(self) -> list[pb.ReplyEvent]:
-        chunks: list[pb.ReplyEvent] = []
+        events: list[pb.ReplyEvent] = []
         while (batch := self._early.pop(self.received + 1, None)) is not None:
             self.received = batch.number
-            chunks.extend(batch.events)
-        return chunks
+            events.extend(batch.events)
+        return events
