@@ -124,9 +124,7 @@ class Limits:
         self._describe(headers, window, what, used, limit)
         if used >= limit:
             rule = "; a reply that passes it is finished and counts in full" if what == "tokens" else ""
-            error = OverLimit(f"{limit} {what} a minute{rule}", max(1.0, self._left(window)))
-            error.extra_headers = headers
-            raise error
+            raise OverLimit(f"{limit} {what} a minute{rule}", max(1.0, self._left(window)), headers)
 
     def _describe(self, headers: dict[str, str], window: _Window, what: str, used: int, limit: int) -> None:
         headers[f"x-ratelimit-limit-{what}"] = str(limit)

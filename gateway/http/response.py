@@ -13,7 +13,7 @@ from fleet import logs
 from gateway.chats.chats import Chat, Chats
 from gateway.chats.reply import Completed, End, Piece
 from gateway.errors import ClientStalled, GatewayError
-from gateway.faces.face import Encoder
+from gateway.faces.encoder import Encoder
 
 log = logs.logger(__name__)
 

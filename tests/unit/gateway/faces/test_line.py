@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.chats.reply import Completed, Piece
 from gateway.errors import GatewayError, UnknownModel
-from gateway.faces.face import Encoder
+from gateway.faces.encoder import Encoder
 from gateway.faces.line import dumps, dumps_text
 from gateway.faces.ndjson.encoder import Ndjson
 from gateway.faces.openai.encoder import OpenAIFormat

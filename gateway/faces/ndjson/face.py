@@ -1,0 +1,56 @@
+"""The seed's API, ``POST /chat/completions``; its errors are also those of every path that no other face owns."""
+
+from starlette.responses import Response
+
+from gateway.errors import GatewayError
+from gateway.faces.bodies import Body
+from gateway.faces.face import Asked, Face, Json, Route
+from gateway.faces.ndjson import request
+from gateway.faces.ndjson.encoder import Ndjson
+from gateway.faces.ndjson.refusal import error_response
+from gateway.faces.openapi import TEXT, USAGE, chat_body, chat_responses, error_schema
+
+ERROR = error_schema()
+FIELDS: Json = {
+    "content": TEXT,
+    "reasoning": TEXT,
+    "tool_calls": {"type": "array", "items": {"type": "object"}},
+    "done": {"const": True},
+    "finish_reason": TEXT,
+    "usage": USAGE,
+}
+LINE: Json = {
+    "type": "object",
+    "description": 'one JSON object a line, each with "content"; the last has "done" or "error"',
+    "required": ["content"],
+    "properties": FIELDS | ERROR["properties"],
+}
+WHOLE: Json = {
+    "type": "object",
+    "description": "the whole reply, when stream is false",
+    "required": ["content", "done", "finish_reason", "usage"],
+    "properties": FIELDS,
+}
+
+
+class NdjsonFace(Face):
+    """One JSON object a line."""
+
+    name = "ndjson"
+    prefix = ""
+
+    def routes(self) -> list[Route]:
+        documentation: Json = {
+            "name": "seed",
+            "description": "Stream the reply to a conversation, one JSON object a line.",
+            "tags": ["chat"],
+            "openapi_extra": chat_body(request.ChatBody, {"source": "user", "content": "Hello"}),
+            "responses": chat_responses(Ndjson.media_type, LINE, WHOLE, ERROR),
+        }
+        return [self.chat("/chat/completions", documentation)]
+
+    async def read(self, body: Body, request_id: str, default_model: str) -> Asked:
+        return await request.read(body, request_id, default_model)
+
+    def refusal(self, error: GatewayError, request_id: str) -> Response:
+        return error_response(error, request_id)
