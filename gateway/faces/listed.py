@@ -1,10 +1,15 @@
-"""The APIs that this gateway speaks. This is the only place that lists them."""
+"""The APIs that this gateway speaks. This is the only place that lists them: a new one is a line here."""
+
+import pkgutil
 
 from gateway.faces.face import Face
-from gateway.faces.ndjson.face import NdjsonFace
-from gateway.faces.openai.face import OpenAIFace
 
-FACES: tuple[Face, ...] = (
-    NdjsonFace(),
-    OpenAIFace(),
+FACES = (
+    "gateway.faces.ndjson.face:NdjsonFace",
+    "gateway.faces.openai.face:OpenAIFace",
 )
+
+
+def load() -> list[Face]:
+    """One object of each."""
+    return [pkgutil.resolve_name(name)() for name in FACES]

@@ -21,9 +21,9 @@ from gateway.access.access import Access
 from gateway.access.keys import Key
 from gateway.chats.chats import Chats
 from gateway.errors import GatewayError, MalformedBody
+from gateway.faces import listed
 from gateway.faces.bodies import Bodies, Body
 from gateway.faces.face import Asked, Face, Fleet, Route, owner
-from gateway.faces.listed import FACES
 from gateway.faces.openapi import error_schema, refusals
 from gateway.http.middleware import Edge
 from gateway.http.response import ChatResponse
@@ -129,9 +129,10 @@ def build(
     access: Access,
     views: Views,
     observer: Observer | None = None,
-    faces: Sequence[Face] = FACES,
+    faces: Sequence[Face] | None = None,
 ) -> ASGIApp:
-    """The application, ready to be served."""
+    """The application, ready to be served; ``faces`` are all that are listed, if they are not given."""
+    faces = faces or listed.load()
     register_url_convertor("rest", RestConvertor())
     # A redirect to a path without its last slash would name the host that the client claims to have asked.
     app: FastAPI = FastAPIOffline(
@@ -140,8 +141,9 @@ def build(
     service = ChatService(settings, chats, access, views, observer or Observer())
     for face in faces:
         for route in face.routes():
-            endpoint = _endpoint(route, service)
-            app.add_api_route(route.path, endpoint, methods=[route.method], response_model=None, **route.openapi)
+            # A plain response class: FastAPI must not document JSON beside what the route's own description says.
+            plain: dict[str, Any] = {"response_class": Response, "response_model": None}
+            app.add_api_route(route.path, _endpoint(route, service), methods=[route.method], **plain, **route.openapi)
     _add_operations(app, access, views)
     _render_errors(app, faces)
     served: ASGIApp = app

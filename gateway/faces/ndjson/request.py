@@ -40,7 +40,7 @@ KNOWN = frozenset(ChatBody.model_fields)
 async def read(body: Body, request_id: str, default_model: str) -> Asked:
     """Read a body. Raises a :class:`GatewayError` that names the field at fault."""
     async with body.work() as turn:
-        fields = Fields(body.text, KNOWN, finite=body.outline.finite)
+        fields = Fields(body, KNOWN)
         await turn.pause()
         asked = fields.check(Parameters)
         history = pb.ChatHistory(request_id=request_id, model=asked.model or default_model)

@@ -61,7 +61,7 @@ _TEXT_PART: TypeAdapter[TextPart] = TypeAdapter(OnlyText)
 async def read(body: Body, request_id: str, default_model: str) -> Asked:
     """Read a body. Raises a :class:`GatewayError` that names the field at fault."""
     async with body.work() as turn:
-        fields = Fields(body.text, KNOWN, finite=body.outline.finite)
+        fields = Fields(body, KNOWN)
         _refuse(fields)
         for name in ENTRIES & fields.names:
             await turn.pause()
