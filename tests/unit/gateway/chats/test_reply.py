@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from fleet.lane.sender import EVENT_BYTES
+from fleet.lane.reply import EVENT_BYTES
 from gateway.chats.reply import LIMIT, Completed, End, Piece, Reply
 from gateway.errors import WorkerLost
 from protos import chat_pb2 as pb
