@@ -5,6 +5,7 @@ import logging
 import sys
 import time
 from collections import Counter
+from functools import partial
 from socket import socket
 from typing import Any
 
@@ -99,7 +100,8 @@ class Gateway:
 
     async def _join(self) -> None:
         batches = FanIn(self._directory, self._inbox, self._chats)
-        await register(self._runtime, self.id, self._make_agent, batches)
+        agent = partial(GatewayAgent, self._directory, self._admission, self._chats)
+        await register(self._runtime, self.id, agent, batches)
         await self._runtime.start()
 
     async def _drain(self, http: server.Server) -> None:
@@ -121,9 +123,6 @@ class Gateway:
         http.config.timeout_graceful_shutdown = max(1, int(until - time.monotonic()))
 
     # ------------------------------------------------------------ the fleet
-
-    def _make_agent(self) -> GatewayAgent:
-        return GatewayAgent(self._directory, self._admission, self._chats)
 
     def _send(self, message: Message, worker_id: str) -> None:
         self._runtime.publish(message, topics.chat(worker_id))

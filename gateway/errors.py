@@ -110,8 +110,6 @@ class MalformedBody(GatewayError):
 
 
 class NotHttp(GatewayError):
-    """The bytes that arrived are not an HTTP request."""
-
     status = 400
 
     def __init__(self, message: str = "this is no valid HTTP request") -> None:
@@ -119,8 +117,6 @@ class NotHttp(GatewayError):
 
 
 class NoTunnel(GatewayError):
-    """A ``CONNECT`` request."""
-
     status = 405
 
     def __init__(self) -> None:
@@ -139,8 +135,6 @@ class HeadersTooLarge(GatewayError):
 
 
 class InvalidField(GatewayError):
-    """The body is JSON with a wrong field, which the message names."""
-
     status = 422
 
     def __init__(self, message: str, param: str | None = None) -> None:
@@ -148,8 +142,6 @@ class InvalidField(GatewayError):
 
 
 class TooComplex(GatewayError):
-    """The body has too many values or nests too deep."""
-
     status = 422
 
     def __init__(self, message: str) -> None:
@@ -157,8 +149,6 @@ class TooComplex(GatewayError):
 
 
 class UnknownModel(GatewayError):
-    """No worker serves a model of that name."""
-
     status = 404
 
     def __init__(self, model: str, known: list[str]) -> None:
@@ -168,8 +158,6 @@ class UnknownModel(GatewayError):
 
 
 class Unsupported(GatewayError):
-    """The body asks by name for something that is not supported."""
-
     status = 400
 
     def __init__(self, param: str, message: str) -> None:
@@ -177,8 +165,6 @@ class Unsupported(GatewayError):
 
 
 class Unauthorized(GatewayError):
-    """The key is missing or not known."""
-
     status = 401
 
     def __init__(self) -> None:
@@ -187,8 +173,6 @@ class Unauthorized(GatewayError):
 
 
 class Forbidden(GatewayError):
-    """The key may not use this model."""
-
     status = 403
 
     def __init__(self, model: str) -> None:
@@ -196,8 +180,6 @@ class Forbidden(GatewayError):
 
 
 class OverLimit(GatewayError):
-    """The key has used up one of its limits."""
-
     status = 429
     retryable = True
 
@@ -207,8 +189,6 @@ class OverLimit(GatewayError):
 
 
 class BodyTooLarge(GatewayError):
-    """The body is over the limit."""
-
     status = 413
 
     def __init__(self, limit: int) -> None:
@@ -230,8 +210,6 @@ class Unavailable(GatewayError):
 
 
 class OutOfTime(GatewayError):
-    """One of the request's deadlines passed."""
-
     status = 504
     blames = frozenset({"not_accepted", "first_token_timeout"})
 
@@ -245,8 +223,6 @@ class WorkerLost(GatewayError):
 
 
 class ClientStalled(GatewayError):
-    """The client no longer reads."""
-
     retryable = True
 
 
@@ -265,16 +241,8 @@ class ModelFailed(GatewayError):
     }
 
     blames = frozenset(
-        {
-            "model_unreachable",
-            "model_failed",
-            "model_timeout",
-            "model_stream_broken",
-            "model_rate_limited",
-            "model_unauthorized",
-            "model_not_found",
-            "internal_error",
-        }
+        {"model_unreachable", "model_failed", "model_timeout", "model_stream_broken", "model_rate_limited"}
+        | {"model_unauthorized", "model_not_found", "internal_error"}
     )
 
     def __init__(self, error: pb.Error) -> None:

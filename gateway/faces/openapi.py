@@ -11,20 +11,17 @@ Json = dict[str, Any]
 Responses = dict[int | str, Json]
 
 TEXT: Json = {"type": "string"}
+NUMBER: Json = {"type": "integer"}
+OBJECTS: Json = {"type": "array", "items": {"type": "object"}}
 
-USAGE: Json = {
-    "type": "object",
-    "required": ["prompt_tokens", "completion_tokens", "total_tokens"],
-    "properties": {key: {"type": "integer"} for key in ("prompt_tokens", "completion_tokens", "total_tokens")},
-}
 
-ERROR_FIELDS: Json = {
-    "code": TEXT,
-    "message": {"type": "string", "description": "one sentence, which names the field at fault"},
-    "retryable": {"type": "boolean", "description": "whether the same request may succeed later"},
-    "request_id": TEXT,
-    "usage": {"type": "object"},
-}
+def schema(*required: str, **properties: Json) -> Json:
+    """The schema of an object."""
+    return {"type": "object", "required": list(required), "properties": properties}
+
+
+COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
+USAGE = schema(*COUNTS, **dict.fromkeys(COUNTS, NUMBER))
 
 STATUSES = {
     400: "the body is not JSON, asks for something unsupported, or was rejected by the model",
@@ -44,17 +41,21 @@ STATUSES = {
 
 def error_schema(**more_fields: Json) -> Json:
     """``{"error": …}`` with the fields that all faces' errors have, and ``more_fields``."""
-    error = {
-        "type": "object",
-        "required": ["code", "message", "retryable", "request_id"],
-        "properties": ERROR_FIELDS | more_fields,
-    }
-    return {"type": "object", "required": ["error"], "properties": {"error": error}}
+    error = schema(
+        *("code", "message", "retryable", "request_id"),
+        code=TEXT,
+        message={"type": "string", "description": "one sentence, which names the field at fault"},
+        retryable={"type": "boolean", "description": "whether the same request may succeed later"},
+        request_id=TEXT,
+        usage={"type": "object"},
+        **more_fields,
+    )
+    return schema("error", error=error)
 
 
-def json_response(description: str, schema: Json) -> Json:
+def json_response(description: str, content: Json) -> Json:
     """One entry of ``responses``."""
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
+    return {"description": description, "content": {"application/json": {"schema": content}}}
 
 
 def refusals(error: Json, *statuses: int) -> Responses:
@@ -73,23 +74,21 @@ def chat_responses(media_type: str, item: Json, whole: Json, error: Json) -> Res
 
 def chat_body(kind: type[BaseModel], message: Json) -> Json:
     """``openapi_extra`` of a chat whose body is a ``kind``; the examples have one ``message``."""
-    schema = kind.model_json_schema(ref_template=f"#/components/schemas/{kind.__name__}/$defs/{{model}}")
-    schema = _inline(schema, schema.pop("$defs", {}))
+    written = kind.model_json_schema()
+    written = _inline(written, written.pop("$defs", {}))
     examples = {
         name: {"value": {"messages": [message], "stream": stream}}
         for name, stream in (("streamed", True), ("whole", False))
     }
-    content = {"application/json": {"schema": schema, "examples": examples}}
+    content = {"application/json": {"schema": written, "examples": examples}}
     return {"requestBody": {"required": True, "content": content}}
 
 
-def _inline(schema: Any, definitions: Json) -> Any:
-    """``schema`` with its references replaced by what they refer to: none is recursive."""
-    if isinstance(schema, dict):
-        reference = schema.get("$ref")
+def _inline(part: Any, definitions: Json) -> Any:
+    """A schema with its references replaced by what they refer to. None is recursive."""
+    if isinstance(part, dict):
+        reference = part.get("$ref")
         if isinstance(reference, str):
             return _inline(definitions[reference.rpartition("/")[2]], definitions)
-        return {key: _inline(value, definitions) for key, value in schema.items() if key != "discriminator"}
-    if isinstance(schema, list):
-        return [_inline(item, definitions) for item in schema]
-    return schema
+        return {key: _inline(value, definitions) for key, value in part.items() if key != "discriminator"}
+    return [_inline(item, definitions) for item in part] if isinstance(part, list) else part

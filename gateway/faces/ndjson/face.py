@@ -8,28 +8,24 @@ from gateway.faces.face import Asked, Face, Json, Route
 from gateway.faces.ndjson import request
 from gateway.faces.ndjson.encoder import Ndjson
 from gateway.faces.ndjson.refusal import error_response
-from gateway.faces.openapi import TEXT, USAGE, chat_body, chat_responses, error_schema
+from gateway.faces.openapi import OBJECTS, TEXT, USAGE, chat_body, chat_responses, error_schema, schema
 
 ERROR = error_schema()
 FIELDS: Json = {
     "content": TEXT,
     "reasoning": TEXT,
-    "tool_calls": {"type": "array", "items": {"type": "object"}},
+    "tool_calls": OBJECTS,
     "done": {"const": True},
     "finish_reason": TEXT,
     "usage": USAGE,
 }
 LINE: Json = {
-    "type": "object",
+    **schema("content", **FIELDS, **ERROR["properties"]),
     "description": 'one JSON object a line, each with "content"; the last has "done" or "error"',
-    "required": ["content"],
-    "properties": FIELDS | ERROR["properties"],
 }
 WHOLE: Json = {
-    "type": "object",
+    **schema("content", "done", "finish_reason", "usage", **FIELDS),
     "description": "the whole reply, when stream is false",
-    "required": ["content", "done", "finish_reason", "usage"],
-    "properties": FIELDS,
 }
 
 

@@ -9,44 +9,43 @@ from gateway.faces.face import Asked, Face, Fleet, Json, Route
 from gateway.faces.openai import request
 from gateway.faces.openai.encoder import OpenAIFormat, openai_error
 from gateway.faces.openai.schema import CompletionBody
-from gateway.faces.openapi import TEXT, USAGE, chat_body, chat_responses, error_schema, json_response, refusals
+from gateway.faces.openapi import (
+    NUMBER,
+    OBJECTS,
+    TEXT,
+    USAGE,
+    chat_body,
+    chat_responses,
+    error_schema,
+    json_response,
+    refusals,
+    schema,
+)
 
+TEXT_OR_NULL: Json = {"type": ["string", "null"]}
 ERROR = error_schema(
     type={"type": "string", "description": "OpenAI's kind of error"},
-    param={"type": ["string", "null"], "description": "the field at fault"},
+    param={**TEXT_OR_NULL, "description": "the field at fault"},
 )
 
 
 def _completion(kind: str, part: str, usage: Json, *required: str) -> Json:
     """A ``chat.completion`` or a chunk of one: they differ in what a choice holds."""
-    message = {
-        "role": {"const": "assistant"},
-        "content": {"type": ["string", "null"]},
-        "reasoning_content": TEXT,
-        "tool_calls": {"type": "array", "items": {"type": "object"}},
-    }
-    choice = {
-        "type": "object",
-        "required": ["index", part, "finish_reason"],
-        "properties": {
-            "index": {"const": 0},
-            part: {"type": "object", "properties": message},
-            "logprobs": {"type": ["object", "null"]},
-            "finish_reason": {"enum": ["stop", "length", "tool_calls", "content_filter", None]},
-        },
-    }
-    return {
-        "type": "object",
-        "required": ["id", "object", "created", "model", "choices", *required],
-        "properties": {
-            "id": TEXT,
-            "object": {"const": kind},
-            "created": {"type": "integer"},
-            "model": TEXT,
-            "choices": {"type": "array", "maxItems": 1, "items": choice},
-            "usage": usage,
-        },
-    }
+    role: Json = {"const": "assistant"}
+    reasons: Json = {"enum": ["stop", "length", "tool_calls", "content_filter", None]}
+    message = schema(role=role, content=TEXT_OR_NULL, reasoning_content=TEXT, tool_calls=OBJECTS)
+    logprobs: Json = {"type": ["object", "null"]}
+    fields: Json = {"index": {"const": 0}, part: message, "logprobs": logprobs, "finish_reason": reasons}
+    choice = schema("index", part, "finish_reason", **fields)
+    return schema(
+        *("id", "object", "created", "model", "choices", *required),
+        id=TEXT,
+        object={"const": kind},
+        created=NUMBER,
+        model=TEXT,
+        choices={"type": "array", "maxItems": 1, "items": choice},
+        usage=usage,
+    )
 
 
 CHUNK = _completion("chat.completion.chunk", "delta", {"anyOf": [USAGE, {"type": "null"}]})
@@ -56,22 +55,13 @@ COMPLETION: Json = {
 }
 DATA: Json = {"contentMediaType": "application/json", "contentSchema": {"anyOf": [CHUNK, ERROR]}}
 EVENT: Json = {
-    "type": "object",
+    **schema("data", data={"type": "string", "anyOf": [{"const": "[DONE]"}, DATA]}),
     "description": "chat.completion.chunk objects as server-sent events, then [DONE]; or an error and the end",
-    "required": ["data"],
-    "properties": {"data": {"type": "string", "anyOf": [{"const": "[DONE]"}, DATA]}},
 }
-
-MODEL: Json = {
-    "type": "object",
-    "required": ["id", "object", "created", "owned_by"],
-    "properties": {"id": TEXT, "object": {"const": "model"}, "created": {"type": "integer"}, "owned_by": TEXT},
-}
-MODELS: Json = {
-    "type": "object",
-    "required": ["object", "data"],
-    "properties": {"object": {"const": "list"}, "data": {"type": "array", "items": MODEL}},
-}
+MODEL = schema(
+    *("id", "object", "created", "owned_by"), id=TEXT, object={"const": "model"}, created=NUMBER, owned_by=TEXT
+)
+MODELS = schema("object", "data", object={"const": "list"}, data={"type": "array", "items": MODEL})
 MODEL_ID: Json = {"name": "model_id", "in": "path", "required": True, "schema": TEXT}
 
 

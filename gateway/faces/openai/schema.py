@@ -44,15 +44,11 @@ class _Model(BaseModel):
 
 
 class TextPart(_Model):
-    """Text among other parts."""
-
     type: Literal["text"]
     text: StrictStr
 
 
 class RefusalPart(_Model):
-    """An earlier refusal of the model."""
-
     type: Literal["refusal"]
     refusal: StrictStr
 
@@ -65,8 +61,6 @@ class ImageUrl(_Model):
 
 
 class ImagePart(_Model):
-    """An image among other parts."""
-
     type: Literal["image_url"]
     image_url: ImageUrl
 
@@ -82,40 +76,30 @@ AssistantContent = Annotated[_PlainText | Annotated[list[AssistantPart], PARTS, 
 
 
 class FunctionCall(_Model):
-    """The function of a tool call."""
-
     name: StrictStr = Field(min_length=1, max_length=256)
     """Bounded because it is copied into each of the call's results."""
     arguments: StrictStr
 
 
 class ToolCall(_Model):
-    """A tool call that the model made earlier."""
-
     id: StrictStr = Field(min_length=1)
     type: Literal["function"] = "function"
     function: FunctionCall
 
 
 class SystemMessage(_Model):
-    """Instructions."""
-
     role: Literal["system", "developer"]
     content: TextContent
     name: StrictStr | None = None
 
 
 class UserMessage(_Model):
-    """What the user says or shows."""
-
     role: Literal["user"]
     content: UserContent
     name: StrictStr | None = None
 
 
 class AssistantMessage(_Model):
-    """What the model said, or the tools that it called."""
-
     role: Literal["assistant"]
     content: AssistantContent | None = None
     refusal: StrictStr | None = None
@@ -124,8 +108,6 @@ class AssistantMessage(_Model):
 
 
 class ToolMessage(_Model):
-    """What a tool gave back."""
-
     role: Literal["tool"]
     content: TextContent
     tool_call_id: StrictStr = Field(min_length=1)
@@ -142,8 +124,6 @@ Message = Annotated[
 
 
 class Function(_Model):
-    """A function that the model may call."""
-
     name: StrictStr = Field(pattern=NAME)
     description: StrictStr | None = None
     parameters: Json | None = None
@@ -151,21 +131,15 @@ class Function(_Model):
 
 
 class Tool(_Model):
-    """A tool that the model may call."""
-
     type: Literal["function"]
     function: Function
 
 
 class FunctionName(_Model):
-    """The name of a function."""
-
     name: StrictStr = Field(min_length=1)
 
 
 class NamedToolChoice(_Model):
-    """The one tool that the model must call."""
-
     type: Literal["function"]
     function: FunctionName
 
@@ -177,23 +151,17 @@ ToolChoice = Annotated[
 
 
 class JsonSchema(_Model):
-    """The schema that the reply must follow."""
-
     model_config = ConfigDict(extra="allow")
 
     name: StrictStr = Field(pattern=NAME)
 
 
 class ResponseFormat(_Model):
-    """The form that the reply must have."""
-
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
 
 class StreamOptions(_Model):
-    """What the stream contains besides the reply."""
-
     include_usage: StrictBool | None = None
 
 
