@@ -103,8 +103,9 @@ class _Lane:
 class Inbox:
     """All lanes of one gateway; ``answer`` must not block."""
 
-    def __init__(self, gateway_id: str, answer: Answer) -> None:
+    def __init__(self, gateway_id: str, answer: Answer, clock: Callable[[], float] = time.monotonic) -> None:
         self.gateway_id = gateway_id
+        self._clock = clock
         self._answer = answer
         self._lanes: dict[str, _Lane] = {}
 
@@ -115,7 +116,7 @@ class Inbox:
     def receive(self, batch: pb.ChunkBatch) -> tuple[list[pb.ReplyEvent], bool]:
         """Process a batch; return ``events`` and ``broken`` of :class:`fleet.lane.receiver.Arrival`."""
         lane = self._lane(batch.worker_id)
-        arrival = lane.receiver.receive(batch, time.monotonic())
+        arrival = lane.receiver.receive(batch, self._clock())
         if arrival.answer:
             if batch.number == 0:
                 lane.report_all()
