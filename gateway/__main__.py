@@ -132,7 +132,7 @@ class Gateway:
 
         The order is the one in which they rely on each other. While the link was down no worker could be heard: first
         the directory counts none as ready, so that nothing is dispatched to a worker that may be gone. Then the lanes
-        ask the workers for what is missing, and last the chats end the attempts that nobody may have received, whose
+        ask the workers for what is missing, and last the chats end the attempts that no worker may have received, whose
         retries wait in the queue for the workers' next statuses.
         """
         now = time.monotonic()
@@ -171,7 +171,6 @@ class Gateway:
         self._admission.dispatch()
 
     async def _reload(self) -> None:
-        """Read the key file again when it has changed."""
         while self._ring is not None:
             await asyncio.sleep(RELOAD_EVERY)
             await self._ring.refresh()
@@ -229,13 +228,11 @@ def open_ring(settings: GatewaySettings) -> KeyRing | None:
 
 
 def print_new_key(name: str) -> None:
-    """``keys new NAME``: print a key and its entry for the file. The key is not stored."""
     key, entry = new_key(name)
     print(f"The key, which is shown only now:\n\n  {key}\n\nIts entry for the file that GATEWAY_KEYS names:\n\n{entry}")
 
 
 def main() -> None:
-    """``keys new NAME``, or read the settings and serve."""
     match sys.argv[1:]:
         case ["keys", "new", name] if name.strip():
             print_new_key(name)

@@ -69,7 +69,6 @@ class GatewayError(Exception):
 
     @property
     def blames_worker(self) -> bool:
-        """Whether this counts against the worker's circuit breaker."""
         return self.code in self.blames
 
     def with_usage(self, tokens: int) -> Self:
@@ -86,7 +85,6 @@ class GatewayError(Exception):
             self.usage = pb.Usage(completion_tokens=tokens)
 
     def body(self, request_id: str) -> dict[str, Any]:
-        """The error's fields as clients see them."""
         body: dict[str, Any] = {
             "code": self.code,
             "message": self.message,
@@ -227,8 +225,6 @@ class ClientStalled(GatewayError):
 
 
 class ModelFailed(GatewayError):
-    """A worker reported that the run failed."""
-
     STATUS: ClassVar[dict[str, int]] = {
         "model_rate_limited": 429,
         "model_rejected_request": 400,
@@ -257,7 +253,6 @@ class ModelFailed(GatewayError):
 
 
 def usage(counts: pb.Usage) -> dict[str, int]:
-    """Token counts as clients see them."""
     return {
         "prompt_tokens": counts.prompt_tokens,
         "completion_tokens": counts.completion_tokens,

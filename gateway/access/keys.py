@@ -66,12 +66,10 @@ class _File(BaseModel):
 
 
 def digest(key: str) -> str:
-    """The hash under which a key is found."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def new_key(name: str) -> tuple[str, str]:
-    """A new key, and its entry for the file."""
     key = PREFIX + secrets.token_urlsafe(32)
     entry = yaml.safe_dump([{"name": name, "sha256": digest(key)}], sort_keys=False)
     return key, "keys:\n" + "".join(f"  {line}\n" for line in entry.splitlines())

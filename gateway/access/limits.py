@@ -26,8 +26,6 @@ SMALL = 4096
 
 @dataclass(eq=False)
 class _Window:
-    """A key's use in the minute that began at ``began``."""
-
     began: float
     requests: int = 0
     tokens: int = 0
@@ -49,7 +47,6 @@ class Grant:
         self.charge(prompt)
 
     def follow(self, reply: Reply) -> None:
-        """Charge for ``reply`` as it grows."""
         self._reply = reply
         if self._key.tokens_per_minute is not None:
             reply.meter(lambda tokens: self.charge(self._prompt + tokens))
@@ -109,7 +106,6 @@ class Limits:
             del self._running[key.name]
 
     def window(self, key: Key) -> _Window:
-        """The key's present minute."""
         now = self._clock()
         window = self._windows.get(key.name)
         if window is None or now - window.began >= MINUTE:

@@ -5,8 +5,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 
-from fastapi import Request
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 
 from fleet.process.turns import Turn, Turns
 from gateway.errors import BodyTooLarge, MalformedBody, Unavailable
@@ -71,7 +70,6 @@ class Body:
                 self._deadline.reschedule(asyncio.get_running_loop().time())
 
     def release(self) -> None:
-        """Give its share of the memory back."""
         self.text = bytearray()
         self._bodies.give_back(self)
 
@@ -138,7 +136,6 @@ class Bodies:
             dearest.drop()
 
     def give_back(self, body: Body) -> None:
-        """Subtract a body's size from what is held."""
         self.held -= body.size
         body.size = 0
 

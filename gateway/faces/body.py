@@ -77,7 +77,6 @@ class Fields:
 
     @property
     def names(self) -> Set[str]:
-        """The known fields that are there."""
         return self._members.keys()
 
     def get(self, name: str) -> Raw | None:
@@ -134,7 +133,6 @@ def members(text: Raw | None, name: str) -> Members | None:
 
 
 def elements(text: Raw, name: str, most: int) -> list[Raw]:
-    """A list's items, each still JSON text."""
     try:
         items = msgspec.json.decode(text, type=list[Raw])
     except msgspec.ValidationError:

@@ -79,7 +79,7 @@ class Face(ABC):
 
     @abstractmethod
     def refusal(self, error: GatewayError, request_id: str) -> Response:
-        """An error as the answer to a request, whoever raised it."""
+        """An error as the answer to a request, wherever it was raised."""
 
     def chat(self, path: str, openapi: Json) -> Route:
         """The route ``POST path`` of requests that :meth:`read` reads."""

@@ -11,5 +11,4 @@ FACES = (
 
 
 def load() -> list[Face]:
-    """One object of each."""
     return [pkgutil.resolve_name(name)() for name in FACES]

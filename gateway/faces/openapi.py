@@ -16,7 +16,6 @@ OBJECTS: Json = {"type": "array", "items": {"type": "object"}}
 
 
 def schema(*required: str, **properties: Json) -> Json:
-    """The schema of an object."""
     return {"type": "object", "required": list(required), "properties": properties}
 
 
@@ -54,7 +53,6 @@ def error_schema(**more_fields: Json) -> Json:
 
 
 def json_response(description: str, content: Json) -> Json:
-    """One entry of ``responses``."""
     return {"description": description, "content": {"application/json": {"schema": content}}}
 
 

@@ -52,7 +52,6 @@ class Outline:
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
 
     def feed(self, window: bytes | memoryview) -> None:
-        """Count the next part of the text."""
         text = bytes(window)
         self._check_encoding(text, final=False)
         shape = self._outside_strings(text)
@@ -68,7 +67,6 @@ class Outline:
         self._check_numbers(shape)
 
     def end(self) -> None:
-        """The text is complete."""
         self._check_encoding(b"", final=True)
         self._check_numbers(b" ")
 
@@ -81,7 +79,6 @@ class Outline:
             raise MalformedBody("invalid_json", "the body is not JSON: it is not UTF-8 text") from None
 
     def _outside_strings(self, text: bytes) -> bytes:
-        """``text`` without its strings and their quotes."""
         text = self._backslash + text
         self._backslash = b""
         if b"\\" in text:

@@ -36,7 +36,6 @@ class Breakers:
         return len(self._breakers)
 
     def blocks(self, key: Key, now: float) -> bool:
-        """Whether requests should go to another worker, if there is one."""
         breaker = self._breakers.get(key)
         return breaker is not None and now < breaker.open_until
 
@@ -47,7 +46,6 @@ class Breakers:
             breaker.open_until = max(breaker.open_until, now + TRIAL_LASTS)
 
     def failed(self, key: Key, now: float, retry_after: float = 0.0) -> None:
-        """A request failed there, and the worker or its model was at fault."""
         breaker = self._breakers.setdefault(key, _Breaker())
         breaker.failures += 1
         if breaker.failures >= THRESHOLD:
@@ -61,7 +59,6 @@ class Breakers:
             breaker.open_until = min(breaker.open_until, now)
 
     def succeeded(self, key: Key) -> None:
-        """A reply started there."""
         self._breakers.pop(key, None)
 
     def forget(self, worker_id: str) -> None:

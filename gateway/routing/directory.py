@@ -53,7 +53,6 @@ class Worker:
         return not model or model in self.models
 
     def is_ready(self, now: float) -> bool:
-        """Whether new requests may go to it."""
         fresh = self.confirmed and self.left_at is None and now - self.heard_at <= FRESH
         return fresh and self.state == pb.WORKER_STATE_READY
 
@@ -141,11 +140,9 @@ class Directory:
         return gone
 
     def silent(self, now: float) -> list[str]:
-        """The ids of workers that have missed statuses."""
         return [worker.id for worker in self if now - worker.heard_at > FRESH]
 
     def ready(self, now: float) -> list[Worker]:
-        """The workers that new requests may go to."""
         return [worker for worker in self if worker.is_ready(now)]
 
     def describe_load(self, waiting: int, now: float) -> dict[str, object]:

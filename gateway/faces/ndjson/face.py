@@ -30,8 +30,6 @@ WHOLE: Json = {
 
 
 class NdjsonFace(Face):
-    """One JSON object a line."""
-
     name = "ndjson"
     prefix = ""
 

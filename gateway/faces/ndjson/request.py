@@ -12,8 +12,6 @@ ROLES = {"user": pb.ROLE_USER, "system": pb.ROLE_SYSTEM}
 
 
 class ChatTurn(BaseModel):
-    """One turn of the conversation."""
-
     model_config = ConfigDict(extra="ignore")
 
     source: StrictStr = Field(min_length=1, max_length=1000)
@@ -29,8 +27,6 @@ class Parameters(BaseModel):
 
 
 class ChatBody(Parameters):
-    """What ``POST /chat/completions`` takes."""
-
     messages: list[ChatTurn] = Field(min_length=1, max_length=MAX_MESSAGES)
 
 

@@ -66,8 +66,6 @@ MODEL_ID: Json = {"name": "model_id", "in": "path", "required": True, "schema": 
 
 
 class OpenAIFace(Face):
-    """What OpenAI's SDKs and their like ask for."""
-
     name = "openai"
     prefix = "/v1/"
 
