@@ -17,7 +17,7 @@ from fleet.bus import topics
 from fleet.bus.runtime import FleetRuntime
 from fleet.lane import Inbox
 from fleet.observe import Observer
-from fleet.process import descriptors, loop
+from fleet.process import loop
 from fleet.process.signals import stop_signals
 from fleet.process.version import VERSION
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
@@ -245,7 +245,6 @@ def main() -> None:
     fleet = load(FleetSettings)
     settings = load(GatewaySettings)
     logs.configure("gateway", fleet.log_level, fleet.log_format)
-    descriptors.allow_all()
     refuse_open_bind(settings)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # we log start and stop ourselves
     loop.run(Gateway(settings, fleet, open_ring(settings)).serve())
