@@ -18,10 +18,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fleet.process.turns import Turns
 from fleet.process.version import VERSION
 from gateway.access.access import Access
-from gateway.chats.chats import Chats
+from gateway.chats.chats import Chat, Chats
 from gateway.errors import GatewayError, MalformedBody, UnknownModel
 from gateway.faces.bodies import Bodies, Body
-from gateway.faces.face import Encoder
+from gateway.faces.encoder import Encoder
 from gateway.faces.ndjson import request as seed_body
 from gateway.faces.ndjson.encoder import Ndjson
 from gateway.faces.ndjson.refusal import error_response
@@ -123,12 +123,7 @@ class Endpoints:
         if key is not None and key.models is not None:
             history.model = model  # what was allowed is what is asked for
         grant = self._access.enter(key, model, history)
-        try:
-            chat = self._chats.open(history)
-        except GatewayError:
-            grant.close()
-            raise
-        chat.on_forget = body.release
+        chat = Chat(history, body.release)
         grant.follow(chat.reply)
 
         def done() -> None:
