@@ -149,7 +149,7 @@ class Reply:
     def resume(self, write: Write) -> None:
         """Pass what is buffered to ``write``, and each further event as soon as it comes, until :meth:`pause`.
 
-        An exception that ``write`` raises pauses the reply and is raised by :meth:`changed`.
+        An exception that ``write`` raises pauses the reply, and is raised here or by :meth:`changed`.
         """
         self._write = write
         while self._buffer and self._write is not None:
@@ -159,6 +159,7 @@ class Reply:
             self._pass_on(event, size)
             if self.attempt is not None:
                 self.attempt.hear()  # the silence of a worker that waited for credit was its client's
+        self._check()
 
     def pause(self) -> None:
         """Buffer what comes; may be called by the writer."""
@@ -169,6 +170,9 @@ class Reply:
         """Wait for the end, a pause or, while paused, an event. Raises what the writer raised."""
         await self._changed.wait()
         self._changed.clear()
+        self._check()
+
+    def _check(self) -> None:
         if self._failure is not None:
             raise self._failure
 

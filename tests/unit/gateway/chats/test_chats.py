@@ -3,11 +3,13 @@
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from google.protobuf.message import Message
 
 from fleet.lane import Inbox
+from fleet.lane.inbox import IncomingReply
 from fleet.observe import Observer
 from gateway.chats.chats import UNKNOWN_REQUESTS, Chat, Chats
 from gateway.chats.reply import Completed, End
@@ -40,20 +42,42 @@ class Noted(Observer):
         self.moments.append(("request_closed", request_id, code, tokens))
 
 
+class CountingInbox(Inbox):
+    """Counts what is reported as consumed."""
+
+    def __init__(self, credit: dict[str, int], answer: Callable[[pb.ChunkAck, str], None]) -> None:
+        super().__init__("g", answer)
+        self._credit = credit
+
+    def open(self, worker_id: str, request_id: str, attempt: int) -> IncomingReply:
+        incoming = super().open(worker_id, request_id, attempt)
+        report = incoming.consumed
+        self._credit[request_id] = 0
+
+        def consumed(size: int) -> None:
+            self._credit[request_id] += size
+            report(size)
+
+        incoming.consumed = consumed  # type: ignore[method-assign]
+        return incoming
+
+
 class Stage:
     """A gateway's chats between played workers and a played client."""
 
     def __init__(self, workers: int = 2, clock: Callable[[], float] = time.monotonic, **settings: float) -> None:
         self.clock = clock
         self.sent: list[tuple[Message, str]] = []
-        self.settings = GatewaySettings(**{"accept_timeout": 0.2, "queue_timeout": 1, **settings})  # type: ignore[arg-type]
+        self.settings = GatewaySettings(**{"queue_timeout": 1, **settings})  # type: ignore[arg-type]
         self.directory = Directory("g", 30.0)
         for number in range(workers):
             self.enter(f"w{number}")
         self.breakers = Breakers()
         self.admission = Admission(self.directory, self.breakers, 10, self.settings.queue_timeout, clock)
         self.admission.linked = True
-        inbox = Inbox("g", self.record)
+        self.credit: dict[str, int] = {}
+        """Bytes that were reported as consumed, by request."""
+        inbox = CountingInbox(self.credit, self.record)
         self.observer = Noted()
         self.chats = Chats(self.settings, self.admission, self.breakers, inbox, self.record, clock, self.observer)
 
@@ -453,10 +477,14 @@ async def test_a_gateway_is_idle_when_its_last_chat_is_closed_and_not_when_its_r
 
 async def test_what_goes_wrong_in_the_body_cancels_the_chat_and_is_raised() -> None:
     stage = Stage()
-    with pytest.raises(ExceptionGroup) as raised:
+
+    async def fail() -> None:
         async with stage.chats.open(Chat(pb.ChatHistory(request_id="r", model="m"))):
             await stage.asked()
             raise LookupError
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await fail()
     assert raised.group_contains(LookupError)
     assert [reason for _, _, reason in stage.cancels()] == ["client_gone"]
     assert len(stage.chats) == 0
@@ -511,7 +539,7 @@ async def test_events_that_come_again_are_dropped() -> None:
 
 
 @pytest.mark.parametrize("late", [{"text": "c"}, {"done": pb.Done()}, {"error": pb.Error()}, {}])
-async def test_a_missing_event_ends_what_has_begun(late: dict[str, object]) -> None:
+async def test_a_missing_event_ends_what_has_begun(late: dict[str, Any]) -> None:
     stage = Stage()
     chat, driver = stage.begin()
     [(_, worker)] = await stage.asked()
@@ -562,7 +590,7 @@ async def test_an_event_of_a_later_version_counts_and_is_ignored() -> None:
     ],
     ids=lambda event: next(iter(event)),
 )
-async def test_every_kind_of_event_is_delivered_in_order(event: dict[str, object]) -> None:
+async def test_every_kind_of_event_is_delivered_in_order(event: dict[str, Any]) -> None:
     stage = Stage()
     chat, driver = stage.begin()
     [(_, worker)] = await stage.asked()
