@@ -77,9 +77,9 @@ class Stage:
         self.admission.linked = True
         self.credit: dict[str, int] = {}
         """Bytes that were reported as consumed, by request."""
-        inbox = CountingInbox(self.credit, self.record)
+        self.inbox = CountingInbox(self.credit, self.record)
         self.observer = Noted()
-        self.chats = Chats(self.settings, self.admission, self.breakers, inbox, self.record, clock, self.observer)
+        self.chats = Chats(self.settings, self.admission, self.breakers, self.inbox, self.record, clock, self.observer)
 
     def enter(self, worker_id: str) -> None:
         status = pb.WorkerStatus(worker_id=worker_id, models=["m"], capacity=4, state=pb.WORKER_STATE_READY)
