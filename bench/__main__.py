@@ -5,9 +5,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from bench import goals, machine
+from bench.order import Frames
 from bench.plots import plots
 from bench.report import OURS, Measured, Report
 from bench.stage import Figures, Stage
@@ -50,7 +51,7 @@ class Part(NamedTuple):
 def main() -> int:
     """The exit code: 0, or 1 if something could not be measured, or gave replies that were not exact."""
     arguments = _arguments()
-    with Stage() as stage:
+    with Stage(arguments.frames) as stage:
         parts = plan(stage.port, _list(arguments.targets), _list(arguments.peers), _list(arguments.workloads))
         report = collect(stage, parts, arguments.runs)
     table = report.as_markdown() + "\n".join([*goals.table(report), ""])
@@ -62,7 +63,7 @@ def main() -> int:
 
 def collect(stage: Stage, parts: Sequence[Part], runs: int) -> Report:
     """Measure every part in every run: one after the other, so that what else the machine does hits all alike."""
-    report = Report(machine.facts(), runs, [part.name for part in parts if part.column])
+    report = Report(machine.facts(), runs, [part.name for part in parts if part.column], frames=stage.frames)
     missing = prepare(parts, report)
     for run in range(runs):
         direct: dict[str, Figures] = {}
@@ -186,6 +187,12 @@ def _arguments() -> argparse.Namespace:
         "--workloads",
         default="",
         help="all, or some of " + ",".join(work.name for work in STANDARD) + ",workers,ceiling",
+    )
+    parser.add_argument(
+        "--frames",
+        choices=get_args(Frames),
+        default="changing",
+        help="events as OpenAI sends them, which change all over, or events that differ in their token only",
     )
     parser.add_argument("--results", default=str(RESULTS), help="folder for the table, the figures and the plots")
     arguments = parser.parse_args()

@@ -13,22 +13,22 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import httptools
 import orjson
 
-from bench.order import TOKEN, Order
+from bench.frames import MODEL, Frames
+from bench.order import Order
 
-MODEL = "bench"
 BURST = 32
 """Tokens that go into one write when a reply is sent flat out."""
 BUFFER = 64 * 1024
 """Bytes that may wait for a reader before a reply pauses."""
 
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-_CONTENT_END = b'"},"logprobs":null,"finish_reason":null}]}\n\n'
 _END = b"0\r\n\r\n"
 
 
@@ -115,16 +115,11 @@ class Reply:
         self._order = order
         self._record = record
         self._transport = transport
-        self._usage = usage
+        self._frames = Frames(order, usage)
         self._paused = self._gone = self._began = False
         self._waits = False
         self._next = 0
         self._start = record.received + order.first / 1000
-        about = f'"object":"chat.completion.chunk","created":{int(time.time())},"model":"{MODEL}"'
-        head = f'{{"id":"chatcmpl-{order.id}",{about}'
-        self._prefix = f'data: {head},"choices":[{{"index":0,"delta":'.encode()
-        self._last = f'data: {head},"choices":[]'.encode()
-        self._content = self._prefix + b'{"content":"' + TOKEN + _CONTENT_END
         transport.write(_HEAD)
         self._wait(self._start)
 
@@ -140,7 +135,7 @@ class Reply:
             return None
         if not self._began:
             self._began = True
-            self._transport.write(self._event(b'{"role":"assistant","content":""}'))
+            self._transport.write(_chunks(self._frames.opening()))
         if order.pace:
             due = min(order.tokens, int((now - self._start) * 1000 / order.pace + 1e-6) + 1)
         else:
@@ -155,27 +150,13 @@ class Reply:
 
     def _send(self, due: int) -> None:
         now = time.monotonic_ns() // 1000
-        owner = self._order.id.encode()
-        events = []
-        for place in range(self._next, due):
-            data = self._content % (owner, place, now)
-            events.append(b"%x\r\n%b\r\n" % (len(data), data))
+        events = [self._frames.token(place, now) for place in range(self._next, due)]
         self._next = self._record.sent = due
-        self._transport.write(b"".join(events))
-
-    def _event(self, delta: bytes, finish: bytes = b"null") -> bytes:
-        data = b'%b%b,"logprobs":null,"finish_reason":%b}]}\n\n' % (self._prefix, delta, finish)
-        return b"%x\r\n%b\r\n" % (len(data), data)
+        self._transport.write(_chunks(events))
 
     def _finish(self) -> None:
-        tail = self._event(b"{}", b'"stop"')
-        if self._usage:
-            total = self._order.tokens
-            counts = b'{"prompt_tokens":1,"completion_tokens":%d,"total_tokens":%d}' % (total, total + 1)
-            data = self._last + b',"usage":%b}\n\n' % counts
-            tail += b"%x\r\n%b\r\n" % (len(data), data)
         self._record.finished = time.monotonic()
-        self._transport.write(tail + b"e\r\ndata: [DONE]\n\n\r\n" + _END)
+        self._transport.write(_chunks(self._frames.ending()) + _END)
 
     def pause(self) -> None:
         self._paused = True
@@ -255,6 +236,11 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if self._reply is not None:
             self._reply.abandon()
+
+
+def _chunks(events: Iterable[bytes]) -> bytes:
+    """Each event in an HTTP chunk of its own."""
+    return b"".join([b"%x\r\n%b\r\n" % (len(event), event) for event in events])
 
 
 def _whole(status: bytes, body: bytes) -> bytes:

@@ -16,17 +16,30 @@ from dataclasses import dataclass
 import httptools
 import orjson
 
-from bench.order import Order
+from bench.order import TOOL, Frames, Kind, Order
 from bench.recording import Recording, read
 from bench.result import Result, summarise
 
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": TOOL,
+            "description": "Keeps a note.",
+            "parameters": {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+        },
+    }
+]
+"""Offered in requests for a tool call."""
 FILLER = "The quick brown fox jumps over the lazy dog. "
 
 
 @dataclass(frozen=True)
 class Load:
-    """``streams`` clients that begin one after the other over ``ramp`` seconds from ``start`` on (monotonic clock), and
-    make ``requests`` requests each on one connection. Times are seconds, except ``pace`` and ``first``, as in an order.
+    """``streams`` clients, which begin in turn over ``ramp`` seconds from ``start`` (monotonic clock).
+
+    Each makes ``requests`` requests on one connection. Times are seconds, but ``pace`` and ``first`` are milliseconds,
+    as in an order.
     """
 
     ports: list[int]
@@ -41,6 +54,8 @@ class Load:
     tokens: int = 1
     pace: float = 0.0
     first: float = 0.0
+    kind: Kind = "text"
+    frames: Frames = "changing"
     history: int = 0
     """Bytes of conversation that each request carries besides its order."""
     limit: float = 60.0
@@ -139,7 +154,8 @@ class Run:
         port = load.ports[number % len(load.ports)]
         try:
             for turn in range(load.requests):
-                order = Order(f"{load.id}x{number:x}x{turn:x}", load.tokens, load.pace, load.first)
+                name = f"{load.id}x{number:x}x{turn:x}"
+                order = Order(name, load.tokens, load.pace, load.first, load.kind, load.frames)
                 recording = Recording(order, time.monotonic())
                 self.recordings.append(recording)
                 if client is None or not client.is_open:
@@ -178,7 +194,8 @@ class Run:
             {"role": ("user", "assistant")[turn % 2], "content": filler} for turn in range(10 if load.history else 0)
         ]
         messages = [*history, {"role": "user", "content": order.text()}]
-        body = orjson.dumps({"model": load.model, "messages": messages, "stream": True})
+        tools = {"tools": TOOLS} if load.kind == "tools" else {}
+        body = orjson.dumps({"model": load.model, "messages": messages, "stream": True, **tools})
         head = (
             f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {load.key}\r\n"
             f"content-type: application/json\r\naccept: text/event-stream\r\ncontent-length: {len(body)}\r\n\r\n"

@@ -41,6 +41,8 @@ class Report:
     runs: int
     main: list[str]
     targets: dict[str, Measured] = field(default_factory=dict)
+    frames: str = "changing"
+    """The form of the backend's events."""
 
     def as_json(self) -> str:
         targets = {
@@ -53,7 +55,8 @@ class Report:
             }
             for name, target in self.targets.items()
         }
-        return json.dumps({"machine": self.machine, "runs": self.runs, "main": self.main, "targets": targets}, indent=1)
+        about = {"machine": self.machine, "frames": self.frames, "runs": self.runs, "main": self.main}
+        return json.dumps({**about, "targets": targets}, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> "Report":
@@ -64,13 +67,13 @@ class Report:
             )
             for name, target in data["targets"].items()
         }
-        return cls(data["machine"], data["runs"], data["main"], targets)
+        return cls(data["machine"], data["runs"], data["main"], targets, data["frames"])
 
     def as_markdown(self) -> str:
         """The table, what it was measured on, and what went wrong."""
         columns = [name for name in self.main if name in self.targets]
         lines = [
-            f"| {self.runs} runs: median (range) | " + " | ".join(columns) + " |",
+            f"| {self.runs} runs, {self.frames} frames: median (range) | " + " | ".join(columns) + " |",
             "|---|" + "---:|" * len(columns),
         ]
         lines += self._rows(columns)
@@ -240,7 +243,11 @@ SECTIONS: list[tuple[str, str, list[Row]]] = [
     ),
     ("16 streams paced 50 ms", "light16", _flowing()),
     ("16 streams paced 5 ms", "paced16", _flowing()),
+    ("… of reasoning", "paced16-reasoning", _flowing()),
+    ("… of a tool call's arguments", "paced16-tools", _flowing()),
     ("200 streams paced 20 ms", "paced200", _flowing()),
+    ("… of reasoning", "paced200-reasoning", _flowing()),
+    ("… of a tool call's arguments", "paced200-tools", _flowing()),
     ("1,000 streams paced 50 ms", "paced1000", _flowing()),
     ("16 streams paced 5 ms, 20 kB of history", "history", _flowing()),
     (

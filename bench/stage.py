@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from bench import workloads
-from bench.backend import MODEL
 from bench.figures import percentile
+from bench.frames import MODEL
 from bench.load import Load
+from bench.order import Frames
 from bench.processes import REPOSITORY, CpuReading, Memory, Process, free_port, wait_until
 from bench.result import Result
 from bench.targets.bus import Bus
@@ -32,8 +33,9 @@ SOON = 0.15
 class Stage:
     """Backend and load generator, inside a ``with``."""
 
-    def __init__(self) -> None:
+    def __init__(self, frames: Frames = "changing") -> None:
         self.port = free_port()
+        self.frames: Frames = frames
         self.faults: list[str] = []
         """What was wrong with replies since this was last cleared: examples."""
         self._ids: Iterator[int] = itertools.count()
@@ -87,7 +89,8 @@ class Stage:
     # ------------------------------------------------------------ load
 
     def _begin(self, target: Target, **what: Any) -> Load:
-        load = Load(target.ports, MODEL, target.key, f"r{next(self._ids):x}", time.monotonic() + SOON, **what)
+        name = f"r{next(self._ids):x}"
+        load = Load(target.ports, MODEL, target.key, name, time.monotonic() + SOON, frames=self.frames, **what)
         self._write(asdict(load))
         return load
 
@@ -149,6 +152,7 @@ class Stage:
             ramp=workload.ramp,
             tokens=workload.tokens,
             pace=workload.pace,
+            kind=workload.kind,
             history=workload.history,
             limit=workload.limit,
         )

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from bench.order import Kind
+
 SETTLE = 0.3
 """From the last stream's beginning to the window."""
 LATE = 2.0
@@ -20,6 +22,7 @@ class Paced:
     ramp: float
     window: float = 2.0
     history: int = 0
+    kind: Kind = "text"
 
     @property
     def tokens(self) -> int:
@@ -103,7 +106,11 @@ STANDARD: tuple[Workload, ...] = (
     Idle(),
     Paced("light16", 16, 50, ramp=0.2),
     Paced("paced16", 16, 5, ramp=0.2),
+    Paced("paced16-reasoning", 16, 5, ramp=0.2, kind="reasoning"),
+    Paced("paced16-tools", 16, 5, ramp=0.2, kind="tools"),
     BUSY,
+    Paced("paced200-reasoning", 200, 20, ramp=1.0, kind="reasoning"),
+    Paced("paced200-tools", 200, 20, ramp=1.0, kind="tools"),
     CROWD,
     Paced("history", 16, 5, ramp=0.5, history=20_000),
     FLAT,

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from bench.backend import MODEL
+from bench.frames import MODEL
 from bench.processes import REPOSITORY, free_port
 from bench.targets.target import Target, answers
 
@@ -54,7 +54,7 @@ class Fleet(Target):
         self.run(name, sys.executable, "-m", name, **settings)
 
     def _models(self) -> dict[str, Any]:
-        info = dict.fromkeys(("vision", "function_calling", "json_output", "structured_output"), False)
+        info = dict.fromkeys(("vision", "json_output", "structured_output"), False) | {"function_calling": True}
         config = {
             "model": MODEL,
             "base_url": f"{self.backend}/v1",

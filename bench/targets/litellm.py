@@ -4,7 +4,7 @@ import secrets
 
 import yaml
 
-from bench.backend import MODEL
+from bench.frames import MODEL
 from bench.targets.peer import Peer
 
 

@@ -9,7 +9,7 @@ on as the router does, and does nothing else, so that it costs less.
 import os
 import shutil
 
-from bench.backend import MODEL
+from bench.frames import MODEL
 from bench.processes import REPOSITORY
 from bench.targets.peer import Peer, PeerMissing
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from fleet.lane.inbox import IncomingReply
+from fleet.lane import IncomingReply
 from gateway.errors import GatewayError, ModelFailed, OutOfTime, WorkerLost
 from gateway.settings import GatewaySettings
 

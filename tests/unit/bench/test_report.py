@@ -38,7 +38,7 @@ def row(text: str, title: str) -> list[str]:
 
 def test_the_table_has_a_column_for_each_target_and_none_for_the_scales(report: Report) -> None:
     header = report.as_markdown().splitlines()[0]
-    assert header == "| 2 runs: median (range) | chatfleet | naive |"
+    assert header == "| 2 runs, changing frames: median (range) | chatfleet | naive |"
 
 
 def test_a_figure_is_its_median_and_range(report: Report) -> None:

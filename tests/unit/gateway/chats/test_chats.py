@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from google.protobuf.message import Message
 
-from fleet.lane import Inbox
-from fleet.lane.inbox import IncomingReply
+from fleet.lane import Inbox, IncomingReply
 from fleet.observe import Observer
 from gateway.chats.chats import UNKNOWN_REQUESTS, Chat, Chats
 from gateway.chats.reply import Completed, End

@@ -23,7 +23,7 @@ class Bus:
 
     def batch(self, *events: pb.ReplyEvent, **fields: Any) -> None:
         self.number += 1
-        head = {"worker_id": "w0", "epoch": 1, "number": self.number, "base": 1} | fields
+        head: dict[str, Any] = {"worker_id": "w0", "epoch": 1, "number": self.number, "base": 1} | fields
         self.fan_in.receive(pb.ChunkBatch(events=events, **head))
 
 
@@ -79,10 +79,10 @@ async def test_statuses_and_the_hosts_word_tell_who_is_there() -> None:
     agent = GatewayAgent(bus.stage.directory, bus.stage.admission, bus.stage.chats)
     status = pb.WorkerStatus(worker_id="new", models=["m"], capacity=1, state=pb.WORKER_STATE_READY, sent_by=["new"])
     with capture_logs() as lines:
-        await agent.on_status(status, CTX)
-        await agent.on_status(pb.WorkerStatus(worker_id="other", models=["m"], capacity=1, sent_by=["new"]), CTX)
+        await GatewayAgent.on_status(agent, status, CTX)
+        await GatewayAgent.on_status(agent, pb.WorkerStatus(worker_id="other", sent_by=["new"]), CTX)
         status.state = pb.WORKER_STATE_LEFT
-        await agent.on_status(status, CTX)
+        await GatewayAgent.on_status(agent, status, CTX)
     assert [line["event"] for line in lines][::2] == ["worker found", "worker left"]
     assert bus.stage.directory.get("other") is None
 
@@ -94,7 +94,7 @@ async def test_only_the_host_says_who_left(sender: str, attempts: int) -> None:
     _, driver = stage.begin()
     [(_, worker)] = await stage.asked()
     left = pb.MemberLeft(member_id=worker, kind="worker", cause=pb.LEAVE_CAUSE_CLOSED, sent_by=[sender])
-    await agent.on_left(left, CTX)
+    await GatewayAgent.on_left(agent, left, CTX)
     if attempts == 2:
         await stage.asked(2)
     assert len(stage.histories()) == attempts

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.lane import CREDIT, Inbox, payload_bytes
-from fleet.lane.sender import EVENT_BYTES
+from fleet.lane.reply import EVENT_BYTES
 from gateway.chats.attempt import Attempt
 from gateway.chats.reply import LIMIT, STEP, Buffer, Completed, Reply
 from gateway.errors import WorkerLost

@@ -50,16 +50,17 @@ async def test_chunks_are_framed_as_the_servers_own(version: bytes) -> None:
 
 async def test_it_is_writable_while_the_transport_is() -> None:
     server, application, wire = await begun()
-    assert wire.writable
+    states = [wire.writable]
     await wire.drain()
     server.protocol.pause_writing()
-    assert not wire.writable
+    states.append(wire.writable)
     draining = asyncio.create_task(wire.drain())
     await server.settle()
-    assert not draining.done()
+    states.append(draining.done())
     server.protocol.resume_writing()
     await draining
-    assert wire.writable
+    states.append(wire.writable)
+    assert states == [True, False, False, True]
     application.end.set()
     server.lose()
     await server.settle()
@@ -98,11 +99,13 @@ async def test_unsent_counts_the_transports_bytes_and_the_systems() -> None:
     assert wire.unsent() > before + 100
     theirs.recv(10_000)
     assert wire.unsent() == before + 100
-    ours.close()
-    theirs.close()
+    server.wire.closed = True
+    ours.send(b"x" * 1000)
     assert wire.unsent() == 100
     application.end.set()
     server.lose()
+    ours.close()
+    theirs.close()
     await server.settle()
 
 
