@@ -79,11 +79,6 @@ class GatewayError(Exception):
         counted.__dict__.update(self.__dict__, usage=pb.Usage(completion_tokens=tokens))
         return counted.with_traceback(self.__traceback__)
 
-    def count(self, tokens: int) -> None:
-        """As :meth:`with_usage`, in place."""
-        if tokens and self.usage is None:
-            self.usage = pb.Usage(completion_tokens=tokens)
-
     def body(self, request_id: str) -> dict[str, Any]:
         body: dict[str, Any] = {
             "code": self.code,

@@ -19,7 +19,7 @@ from fleet.process.turns import Turns
 from fleet.process.version import VERSION
 from gateway.access.access import Access
 from gateway.access.keys import Key
-from gateway.chats.chats import Chats
+from gateway.chats.chats import Chat, Chats
 from gateway.errors import GatewayError, MalformedBody
 from gateway.faces import listed
 from gateway.faces.bodies import Bodies, Body
@@ -87,12 +87,7 @@ class ChatService(Fleet):
         if key.models is not None:
             history.model = model  # exactly the model that is checked, even if another becomes the default meanwhile
         grant = self._access.enter(key, model, history)
-        try:
-            chat = self._chats.open(history)
-        except GatewayError:
-            grant.close()
-            raise
-        chat.on_forget = body.release
+        chat = Chat(history, body.release)
         grant.follow(chat.reply)
 
         def done() -> None:

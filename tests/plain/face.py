@@ -1,9 +1,11 @@
 """``POST /plain``: a prompt in JSON, the reply as plain text."""
 
+from collections.abc import Sequence
+
 from pydantic import BaseModel, StrictStr
 from starlette.responses import PlainTextResponse, Response
 
-from gateway.chats.reply import Completed, End, Piece
+from gateway.chats.reply import Completed, End
 from gateway.errors import GatewayError
 from gateway.faces.bodies import Body
 from gateway.faces.body import Fields
@@ -43,16 +45,16 @@ class PlainText:
         self._face = face
         self._request_id = request_id
 
-    def piece(self, piece: Piece) -> bytes:
-        return piece.text.encode()
+    def begin(self) -> bytes:
+        return b""
 
-    def text(self, text: str) -> bytes:
-        return text.encode()
+    def event(self, event: pb.ReplyEvent) -> bytes:
+        return event.text.encode()
 
     def end(self, end: End) -> bytes:
         return f"\n[{end.code}: {end.message}]\n".encode() if isinstance(end, GatewayError) else b"\n"
 
-    def whole(self, pieces: list[Piece], end: Completed) -> bytes:
+    def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
         raise NotImplementedError("every reply is streamed")
 
     def refusal(self, error: GatewayError) -> Response:
