@@ -61,9 +61,7 @@ class Gateway:
         breakers = Breakers()
         self._admission = Admission(self._directory, breakers, settings.queue_limit, settings.queue_timeout)
         self._inbox = Inbox(self.id, self._send)
-        self._chats = Chats(
-            settings, self._admission, breakers, self._inbox, self._send, observer=self._observer
-        )
+        self._chats = Chats(settings, self._admission, breakers, self._inbox, self._send, observer=self._observer)
 
     # ------------------------------------------------------------ the process's life
 

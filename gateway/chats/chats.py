@@ -220,8 +220,7 @@ class Chats:
                 error = await self._attempt(chat, number, worker.id)
                 self._judge(chat, worker.id, error)
                 if error is not None and error.code == "worker_full":
-                    # Other gateways were faster. The worker counts as full until its next status.
-                    worker.others = max(worker.others, worker.capacity - worker.in_flight + 1)
+                    worker.mark_full()
                     continue
             if error is None:
                 return

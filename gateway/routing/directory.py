@@ -23,7 +23,7 @@ NAMED = 10_000
 
 @dataclass(eq=False)
 class Worker:
-    """One worker, as this gateway sees it. ``in_flight`` counts our requests, ``others`` those of other gateways."""
+    """One worker, as this gateway sees it. ``in_flight`` counts our requests, ``elsewhere`` other gateways'."""
 
     id: str
     models: tuple[str, ...] = ()
@@ -31,7 +31,7 @@ class Worker:
     state: pb.WorkerState = pb.WORKER_STATE_READY
     version: str = ""
     active: int = 0
-    others: int = 0
+    elsewhere: int = 0
     in_flight: int = 0
     started_total: int = 0
     heard_at: float = 0.0
@@ -42,11 +42,15 @@ class Worker:
     @property
     def load(self) -> int:
         """Requests that it runs or is about to run: ours as we count them, the others' by its last status."""
-        return self.in_flight + self.others
+        return self.in_flight + self.elsewhere
 
     @property
     def has_room(self) -> bool:
         return self.load < self.capacity
+
+    def mark_full(self) -> None:
+        """Count it as full until its next status: it refused a request, as other gateways were faster."""
+        self.elsewhere = max(self.elsewhere, self.capacity - self.in_flight + 1)
 
     def serves(self, model: str) -> bool:
         """Whether it serves ``model``. Every worker serves the empty name, with its first model."""
@@ -108,7 +112,7 @@ class Directory:
         worker.version = status.version
         worker.active = status.active
         worker.started_total = status.started_total
-        worker.others = sum(n for gateway, n in status.active_by_gateway.items() if gateway != self._gateway_id)
+        worker.elsewhere = sum(n for gateway, n in status.active_by_gateway.items() if gateway != self._gateway_id)
         worker.heard_at = now
         worker.left_at = None
         worker.confirmed = True
