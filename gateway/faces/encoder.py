@@ -40,16 +40,6 @@ class Encoder(Protocol):
         ...
 
 
-def join_text(events: Sequence[pb.ReplyEvent]) -> str:
-    """The text of a reply."""
-    return "".join([event.text for event in events])
-
-
-def join_reasoning(events: Sequence[pb.ReplyEvent]) -> str:
-    """The reasoning of a reply."""
-    return "".join([event.reasoning for event in events])
-
-
 def join_calls(events: Sequence[pb.ReplyEvent]) -> list[pb.ToolCall]:
     """The tool calls that the parts in a reply make, in the order of their index."""
     parts: dict[int, list[pb.ToolCall]] = {}

@@ -11,7 +11,7 @@ from fleet import logs
 from gateway.errors import GatewayError, HeadersTooLarge, NotHttp, NoTunnel
 from gateway.faces.openai.encoder import openai_error
 from gateway.http.connection import UNPARSED, Bounds, Connection, Event, State, Verdict
-from gateway.http.wire import EXTENSION, ConnectionWire
+from gateway.http.wire import EXTENSION, Wire
 
 log = logs.logger("gateway.http")
 
@@ -34,7 +34,7 @@ class Protocol(HttpToolsProtocol):
 
     bounds: Bounds
     raw: Transport
-    wire: ConnectionWire
+    wire: Wire
     connection: Connection
     timer: TimerHandle
     wakes_at: float
@@ -45,7 +45,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.raw = transport
-        self.transport = self.wire = ConnectionWire(transport, self.flow, self.finish, self.is_closing)
+        self.transport = self.wire = Wire(transport, self.flow, self.finish, self.is_closing)
         self.connection = Connection(self.bounds, self.loop.time())
         self.wake_at(self.connection.deadline)
 

@@ -12,7 +12,7 @@ from gateway.chats.chats import Chat, Chats
 from gateway.chats.reply import Buffer, Completed, End
 from gateway.errors import ClientStalled, GatewayError, Unavailable
 from gateway.faces.encoder import Encoder
-from gateway.http.wire import Wire, wire_of
+from gateway.http.wire import SendWire, Wire, wire_of
 from protos import chat_pb2 as pb
 
 log = logs.logger(__name__)
@@ -62,7 +62,7 @@ class ChatResponse(Response):
         self._stall = stall
         self._done = done
         self._is_done = False
-        self._wire: Wire
+        self._wire: Wire | SendWire
         self._time = asyncio.get_running_loop().time
         self._wrote_at = 0.0
         self._pinger: asyncio.TimerHandle | None = None
@@ -75,8 +75,9 @@ class ChatResponse(Response):
                 watcher = group.create_task(_watch(receive))
                 await self._answer(send)
                 watcher.cancel()
-        except Unavailable as error:
-            await self._refuse(send, error)
+        except Unavailable as error:  # draining
+            self._finish(error.code)
+            await self._encoder.refusal(error)(scope, receive, send)
         except ExceptionGroup as group:
             left, others = group.split(_LEFT)
             if left is None:
@@ -130,7 +131,8 @@ class ChatResponse(Response):
         # The added headers are for proxies that would otherwise collect the stream.
         headers = [*self.raw_headers, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
         await self._send(send, {"type": "http.response.start", "status": 200, "headers": headers})
-        self._write_chunk(self._encoder.begin())
+        if begin := self._encoder.begin():
+            self._write_chunk(begin)
         if self._encoder.ping:
             self._wrote_at = self._time()
             self._ping()
@@ -147,16 +149,13 @@ class ChatResponse(Response):
             await reply.changed()
 
     def _write(self, event: pb.ReplyEvent) -> None:
-        """The way of every event; called by the reply."""
-        self._write_chunk(self._encoder.event(event))
+        if chunk := self._encoder.event(event):
+            self._write_chunk(chunk)
 
     def _write_chunk(self, chunk: bytes) -> None:
-        if not chunk:
-            return
-        wire = self._wire
-        wire.write_chunk(chunk)
+        self._wire.write_chunk(chunk)
         self._wrote_at = self._time()
-        if not wire.writable:
+        if not self._wire.writable:
             self._chat.reply.pause()
 
     def _ping(self) -> None:
@@ -180,10 +179,8 @@ class ChatResponse(Response):
         headers = [*self.raw_headers, (b"content-length", str(len(body)).encode())]
         await self._send(send, {"type": "http.response.start", "status": 200, "headers": headers})
         for start in range(0, len(body), SLICE):
-            await self._send(
-                send, {"type": "http.response.body", "body": body[start : start + SLICE], "more_body": True}
-            )
-        await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
+            part, is_last = body[start : start + SLICE], start + SLICE >= len(body)
+            await self._send(send, {"type": "http.response.body", "body": part, "more_body": not is_last})
 
     async def _refuse(self, send: Send, error: GatewayError) -> None:
         self._finish(error.code)

@@ -1,7 +1,7 @@
 """The way past ASGI's ``send`` to a client's connection, for answers that write one small chunk after another.
 
 The server puts a :class:`Wire` into ``scope["extensions"]`` under :data:`EXTENSION`. A response sends the status line
-and the end of the body by ASGI, and in between writes chunks to the wire. ``send`` costs more than all else there.
+and the end of the body by ASGI, and writes the chunks in between to the wire: ``send`` costs more than all else there.
 """
 
 import asyncio
@@ -11,7 +11,6 @@ import sys
 import termios
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
 from starlette.types import Scope, Send
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -19,33 +18,11 @@ from uvicorn.protocols.http.flow_control import FlowControl
 EXTENSION = "chatfleet"
 
 
-class Wire(Protocol):
-    """What a response uses."""
+class Wire(asyncio.Transport):
+    """One HTTP/1 connection, for a response; and its transport, for uvicorn's request cycle.
 
-    @property
-    def writable(self) -> bool:
-        """Whether the client keeps up. What is written while it does not waits in memory."""
-        ...
-
-    def write_chunk(self, chunk: bytes) -> None:
-        """Write a chunk of a body that has begun and whose length is not known."""
-        ...
-
-    async def drain(self) -> None:
-        """Wait until the wire is writable."""
-        ...
-
-    def unsent(self) -> int:
-        """Bytes that the client has not acknowledged. Fewer of them mean that it reads."""
-        ...
-
-    def abort(self) -> None:
-        """Drop the connection, whatever is unsent."""
-        ...
-
-
-class ConnectionWire(asyncio.Transport):
-    """The wire of one HTTP/1 connection, and also its transport as uvicorn's request cycle uses it."""
+    :meth:`drain` waits until it is writable, :meth:`abort` drops the connection, whatever is unsent.
+    """
 
     def __init__(
         self,
@@ -64,18 +41,21 @@ class ConnectionWire(asyncio.Transport):
 
     @property
     def writable(self) -> bool:
+        """Whether the client keeps up. What is written while it does not waits in memory."""
         return not self._flow.write_paused
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if not self._transport.is_closing():  # else uvloop raises, and the application is told of the end soon
+        if not self._transport.is_closing():  # else uvloop raises; the application is told of the end soon
             self._transport.write(data)
 
     def write_chunk(self, chunk: bytes) -> None:
-        # uvicorn sends every body of unknown length in chunks, whatever version the client speaks.
+        """Write a chunk of a body that has begun and whose length is not known."""
+        # uvicorn sends every such body in chunks, whatever version the client speaks.
         if not self._transport.is_closing():
             self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
 
     def unsent(self) -> int:
+        """Bytes that the client has not acknowledged. Fewer of them mean that it reads."""
         # The transport's buffer alone does not tell: the system's takes megabytes, and more only when a third is free.
         waiting = self._transport.get_write_buffer_size()
         if not self._transport.is_closing():
@@ -86,7 +66,7 @@ class ConnectionWire(asyncio.Transport):
 
 
 class SendWire:
-    """The same over ASGI's ``send``, for servers that have no wire. Chunks are sent by :meth:`drain`."""
+    """The same over ASGI's ``send``, for servers without a wire; :meth:`drain` sends the chunks."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -108,10 +88,10 @@ class SendWire:
         return len(self._chunks)
 
     def abort(self) -> None:
-        """ASGI has no such thing: the server ends the connection when the answer stays incomplete."""
+        """ASGI has no such thing: the server closes the connection of an incomplete answer."""
 
 
-def wire_of(scope: Scope, send: Send) -> Wire:
+def wire_of(scope: Scope, send: Send) -> Wire | SendWire:
     """The wire of a request."""
     wire: Wire | None = scope.get("extensions", {}).get(EXTENSION)
     return wire or SendWire(send)

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from gateway.chats.reply import Completed, End
 from gateway.errors import GatewayError, usage
-from gateway.faces.encoder import join_calls, join_reasoning, join_text
+from gateway.faces.encoder import join_calls
 from gateway.faces.line import dumps, dumps_text
 from gateway.faces.ndjson.refusal import error_response
 from protos import chat_pb2 as pb
@@ -40,8 +40,8 @@ class Ndjson:
         return dumps(self._end(end, "")) + b"\n"
 
     def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
-        body = self._end(end, join_text(events))
-        if reasoning := join_reasoning(events):
+        body = self._end(end, "".join([event.text for event in events]))
+        if reasoning := "".join([event.reasoning for event in events]):
             body["reasoning"] = reasoning
         if calls := [_call(call) for call in join_calls(events)]:
             body["tool_calls"] = calls

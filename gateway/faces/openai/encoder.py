@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from gateway.chats.reply import Completed, End
 from gateway.errors import GatewayError, usage
-from gateway.faces.encoder import join_calls, join_reasoning, join_text
+from gateway.faces.encoder import join_calls
 from gateway.faces.line import dumps, dumps_text
 from protos import chat_pb2 as pb
 
@@ -82,10 +82,10 @@ class OpenAIFormat:
         return events + b"data: [DONE]\n\n"
 
     def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
-        text = join_text(events)
+        text = "".join([event.text for event in events])
         calls = [_call(call) for call in join_calls(events)]
         message: Json = {"role": "assistant", "content": text if text or not calls else None, "refusal": None}
-        if reasoning := join_reasoning(events):
+        if reasoning := "".join([event.reasoning for event in events]):
             message["reasoning_content"] = reasoning
         if calls:
             message["tool_calls"] = calls

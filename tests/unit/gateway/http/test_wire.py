@@ -16,7 +16,7 @@ class Application:
     """Begins an answer, and ends it when told to."""
 
     def __init__(self) -> None:
-        self.wire: Wire | None = None
+        self.wire: Wire | SendWire | None = None
         self.end = asyncio.Event()
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
@@ -27,7 +27,7 @@ class Application:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def begun(version: bytes = b"1.1") -> tuple[Server, Application, Wire]:
+async def begun(version: bytes = b"1.1") -> tuple[Server, Application, Wire | SendWire]:
     application = Application()
     server = Server(application)
     server.receive(HEAD % version)
