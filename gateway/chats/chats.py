@@ -63,7 +63,7 @@ class Chat:
 
 
 class Chats:
-    """Runs chats, and delivers the workers' events to their replies. Half of the attributes are what it is given."""
+    """Runs chats, and delivers the workers' events to their replies. 13 attributes because seven are what it is given."""
 
     def __init__(
         self,

@@ -39,6 +39,9 @@ class ChatResponse(Response):
     know, so that its next request finds its place free.
     """
 
+    status_code = 200
+    background = None
+
     def __init__(
         self,
         chats: Chats,
@@ -50,10 +53,7 @@ class ChatResponse(Response):
         stall: float,
         done: Callable[[], None],
     ) -> None:
-        self.status_code = 200
-        self.background = None
-        self.media_type = encoder.media_type if stream else "application/json"
-        self.init_headers()
+        self.init_headers({"content-type": encoder.media_type if stream else "application/json"})
         self._chats = chats
         self._chat = chat
         self._encoder = encoder
