@@ -53,15 +53,15 @@ class ChatResponse(Response):
         stall: float,
         done: Callable[[], None],
     ) -> None:
-        self.init_headers({"content-type": encoder.media_type if stream else "application/json"})
+        self.media_type = encoder.media_type if stream else "application/json"
+        self.init_headers()
         self._chats = chats
         self._chat = chat
         self._encoder = encoder
         self._answer = self._stream if stream else self._send_whole
         self._hold = hold
         self._stall = stall
-        self._done = done
-        self._is_done = False
+        self._done: Callable[[], None] | None = done
         self._wire: Wire | SendWire
         self._time = asyncio.get_running_loop().time
         self._wrote_at = 0.0
@@ -104,9 +104,9 @@ class ChatResponse(Response):
             log.warning("an answer failed as its client left", request=request_id, errors=kinds)
 
     def _finish(self, code: str) -> None:
-        if not self._is_done:
-            self._is_done = True
-            self._done()
+        done, self._done = self._done, None
+        if done is not None:
+            done()
             self._chats.observer.request_closed(self._chat.request_id, code, self._chat.reply.tokens)
 
     # ------------------------------------------------------------ streamed
