@@ -63,7 +63,7 @@ class Chat:
 
 
 class Chats:
-    """Runs chats, and delivers the workers' events to their replies. Half of the attributes are what it is given."""
+    """Runs chats, and delivers the workers' events to their replies. It has 13 attributes because it is given seven."""
 
     def __init__(
         self,

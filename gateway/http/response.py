@@ -39,6 +39,9 @@ class ChatResponse(Response):
     know, so that its next request finds its place free.
     """
 
+    status_code = 200
+    background = None
+
     def __init__(
         self,
         chats: Chats,
@@ -50,8 +53,6 @@ class ChatResponse(Response):
         stall: float,
         done: Callable[[], None],
     ) -> None:
-        self.status_code = 200
-        self.background = None
         self.media_type = encoder.media_type if stream else "application/json"
         self.init_headers()
         self._chats = chats
@@ -60,8 +61,7 @@ class ChatResponse(Response):
         self._answer = self._stream if stream else self._send_whole
         self._hold = hold
         self._stall = stall
-        self._done = done
-        self._is_done = False
+        self._done: Callable[[], None] | None = done
         self._wire: Wire | SendWire
         self._time = asyncio.get_running_loop().time
         self._wrote_at = 0.0
@@ -104,9 +104,9 @@ class ChatResponse(Response):
             log.warning("an answer failed as its client left", request=request_id, errors=kinds)
 
     def _finish(self, code: str) -> None:
-        if not self._is_done:
-            self._is_done = True
-            self._done()
+        done, self._done = self._done, None
+        if done is not None:
+            done()
             self._chats.observer.request_closed(self._chat.request_id, code, self._chat.reply.tokens)
 
     # ------------------------------------------------------------ streamed

@@ -176,6 +176,29 @@ async def test_the_status_line_waits_for_the_first_event_and_no_longer_than_it_m
     assert answer.client.is_answered
 
 
+@pytest.mark.parametrize(
+    ("stream", "openai", "expected"),
+    [
+        (True, True, b"text/event-stream; charset=utf-8"),
+        (True, False, b"application/x-ndjson"),
+        (False, True, b"application/json"),
+    ],
+)
+@virtual
+async def test_the_headers_tell_the_type_and_keep_proxies_from_collecting_a_stream(
+    stream: bool, openai: bool, expected: bytes
+) -> None:
+    answer = Answer(Client(), stream=stream, openai=openai)
+    await answer.worker()
+    answer.event(done=pb.Done())
+    await answer.task
+    headers = dict(answer.client.sent[0]["headers"])
+    assert headers[b"content-type"] == expected
+    assert (headers.get(b"x-accel-buffering"), headers.get(b"cache-control")) == (
+        (b"no", b"no-cache") if stream else (None, None)
+    )
+
+
 @virtual
 async def test_a_draining_gateway_refuses_in_the_formats_shape() -> None:
     answer = Answer(Client(), openai=True)
