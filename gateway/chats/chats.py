@@ -202,12 +202,10 @@ class Chats:
             async with asyncio.timeout(chat.deadline - self._clock()):
                 await self._attempts(chat)
         except GatewayError as error:
-            error.count(chat.reply.tokens)
-            chat.reply.finish(error)
+            chat.reply.finish(error.with_usage(chat.reply.tokens))
         except TimeoutError:
             overdue = OutOfTime("deadline", "the request's deadline passed", retryable=True)
-            overdue.count(chat.reply.tokens)
-            chat.reply.finish(overdue)
+            chat.reply.finish(overdue.with_usage(chat.reply.tokens))
         finally:
             del self._chats[chat.request_id]
 
@@ -222,8 +220,7 @@ class Chats:
                 error = await self._attempt(chat, number, worker.id)
                 self._judge(chat, worker.id, error)
                 if error is not None and error.code == "worker_full":
-                    # Other gateways were faster. The worker counts as full until its next status.
-                    worker.others = max(worker.others, worker.capacity - worker.in_flight + 1)
+                    worker.mark_full()
                     continue
             if error is None:
                 return

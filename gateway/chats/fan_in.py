@@ -69,7 +69,7 @@ class GatewayAgent(RoutedAgent):
         if self._directory.heard(message, time.monotonic()):
             log.info("worker left", worker=message.worker_id)
             self._chats.worker_gone(message.worker_id)
-        self._admission.look()
+        self._admission.dispatch()
 
     @message_handler
     async def on_left(self, message: pb.MemberLeft, ctx: MessageContext) -> None:

@@ -100,9 +100,7 @@ def test_one_keys_limits_are_not_anothers() -> None:
 
 
 def ended(reply: Reply, end: Completed | GatewayError) -> Reply:
-    if isinstance(end, GatewayError):
-        end.count(reply.tokens)  # as Chats does
-    reply.finish(end)
+    reply.finish(end.with_usage(reply.tokens) if isinstance(end, GatewayError) else end)
     return reply
 
 

@@ -317,7 +317,7 @@ async def test_what_fails_as_a_client_leaves_is_no_error(logged: Logged) -> None
     def broken(*_: object) -> None:
         raise LookupError("secret")
 
-    answer.stage.admission.look = broken  # type: ignore[method-assign]
+    answer.stage.admission.dispatch = broken  # type: ignore[method-assign]
     answer.client.gone.set()
     await answer.task
     assert answer.done == 1

@@ -1,0 +1,95 @@
+"""The port of an API: what each face provides, and what the gateway provides to its routes.
+
+A new API is a folder beside ``ndjson`` and ``openai`` with a :class:`Face`, and a line in :mod:`gateway.faces.listed`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.errors import GatewayError
+from gateway.faces.bodies import Body
+from gateway.faces.encoder import Encoder
+from protos import chat_pb2 as pb
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A valid request for a reply."""
+
+    history: pb.ChatHistory
+    stream: bool
+    encoder: Callable[[Callable[[], str]], Encoder]
+    """Makes the reply's encoder, given a function that returns the name of the model that answers."""
+    ignored: Sequence[str] = ()
+    """Names of the fields that the face does not know: ``GET /fleet`` counts them."""
+
+
+class Fleet(Protocol):
+    """What the gateway does for a face's routes. Its methods raise :class:`GatewayError`."""
+
+    started: int
+    """When this gateway began, in seconds since 1970."""
+
+    async def chat(self, request: Request, face: "Face") -> Response:
+        """Check the request's key and limits, read its body with :meth:`Face.read`, and answer with the reply."""
+        ...
+
+    def models(self, request: Request) -> list[str]:
+        """The models that are served now and that the request's key may use."""
+        ...
+
+
+@dataclass(frozen=True)
+class Route:
+    """One path with its handler. ``path`` may have parameters in braces; ``{name:rest}`` matches whatever is left.
+
+    ``openapi`` holds arguments of FastAPI's decorators, such as ``summary``, ``responses`` and ``openapi_extra``.
+    """
+
+    method: str
+    path: str
+    serve: Callable[[Request, Fleet], Awaitable[Response]]
+    openapi: Json
+
+
+class Face(ABC):
+    """One API."""
+
+    name: ClassVar[str]
+    prefix: ClassVar[str]
+    """Errors of every path that begins with this have the face's shape. Where several faces match, the longest wins."""
+
+    @abstractmethod
+    def routes(self) -> Iterable[Route]:
+        """Everything that the face serves; see :meth:`chat`."""
+
+    @abstractmethod
+    async def read(self, body: Body, request_id: str, default_model: str) -> Asked:
+        """Turn a request's body into a history. Raises a :class:`GatewayError` that names the field at fault.
+
+        Work on the body inside ``async with body.work()``.
+        """
+
+    @abstractmethod
+    def refusal(self, error: GatewayError, request_id: str) -> Response:
+        """An error as the answer to a request, wherever it was raised."""
+
+    def chat(self, path: str, openapi: Json) -> Route:
+        """The route ``POST path`` of requests that :meth:`read` reads."""
+
+        async def serve(request: Request, fleet: Fleet) -> Response:
+            return await fleet.chat(request, self)
+
+        return Route("POST", path, serve, openapi)
+
+
+def owner(faces: Iterable[Face], path: str) -> Face:
+    """The face whose shape the errors of ``path`` have. One face must have the empty prefix."""
+    return max((face for face in faces if path.startswith(face.prefix)), key=lambda face: len(face.prefix))
