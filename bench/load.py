@@ -1,8 +1,8 @@
 """The load generator, a process of its own: ``python -m bench.load``.
 
 Reads one :class:`Load` as a line of JSON, runs it, reads the window ``[from, to]`` in which tokens are to be counted
-(monotonic clock, seconds) as a second line, and prints the :class:`~bench.result.Result` as a line; and again.
-While a load runs, what arrives is only kept with its time; it is taken apart and checked when the load is over.
+(monotonic clock, seconds) as a second line, and prints the :class:`~bench.result.Result` as a line; then it repeats.
+While a load runs, it only stores what arrives with its time. It parses and checks replies when the load has ended.
 """
 
 import asyncio
@@ -16,21 +16,34 @@ from dataclasses import dataclass
 import httptools
 import orjson
 
-from bench.order import Order
+from bench.order import TOOL, Frames, Kind, Order
 from bench.recording import Recording, read
 from bench.result import Result, summarise
 
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": TOOL,
+            "description": "Keeps a note.",
+            "parameters": {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+        },
+    }
+]
+"""Offered in requests for a tool call."""
 FILLER = "The quick brown fox jumps over the lazy dog. "
 
 
 @dataclass(frozen=True)
 class Load:
-    """``streams`` clients that begin one after the other over ``ramp`` seconds from ``start`` on (monotonic clock), and
-    make ``requests`` requests each on one connection. Times are seconds, except ``pace`` and ``first``, as in an order.
+    """``streams`` clients, which begin in turn over ``ramp`` seconds from ``start`` (monotonic clock).
+
+    Each makes ``requests`` requests on one connection. Times are seconds, but ``pace`` and ``first`` are milliseconds,
+    as in an order.
     """
 
     ports: list[int]
-    """Asked in turn, stream by stream."""
+    """Streams use them in turn."""
     model: str
     key: str
     id: str
@@ -41,22 +54,24 @@ class Load:
     tokens: int = 1
     pace: float = 0.0
     first: float = 0.0
+    kind: Kind = "text"
+    frames: Frames = "changing"
     history: int = 0
     """Bytes of conversation that each request carries besides its order."""
     limit: float = 60.0
-    """After so long from ``start`` every client that is not done leaves."""
+    """How long after ``start`` the clients that are not done leave."""
     leave_after: int | None = None
-    """Leave when so many pieces of the answer have come; 0: a quarter of a second after asking."""
+    """Leave after this many reads of the response; 0: a quarter of a second after the request."""
     stalled: bool = False
-    """Ask, and read nothing."""
+    """Send the request and read nothing."""
 
 
 class Client(asyncio.BufferedProtocol):
     """One HTTP/1.1 connection, one request at a time; records what it reads."""
 
     _buffer = memoryview(bytearray(256 * 1024))
-    """Shared by all: what is read is copied before the next read. asyncio's other kind of protocol gets a new buffer of
-    this size for every read, which costs more than all the rest."""
+    """Shared by all clients, because data is copied out before the next read. ``asyncio.Protocol`` would allocate a
+    buffer of this size for every read, which costs more than everything else here."""
 
     def __init__(self, leave_after: int | None) -> None:
         self._leave_after = leave_after
@@ -73,7 +88,7 @@ class Client(asyncio.BufferedProtocol):
         self._transport.pause_reading()
 
     def ask(self, request: bytes, recording: Recording) -> asyncio.Future[None]:
-        """Send a request. The future is done when its answer, or the connection, has ended."""
+        """Send a request. The future is done when its response or the connection has ended."""
         self._recording = recording
         self._parser = httptools.HttpResponseParser(self)
         self._done = asyncio.get_running_loop().create_future()
@@ -103,7 +118,7 @@ class Client(asyncio.BufferedProtocol):
         self._settle()
 
     def leave(self) -> None:
-        """Close the connection in the middle of an answer."""
+        """Close the connection, even in the middle of a response."""
         if self._recording is not None and not self._recording.complete:
             self._recording.cut = time.monotonic()
         self._recording = None
@@ -115,8 +130,8 @@ class Client(asyncio.BufferedProtocol):
             self._done.set_result(None)
 
 
-class Run:
-    """One load on its way."""
+class Clients:
+    """The clients of one load."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -139,7 +154,8 @@ class Run:
         port = load.ports[number % len(load.ports)]
         try:
             for turn in range(load.requests):
-                order = Order(f"{load.id}x{number:x}x{turn:x}", load.tokens, load.pace, load.first)
+                name = f"{load.id}x{number:x}x{turn:x}"
+                order = Order(name, load.tokens, load.pace, load.first, load.kind, load.frames)
                 recording = Recording(order, time.monotonic())
                 self.recordings.append(recording)
                 if client is None or not client.is_open:
@@ -178,7 +194,8 @@ class Run:
             {"role": ("user", "assistant")[turn % 2], "content": filler} for turn in range(10 if load.history else 0)
         ]
         messages = [*history, {"role": "user", "content": order.text()}]
-        body = orjson.dumps({"model": load.model, "messages": messages, "stream": True})
+        tools = {"tools": TOOLS} if load.kind == "tools" else {}
+        body = orjson.dumps({"model": load.model, "messages": messages, "stream": True, **tools})
         head = (
             f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {load.key}\r\n"
             f"content-type: application/json\r\naccept: text/event-stream\r\ncontent-length: {len(body)}\r\n\r\n"
@@ -191,16 +208,18 @@ async def serve() -> None:
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         load = Load(**orjson.loads(line))
-        run = Run(load)
+        clients = Clients(load)
         gc.disable()
         used = time.process_time()
-        await run.run()
+        await clients.run()
         used = time.process_time() - used
         gc.enable()
         window: tuple[float, float] = orjson.loads(await loop.run_in_executor(None, sys.stdin.readline))
-        result: Result = summarise([read(recording) for recording in run.recordings], run.recordings, window, used)
+        result: Result = summarise(
+            [read(recording) for recording in clients.recordings], clients.recordings, window, used
+        )
         print(result.as_json(), flush=True)
-        del run, result
+        del clients, result
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""The obvious way: see :mod:`bench.naive`."""
+"""The naive fleet: see :mod:`bench.naive`."""
 
 import socket
 import sys
 from importlib.metadata import version
 
-from bench.backend import MODEL
+from bench.frames import MODEL
 from bench.processes import free_port, wait_until
 from bench.targets.target import Target, answers
 

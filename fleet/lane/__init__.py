@@ -1,13 +1,14 @@
-"""The lane: chunks from one worker to one gateway, complete, in order and once, over a bus that may lose anything.
+"""The lane: events from one worker to one gateway, complete, in order and once, over a bus that may lose anything.
 
-``sender`` and ``receiver`` are pure: they take messages and the time, and know no socket and no loop. ``outbox``
-(worker) and ``inbox`` (gateway) are their asyncio shells. Imports ``protos`` only.
+``reply``, ``sender`` and ``receiver`` are pure: they take messages and the time, and know no socket and no loop.
+``outbox`` (worker) and ``inbox`` (gateway) are their asyncio shells. Imports ``protos`` only.
 """
 
-from fleet.lane.inbox import Inbox
-from fleet.lane.outbox import SLICE, Outbox, OutgoingReply
+from fleet.lane.inbox import Inbox, IncomingReply
+from fleet.lane.outbox import Outbox, Producer, Sink
 from fleet.lane.receiver import Arrival, LaneReceiver
-from fleet.lane.sender import CREDIT, IN_FLIGHT, QUIET, WINDOW, LaneSender, OutgoingStream, payload_bytes, text_bytes
+from fleet.lane.reply import CREDIT, SLICE, EventTooLarge, OutgoingReply, payload_bytes, text_bytes
+from fleet.lane.sender import IN_FLIGHT, QUIET, WINDOW, LaneSender
 from fleet.lane.slots import delay, slot, slot_begins
 
 __all__ = [
@@ -17,12 +18,15 @@ __all__ = [
     "SLICE",
     "WINDOW",
     "Arrival",
+    "EventTooLarge",
     "Inbox",
+    "IncomingReply",
     "LaneReceiver",
     "LaneSender",
     "Outbox",
     "OutgoingReply",
-    "OutgoingStream",
+    "Producer",
+    "Sink",
     "delay",
     "payload_bytes",
     "slot",

@@ -1,100 +1,148 @@
-"""The worker's lanes on the event loop: one timer a lane, no task, and writers that wait for credit."""
+"""The worker's lanes on the event loop: one timer per lane, no task, and producers that pause without credit."""
 
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
-from fleet.lane.sender import CREDIT, LaneSender, OutgoingStream, TextKind, payload_bytes
+from fleet.lane.reply import SLICE, OutgoingReply, TextKind
+from fleet.lane.sender import LaneSender
 from fleet.lane.slots import delay
 from protos import chat_pb2 as pb
 
 Publish = Callable[[str, pb.ChunkBatch], None]
-"""Sends a batch to a gateway id, or loses it: the lane sends again."""
-
-SLICE = CREDIT // 4
-"""Characters of one model chunk that are queued at a time, so that a giant chunk obeys the credit too."""
-
-LARGEST_EVENT = 2 * CREDIT
-"""Bytes of the largest event that is queued whole: gateways take a reply for broken that is four credits ahead."""
+"""Publishes a batch to a gateway id; best effort, since the lane sends again."""
 
 LAST_WORDS = 5.0
-"""Seconds for which a lane to a gateway that was given up repeats how its chats ended, should it live after all."""
+"""Seconds for which a lane to a gateway that was given up repeats its last batches, in case it is alive."""
 
 
-class OutgoingReply:
-    """What a chat writes its reply to. Exactly one of its finishing events ends it; later writes are refused."""
+class Producer(Protocol):
+    """What writes to a sink, such as a connection. Method names are those of asyncio's transports."""
 
-    def __init__(self, lane: "_Lane", stream: OutgoingStream) -> None:
+    def pause_reading(self) -> None:
+        """Write no more: the credit is used up."""
+
+    def resume_reading(self) -> None:
+        """Write again."""
+
+
+class Sink:
+    """The only way into a reply. Writing never waits; the producer is paused while the credit is used up.
+
+    Exactly one terminal event ends the reply. What is written after it is dropped.
+    """
+
+    def __init__(self, lane: "_Lane", reply: OutgoingReply) -> None:
         self._lane = lane
-        self._stream = stream
+        self._reply = reply
+        self._producer: Producer | None = None
+        self._ready: asyncio.Future[None] | None = None
 
     @property
     def finished(self) -> bool:
-        """Whether the terminal event has been written."""
-        return self._stream.finished
+        """Whether the terminal event was written."""
+        return self._reply.finished
+
+    @property
+    def writable(self) -> bool:
+        """Whether credit is left."""
+        return self._reply.writable
 
     def accept(self) -> None:
-        """Say that the chat runs here."""
-        self._lane.put(self._stream, pb.ReplyEvent(accepted=pb.Accepted()))
+        """Report that the run has begun."""
+        self._put(pb.ReplyEvent(accepted=pb.Accepted()))
 
-    async def text(self, text: str, kind: TextKind = "text", tokens: int = 1) -> None:
-        """Queue ``text``, so many pieces of the model's; return when more may be written.
+    def text(self, text: str, tokens: int = 1) -> None:
+        """Write text that the model gave as ``tokens`` deltas."""
+        self._write("text", text, tokens)
 
-        That waits while the client is behind by the credit.
-        """
-        for start in range(0, len(text), SLICE):
-            self._lane.write(self._stream, kind, text[start : start + SLICE], tokens if start == 0 else 0)
-            await self._lane.credit(self._stream)
+    def reasoning(self, text: str, tokens: int = 1) -> None:
+        """Write reasoning, as :meth:`text`."""
+        self._write("reasoning", text, tokens)
 
-    def try_text(self, text: str, tokens: int) -> bool:
-        """As :meth:`text` if that would not wait; false, and nothing done, if it might."""
-        stream, lane = self._stream, self._lane
-        if len(text) > SLICE or stream.credit <= len(text) * 4 or stream.finished:
-            return False
-        if lane.sender.write(stream, "text", text, tokens):
-            lane.schedule()
-        return True
-
-    async def event(self, chunk: pb.ReplyEvent) -> None:
-        """Queue a part of a tool call, or log probabilities, under the same credit as text.
-
-        Arguments of any length go in slices; a reply with anything else that is too large for the gateway ends here.
-        """
-        for part in _slices(chunk):
-            if payload_bytes(part) > LARGEST_EVENT:
-                message = f"the model gave an event that is larger than {LARGEST_EVENT} bytes"
-                self.finish(pb.Error(code="model_stream_broken", message=message))
-                return
-            self._lane.put(self._stream, part)
-            await self._lane.credit(self._stream)
+    def event(self, event: pb.ReplyEvent) -> None:
+        """Write any other event. Long arguments of a tool call are cut. Raises :class:`EventTooLarge`."""
+        for part in _slices(event):
+            self._put(part)
 
     def finish(self, end: pb.Done | pb.Error | pb.Cancelled) -> None:
-        """Write the terminal event, unless one was written."""
-        if self.finished:
-            return
+        """Write the terminal event, unless one was written. ``Cancelled`` drops what waits for credit.
+
+        Await :meth:`ready` before any other end: the lane keeps a reply whose client does not read, and nothing cancels
+        it once its run is over.
+        """
         match end:
             case pb.Done():
-                chunk = pb.ReplyEvent(done=end)
+                self._put(pb.ReplyEvent(done=end))
             case pb.Error():
-                chunk = pb.ReplyEvent(error=end)
+                self._put(pb.ReplyEvent(error=end))
             case pb.Cancelled():
-                chunk = pb.ReplyEvent(cancelled=end)
-        self._lane.put(self._stream, chunk)
+                self._put(pb.ReplyEvent(cancelled=end))
+        self._lane.unblock(self._reply)
+        self._wake()
+
+    def attach(self, producer: Producer | None) -> None:
+        """Pause and resume ``producer`` from now on; it is paused at once if the credit is used up."""
+        self._producer = producer
+        if producer is not None and not self.writable and not self.finished:
+            producer.pause_reading()
+
+    async def ready(self) -> None:
+        """Wait until credit is left, or the reply is finished. For producers that cannot be paused."""
+        while not self.writable and not self.finished:
+            self._ready = asyncio.get_running_loop().create_future()
+            await self._ready
+
+    def resume(self) -> None:
+        """Credit is back."""
+        if self._producer is not None:
+            self._producer.resume_reading()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_result(None)
+
+    def _write(self, kind: TextKind, text: str, tokens: int) -> None:
+        reply, lane = self._reply, self._lane
+        if not text or reply.finished:
+            return
+        was_writable = reply.writable
+        if lane.sender.write(reply, kind, text, tokens):
+            lane.schedule()
+        if was_writable and not reply.writable:
+            self._pause()
+
+    def _put(self, event: pb.ReplyEvent) -> None:
+        reply, lane = self._reply, self._lane
+        if reply.finished:
+            return
+        was_writable = reply.writable
+        lane.sender.put(reply, event)
+        lane.schedule()
+        if was_writable and not reply.writable and not reply.finished:
+            self._pause()
+
+    def _pause(self) -> None:
+        self._lane.block(self._reply, self)
+        if self._producer is not None:
+            self._producer.pause_reading()
 
 
-def _slices(chunk: pb.ReplyEvent) -> Iterator[pb.ReplyEvent]:
-    """An event as one or more with few of a tool call's arguments each; the first has all else."""
-    arguments = chunk.tool_call.arguments
+def _slices(event: pb.ReplyEvent) -> Iterator[pb.ReplyEvent]:
+    """The event, or, for a tool call with long arguments, several; the first has everything but their rest."""
+    arguments = event.tool_call.arguments
     if len(arguments) > SLICE:
-        chunk.tool_call.arguments = arguments[:SLICE]
-    yield chunk
+        event.tool_call.arguments = arguments[:SLICE]
+    yield event
     for start in range(SLICE, len(arguments), SLICE):
-        more = pb.ToolCall(index=chunk.tool_call.index, arguments=arguments[start : start + SLICE])
+        more = pb.ToolCall(index=event.tool_call.index, arguments=arguments[start : start + SLICE])
         yield pb.ReplyEvent(tool_call=more)
 
 
 class _Lane:
-    """One gateway's lane: the sender, its timer, and who waits for credit."""
+    """The lane to one gateway: its sender, its timer, and the sinks that wait for credit."""
 
     def __init__(self, gateway_id: str, sender: LaneSender, outbox: "Outbox") -> None:
         self.gateway_id = gateway_id
@@ -103,39 +151,31 @@ class _Lane:
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
         self._timer_at = float("inf")
         self._quiet_at = float("inf")
-        self._waiting: dict[OutgoingStream, asyncio.Future[None]] = {}
+        self._blocked: dict[OutgoingReply, Sink] = {}
 
-    def write(self, stream: OutgoingStream, kind: TextKind, text: str, tokens: int) -> None:
-        if self.sender.write(stream, kind, text, tokens):
-            self.schedule()
-
-    def put(self, stream: OutgoingStream, chunk: pb.ReplyEvent) -> None:
-        self.sender.put(stream, chunk)
+    def block(self, reply: OutgoingReply, sink: Sink) -> None:
+        """Resume ``sink`` when credit is back."""
+        self._blocked[reply] = sink
+        self.sender.block(reply, self._outbox.clock())
         self.schedule()
 
-    async def credit(self, stream: OutgoingStream) -> None:
-        while stream.credit <= 0 and not stream.finished:
-            freed = self._waiting[stream] = asyncio.get_running_loop().create_future()
-            self.sender.block(stream, time.monotonic())
-            self.schedule()
-            try:
-                await freed
-            finally:
-                del self._waiting[stream]
+    def unblock(self, reply: OutgoingReply) -> None:
+        """The reply is finished, and needs no credit."""
+        self._blocked.pop(reply, None)
 
     def acknowledge(self, ack: pb.ChunkAck) -> None:
-        for stream in self.sender.acknowledge(ack, time.monotonic()):
-            waiting = self._waiting.get(stream)
-            if waiting is not None and not waiting.done():
-                waiting.set_result(None)
+        for reply in self.sender.acknowledge(ack, self._outbox.clock()):
+            sink = self._blocked.pop(reply, None)
+            if sink is not None:
+                sink.resume()
         self.schedule()
 
     def schedule(self) -> None:
-        """Arm the timer for what the sender wants next; an earlier timer stays."""
+        """Arm the timer for the sender's next batch; an earlier timer stays."""
         if self._outbox.held is not None:
             self._outbox.held[self] = None
             return
-        now = time.monotonic()
+        now = self._outbox.clock()
         at = self.sender.wake_at(now)
         if at == float("inf") or not self._outbox.linked or (self._timer is not None and self._timer_at <= at):
             return
@@ -143,7 +183,7 @@ class _Lane:
             self._timer.cancel()
         self._timer_at = at
         loop = asyncio.get_running_loop()
-        # At the end of this turn of the loop rather than now: what else was read in this turn joins the batch.
+        # At the end of this turn of the loop, not now: what else is read in this turn joins the batch.
         left = delay(at, now)
         self._timer = loop.call_later(left, self._flush) if left > 0 else loop.call_soon(self._flush)
 
@@ -153,43 +193,50 @@ class _Lane:
             self._timer = None
 
     def abandon(self) -> None:
-        """Send what is left a few times more, should anybody still listen, and then no more."""
-        self._quiet_at = time.monotonic() + LAST_WORDS
+        """Repeat what is left for :data:`LAST_WORDS` seconds, then send no more."""
+        self._quiet_at = self._outbox.clock() + LAST_WORDS
+
+    def flush(self) -> None:
+        """Send what may go now."""
+        self.stop()
+        self._flush()
 
     def _flush(self) -> None:
         self._timer = None
-        now = time.monotonic()
+        now = self._outbox.clock()
         if not self._outbox.linked or now > self._quiet_at:
             return
         for batch in self.sender.due(now):
             self._outbox.publish(self.gateway_id, batch)
         self.schedule()
 
-    def flush(self) -> None:
-        """Send at once what may go now."""
-        self.stop()
-        self._flush()
-
 
 class Outbox:
     """All lanes of one worker. ``publish`` must not block; nothing is published while the link is down."""
 
-    def __init__(self, worker_id: str, publish: Publish, flush_interval: float) -> None:
+    def __init__(
+        self,
+        worker_id: str,
+        publish: Publish,
+        flush_interval: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.worker_id = worker_id
         self.publish = publish
+        self.clock = clock
         self.linked = False
         self._flush_interval = flush_interval
         self._lanes: dict[str, _Lane] = {}
         self._progress = asyncio.Event()
         self.held: dict[_Lane, None] | None = None
-        """The lanes that want to be looked at, between :meth:`hold` and :meth:`release`."""
+        """Lanes to schedule, between :meth:`hold` and :meth:`release`."""
 
     def hold(self) -> None:
-        """Send nothing before :meth:`release`: much is about to be written."""
+        """Send nothing until :meth:`release`: much is about to be written."""
         self.held = {}
 
     def release(self, at_once: bool) -> None:
-        """Go on; ``at_once`` when nothing more is about to be written, so that what was can go now."""
+        """Send again; ``at_once`` when nothing more is about to be written, so that no timer is needed."""
         held, self.held = self.held, None
         for lane in held or ():
             if at_once:
@@ -197,27 +244,27 @@ class Outbox:
             else:
                 lane.schedule()
 
-    def open(self, gateway_id: str, request_id: str, attempt: int) -> OutgoingReply:
+    def open(self, gateway_id: str, request_id: str, attempt: int) -> Sink:
         """Begin a reply to ``gateway_id``; its lane is made on first use."""
         lane = self._lanes.get(gateway_id)
         if lane is None:
-            # A later epoch must be larger, also across a forgotten lane: the clock gives that without any memory.
+            # A lane's next epoch must be larger, also when the lane was forgotten: the clock needs no memory for that.
             sender = LaneSender(self.worker_id, time.time_ns(), self._flush_interval)
             lane = self._lanes[gateway_id] = _Lane(gateway_id, sender, self)
-        return OutgoingReply(lane, lane.sender.open(request_id, attempt))
+        return Sink(lane, lane.sender.open(request_id, attempt))
 
     def acknowledge(self, ack: pb.ChunkAck) -> None:
-        """Take a gateway's ack; one for a lane that is forgotten is ignored."""
+        """Process a gateway's ack; one for a forgotten lane is ignored."""
         lane = self._lanes.get(ack.gateway_id)
         if lane is not None:
             lane.acknowledge(ack)
-            self.note_progress()
+            self._progress.set()
 
     def link_up(self) -> None:
-        """The link to the host is back: every lane sends again what was not acknowledged."""
+        """The link to the host is back: send again what was not acknowledged."""
         self.linked = True
         for lane in self._lanes.values():
-            lane.sender.relinked(time.monotonic())
+            lane.sender.relinked(self.clock())
             lane.schedule()
 
     def link_down(self) -> None:
@@ -227,40 +274,36 @@ class Outbox:
             lane.stop()
 
     def silent_gateways(self, longer_than: float) -> list[str]:
-        """Gateways that have left a question unanswered for ``longer_than`` seconds while the link was up."""
+        """Gateways that have not answered for ``longer_than`` seconds while the link was up."""
         if not self.linked:
             return []
-        now = time.monotonic()
+        now = self.clock()
         return [gateway_id for gateway_id, lane in self._lanes.items() if lane.sender.silence(now) > longer_than]
 
     def gateways(self) -> list[str]:
-        """The gateways that there are lanes to."""
+        """The gateways with a lane."""
         return list(self._lanes)
 
     def has(self, gateway_id: str) -> bool:
-        """Whether there is a lane to that gateway."""
+        """Whether there is a lane to ``gateway_id``."""
         return gateway_id in self._lanes
 
     def ask(self, gateway_id: str) -> None:
-        """Want an answer from a gateway that may be gone; its silence counts from now."""
+        """Ask a gateway that may be gone for an answer; its silence counts from now."""
         lane = self._lanes.get(gateway_id)
         if lane is not None:
-            lane.sender.ask(time.monotonic())
+            lane.sender.ask(self.clock())
             lane.schedule()
 
     def forget(self, gateway_id: str) -> None:
-        """Drop a gateway's lane and all it kept. Its chats must have been ended by the caller."""
+        """Drop a gateway's lane. The caller must have ended its runs."""
         lane = self._lanes.pop(gateway_id, None)
         if lane is not None:
             lane.abandon()
-        self.note_progress()
+        self._progress.set()
 
     async def flushed(self) -> None:
-        """Return when every lane's chunks have been acknowledged."""
+        """Wait until every lane's events have been acknowledged."""
         while not all(lane.sender.idle for lane in self._lanes.values()):
             self._progress.clear()
             await self._progress.wait()
-
-    def note_progress(self) -> None:
-        """Wake :meth:`flushed` to look again."""
-        self._progress.set()

@@ -1,207 +1,131 @@
-"""The worker's end of a lane: what is sent when, what is kept for sending again, and how much a reply may send.
+"""The worker's end of a lane: what is sent when, and what is kept until it is acknowledged.
 
-Times are seconds of any monotonic clock; every method that needs the time takes it.
+Pure: times are seconds of any monotonic clock, passed in as arguments.
 """
 
 from collections import deque
-from typing import Literal
 
+from fleet.lane.reply import OutgoingReply, TextKind
 from fleet.lane.slots import slot, slot_begins
 from protos import chat_pb2 as pb
 
 WINDOW = 2
-"""Batches that may wait for the ack they ask for. Two hide one round trip; more would only lengthen queues."""
+"""Batches that may wait for an ack that they requested. Two hide one round trip; more would only lengthen queues."""
 
 QUIET = 7
-"""Batches in a row that ask for no ack of their own, while none is overdue: on a quick bus every eighth one asks."""
+"""Batches in a row that request no ack, while none is overdue: on a quick bus every eighth batch requests one."""
 
 IN_FLIGHT = QUIET + WINDOW
-"""Batches that may be unacknowledged in all."""
-
-CREDIT = 64 * 1024
-"""Bytes of one reply that may be on their way to a client that has not read them."""
+"""Batches that may be unacknowledged."""
 
 BATCH_BYTES = 512 * 1024
-"""Payload after which a batch is full: far below what the host passes on, far above what a flush interval brings."""
-
-EVENT_BYTES = 64
-"""What a chunk that is not text costs beside its content, so that empty ones are not free either."""
+"""Payload after which a batch is full: far below the host's limit, far above what one flush interval brings."""
 
 RESEND_FIRST = 1.0
 RESEND_LAST = 8.0
-"""Seconds until an unanswered batch or probe is sent again: doubled from first to last."""
+"""Seconds until an unanswered batch or probe is sent again; doubled from first to last."""
 
 GRACE = 0.002
-"""Seconds for which what waits for a new slot is held back in it: by then the models' streams have been read."""
-
-TextKind = Literal["text", "reasoning"]
+"""Seconds after the start of a slot at which the lane flushes: by then the models' streams have been read."""
 
 
-def text_bytes(text: str) -> int:
-    """Bytes of ``text`` in UTF-8."""
-    return len(text) if text.isascii() else len(text.encode())
+class _Question:
+    """An answer that is wanted, and when to ask for it again."""
 
-
-def payload_bytes(chunk: pb.ReplyEvent) -> int:
-    """What a chunk costs in credit: everything of it that a model can make long. Events that carry no reply are free.
-
-    Both ends of the lane count alike.
-    """
-    match chunk.WhichOneof("event"):
-        case "text":
-            return text_bytes(chunk.text)
-        case "reasoning":
-            return text_bytes(chunk.reasoning)
-        case "tool_call":
-            call = chunk.tool_call
-            return EVENT_BYTES + text_bytes(call.id) + text_bytes(call.name) + text_bytes(call.arguments)
-        case "logprobs":
-            return EVENT_BYTES + text_bytes(chunk.logprobs)
-        case _:
-            return 0
-
-
-def _uncounted(chunk: pb.ReplyEvent) -> int:
-    """What a gateway of the version before leaves out of a chunk's cost."""
-    match chunk.WhichOneof("event"):
-        case "tool_call":
-            return EVENT_BYTES + text_bytes(chunk.tool_call.id)
-        case "logprobs":
-            return EVENT_BYTES
-        case _:
-            return 0
-
-
-class _Text:
-    """Neighbouring text of one kind that waits for a batch, how many pieces of the model's it is, and its bytes."""
-
-    __slots__ = ("kind", "pieces", "size", "tokens")
-
-    def __init__(self, kind: TextKind) -> None:
-        self.kind = kind
-        self.pieces: list[str] = []
-        self.tokens = 0
-        self.size = 0
-
-
-class OutgoingStream:
-    """One attempt's reply inside a lane: its pending chunks, and its credit in bytes."""
-
-    def __init__(self, request_id: str, attempt: int) -> None:
-        self.request_id = request_id
-        self.attempt = attempt
-        self.queued = 0
-        self.consumed = 0
-        self.uncounted = 0
-        """Bytes of ``queued`` that a gateway of the version before never reports."""
-        self.started = False
-        self.finished = False
-        self._pending: list[pb.ReplyEvent | _Text] = []
+    def __init__(self) -> None:
+        self.since: float | None = None
+        """When it was first asked for; None while no answer is missing."""
+        self._pause = RESEND_FIRST
+        self._again_at = float("inf")
 
     @property
-    def credit(self) -> int:
-        """Bytes that may still be queued; zero or less means wait."""
-        return CREDIT - (self.queued - self.consumed)
+    def again_at(self) -> float:
+        """When to ask again; infinity for never."""
+        return float("inf") if self.since is None else self._again_at
 
-    def _add_chunk(self, chunk: pb.ReplyEvent) -> None:
-        chunk.request_id = self.request_id
-        chunk.attempt = self.attempt
-        self._pending.append(chunk)
-        self.queued += payload_bytes(chunk)
-        self.uncounted += _uncounted(chunk)
+    def ask(self, now: float) -> None:
+        """Want an answer, if none is wanted already."""
+        if self.since is None:
+            self.since = now
+            self._again_at = now + self._pause
 
-    def _move(self, batch: pb.ChunkBatch, room: int) -> int:
-        """Append what is pending to a batch until ``room`` bytes are used; how many are. What is left stays pending."""
-        used = moved = 0
-        for item in self._pending:
-            if used >= room:
-                break
-            moved += 1
-            if isinstance(item, _Text):
-                chunk = batch.events.add(request_id=self.request_id, attempt=self.attempt, tokens=item.tokens)
-                setattr(chunk, item.kind, "".join(item.pieces))
-                used += item.size + EVENT_BYTES
-            else:
-                batch.events.append(item)
-                used += item.ByteSize() + EVENT_BYTES  # errors cost no credit, but room
-        del self._pending[:moved]
-        return used
+    def ask_now(self, now: float) -> None:
+        """Ask again at once; the silence counts from now."""
+        self._pause = RESEND_FIRST
+        self.since = self._again_at = now
+
+    def asked_again(self, now: float) -> None:
+        """Double the pause until the next time."""
+        self._again_at = now + self._pause
+        self._pause = min(self._pause * 2, RESEND_LAST)
+
+    def answered(self) -> None:
+        """Nothing is missing."""
+        self.since = None
+        self._pause = RESEND_FIRST
 
 
 class LaneSender:
-    """Turns many replies into numbered batches, at most :data:`IN_FLIGHT` of them unacknowledged.
+    """Packs many replies into numbered batches, at most :data:`IN_FLIGHT` of them unacknowledged.
 
-    A batch goes out at once when a reply's first token waits, else once in a slot of ``flush_interval`` seconds; acks
-    pace it, so that a busy receiver makes batches bigger and not queues longer: as soon as one that was asked for has
-    not come by the next flush, every batch asks for its own. Call :meth:`due` whenever :meth:`wake_at` says.
+    A batch goes out at once when a reply's first event waits, else once per slot of ``flush_interval`` seconds. Acks
+    pace it: when a requested ack has not arrived by the next flush, every batch requests one, and with :data:`WINDOW`
+    of them missing the batches grow instead of the queue. Call :meth:`due` whenever :meth:`wake_at` says.
     """
 
     def __init__(self, worker_id: str, epoch: int, flush_interval: float) -> None:
         self.worker_id = worker_id
         self.epoch = epoch
         self._flush_interval = flush_interval
-        self._streams: dict[tuple[str, int], OutgoingStream] = {}
-        self._ready: dict[OutgoingStream, None] = {}
-        self._blocked: set[OutgoingStream] = set()
+        self._replies: dict[tuple[str, int], OutgoingReply] = {}
+        self._ready: dict[OutgoingReply, None] = {}
+        """Replies with events that may be sent, in the order in which they became so."""
+        self._blocked: set[OutgoingReply] = set()
+        """Replies whose writers wait for credit."""
         self._unacked: deque[pb.ChunkBatch] = deque()
         self._asking: deque[int] = deque()
-        """Numbers of those that ask for an ack."""
+        """Numbers of the batches that request an ack."""
         self._number = 0
-        self._urgent = False
         self._flushed_in: int | None = None
-        """The slot of the last batch; None when another may follow at once."""
-        self._asked_since: float | None = None
-        self._resend_after = RESEND_FIRST
-        self._resend_at = float("inf")
+        """Slot of the last batch; None when another may follow at once."""
+        self._question = _Question()
         self._restarted_at = float("-inf")
 
-    def open(self, request_id: str, attempt: int) -> OutgoingStream:
-        """A new reply on this lane; it leaves the lane when it is finished."""
-        stream = OutgoingStream(request_id, attempt)
-        self._streams[request_id, attempt] = stream
-        return stream
+    def open(self, request_id: str, attempt: int) -> OutgoingReply:
+        """Add a reply; it leaves the lane when its terminal event is sent."""
+        reply = self._replies[request_id, attempt] = OutgoingReply(request_id, attempt)
+        return reply
 
-    def write(self, stream: OutgoingStream, kind: TextKind, text: str, tokens: int = 1) -> bool:
-        """Queue text, merged with its neighbour of the same kind; ``tokens`` is how many pieces of the model's it is.
+    def write(self, reply: OutgoingReply, kind: TextKind, text: str, tokens: int = 1) -> bool:
+        """Queue text that the model gave as ``tokens`` deltas. True when :meth:`wake_at` may now be sooner."""
+        reply.write(kind, text, tokens)
+        return self._queued(reply, first=not reply.started)
 
-        Nothing is refused: the caller minds the credit.
+    def put(self, reply: OutgoingReply, event: pb.ReplyEvent) -> bool:
+        """Queue any other event. Raises :class:`EventTooLarge`. True when :meth:`wake_at` may now be sooner."""
+        reply.put(event)
+        if reply.finished:
+            self._blocked.discard(reply)
+        return self._queued(reply, first=not reply.started and not event.HasField("accepted"))
 
-        True when :meth:`wake_at` may now be sooner: not when other text waits for the next flush already.
-        """
-        sooner = not self._ready
-        if not stream.started:
-            stream.started = True
-            self._urgent = sooner = True
-        pending = stream._pending
-        last = pending[-1] if pending else None
-        if not isinstance(last, _Text) or last.kind != kind:
-            last = _Text(kind)
-            pending.append(last)
-        last.pieces.append(text)
-        last.tokens += tokens
-        size = text_bytes(text)
-        last.size += size
-        stream.queued += size
-        self._ready[stream] = None
+    def _queued(self, reply: OutgoingReply, *, first: bool) -> bool:
+        if not reply.is_ready:
+            return False
+        sooner = first or not self._ready
+        if first:
+            reply.started = True
+            self._flushed_in = None
+        self._ready[reply] = None
         return sooner
 
-    def put(self, stream: OutgoingStream, chunk: pb.ReplyEvent) -> None:
-        """Queue any other event. A terminal one (done, error, cancelled) finishes the stream."""
-        if chunk.WhichOneof("event") in ("done", "error", "cancelled"):
-            stream.finished = True
-            self._streams.pop((stream.request_id, stream.attempt), None)
-            self._blocked.discard(stream)
-        stream._add_chunk(chunk)
-        self._ready[stream] = None
+    def block(self, reply: OutgoingReply, now: float) -> None:
+        """The writer of ``reply`` waits for credit. The lane asks until it comes, in case an ack was lost."""
+        if not reply.finished:
+            self._blocked.add(reply)
+            self._question.ask(now)
 
-    def block(self, stream: OutgoingStream, now: float) -> None:
-        """Say that ``stream`` waits for credit: the lane then asks again and again, in case an ack was lost."""
-        if not stream.finished:
-            self._blocked.add(stream)
-            self.ask(now)
-
-    def acknowledge(self, ack: pb.ChunkAck, now: float) -> list[OutgoingStream]:
-        """Take an ack: forget what arrived, and return the blocked streams that may write again."""
+    def acknowledge(self, ack: pb.ChunkAck, now: float) -> list[OutgoingReply]:
+        """Forget what arrived; return the blocked replies that are writable again."""
         if ack.epoch != self.epoch:
             return []
         if ack.received > self._number:
@@ -213,37 +137,35 @@ class LaneSender:
             progress = True
         while self._asking and self._asking[0] <= ack.received:
             self._asking.popleft()
-        freed = self._take_credits(ack)
+        freed = self._add_credits(ack)
         if self._unacked and ack.complete:
-            self.relinked(now)  # the receiver has been away, and what was sent meanwhile is lost
-            return freed
-        if self._unacked and not progress and self._asked_since is not None:
-            self._asked_since = now  # it lives; but what it lacks is still due
-            return freed
-        self._asked_since = None
-        self._resend_after = RESEND_FIRST
-        self._resend_at = float("inf")
-        if self._unacked or self._blocked:
-            self.ask(now)
+            self.relinked(now)  # the receiver was away, and what was sent meanwhile is lost
+        elif self._unacked and not progress and self._question.since is not None:
+            self._question.since = now  # the receiver is alive, but what it lacks is still due
+        else:
+            self._question.answered()
+            if self._unacked or self._blocked:
+                self._question.ask(now)
         return freed
 
-    def _take_credits(self, ack: pb.ChunkAck) -> list[OutgoingStream]:
+    def _add_credits(self, ack: pb.ChunkAck) -> list[OutgoingReply]:
         freed = []
         for credit in ack.credits:
-            stream = self._streams.get((credit.request_id, credit.attempt))
-            if stream is None:
+            reply = self._replies.get((credit.request_id, credit.attempt))
+            if reply is None:
                 continue
-            consumed = credit.consumed if ack.counts_all else credit.consumed + stream.uncounted
-            stream.consumed = max(stream.consumed, min(consumed, stream.queued))
-            if stream in self._blocked and stream.credit > 0:
-                self._blocked.discard(stream)
-                freed.append(stream)
+            reply.consume(credit.consumed)
+            if reply.is_ready:
+                self._ready[reply] = None
+            if reply in self._blocked and reply.writable:
+                self._blocked.discard(reply)
+                freed.append(reply)
         return freed
 
     def _restart(self, now: float) -> None:
-        """Begin a later epoch: the receiver claims what was never sent, and would take what follows for repeated.
+        """Begin a later epoch: the receiver acknowledged what was never sent, and would drop what follows as repeated.
 
-        It then ends the replies that it had begun to take, as after any loss, and the lane goes on.
+        It then ends the replies it had begun to receive, as after any loss, and the lane goes on.
         """
         if now - self._restarted_at < RESEND_FIRST:
             return
@@ -260,65 +182,59 @@ class LaneSender:
         self.relinked(now)
 
     def relinked(self, now: float) -> None:
-        """The link is back: send everything unacknowledged again, or ask whether the receiver is still there, now."""
-        self._resend_after = RESEND_FIRST
-        self._asked_since = now
-        self._resend_at = now
+        """The link is back: send everything unacknowledged again, or a probe, at once."""
+        self._question.ask_now(now)
 
     def due(self, now: float) -> list[pb.ChunkBatch]:
-        """The batches to send now, those sent before first."""
+        """The batches to send now; repeated ones first."""
         batches: list[pb.ChunkBatch] = []
-        if self._asked_since is not None and now >= self._resend_at:
+        if now >= self._question.again_at:
             batches.extend(self._unacked or [self._probe()])
-            self._resend_at = now + self._resend_after
-            self._resend_after = min(self._resend_after * 2, RESEND_LAST)
+            self._question.asked_again(now)
         for batch in batches:
             batch.base = self._base
             batch.quiet = False
         while self._ready and len(self._asking) < WINDOW and self._has_slot(now):
             batches.append(self._next_batch(now))
-            self.ask(now)
+            self._question.ask(now)
         return batches
 
     def wake_at(self, now: float) -> float:
-        """When :meth:`due` has something next, if nothing else happens; infinity for never, ``now`` for at once."""
-        resend_at = self._resend_at if self._asked_since is not None else float("inf")
+        """When :meth:`due` has something next, if nothing else happens: ``now`` for at once, infinity for never."""
+        again_at = self._question.again_at
         if not self._ready or len(self._asking) >= WINDOW:
-            return resend_at
+            return again_at
         if self._has_slot(now):
             return now
         assert self._flushed_in is not None
-        return min(resend_at, slot_begins(self._flushed_in + 1, self._flush_interval) + GRACE)
+        return min(again_at, slot_begins(self._flushed_in + 1, self._flush_interval) + GRACE)
 
     def silence(self, now: float) -> float:
-        """Seconds since the receiver was first asked for the answer that is still missing; 0 when none is."""
-        return 0.0 if self._asked_since is None else max(0.0, now - self._asked_since)
+        """Seconds since the receiver was first asked for an answer that is still missing; 0 when none is."""
+        return 0.0 if self._question.since is None else max(0.0, now - self._question.since)
+
+    def ask(self, now: float) -> None:
+        """Want an answer. Until it comes, the unacknowledged batches or a probe are sent again and again."""
+        self._question.ask(now)
 
     @property
     def idle(self) -> bool:
-        """Whether everything that was queued has been acknowledged."""
+        """Whether all that may be sent has been acknowledged."""
         return not self._ready and not self._unacked
 
     @property
-    def streams(self) -> list[OutgoingStream]:
-        """The replies that are not finished."""
-        return list(self._streams.values())
-
-    def _has_slot(self, now: float) -> bool:
-        """Whether a batch may go now."""
-        if self._urgent or self._flushed_in is None or not self._flush_interval:
-            return True
-        return slot(now, self._flush_interval) > self._flushed_in
+    def replies(self) -> list[OutgoingReply]:
+        """The replies whose terminal event is not sent."""
+        return list(self._replies.values())
 
     @property
     def _base(self) -> int:
         return self._unacked[0].number if self._unacked else self._number + 1
 
-    def ask(self, now: float) -> None:
-        """Want an answer: if none comes, the unacknowledged batches, or a probe, are sent again and again."""
-        if self._asked_since is None:
-            self._asked_since = now
-            self._resend_at = now + self._resend_after
+    def _has_slot(self, now: float) -> bool:
+        if self._flushed_in is None or not self._flush_interval:
+            return True
+        return slot(now, self._flush_interval) > self._flushed_in
 
     def _probe(self) -> pb.ChunkBatch:
         return pb.ChunkBatch(worker_id=self.worker_id, epoch=self.epoch, number=0)
@@ -328,15 +244,16 @@ class LaneSender:
         batch = pb.ChunkBatch(worker_id=self.worker_id, epoch=self.epoch, number=self._number)
         size = 0
         while self._ready and size < BATCH_BYTES:
-            stream = next(iter(self._ready))
-            size += stream._move(batch, BATCH_BYTES - size)
-            if not stream._pending:
-                del self._ready[stream]
+            reply = next(iter(self._ready))
+            size += reply.move(batch, BATCH_BYTES - size)
+            if not reply.is_ready:
+                del self._ready[reply]
+                if reply.is_sent:
+                    self._replies.pop((reply.request_id, reply.attempt), None)
         batch.quiet = not self._asking and len(self._unacked) < QUIET
         if not batch.quiet:
             self._asking.append(batch.number)
         self._unacked.append(batch)
         batch.base = self._base
         self._flushed_in = None if self._ready or not self._flush_interval else slot(now, self._flush_interval)
-        self._urgent = False
         return batch

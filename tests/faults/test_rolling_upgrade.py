@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.crowd import Say, Tally, constant_load, eventually
+from tests.faults.crowd import Say, Tally, constant_load
 from tests.harness.fleet import Fleet
 from tests.harness.process import REPOSITORY
+from tests.harness.waiting import eventually
 from tests.schedule import Schedule
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from fleet.bus import relay
 from fleet.bus.relay import HEAD, PONG
-from fleet.process import descriptors
+from fleet.process.loop import raise_file_limit
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST, SETTINGS, PING, WINDOW, CONTINUATION = 0, 1, 2, 3, 4, 6, 8, 9
@@ -287,7 +287,7 @@ def attack(ports: tuple[int, int], kind: str, seconds: float, identity: Path | N
 
 
 if __name__ == "__main__":
-    descriptors.allow_all()
+    raise_file_limit()
     attack(
         (int(sys.argv[1]), int(sys.argv[2])),
         sys.argv[3],

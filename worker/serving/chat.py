@@ -7,7 +7,7 @@ from contextlib import aclosing
 from autogen_core.models import CreateResult, RequestUsage
 
 from fleet import logs
-from fleet.lane import SLICE, OutgoingReply
+from fleet.lane import EventTooLarge, Sink
 from fleet.process.turns import Turns
 from protos import chat_pb2 as pb
 from worker.contract import conversation, failures, options
@@ -31,7 +31,7 @@ class Chat:
         self,
         history: pb.ChatHistory,
         model: Model,
-        reply: OutgoingReply,
+        reply: Sink,
         turns: Turns,
         images: Images,
         on_first: Callable[[], None] = lambda: None,
@@ -56,7 +56,9 @@ class Chat:
         deadline = asyncio.timeout(self._time_left())
         try:
             async with deadline:
-                self._reply.finish(await self._stream())
+                end = await self._stream()
+                await self._reply.ready()
+                self._reply.finish(end)
         except asyncio.CancelledError:
             self._reply.finish(pb.Cancelled(reason=self.reason))
             raise
@@ -64,6 +66,11 @@ class Chat:
             failure = self._failure(error, deadline.expired())
             say = log.error if failure.code == "internal_error" else log.warning
             say("chat failed", request=self.request_id, model=self._model.name, code=failure.code, exc_info=error)
+            try:
+                await self._reply.ready()
+            except asyncio.CancelledError:
+                self._reply.finish(pb.Cancelled(reason=self.reason))
+                raise
             self._reply.finish(failure)
 
     def _failure(self, error: Exception, expired: bool) -> pb.Error:
@@ -91,10 +98,10 @@ class Chat:
                     await self._write(piece)
         if result is None:
             raise RuntimeError("the model's client gave no result")
-        await self._reply.text(self._joiner.end())
+        self._reply.text(self._joiner.end())
         if isinstance(result.content, list) and not self._called:
             for index, call in enumerate(result.content):
-                await self._call(ToolCallPart(index, call.id, call.name, call.arguments))
+                self._call(ToolCallPart(index, call.id, call.name, call.arguments))
         return pb.Done(finish_reason=result.finish_reason, usage=failures.usage(result.usage))
 
     async def _ask(self) -> AsyncGenerator[str | CreateResult, None]:
@@ -112,35 +119,42 @@ class Chat:
 
     def _tap(self, text: str, tokens: int) -> bool:
         """Take text past the stream, if that can be done without a wait."""
-        return self._joiner.empty and self._reply.try_text(text, tokens)
+        if not self._joiner.empty or not self._reply.writable:
+            return False
+        self._reply.text(text, tokens)
+        return True
 
     async def _write(self, piece: str) -> None:
         match piece:
             case ReasoningText():
-                await self._reply.text(self._joiner.join(piece), "reasoning", piece.tokens)
+                self._reply.reasoning(self._joiner.join(piece), piece.tokens)
             case ToolCallPart():
-                await self._call(piece)
+                self._call(piece)
             case TokenLogprobs():
-                await self._reply.event(pb.ReplyEvent(logprobs=piece.json))
+                self._event(pb.ReplyEvent(logprobs=piece.json))
             case TextPiece():
-                await self._reply.text(self._joiner.join(piece), "text", piece.tokens)
+                self._reply.text(self._joiner.join(piece), piece.tokens)
             case _:
-                await self._reply.text(self._joiner.join(piece))
+                self._reply.text(self._joiner.join(piece))
+        await self._reply.ready()
 
-    async def _call(self, part: ToolCallPart) -> None:
-        """Send a part of a tool call, in slices that the credit bounds as it does text."""
+    def _call(self, part: ToolCallPart) -> None:
         self._called = True
         if len(part.id) > ID_LIMIT or len(part.name) > NAME_LIMIT:
             raise StreamBroken(
                 f"a tool call's id is longer than {ID_LIMIT:,} characters, or its name than {NAME_LIMIT:,}",
                 RequestUsage(0, 0),
             )
-        arguments = clean(part.arguments)
-        call = pb.ToolCall(index=part.position, id=clean(part.id), name=clean(part.name), arguments=arguments[:SLICE])
-        await self._reply.event(pb.ReplyEvent(tool_call=call))
-        for start in range(SLICE, len(arguments), SLICE):
-            rest = pb.ToolCall(index=part.position, arguments=arguments[start : start + SLICE])
-            await self._reply.event(pb.ReplyEvent(tool_call=rest))
+        call = pb.ToolCall(
+            index=part.position, id=clean(part.id), name=clean(part.name), arguments=clean(part.arguments)
+        )
+        self._event(pb.ReplyEvent(tool_call=call))
+
+    def _event(self, event: pb.ReplyEvent) -> None:
+        try:
+            self._reply.event(event)
+        except EventTooLarge as error:
+            raise StreamBroken(f"the model gave {error}", RequestUsage(0, 0)) from None
 
 
 async def _named(pieces: AsyncGenerator[str | CreateResult, None]) -> AsyncGenerator[str | CreateResult, None]:

@@ -1,8 +1,9 @@
-"""The benchmark's check of replies: it must fail on whatever is lost, repeated, reordered or strayed."""
+"""The benchmark's check of replies finds tokens that are lost, repeated, reordered or misdelivered."""
 
+import orjson
 import pytest
 
-from bench.order import TOKEN, Order, Token
+from bench.order import TOKEN, Kind, Order, Token
 from bench.recording import Recording, check, read
 
 ORDER = Order("a", 5)
@@ -24,17 +25,30 @@ def content(*places: int) -> bytes:
 END = event(b'{"choices":[{"delta":{},"finish_reason":"stop"}]}') + event(b"[DONE]")
 
 
-def recorded(body: bytes, size: int = 1 << 20, status: bytes = b"200 OK", ends: bool = True) -> Recording:
+def reasoning(*places: int) -> bytes:
+    return content(*places).replace(b"content", b"reasoning_content")
+
+
+def arguments(text: str, name: str | None = None, id_: str = "call_a") -> bytes:
+    """One part of a tool call; with its name if it is the first."""
+    head = {"id": id_, "type": "function"} if name else {}
+    part = {"index": 0, **head, "function": {"arguments": text, **({"name": name} if name else {})}}
+    return event(orjson.dumps({"choices": [{"delta": {"tool_calls": [part]}, "finish_reason": None}]}))
+
+
+def recorded(
+    body: bytes, size: int = 1 << 20, status: bytes = b"200 OK", ends: bool = True, kind: Kind = "text"
+) -> Recording:
     """A chunked answer with this body, read ``size`` bytes at a time, one read a second from 10 s on."""
     chunks = b"%x\r\n%b\r\n" % (len(body), body) + (b"0\r\n\r\n" if ends else b"")
     raw = b"HTTP/1.1 " + status + b"\r\ntransfer-encoding: chunked\r\n\r\n" + chunks
     reads = [raw[start : start + size] for start in range(0, len(raw), size)]
     segments = [(10.0 + number, data) for number, data in enumerate(reads)]
-    return Recording(ORDER, 9.0, segments, complete=ends)
+    return Recording(Order("a", 5, kind=kind), 9.0, segments, complete=ends)
 
 
 def test_an_order_is_found_at_the_end_of_a_request() -> None:
-    order = Order("r1x2x3", 200, 2.5, 1000.0)
+    order = Order("r1x2x3", 200, 2.5, 1000.0, "tools", "constant")
     assert Order.find(b'{"messages":[{"content":"bench order"},{"content":"%b"}]}' % order.text().encode()) == order
 
 
@@ -60,11 +74,11 @@ def test_the_beginning_of_a_reply_is_exact_when_the_client_left() -> None:
         (tokens(0, 1, 1, 2, 3, 4), "repeated"),
         (tokens(0, 2, 1, 3, 4), "repeated or late"),
         (tokens(0, 1, 2, 3, 4, 5), "too many"),
-        ([*tokens(0, 1), *tokens(2, owner="b"), *tokens(2, 3, 4)], "strayed"),
+        ([*tokens(0, 1), *tokens(2, owner="b"), *tokens(2, 3, 4)], "misdelivered"),
     ],
 )
 def test_a_reply_that_is_not_exact_is_faulted(found: list[Token], fault: str) -> None:
-    assert any(fault in said for said in check(found, ORDER, whole=True))
+    assert any(fault in words for words in check(found, ORDER, whole=True))
 
 
 def test_a_loss_is_seen_although_the_client_left() -> None:
@@ -109,10 +123,60 @@ def test_a_token_split_between_two_events_is_one() -> None:
     ],
 )
 def test_an_answer_that_fails_is_faulted(recording: Recording, fault: str) -> None:
-    assert any(fault in said for said in read(recording).faults)
+    assert any(fault in words for words in read(recording).faults)
 
 
 def test_an_answer_that_the_client_left_is_not() -> None:
     recording = recorded(content(0, 1), ends=False)
     recording.cut = 12.0
     assert read(recording).faults == []
+
+
+PARTS = [(TOKEN % (b"a", place, 1000 * place)).decode() for place in range(5)]
+CALL = arguments("", "note") + b"".join(arguments(part) for part in ['{"text":" ', *PARTS, '"}'])
+CALLED = event(b'{"choices":[{"delta":{},"finish_reason":"tool_calls"}]}') + event(b"[DONE]")
+
+
+def test_reasoning_is_read_where_it_was_asked_for() -> None:
+    reply = read(recorded(reasoning(0, 1, 2) + reasoning(3, 4) + END, kind="reasoning"))
+    assert (reply.faults, len(reply.arrivals)) == ([], 5)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1 << 20])
+def test_tokens_are_read_out_of_a_tool_calls_arguments(size: int) -> None:
+    reply = read(recorded(CALL + CALLED, size, kind="tools"))
+    assert (reply.faults, [arrival.token.place for arrival in reply.arrivals]) == ([], [0, 1, 2, 3, 4])
+
+
+def test_arguments_may_come_in_other_parts_than_they_were_sent() -> None:
+    whole = '{"text":" ' + "".join(PARTS) + '"}'
+    reply = read(recorded(arguments(whole[:4], "note") + arguments(whole[4:]) + CALLED, kind="tools"))
+    assert (reply.faults, len(reply.arrivals)) == ([], 5)
+
+
+def test_a_tool_call_that_the_client_left_is_exact_so_far() -> None:
+    recording = recorded(arguments("", "note") + arguments('{"text":" ' + PARTS[0]), ends=False, kind="tools")
+    recording.cut = 12.0
+    assert read(recording).faults == []
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "fault"),
+    [
+        (reasoning(0) + content(0, 1, 2, 3, 4) + END, "text", "reasoning in a reply of text"),
+        (content(0, 1, 2, 3, 4) + END, "reasoning", "text in a reply of reasoning"),
+        (reasoning(0, 1, 2, 3) + END, "reasoning", "lost: 4 to 4"),
+        (CALL + END, "tools", "finished by stop"),
+        (content(0, 1, 2, 3, 4) + CALLED, "text", "finished by tool_calls"),
+        (CALL.replace(b'"name":"note"', b'"name":""') + CALLED, "tools", "tool calls []"),
+        (CALL.replace(b"call_a", b"call_b") + CALLED, "tools", "tool calls [('call_b', 'note')]"),
+        (arguments("", "note") + CALL + CALLED, "tools", "instead of [('call_a', 'note')]"),
+        (CALL.replace(b'"index":0', b'"index":1') + CALLED, "tools", "tool call 1"),
+        (CALL.replace(arguments(PARTS[2]), b"") + CALLED, "tools", "lost: 2 to 2"),
+        (CALL.replace(arguments('"}'), b"") + CALLED, "tools", "garbled"),
+        (CALL.replace(arguments('{"text":" '), b"") + CALLED, "tools", "garbled"),
+    ],
+)
+def test_a_reply_of_another_kind_or_a_broken_call_is_faulted(body: bytes, kind: Kind, fault: str) -> None:
+    faults = read(recorded(body, kind=kind)).faults
+    assert any(fault in words for words in faults), faults

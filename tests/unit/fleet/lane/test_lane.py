@@ -3,16 +3,30 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from fleet.lane import CREDIT, IN_FLIGHT, QUIET, WINDOW, LaneReceiver, LaneSender, OutgoingStream, payload_bytes
+from fleet.lane import (
+    CREDIT,
+    IN_FLIGHT,
+    QUIET,
+    SLICE,
+    WINDOW,
+    EventTooLarge,
+    LaneReceiver,
+    LaneSender,
+    OutgoingReply,
+    payload_bytes,
+)
 from fleet.lane.outbox import LAST_WORDS
-from fleet.lane.sender import BATCH_BYTES, EVENT_BYTES, GRACE, RESEND_LAST
+from fleet.lane.reply import EVENT_BYTES, LARGEST_EVENT
+from fleet.lane.sender import BATCH_BYTES, GRACE, RESEND_LAST
 from fleet.lane.slots import EARLY
 from protos import chat_pb2 as pb
 
 FLUSH = 0.01
-TEXTS = st.text(min_size=1, max_size=30)
+TEXTS = st.text(min_size=1, max_size=30) | st.sampled_from(["x" * 3000, "é" * (SLICE + 1), "y" * (CREDIT + 1)])
+OVERSHOOT = 4 * SLICE
+"""Bytes by which the last piece that is sent may exceed the credit."""
 
 
 class LaneMachine(RuleBasedStateMachine):
@@ -25,9 +39,12 @@ class LaneMachine(RuleBasedStateMachine):
         self.requests = 0
         self.written: dict[str, str] = {}
         self.read: dict[str, str] = {}
+        self.positions: dict[str, int] = {}
+        self.consumed: dict[str, int] = {}
+        self.read_bytes: dict[str, int] = {}
         self.ends: dict[str, int] = {}
         self.lost: set[str] = set()
-        self.live: list[OutgoingStream] = []
+        self.live: list[OutgoingReply] = []
         self.to_gateway: list[bytes] = []
         self.to_worker: list[bytes] = []
         self.owes_ack = False
@@ -43,7 +60,7 @@ class LaneMachine(RuleBasedStateMachine):
         name = f"r{self.requests}"
         self.live.append(self.sender.open(name, 1))
         self.written[name] = self.read[name] = ""
-        self.ends[name] = 0
+        self.ends[name] = self.positions[name] = self.consumed[name] = self.read_bytes[name] = 0
 
     @rule(text=TEXTS, pick=st.integers(0, 9))
     def write(self, text: str, pick: int) -> None:
@@ -75,6 +92,13 @@ class LaneMachine(RuleBasedStateMachine):
     @rule()
     def the_delayed_ack_goes_out(self) -> None:
         if self.owes_ack:
+            self.answer()
+
+    @rule(pick=st.integers(0, 9), part=st.sampled_from([0.1, 1.0]))
+    def a_client_reads(self, pick: int, part: float) -> None:
+        if self.read:
+            name = list(self.read)[pick % len(self.read)]
+            self.consumed[name] += int((self.read_bytes[name] - self.consumed[name]) * part)
             self.answer()
 
     @rule(pick=st.integers(0, 9), keep=st.booleans())
@@ -111,12 +135,6 @@ class LaneMachine(RuleBasedStateMachine):
         self.lost.update(name for name, ends in self.ends.items() if not ends)
         self.receiver = LaneReceiver()
 
-    @invariant()
-    def what_was_read_is_how_what_was_written_begins(self) -> None:
-        for name, text in self.read.items():
-            assert name in self.lost or self.written[name].startswith(text)
-            assert self.ends[name] <= 1
-
     def flush(self) -> None:
         batches = self.sender.due(self.now)
         assert len({batch.number for batch in batches if batch.number}) <= IN_FLIGHT
@@ -131,16 +149,32 @@ class LaneMachine(RuleBasedStateMachine):
         for chunk in arrival.events:
             if chunk.request_id in self.lost or self.ends[chunk.request_id]:
                 continue  # as the gateway does with what nobody waits for
-            self.read[chunk.request_id] += chunk.text
-            self.ends[chunk.request_id] += chunk.WhichOneof("event") == "done"
+            self.positions[chunk.request_id] += 1
+            assert chunk.position == self.positions[chunk.request_id]
+            self.check(chunk)
         if arrival.answer:
             self.owes_ack = True
             if not pb.ChunkBatch.FromString(message).quiet:
                 self.answer()
 
+    def check(self, event: pb.ReplyEvent) -> None:
+        """What is read is how what was written begins, within the credit, and with one end."""
+        name = event.request_id
+        assert self.written[name].startswith(event.text, len(self.read[name]))
+        self.read[name] += event.text
+        self.read_bytes[name] += len(event.text.encode())
+        self.ends[name] += event.WhichOneof("event") == "done"
+        assert self.ends[name] <= 1
+        assert self.read_bytes[name] - self.consumed[name] < CREDIT + OVERSHOOT
+
     def answer(self) -> None:
         self.owes_ack = False
-        ack = pb.ChunkAck(gateway_id="g", epoch=self.receiver.epoch, received=self.receiver.received)
+        ack = pb.ChunkAck(
+            gateway_id="g",
+            epoch=self.receiver.epoch,
+            received=self.receiver.received,
+            credits=[pb.Credit(request_id=name, attempt=1, consumed=size) for name, size in self.consumed.items()],
+        )
         self.to_worker.append(ack.SerializeToString())
 
     def acknowledge(self, message: bytes) -> None:
@@ -152,19 +186,20 @@ class LaneMachine(RuleBasedStateMachine):
         while self.live:
             self.finish(0)
         for _ in range(1000):
-            if self.sender.idle:
+            if self.sender.idle and not self.sender.replies:
                 break
             self.now += 10
             self.flush()
             while self.to_gateway:
                 self.deliver(self.to_gateway.pop(0))
-            self.the_delayed_ack_goes_out()
+            self.consumed = dict(self.read_bytes)
+            self.answer()
             while self.to_worker:
                 self.acknowledge(self.to_worker.pop(0))
         assert self.sender.idle
         for name, text in self.written.items():
             if name not in self.lost:
-                assert self.read[name] == text
+                assert self.read[name] == text, (len(self.read[name]), len(text))
                 assert self.ends[name] == 1
 
 
@@ -172,7 +207,7 @@ LaneMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=6
 TestLane = LaneMachine.TestCase
 
 
-def make_sender() -> tuple[LaneSender, OutgoingStream]:
+def make_sender() -> tuple[LaneSender, OutgoingReply]:
     sender = LaneSender("w", 7, FLUSH)
     return sender, sender.open("r", 1)
 
@@ -233,7 +268,7 @@ def test_neighbours_of_one_kind_are_merged_and_kinds_are_not() -> None:
     ]
 
 
-def send(sender: LaneSender, stream: OutgoingStream, now: float) -> list[pb.ChunkBatch]:
+def send(sender: LaneSender, stream: OutgoingReply, now: float) -> list[pb.ChunkBatch]:
     """Write one character, and flush."""
     sender.write(stream, "text", "x")
     return sender.due(now)
@@ -290,18 +325,70 @@ def test_an_overdue_ack_makes_the_batches_go_again_with_growing_pauses() -> None
     assert sender.silence(19.9) == 19.9
 
 
-def test_a_stream_without_credit_asks_until_the_lost_credit_comes() -> None:
-    sender, stream = make_sender()
-    sender.write(stream, "text", "x" * CREDIT)
-    assert stream.credit == 0
-    sender.block(stream, 0.0)
+def test_a_reply_without_credit_asks_until_the_lost_credit_comes() -> None:
+    sender, reply = make_sender()
+    sender.write(reply, "text", "x" * CREDIT)
+    assert not reply.writable
+    sender.block(reply, 0.0)
     sender.due(0.0)
     assert sender.acknowledge(ack(1), 0.0) == []
     probe = sender.due(1.0)
     assert [batch.number for batch in probe] == [0]
-    assert sender.acknowledge(ack(1, consumed=10), 1.1) == [stream]
-    assert stream.credit == 10
+    assert sender.acknowledge(ack(1, consumed=10), 1.1) == [reply]
+    assert reply.credit == 10
     assert sender.wake_at(9.9) == float("inf")
+
+
+def text_of(batches: list[pb.ChunkBatch]) -> str:
+    return "".join(event.text for batch in batches for event in batch.events)
+
+
+def test_what_exceeds_the_credit_is_sent_when_the_client_has_read() -> None:
+    sender, reply = make_sender()
+    for letter in "abc":
+        sender.write(reply, "text", letter * CREDIT)
+    sender.put(reply, pb.ReplyEvent(done=pb.Done()))
+    assert text_of(sender.due(0.0)) == "a" * CREDIT
+    assert sender.due(1.0)[0].number == 1  # only what was sent before
+    assert sender.acknowledge(ack(1, consumed=1), 1.0) == []
+    assert text_of(sender.due(1.0)) == "b" * SLICE
+    sender.acknowledge(ack(2, consumed=CREDIT + SLICE), 2.0)
+    assert text_of(sender.due(2.0)) == "b" * 3 * SLICE + "c" * SLICE
+    sender.acknowledge(ack(3, consumed=2 * CREDIT + SLICE), 3.0)
+    (last,) = sender.due(3.0)
+    assert last.events[-1].HasField("done")
+    assert sender.replies == []
+
+
+def test_a_cancelled_reply_drops_what_waits_for_credit_and_leaves() -> None:
+    sender, reply = make_sender()
+    sender.write(reply, "text", "a" * 3 * CREDIT)
+    sender.due(0.0)
+    sender.put(reply, pb.ReplyEvent(cancelled=pb.Cancelled(reason="client_gone")))
+    (batch,) = sender.due(1.0)[1:]
+    assert [(event.WhichOneof("event"), event.position) for event in batch.events] == [("cancelled", 2)]
+    assert sender.replies == []
+
+
+def test_events_have_positions_without_gaps_and_accepted_has_none() -> None:
+    sender, reply = make_sender()
+    sender.put(reply, pb.ReplyEvent(accepted=pb.Accepted()))
+    sender.write(reply, "text", "a")
+    sender.write(reply, "text", "b")
+    sender.put(reply, pb.ReplyEvent(tool_result=pb.ToolResult(call_id="c")))
+    sender.due(0.0)
+    sender.write(reply, "reasoning", "c")
+    sender.put(reply, pb.ReplyEvent(done=pb.Done()))
+    batches = [batch for batch in sender.due(FLUSH) if batch.number == 2]
+    assert [event.position for batch in sender._unacked for event in batch.events] == [0, 1, 2, 3, 4]
+    assert [event.WhichOneof("event") for event in batches[0].events] == ["reasoning", "done"]
+
+
+def test_an_event_that_no_gateway_accepts_is_refused() -> None:
+    sender, reply = make_sender()
+    with pytest.raises(EventTooLarge):
+        sender.put(reply, pb.ReplyEvent(custom=pb.Custom(json="x" * LARGEST_EVENT)))
+    assert sender.idle
 
 
 def test_a_complete_ack_says_that_the_receiver_was_away_so_all_is_sent_again_at_once() -> None:
@@ -318,14 +405,14 @@ def test_an_ack_of_another_epoch_changes_nothing() -> None:
     sender.due(0.0)
     sender.acknowledge(ack(1, epoch=6, consumed=1), 0.0)
     assert not sender.idle
-    assert stream.consumed == 0
+    assert CREDIT - stream.credit == 1
 
 
-def test_a_finished_stream_is_not_kept() -> None:
-    sender, stream = make_sender()
-    sender.put(stream, pb.ReplyEvent(done=pb.Done()))
-    assert sender.streams == []
+def test_a_finished_reply_is_not_kept() -> None:
+    sender, reply = make_sender()
+    sender.put(reply, pb.ReplyEvent(done=pb.Done()))
     sender.due(0.0)
+    assert sender.replies == []
     sender.acknowledge(ack(1), 0.0)
     assert sender.idle
     assert sender.wake_at(9.9) == float("inf")
@@ -507,23 +594,10 @@ def test_a_batch_of_long_errors_is_cut_where_it_is_full() -> None:
     assert max(sizes) < BATCH_BYTES + 4096
 
 
-def test_a_gateway_of_the_version_before_frees_what_it_does_not_count() -> None:
-    sender, stream = make_sender()
-    call = pb.ToolCall(id="i" * 100, name="f", arguments="{}")
-    sender.put(stream, pb.ReplyEvent(tool_call=call))
-    sender.due(0.0)
-    assert stream.queued == 103 + EVENT_BYTES
-    new = pb.ChunkAck(epoch=7, received=1, counts_all=True, credits=[pb.Credit(request_id="r", attempt=1, consumed=3)])
-    sender.acknowledge(new, 0.0)
-    assert stream.consumed == 3
-    new.counts_all = False
-    sender.acknowledge(new, 0.0)
-    assert stream.consumed == stream.queued
-
-
 def test_credit_is_counted_in_bytes_of_utf8() -> None:
     sender, stream = make_sender()
     sender.write(stream, "text", "漢é")
+    sender.due(0.0)
     assert CREDIT - stream.credit == 5
     assert payload_bytes(pb.ReplyEvent(text="漢é")) == 5
     assert payload_bytes(pb.ReplyEvent(tool_call=pb.ToolCall(id="1", name="f", arguments="{}"))) == 4 + EVENT_BYTES

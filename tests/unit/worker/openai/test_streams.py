@@ -390,9 +390,9 @@ async def test_a_chat_that_is_read_together_minds_its_credit(server: Server) -> 
     history.messages.add(role=pb.ROLE_USER).content.add(text="hi")
     reply = outbox.open("g", "r", 1)
     running = asyncio.create_task(Chat(history, Model("m", ours), reply, Turns(), Images(1)).run())
-    await until(lambda: reply._stream.credit <= 0)
+    await until(lambda: not reply.writable)
     await asyncio.sleep(10 * INTERVAL)
-    queued = reply._stream.queued
+    queued = reply._reply._written
     assert CREDIT <= queued <= 2 * CREDIT
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
