@@ -44,7 +44,7 @@ class Callbacks:
 class Member:
     """One member's stream. Iterating gives what to send to it, until it is closed.
 
-    More than 12 attributes: it is both the row in the registry and the stream, which live and end as one.
+    It has 19 attributes because it is both a row of the registry and the stream, which live and end as one.
     """
 
     def __init__(

@@ -59,9 +59,10 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
     Agents are registered as always, before or after :meth:`start`. Events published while the link is down are dropped:
     what must arrive goes through a lane. ``on_link`` is called with True after every join, when all agents and
     subscriptions are known to the host, and with False after every loss.
+
+    It has 13 attributes because AutoGen's base reads the link's state here.
     """
 
-    # More than 12 attributes: the link's state cannot move into an object of its own, because AutoGen's base reads it.
     def __init__(self, settings: FleetSettings, on_link: Callable[[bool], None]) -> None:
         # gRPC's core would write a line of its own about every failed attempt to join, once a second.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
