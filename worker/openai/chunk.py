@@ -87,7 +87,9 @@ def _count(usage: Json, name: str) -> int:
 
 
 def logprobs_slices(logprobs: list[Any]) -> Iterator[str]:
-    """``logprobs`` as JSON arrays of bounded length. Raises :class:`NoChunk`."""
+    """``logprobs`` as JSON arrays of bounded length; none for an empty list. Raises :class:`NoChunk`."""
+    if not logprobs:
+        return
     if not all(isinstance(token, dict) for token in logprobs):
         raise NoChunk("a token's log probabilities are no object")
     whole = _dumps(logprobs)

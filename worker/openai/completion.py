@@ -71,23 +71,24 @@ class Completion:
 
     def data_received(self, data: bytes) -> None:
         self._silent += len(data)
-        self._read(lambda: self._events.feed(data))
+        self._read(data)
         if self._silent > SILENCE:
             self._end(StreamBroken(f"the model's stream said nothing in {SILENCE:,} bytes", self._usage))
 
     def eof_received(self) -> None:
-        self._read(self._events.end)
+        self._read(b"")
         self._end(None)
 
     def failed(self, error: Exception) -> None:
         self._end(error)
 
-    def _read(self, payloads: Callable[[], list[bytes]]) -> None:
-        if self.is_over:
+    def _read(self, data: bytes) -> None:
+        """Decode ``data``, or what is left when it is empty: the stream has ended."""
+        if self._over.is_set():
             return
         error: Exception | None = None
         try:
-            for payload in payloads():
+            for payload in self._events.feed(data) if data else self._events.end():
                 if payload == b"[DONE]":
                     self.is_whole = True
                     break
@@ -103,7 +104,7 @@ class Completion:
             self._end(error)
 
     def _end(self, error: Exception | None) -> None:
-        if self.is_over:
+        if self._over.is_set():
             return
         if error is None:
             self._text.end()
@@ -115,37 +116,39 @@ class Completion:
     # ------------------------------------------------------------ what a chunk holds
 
     def _chunk(self, chunk: Json) -> None:
+        # Most parts of most chunks are absent or null: none of them costs a call.
         if error := chunk.get("error"):
             raise ModelReported(error)
-        if usage := object_of(chunk, "usage"):
-            self._usage = usage_of(usage)
-        choices = list_of(chunk, "choices")
-        if not choices:
+        if chunk.get("usage"):
+            self._usage = usage_of(object_of(chunk, "usage"))
+        if not chunk.get("choices"):
             return
-        choice = choices[0]
+        choice = list_of(chunk, "choices")[0]
         if not isinstance(choice, dict):
             raise NoChunk("a choice is no object")
-        self._choice(choice)
+        if choice.get("finish_reason"):
+            self._finish_reason = text_of(choice, "finish_reason")
+        if choice.get("delta"):
+            self._delta(object_of(choice, "delta"))
+        if choice.get("logprobs"):
+            for part in logprobs_slices(list_of(object_of(choice, "logprobs"), "content")):
+                self._event(pb.ReplyEvent(logprobs=part))
 
-    def _choice(self, choice: Json) -> None:
-        self._finish_reason = text_of(choice, "finish_reason") or self._finish_reason
-        delta = object_of(choice, "delta")
+    def _delta(self, delta: Json) -> None:
         reasoning = delta.get("reasoning_content") or delta.get("reasoning")
-        if isinstance(reasoning, str) and reasoning:
+        if reasoning and isinstance(reasoning, str):
             self._spoke()
             self._text.add("reasoning", reasoning)
         text = delta.get("content") or delta.get("refusal")
-        if isinstance(text, str) and text:
+        if text and isinstance(text, str):
             self._spoke()
             self._text.add("text", text)
-        if logprobs := list_of(object_of(choice, "logprobs"), "content"):
-            for part in logprobs_slices(logprobs):
-                self._event(pb.ReplyEvent(logprobs=part))
-        parts = list_of(delta, "tool_calls")
-        if len(parts) > CALLS_LIMIT:
-            raise NoChunk(f"an event holds more than {CALLS_LIMIT:,} parts of tool calls")
-        for part in parts:
-            self._call(part)
+        if delta.get("tool_calls"):
+            parts = list_of(delta, "tool_calls")
+            if len(parts) > CALLS_LIMIT:
+                raise NoChunk(f"an event holds more than {CALLS_LIMIT:,} parts of tool calls")
+            for part in parts:
+                self._call(part)
 
     def _call(self, part: object) -> None:
         if not isinstance(part, dict):
@@ -198,21 +201,19 @@ class _Text:
 
     def flush(self) -> None:
         if self._pieces:
-            pieces, self._pieces = self._pieces, []
-            self._write(self._joiner.join(pieces[0] if len(pieces) == 1 else "".join(pieces)))
+            text = self._pieces[0] if len(self._pieces) == 1 else "".join(self._pieces)
+            self._pieces.clear()
+            self._write(self._joiner.join(text))
 
     def end(self) -> None:
         """Write what was held back for the other half of a character."""
         self._write(self._joiner.end())
 
     def _write(self, text: str) -> None:
-        if not text:
-            return
-        tokens, self._tokens = self._tokens, 0
-        if self._kind == "text":
-            self._sink.text(text, tokens)
-        else:
-            self._sink.reasoning(text, tokens)
+        if text:
+            write = self._sink.text if self._kind == "text" else self._sink.reasoning
+            write(text, self._tokens)
+            self._tokens = 0
 
 
 class _Label:

@@ -65,6 +65,8 @@ class Response:
         self.headers: list[tuple[bytes, bytes]] = []
         self.has_head = False
         self.is_complete = False
+        self.is_over = False
+        """Whether nothing more is to be read: it is complete, or failed."""
         self.error: httpx2.TransportError | None = None
         self.consumer: Consumer | None = None
         self._parser = httptools.HttpResponseParser(self)
@@ -77,11 +79,6 @@ class Response:
     @property
     def status(self) -> int:
         return int(self._parser.get_status_code())
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more is to be read."""
-        return self.is_complete or self.error is not None
 
     @property
     def is_reusable(self) -> bool:
@@ -107,7 +104,7 @@ class Response:
     def hung_up(self) -> None:
         """The server closed the connection."""
         if self.has_head and not any(name.lower() in LENGTH for name, _ in self.headers):
-            self.is_complete = True  # such a body ends with its connection
+            self.is_complete = self.is_over = True  # such a body ends with its connection
         self.fail(httpx2.ReadError("the connection was closed before the response was complete"))
 
     def fail(self, error: httpx2.TransportError) -> None:
@@ -115,6 +112,7 @@ class Response:
         self._keeps_alive = False
         if not self.is_over:
             self.error = error
+            self.is_over = True
 
     def deliver(self) -> None:
         """Give the consumer what was parsed: the body first, then its end."""
@@ -158,7 +156,7 @@ class Response:
 
     def on_message_complete(self) -> None:
         if self.has_head:
-            self.is_complete = True
+            self.is_complete = self.is_over = True
             self._keeps_alive = self._parser.should_keep_alive() and self.error is None
 
 

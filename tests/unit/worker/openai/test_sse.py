@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.openai.sse import LINE_LIMIT, EventDecoder, EventTooLong
+from worker.wire.answers import EVENT_LIMIT
 
 STREAM = (
     b': hello\ndata: {"a": 1}\n\nevent: x\r\ndata:two\r\ndata: lines\r\n\r\nid: 3\n\ndata: \xe6\xbc\xa2\n\ndata: [DONE]'
