@@ -1,21 +1,22 @@
-"""Structured logs: one line an event on standard error, as logfmt or as JSON.
+"""Structured logs on standard error: one line an event, as logfmt or JSON.
 
-Events are short lower-case phrases; everything that varies is a field. Prompts, replies and keys are never fields.
+An event is a short lower-case phrase; everything that varies is a field. Prompts, replies and keys are never logged.
 """
 
 import logging
 import sys
+import traceback
 from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
 
 OURS = ("__main__", "fleet", "host", "worker", "gateway", "model")
-"""Loggers that follow the level. All others are held at WARNING: libraries write messages, and so prompts, below it."""
+"""Loggers that follow the level. Others stay at WARNING, because libraries log messages, and so prompts, below it."""
 
 
 def _drop_bodies(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Keep only the place and the type of an exception that a library logged: its text can quote a prompt."""
+    """Reduce a logged exception to its type and place: its text can quote a prompt."""
     exc_info = event.pop("exc_info", None)
     if isinstance(exc_info, BaseException):
         exc_info = (type(exc_info), exc_info, exc_info.__traceback__)
@@ -23,20 +24,17 @@ def _drop_bodies(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMap
         exc_info = sys.exc_info()
     if isinstance(exc_info, tuple) and exc_info[0] is not None:
         event["error"] = exc_info[0].__name__
-        trace = exc_info[2]
-        places = []
-        while trace is not None:
-            code = trace.tb_frame.f_code
-            places.append(f"{code.co_filename.rsplit('/', 1)[-1]}:{trace.tb_lineno}")
-            trace = trace.tb_next
+        places = [
+            f"{frame.f_code.co_filename.rsplit('/', 1)[-1]}:{line}" for frame, line in traceback.walk_tb(exc_info[2])
+        ]
         event["at"] = " > ".join(places[-8:])
     return event
 
 
 def configure(process: str, level: str = "info", form: str = "text") -> None:
-    """Send this process's logs, and its libraries', to standard error.
+    """Log to standard error, the libraries as well. Every line has the name of the ``process``.
 
-    ``process`` is one of the fleet's process names and stands in every line; ``form`` is ``text`` or ``json``.
+    ``form`` is ``text`` or ``json``.
     """
 
     def name_process(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -75,6 +73,5 @@ def configure(process: str, level: str = "info", form: str = "text") -> None:
 
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:
-    """A logger for one module; call it with an event phrase and fields."""
     bound: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return bound

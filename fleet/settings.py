@@ -1,7 +1,4 @@
-"""Settings from the environment: one class per process, and the part that every member shares.
-
-A bad value ends the process with one line that names the variable: see :func:`load`.
-"""
+"""Settings from the environment: the part that every member shares, and :func:`load` for each process's own class."""
 
 import difflib
 import ipaddress
@@ -25,13 +22,13 @@ from fleet.security.identity import Identity
 from fleet.security.tokens import SHORTEST, TokenError, Tokens
 
 BAD_SETTINGS = 2
-"""Exit code of a process whose settings are wrong: starting it again cannot help."""
+"""Exit code after wrong settings. Starting again cannot help."""
 
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 
 
 class HostPort(NamedTuple):
-    """A TCP address; printed as ``host:port``, with brackets around an IPv6 host."""
+    """A TCP address. Prints as ``host:port``, with brackets around an IPv6 host."""
 
     host: str
     port: int
@@ -41,7 +38,7 @@ class HostPort(NamedTuple):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach it. Names other than ``localhost`` count as reachable from outside."""
+        """Whether only this machine can reach it. False for every name but ``localhost``."""
         if self.host == "localhost":
             return True
         try:
@@ -68,36 +65,36 @@ def _plain(secret: SecretStr) -> SecretStr:
 
 
 Address = Annotated[HostPort, NoDecode, BeforeValidator(_host_port), PlainSerializer(str)]
-"""A setting of the form ``HOST:PORT``."""
+"""``HOST:PORT``."""
 
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
-"""A file's path; an empty variable means none."""
+"""An empty variable means none."""
 
 
 class FleetSettings(BaseSettings):
-    """What every member of the fleet reads (``FLEET_*``)."""
+    """What the host and every member read (``FLEET_*``)."""
 
     model_config = SettingsConfigDict(env_prefix="FLEET_", extra="ignore", frozen=True)
 
     host: Address = HostPort("127.0.0.1", 50051)
-    """Where the host listens, as the members see it."""
+    """The host's address, as members dial it."""
     token: Annotated[SecretStr, AfterValidator(_plain)] | None = Field(default=None, min_length=SHORTEST)
-    """Shared secret of the fleet. A host with a token refuses members without it."""
+    """Shared secret. A host with a token refuses members without it."""
     token_file: OptionalPath = None
-    """Instead of the token, a file: members send its first line, the host takes each of its lines."""
+    """A file of tokens, instead of ``token``: members send its first line, the host accepts every line."""
     tls_ca: OptionalPath = None
-    """PEM certificates of the authorities that the other side's certificate must come from."""
+    """PEM certificates of the authorities that may sign the peer's certificate."""
     tls_cert: OptionalPath = None
     tls_key: OptionalPath = None
     link_timeout: float = Field(default=30.0, gt=0, le=3600)
-    """Seconds that streams wait for a lost link to the host before they end in ``link_lost``."""
+    """Seconds that streams wait for a lost link to the host. Then they end in ``link_lost``."""
     log_level: str = Field(default="info", pattern="^(?i:debug|info|warning|error)$")
     log_format: str = Field(default="text", pattern="^(text|json)$")
 
     @model_validator(mode="after")
     def _check_security(self) -> Self:
         if self.token is not None and self.token_file is not None:
-            raise ValueError("FLEET_TOKEN_FILE: FLEET_TOKEN is set too; only one of them can be meant")
+            raise ValueError("FLEET_TOKEN_FILE: FLEET_TOKEN is set too; unset one of them")
         try:
             self.tokens()
         except TokenError as error:
@@ -111,20 +108,20 @@ class FleetSettings(BaseSettings):
         return self
 
     def tokens(self) -> Tokens:
-        """The fleet's token, as the host checks it and members send it."""
+        """The tokens that the host accepts and members send."""
         return Tokens(self.token.get_secret_value() if self.token else None, self.token_file)
 
     def identity(self) -> Identity | None:
-        """This member's certificate; None for a fleet without TLS."""
+        """This member's certificate; None without TLS."""
         if self.tls_ca is None or self.tls_cert is None or self.tls_key is None:
             return None
         return Identity(self.tls_ca, self.tls_cert, self.tls_key)
 
 
 def load(cls: type[SettingsT]) -> SettingsT:
-    """Read ``cls`` from the environment, or end the process with one line per bad variable (exit code 2).
+    """Read ``cls`` from the environment. Bad values end the process with one line per variable (exit code 2).
 
-    A variable that carries the class's prefix and nearly the name of a setting is reported as a likely slip.
+    A variable with the class's prefix and almost the name of a setting is reported as a likely typo.
     """
     prefix = cls.model_config.get("env_prefix", "")
     try:
@@ -132,7 +129,7 @@ def load(cls: type[SettingsT]) -> SettingsT:
     except ValidationError as error:
         for problem in error.errors(include_url=False, include_input=False):
             reason = problem["msg"].removeprefix("Value error, ")
-            if problem["loc"]:  # what concerns several names its variable itself
+            if problem["loc"]:  # errors about several variables name one themselves
                 name = prefix + "_".join(str(part) for part in problem["loc"]).upper()
                 reason = f"{name}: {reason[:1].lower()}{reason[1:]}"
             print(reason, file=sys.stderr)

@@ -13,7 +13,7 @@ from fleet import logs
 from fleet.bus import topics
 from fleet.bus.runtime import FleetRuntime
 from fleet.lane import Inbox
-from fleet.process import descriptors, loop
+from fleet.process import loop
 from fleet.process.signals import stop_signals
 from fleet.process.version import VERSION
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
@@ -222,7 +222,6 @@ def main() -> None:
     fleet = load(FleetSettings)
     settings = load(GatewaySettings)
     logs.configure("gateway", fleet.log_level, fleet.log_format)
-    descriptors.allow_all()
     check(settings)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its start and stop are our own lines
     loop.run(Gateway(settings, fleet, read_ring(settings)).serve())

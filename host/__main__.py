@@ -4,7 +4,7 @@ import asyncio
 import sys
 
 from fleet import logs
-from fleet.process import descriptors, loop
+from fleet.process import loop
 from fleet.process.signals import stop_signals
 from fleet.security.identity import IdentityError
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
@@ -83,7 +83,6 @@ def main() -> None:
     if fleet.identity() is not None:
         handshakes.watch()
     logs.configure("host", fleet.log_level, fleet.log_format)
-    descriptors.allow_all()
     check(settings, fleet)
     warn(fleet)
     loop.run(serve(settings, fleet))

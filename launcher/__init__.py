@@ -1,4 +1,4 @@
-"""The launcher, ``python -m fleet``: the whole Procfile on one machine, in the foreground.
+"""The launcher, ``python -m fleet``: runs the Procfile on one machine, in the foreground.
 
-Starts the processes by name and never imports one of them; imports ``fleet.settings`` and libraries only.
+Starts the processes by name and imports none of them: ``fleet.settings`` and ``fleet.process`` only.
 """

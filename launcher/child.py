@@ -1,4 +1,4 @@
-"""One process of the stack, in however many lives it takes."""
+"""One process of the stack. It may be started several times."""
 
 import asyncio
 import contextlib
@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 
 from launcher.procfile import Service
 
-# PR_SET_PDEATHSIG (1) with SIGKILL (9): the kernel ends the child when the launcher dies, even by SIGKILL. Asked for by
-# the child itself in a moment of its own before it becomes the service, because asking in `preexec_fn` runs Python in a
-# fork of a process with threads, which can deadlock. A launcher that died before it could be asked is noticed too.
+# PR_SET_PDEATHSIG (1) with SIGKILL (9): the kernel kills the child when the launcher dies, even by SIGKILL. The child
+# asks for it before it becomes the service, because `preexec_fn` would run Python in a fork of a process with threads,
+# which can deadlock. The last check is for a launcher that died before.
 SHIM = """
 import os, sys
 try:
@@ -28,64 +28,64 @@ except OSError as error:
     sys.exit(f"cannot run {sys.argv[2]}: {error.strerror}")
 """
 
-LAST_WORDS = 0.5
-"""Seconds to wait for output after the end: longer only if a process of the child's own keeps the pipe."""
+LAST_OUTPUT = 0.5
+"""Seconds to wait for output after the exit. It ends later only if a grandchild keeps the pipe open."""
 
 CHUNK = 64 * 1024
-"""Bytes read at once, and the length at which a line without an end is passed on."""
+"""Bytes of one read. A line of this length is passed on before its end is seen."""
 
 
 class Child:
-    """One process that is kept running: start it with :meth:`live`, end it with :meth:`end`."""
+    """A process that can be started again: :meth:`run` is one life of it, :meth:`send` ends that life."""
 
-    def __init__(self, name: str, service: Service, environment: Mapping[str, str], say: Callable[[str], None]) -> None:
-        """``say`` gets each line that it writes."""
+    def __init__(self, name: str, service: Service, environment: Mapping[str, str], log: Callable[[str], None]) -> None:
+        """``log`` gets each line that the process writes."""
         self.name = name
         self.service = service.name
         self.gone = asyncio.Event()
-        """Set by the owner once there will be no further life."""
+        """Set by the owner when the process will not be started again."""
         self._command = service.command
         self._environment = dict(environment)
-        self._say = say
+        self._log = log
         self._process: Process | None = None
-        self._ending: signal.Signals | None = None
+        self._sent: signal.Signals | None = None
 
-    async def live(self) -> int:
-        """Start it, pass on what it writes, and return its exit code, or minus the number of the signal that ended it.
+    async def run(self) -> int:
+        """Start it, pass on its output and return its exit code, or minus the number of the signal that ended it.
 
-        It is killed if this is cancelled.
+        Cancelling kills it.
         """
         process = self._process = await self._start()
         try:
-            if self._ending is not None:
-                self.end(self._ending)
+            if self._sent is not None:
+                self.send(self._sent)
             assert process.stdout is not None
             async with asyncio.TaskGroup() as group:
-                talking = group.create_task(self._pass_on(process.stdout))
+                reading = group.create_task(self._pass_on(process.stdout))
                 code = await process.wait()
-                await asyncio.wait([talking], timeout=LAST_WORDS)
-                talking.cancel()
+                await asyncio.wait([reading], timeout=LAST_OUTPUT)
+                reading.cancel()
             return code
         finally:
             if process.returncode is None:
-                self.end(signal.SIGKILL)
+                self.send(signal.SIGKILL)
                 await process.wait()
             self._process = None
 
-    def end(self, by: signal.Signals) -> None:
-        """Send ``by`` to this life and to any that is just beginning. SIGKILL takes the child's own children along."""
-        self._ending = by
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the process, also if it is just being started. SIGKILL goes to its own children as well."""
+        self._sent = number
         if self._process is None or self._process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):
-            if by == signal.SIGKILL:
-                os.killpg(self._process.pid, by)
+            if number == signal.SIGKILL:
+                os.killpg(self._process.pid, number)
             else:
-                self._process.send_signal(by)
+                self._process.send_signal(number)
 
     async def _start(self) -> Process:
         shim = [sys.executable, "-ISc", SHIM, str(os.getpid())] if sys.platform == "linux" else []
-        # A session of its own, so that Ctrl-C at the terminal reaches the launcher and nobody else.
+        # In a session of its own, so that Ctrl-C in the terminal reaches only the launcher.
         return await asyncio.create_subprocess_exec(
             *shim,
             *self._command,
@@ -103,13 +103,13 @@ class Child:
             if len(rest) >= CHUNK:
                 lines, rest = [*lines, rest], b""
             for line in lines:
-                self._say(line.decode(errors="replace").rstrip("\r"))
+                self._log(line.decode(errors="replace").rstrip("\r"))
         if rest:
-            self._say(rest.decode(errors="replace"))
+            self._log(rest.decode(errors="replace"))
 
 
-def ending(code: int) -> str:
-    """What an exit code says, for people."""
+def describe_exit(code: int) -> str:
+    """An exit code as :meth:`Child.run` returns it, in words."""
     if code >= 0:
         return f"exit code {code}"
     try:

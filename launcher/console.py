@@ -1,18 +1,18 @@
-"""The terminal, or the file, that everybody's lines go to."""
+"""Where the output of all processes goes: the terminal, or a file."""
 
 import os
 from collections.abc import Callable, Iterable
 from typing import TextIO
 
 COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
-"""ANSI foreground colours, given out in turn; red is left to those who mean it."""
+"""ANSI foreground colours, used in turn. Red is left to the processes' own errors."""
 
 
 class Console:
-    """Prefixes lines with who wrote them. Coloured on a terminal, unless NO_COLOR is set."""
+    """Prefixes each line with the name of its process. Coloured on a terminal, unless NO_COLOR is set."""
 
     def __init__(self, out: TextIO, names: Iterable[str], on_closed: Callable[[], None]) -> None:
-        """``on_closed`` is called once, when nobody reads ``out`` any more: what follows is dropped."""
+        """``on_closed`` is called once, when no one reads ``out`` any more; later lines are dropped."""
         self._out = out
         self._on_closed = on_closed
         self._closed = False
@@ -27,16 +27,16 @@ class Console:
         }
 
     def line(self, name: str, text: str) -> None:
-        """One line by ``name``."""
+        """Write one line of process ``name``."""
         self.plain(self._prefixes[name] + text)
 
     def plain(self, text: str) -> None:
-        """Text that stands for itself, ready to be copied."""
+        """Write text without a prefix, so that it can be copied."""
         if self._closed:
             return
         try:
             self._out.write(text + "\n")
             self._out.flush()
-        except OSError:  # `make run | head`, or a terminal that has gone
+        except OSError:  # `make run | head`, or a closed terminal
             self._closed = True
             self._on_closed()

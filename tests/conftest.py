@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,7 +30,7 @@ def shared_fleet() -> Iterator[Fleet]:
 
 @pytest.fixture
 def fleet(shared_fleet: Fleet) -> Iterator[Fleet]:
-    """The shared fleet; what its processes complain about meanwhile is held against the test."""
+    """The shared fleet. A test fails if a process logs trouble meanwhile."""
     before = shared_fleet.log_sizes()
     yield shared_fleet
     for process in shared_fleet.processes:
@@ -38,26 +40,26 @@ def fleet(shared_fleet: Fleet) -> Iterator[Fleet]:
 
 @pytest.fixture(scope="session")
 def spare_fleet() -> Iterator[Fleet]:
-    """A fleet with little patience, for tests that break something and mend it: members, models, the host."""
+    """A fleet with short timeouts, for tests that break something and mend it: members, models, the host."""
     with Fleet(settings=IMPATIENT) as fleet:
         yield fleet
 
 
 LONG = any(os.environ.get(name, "").lower() in ("1", "true") for name in ("CI", "CHATFLEET_LONG"))
-"""Whether the slow tests run, which a laptop need not wait for each time."""
+"""Whether the slow tests run."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave the slow tests out, and say how they are run."""
+    """Skip the slow tests unless they are asked for."""
     for item in items:
         if item.get_closest_marker("slow") and not LONG:
-            item.add_marker(pytest.mark.skip(reason="slow: `CHATFLEET_LONG=1 make test` runs it, and CI does"))
+            item.add_marker(pytest.mark.skip(reason="slow; `CHATFLEET_LONG=1 make test` runs them"))
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run what is marked so on uvloop too, as the processes do: it forgives less."""
+    """Run what is marked so, and what hands descriptors to the loop, on uvloop too, as the processes do."""
     factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
-    if item.get_closest_marker("both_loops"):
+    if item.get_closest_marker("both_loops") or item.path.parent.name == "wire":
         factories["uvloop"] = uvloop.new_event_loop
     return factories
 
@@ -77,20 +79,33 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture
-def figures(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Say a measured figure: it is shown after the run, and under the test with ``-s``."""
-    lines: list[str] = request.config.stash.setdefault(FIGURES, [])
+def figures(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], None]:
+    """Record a measured figure, in a file that the summary names."""
+    file = request.config.stash[FIGURES] = tmp_path_factory.getbasetemp() / "figures.txt"
 
-    def say(figure: str) -> None:
-        lines.append(f"{request.node.name}: {figure}")
+    def record(figure: str) -> None:
+        with file.open("a") as out:
+            out.write(f"{request.node.nodeid}: {figure}\n")
 
-    return say
+    return record
 
 
-FIGURES = pytest.StashKey[list[str]]()
+FIGURES = pytest.StashKey[Path]()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Show what was measured."""
-    for line in config.stash.get(FIGURES, []):
-        terminalreporter.write_line(line)
+    """Say what was not run and how to run it, and where the figures are. CI, whose files are lost, shows them."""
+    file = config.stash.get(FIGURES, None)
+    if file is not None and file.exists():
+        if os.environ.get("CI"):
+            terminalreporter.write_line(file.read_text())
+        terminalreporter.write_line(f"Measured figures: {file}")
+    skipped = Counter(reason_of(report) for report in terminalreporter.stats.get("skipped", ()))
+    for reason, count in skipped.most_common():
+        terminalreporter.write_line(f"{count} skipped: {reason}")
+
+
+def reason_of(skipped: pytest.TestReport) -> str:
+    """Why a test was skipped."""
+    reason = skipped.longrepr[2] if isinstance(skipped.longrepr, tuple) else str(skipped.longrepr)
+    return reason.removeprefix("Skipped: ")

@@ -10,7 +10,7 @@ from fleet.bus import topics
 from fleet.bus.runtime import FleetRuntime
 from fleet.lane import Outbox
 from fleet.observe import Observer
-from fleet.process import descriptors, loop
+from fleet.process import loop
 from fleet.process.signals import stop_signals
 from fleet.process.turns import Turns
 from fleet.process.version import VERSION
@@ -141,7 +141,6 @@ def main() -> None:
     fleet = load(FleetSettings)
     settings = load(WorkerSettings)
     logs.configure("worker", fleet.log_level, fleet.log_format)
-    descriptors.allow_all()
     try:
         models = load_models(settings.models)
     except ModelsError as error:

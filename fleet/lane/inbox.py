@@ -1,4 +1,4 @@
-"""The gateway's lanes on the event loop: hands chunks on, and answers with acks and credit."""
+"""The gateway's lanes on the event loop: they hand events on, and answer with acks and credit."""
 
 import asyncio
 import time
@@ -9,17 +9,17 @@ from fleet.lane.reply import CREDIT
 from protos import chat_pb2 as pb
 
 REPORT = CREDIT // 4
-"""Bytes a client takes before its credit is reported: a short reply costs no report at all."""
+"""Bytes that a client consumes between two reports of credit. A short reply needs no report."""
 
 ACK_DELAY = 0.1
-"""Seconds within which a batch that asks for no ack of its own is acknowledged, together with others."""
+"""Seconds within which a batch that requests no ack is acknowledged, together with others."""
 
 Answer = Callable[[pb.ChunkAck, str], None]
-"""Sends an ack to a worker id, or loses it: the worker asks again."""
+"""Sends an ack to a worker id; best effort, since the worker asks again."""
 
 
 class IncomingReply:
-    """How much of one attempt's reply the client has taken."""
+    """How many bytes of one attempt's reply its client has consumed."""
 
     def __init__(self, lane: "_Lane", request_id: str, attempt: int) -> None:
         self._lane = lane
@@ -29,13 +29,13 @@ class IncomingReply:
         self.reported = 0
 
     def consumed(self, size: int) -> None:
-        """``size`` more bytes are with the client."""
+        """The client consumed ``size`` more bytes."""
         self.total += size
         if self.total - self.reported >= REPORT:
             self._lane.report(self)
 
     def close(self) -> None:
-        """No more is expected of this attempt."""
+        """The attempt is over."""
         self._lane.close(self)
 
 
@@ -69,7 +69,7 @@ class _Lane:
         self.schedule()
 
     def schedule(self) -> None:
-        # One ack for all that happens in this turn of the loop.
+        # One ack covers everything in this turn of the event loop.
         if self._handle is None:
             self._handle = asyncio.get_running_loop().call_soon(self._send)
 
@@ -84,7 +84,7 @@ class _Lane:
             self._later = None
         credits_ = []
         complete, self._complete = self._complete, False
-        # All that are open now, and not when it was asked for: what is opened meanwhile must not look unwanted.
+        # The replies that are open now, not those at the request: the worker cancels what a complete ack leaves out.
         for reply in self._replies.values() if complete else self._due:
             reply.reported = reply.total
             credits_.append(pb.Credit(request_id=reply.request_id, attempt=reply.attempt, consumed=reply.total))
@@ -103,8 +103,9 @@ class _Lane:
 class Inbox:
     """All lanes of one gateway; ``answer`` must not block."""
 
-    def __init__(self, gateway_id: str, answer: Answer) -> None:
+    def __init__(self, gateway_id: str, answer: Answer, clock: Callable[[], float] = time.monotonic) -> None:
         self.gateway_id = gateway_id
+        self._clock = clock
         self._answer = answer
         self._lanes: dict[str, _Lane] = {}
 
@@ -113,12 +114,9 @@ class Inbox:
         return self._lane(worker_id).open(request_id, attempt)
 
     def receive(self, batch: pb.ChunkBatch) -> tuple[list[pb.ReplyEvent], bool]:
-        """Take a batch; return its chunks in order, and whether replies begun on this lane before are lost.
-
-        See :class:`fleet.lane.receiver.Arrival`.
-        """
+        """Process a batch; return ``events`` and ``broken`` of :class:`fleet.lane.receiver.Arrival`."""
         lane = self._lane(batch.worker_id)
-        arrival = lane.receiver.receive(batch, time.monotonic())
+        arrival = lane.receiver.receive(batch, self._clock())
         if arrival.answer:
             if batch.number == 0:
                 lane.report_all()
@@ -129,12 +127,12 @@ class Inbox:
         return arrival.events, arrival.broken
 
     def link_up(self) -> None:
-        """The link to the host is back: tell every worker that this gateway is there, and what its clients took."""
+        """The link to the host is back: report to every worker which replies are open, and their credit."""
         for lane in self._lanes.values():
             lane.report_all()
 
     def forget(self, worker_id: str) -> None:
-        """A worker left for good; its replies must have been ended by the caller."""
+        """Drop the lane of a worker that left. The caller must have ended its replies."""
         self._lanes.pop(worker_id, None)
 
     def _lane(self, worker_id: str) -> _Lane:

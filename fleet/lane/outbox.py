@@ -165,7 +165,7 @@ class _Lane:
     def block(self, reply: OutgoingReply, sink: Sink) -> None:
         """Resume ``sink`` when credit is back."""
         self._blocked[reply] = sink
-        self.sender.block(reply, time.monotonic())
+        self.sender.block(reply, self._outbox.clock())
         self.schedule()
 
     def unblock(self, reply: OutgoingReply) -> None:
@@ -173,7 +173,7 @@ class _Lane:
         self._blocked.pop(reply, None)
 
     def acknowledge(self, ack: pb.ChunkAck) -> None:
-        for reply in self.sender.acknowledge(ack, time.monotonic()):
+        for reply in self.sender.acknowledge(ack, self._outbox.clock()):
             sink = self._blocked.pop(reply, None)
             if sink is not None:
                 sink.resume()
@@ -184,7 +184,7 @@ class _Lane:
         if self._outbox.held is not None:
             self._outbox.held[self] = None
             return
-        now = time.monotonic()
+        now = self._outbox.clock()
         at = self.sender.wake_at(now)
         if at == float("inf") or not self._outbox.linked or (self._timer is not None and self._timer_at <= at):
             return
@@ -203,7 +203,7 @@ class _Lane:
 
     def abandon(self) -> None:
         """Repeat what is left for :data:`LAST_WORDS` seconds, then send no more."""
-        self._quiet_at = time.monotonic() + LAST_WORDS
+        self._quiet_at = self._outbox.clock() + LAST_WORDS
 
     def flush(self) -> None:
         """Send what may go now."""
@@ -212,7 +212,7 @@ class _Lane:
 
     def _flush(self) -> None:
         self._timer = None
-        now = time.monotonic()
+        now = self._outbox.clock()
         if not self._outbox.linked or now > self._quiet_at:
             return
         for batch in self.sender.due(now):
@@ -223,9 +223,16 @@ class _Lane:
 class Outbox:
     """All lanes of one worker. ``publish`` must not block; nothing is published while the link is down."""
 
-    def __init__(self, worker_id: str, publish: Publish, flush_interval: float) -> None:
+    def __init__(
+        self,
+        worker_id: str,
+        publish: Publish,
+        flush_interval: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.worker_id = worker_id
         self.publish = publish
+        self.clock = clock
         self.linked = False
         self._flush_interval = flush_interval
         self._lanes: dict[str, _Lane] = {}
@@ -266,7 +273,7 @@ class Outbox:
         """The link to the host is back: send again what was not acknowledged."""
         self.linked = True
         for lane in self._lanes.values():
-            lane.sender.relinked(time.monotonic())
+            lane.sender.relinked(self.clock())
             lane.schedule()
 
     def link_down(self) -> None:
@@ -279,7 +286,7 @@ class Outbox:
         """Gateways that have not answered for ``longer_than`` seconds while the link was up."""
         if not self.linked:
             return []
-        now = time.monotonic()
+        now = self.clock()
         return [gateway_id for gateway_id, lane in self._lanes.items() if lane.sender.silence(now) > longer_than]
 
     def gateways(self) -> list[str]:
@@ -294,7 +301,7 @@ class Outbox:
         """Ask a gateway that may be gone for an answer; its silence counts from now."""
         lane = self._lanes.get(gateway_id)
         if lane is not None:
-            lane.sender.ask(time.monotonic())
+            lane.sender.ask(self.clock())
             lane.schedule()
 
     def forget(self, gateway_id: str) -> None:

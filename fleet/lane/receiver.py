@@ -1,4 +1,4 @@
-"""The gateway's end of a lane: drops what it has, holds what came early, and knows when something can never come."""
+"""The gateway's end of a lane: drops repeated batches, holds early ones, and reports lost ones. Pure."""
 
 from typing import NamedTuple
 
@@ -6,22 +6,22 @@ from fleet.lane.sender import BATCH_BYTES, IN_FLIGHT
 from protos import chat_pb2 as pb
 
 GOES_BACK_AFTER = 6.0
-"""Seconds for which a sender must go on with an earlier epoch, and say nothing in the current one, to be believed.
+"""Seconds of batches in an earlier epoch, and none in the current one, after which the lane returns to the earlier one.
 
-Longer than a lane that was given up repeats its last batches (:data:`fleet.lane.outbox.LAST_WORDS`), and shorter than
-RESEND_LAST: a nonsense epoch stops the lane for no longer than that.
+Longer than an abandoned lane repeats its last batches (:data:`fleet.lane.outbox.LAST_WORDS`), so that those do not
+count; shorter than RESEND_LAST, so that a forged epoch stops the lane for no longer than that.
 """
 
 EARLY_BYTES = 2 * BATCH_BYTES
-"""Largest batch that is held until those before it have come; a larger one comes again."""
+"""Largest batch that is held until those before it arrive; a larger one is sent again."""
 
 
 class Arrival(NamedTuple):
-    """What one message brought: chunks in order, and whether earlier chunks of this lane are lost for good.
+    """What one batch brought: the events that are now in order.
 
-    ``broken`` is true when the worker began the lane anew (it gave this gateway up, or it is another process) or has
-    forgotten batches that never arrived: replies begun before cannot be completed. The chunks are of the new lane.
-    ``answer`` is false for a message of an older lane and for nonsense, which get no ack.
+    ``broken`` means that batches are lost for good, because the worker restarted the lane or forgot them: replies begun
+    before cannot be completed. The events belong to the new lane. ``answer`` is false for a batch of an older lane and
+    for an invalid one, which get no ack.
     """
 
     events: list[pb.ReplyEvent]
@@ -30,17 +30,17 @@ class Arrival(NamedTuple):
 
 
 class LaneReceiver:
-    """Puts one worker's batches in order. ``epoch`` and ``received`` are what an ack says."""
+    """Puts one worker's batches in order. An ack carries ``epoch`` and ``received``."""
 
     def __init__(self) -> None:
         self.epoch = 0
         self.received = 0
         self._early: dict[int, pb.ChunkBatch] = {}
         self._earlier_since: float | None = None
-        """Since when only batches of an earlier epoch have come."""
+        """Since when all batches have been of an earlier epoch."""
 
     def receive(self, batch: pb.ChunkBatch, now: float) -> Arrival:
-        """Take one batch, new, early, repeated or late; ``now`` is seconds of any monotonic clock."""
+        """Process a batch, which may be new, early, repeated or late; ``now`` is in seconds of any monotonic clock."""
         if 0 < batch.number < batch.base or (batch.epoch < self.epoch and not self._goes_back(now)):
             return Arrival([], answer=False)
         self._earlier_since = None
@@ -60,7 +60,7 @@ class LaneReceiver:
         return Arrival(self._in_order(), broken)
 
     def _goes_back(self, now: float) -> bool:
-        """Whether the sender goes on with an earlier epoch, so that the current one must have been nonsense."""
+        """Whether the sender stays in an earlier epoch, so that the current one must have been forged."""
         if self._earlier_since is None:
             self._earlier_since = now
         return now - self._earlier_since >= GOES_BACK_AFTER

@@ -86,7 +86,6 @@ class LaneSender:
         self._asking: deque[int] = deque()
         """Numbers of the batches that request an ack."""
         self._number = 0
-        self._urgent = False
         self._flushed_in: int | None = None
         """Slot of the last batch; None when another may follow at once."""
         self._question = _Question()
@@ -114,7 +113,8 @@ class LaneSender:
             return False
         sooner = first or not self._ready
         if first:
-            reply.started = self._urgent = True
+            reply.started = True
+            self._flushed_in = None
         self._ready[reply] = None
         return sooner
 
@@ -232,7 +232,7 @@ class LaneSender:
         return self._unacked[0].number if self._unacked else self._number + 1
 
     def _has_slot(self, now: float) -> bool:
-        if self._urgent or self._flushed_in is None or not self._flush_interval:
+        if self._flushed_in is None or not self._flush_interval:
             return True
         return slot(now, self._flush_interval) > self._flushed_in
 
@@ -256,5 +256,4 @@ class LaneSender:
         self._unacked.append(batch)
         batch.base = self._base
         self._flushed_in = None if self._ready or not self._flush_interval else slot(now, self._flush_interval)
-        self._urgent = False
         return batch

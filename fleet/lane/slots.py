@@ -1,25 +1,26 @@
-"""Slots of time: a lane sends one batch in each, and a worker reads its models together at the beginning of each.
+"""Time slots: a lane sends one batch per slot, and a worker reads all model streams at the start of a slot.
 
-They lie on a grid of the monotonic clock, so that all members of one machine wake up at the same moments: what one of
-them sends finds the next one awake, and what comes from several is handled at once.
+Slots lie on a grid of the monotonic clock. All members on one machine wake up at the same moments, so that a batch
+finds its receiver awake, and one wake-up handles several batches.
 """
 
 from math import ceil, floor
 
 EARLY = 0.001
-"""Seconds by which a loop's timers may come too soon, as they count in whole milliseconds: so early is the grid."""
+"""Event-loop timers have 1 ms resolution and may fire early. The grid is shifted by this many seconds, so an early
+timer still lands in its slot."""
 
 
 def slot(now: float, interval: float) -> int:
-    """The number of the slot that ``now`` lies in; ``interval`` is its length, above 0; both in seconds."""
+    """The slot that contains ``now``; ``interval`` is the length of a slot, above 0; both in seconds."""
     return floor((now + EARLY) / interval)
 
 
 def slot_begins(number: int, interval: float) -> float:
-    """When a slot begins."""
+    """The time at which a slot begins."""
     return number * interval - EARLY
 
 
 def delay(at: float, now: float) -> float:
-    """Seconds to give to a loop's timer so that it fires after ``at`` and not much later; 0 when that has passed."""
+    """Delay in seconds for a loop timer that fires just after ``at``; 0 when that has passed."""
     return ceil((at - now) * 1000) / 1000 + EARLY if at > now else 0.0

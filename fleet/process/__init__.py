@@ -1,1 +1,1 @@
-"""What every process needs of its operating system and event loop. Imports nothing of the project but its logs."""
+"""What every process needs of its operating system and its event loop. Imports ``fleet.logs`` at most."""

@@ -1,4 +1,4 @@
-"""Telling whether a file has been replaced or changed, for those that are read again while a process runs."""
+"""Tells whether a file was replaced or changed, for files that a running process reads again."""
 
 from pathlib import Path
 
@@ -6,6 +6,6 @@ Stamp = tuple[int, int, int]
 
 
 def stamp(path: Path) -> Stamp:
-    """What differs when a file is another or holds something else. Raises ``OSError`` when it cannot be looked at."""
+    """Differs once the file was replaced or written. Raises ``OSError`` if it cannot be read."""
     stat = path.stat()
     return stat.st_mtime_ns, stat.st_size, stat.st_ino

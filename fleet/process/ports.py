@@ -1,14 +1,17 @@
-"""Whether a port can be had: looked at before something is started that would not say so itself."""
+"""Checks a port before starting what would not report a taken port itself."""
 
+import errno
 import socket
 
-from fleet.settings import HostPort
 
-
-def check(bind: HostPort) -> None:
-    """Raises ``OSError`` when nothing can listen at ``bind`` now."""
-    family, kind, protocol, _, address = socket.getaddrinfo(*bind, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, kind, protocol) as probe:
-        # As servers do: a connection that lingers after the last run does not keep the port.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(address)
+def obstacle(host: str, port: int) -> str:
+    """Why nothing can listen there now; empty if it can."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            # As servers do: connections of the last run in TIME_WAIT do not block the port.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        return f"port {port} is taken" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+    return ""

@@ -1,4 +1,4 @@
-"""Keeps what repeats out of the log, so that a peer that misbehaves all the time does not fill it."""
+"""Keeps repetitions out of the log, so that a peer that always misbehaves does not fill it."""
 
 import time
 from collections.abc import Callable, Hashable
@@ -7,7 +7,7 @@ EVERY = 60.0
 """Seconds until the same thing is logged again."""
 
 MOST = 200
-"""Different things that are logged within that time; further ones are left out, so memory and log are bounded."""
+"""Different things logged within that time. Further ones are dropped, which bounds both memory and log."""
 
 
 class Repeats:
@@ -18,7 +18,7 @@ class Repeats:
         self._logged: dict[Hashable, float] = {}
 
     def is_new(self, *what: Hashable) -> bool:
-        """Whether ``what`` should be logged now; it counts as logged then."""
+        """Whether to log ``what`` now. If so, it is remembered as logged."""
         now = self._clock()
         if now - self._logged.get(what, float("-inf")) <= EVERY:
             return False

@@ -1,23 +1,22 @@
-"""How a process hears that it should end."""
+"""The signals that stop a process."""
 
 import asyncio
 import os
 import signal
 
-KILLED_AGAIN = 1
-"""Exit code after a second signal."""
+EXIT_AFTER_SECOND = 1
 
 
 def stop_signals() -> asyncio.Event:
-    """An event that the first SIGTERM or SIGINT sets; a second one ends the process at once."""
+    """An event that the first SIGTERM or SIGINT sets. The second one ends the process at once, with exit code 1."""
     stop = asyncio.Event()
 
-    def hear() -> None:
+    def on_signal() -> None:
         if stop.is_set():
-            os._exit(KILLED_AGAIN)
+            os._exit(EXIT_AFTER_SECOND)
         stop.set()
 
     loop = asyncio.get_running_loop()
-    for sign in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(sign, hear)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
     return stop

@@ -1,7 +1,7 @@
-"""Long work on an event loop, done in short turns between which everything else on the loop runs.
+"""Long work on an event loop, done in short turns so that everything else on the loop runs in between.
 
-A thread would not do: building Python objects keeps the interpreter's lock, and a loop that asks for the lock at each
-of its steps gets it every 5 ms, for one step.
+A thread would not help: building Python objects holds the interpreter lock, and a loop that asks for the lock at each
+step gets it every 5 ms, for one step.
 """
 
 import asyncio
@@ -12,26 +12,26 @@ from typing import Any, Self
 import orjson
 
 TURN = 0.005
-"""Seconds of work, of all users of a :class:`Turns` together, between two turns of the loop."""
+"""Seconds that all users of a :class:`Turns` together may work before the loop runs."""
 
 
 class Turns:
-    """Shared by everything long on one loop: however many requests have work to do, one of them does a turn of it."""
+    """Shared by all long work on one loop: only one piece of work has a turn at a time."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.until = 0.0
 
     def turn(self, *, short: bool = False) -> "Turn":
-        """A piece of work, as an asynchronous context: entered when its first turn has come.
+        """An asynchronous context for one piece of work. Entering it waits for the first turn.
 
-        What is known to be ``short``, a millisecond at the most, waits for no turn.
+        ``short`` work, of one millisecond at most, does not wait.
         """
         return Turn(self, short)
 
 
 class Turn:
-    """One piece of work, of steps that take up to 20 ms. Await :meth:`pause` between two of them."""
+    """One piece of work, in steps of up to 20 ms. Await :meth:`pause` between two steps."""
 
     def __init__(self, turns: Turns, short: bool) -> None:
         self._turns = turns
@@ -39,7 +39,7 @@ class Turn:
         self._has_lock = False
 
     async def pause(self) -> None:
-        """Wait for the next turn, if this one is over: behind everything that was ready before, and all other work."""
+        """If this turn is over, wait for the next: after everything that is ready, and after all other work."""
         if not self._short and self._is_over():
             self._release()
             await self._acquire()
@@ -73,7 +73,7 @@ class Turn:
 
 
 def loads(text: bytes | str | memoryview) -> Any:
-    """As :func:`orjson.loads`, without the collections that take ten times as long where a text has many containers.
+    """:func:`orjson.loads` without garbage collections, which take ten times as long where there are many containers.
 
     200,000 values take up to 12 ms.
     """

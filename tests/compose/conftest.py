@@ -2,8 +2,7 @@
 
 import os
 import time
-from collections.abc import Generator, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
@@ -22,20 +21,11 @@ ENV_KEY = "sk-in-dot-env-9d41f0"
 def engine() -> None:
     """Skip where no engine can be had or nobody asked; fail where CI should have had one."""
     if not ASKED:
-        pytest.skip("these take minutes: `CHATFLEET_COMPOSE=1 make test` runs them where Docker Engine and Compose are")
+        pytest.skip("containers; `CHATFLEET_COMPOSE=1 make test` runs them, with Docker Engine and Compose")
     if reason := missing():
         if IN_CI and not EXCUSED:
             pytest.fail(f"{reason}: start one, or say in CHATFLEET_NO_ENGINE why there is none", pytrace=False)
         pytest.skip(f"{EXCUSED or reason}: start Docker Engine with its compose plugin to run these tests")
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Say once for all tests, not once for each, why they were skipped."""
-    report = yield
-    if report.skipped and isinstance(report.longrepr, tuple):
-        report.longrepr = (str(Path(__file__).parent), 1, report.longrepr[2])
-    return report
 
 
 @pytest.fixture(scope="package")

@@ -9,9 +9,10 @@ import pytest
 from tests.compose.conftest import ENV_KEY
 from tests.compose.engine import inspect
 from tests.compose.stack import SERVICES, Stack, variables
-from tests.faults.crowd import crowd, eventually
+from tests.faults.crowd import crowd
 from tests.harness.chat import JSON, PATH, ask, send
 from tests.harness.http import Connection
+from tests.harness.waiting import eventually
 from tests.schedule import Schedule
 
 pytestmark = pytest.mark.timeout(300)

@@ -7,7 +7,8 @@ import pytest
 from tests.compose.engine import docker, inspect
 from tests.compose.stack import PATIENCE, Stack
 from tests.compose.test_scaling import in_flight
-from tests.faults.crowd import Say, assert_cut, by_worker, crowd, eventually, schedules
+from tests.faults.crowd import Say, assert_cut, by_worker, crowd, schedules
+from tests.harness.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)
 STREAMS = 60

@@ -10,8 +10,9 @@ import pytest
 
 from tests.compose.engine import docker, inspect
 from tests.compose.stack import PATIENCE, Stack
-from tests.faults.crowd import Say, Tally, constant_load, eventually, reached
+from tests.faults.crowd import Say, Tally, constant_load
 from tests.harness.fleet import fetch
+from tests.harness.waiting import eventually, until
 from tests.schedule import Schedule
 
 pytestmark = pytest.mark.timeout(400)
@@ -29,7 +30,7 @@ def load() -> Callable[[], Schedule]:
 async def go_on(tally: Tally, count: int = CLIENTS) -> None:
     """Until so many more requests have been answered."""
     target = tally.completed + count
-    await reached(lambda: tally.completed >= target or bool(tally.failures), f"{count} more answers", PATIENCE)
+    await until(lambda: tally.completed >= target or tally.failures, PATIENCE, f"{count} more answers")
     assert not tally.failures, tally.failures[:3]
 
 

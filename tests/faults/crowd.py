@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 from tests.harness.chat import JSON, PATH, Line, Reply, Stream, assert_complete, assert_ends_once, body_of
 from tests.harness.fleet import BackendClient, Fleet
 from tests.harness.http import Address, Connection
+from tests.harness.waiting import eventually, until
 from tests.schedule import Schedule, reply_text
 
 CROWD = 100
@@ -127,16 +128,16 @@ class Crowd(Sequence[Client]):
 
     async def all_have_text(self) -> None:
         """Until every client has read something, and none has ended yet."""
-        await reached(lambda: all(client.has_text or client.ended for client in self), "every client has text")
+        await until(lambda: all(client.has_text or client.ended for client in self), SOON, "every client has text")
         assert self.unfinished == len(self), [client.reply for client in self if client.ended][:3]
 
     async def all_hear_more(self, than: float, within: float = SOON) -> None:
         """Until every client has read something after the time ``than``."""
-        await reached(lambda: all(client.heard_at[-1] > than for client in self), "every client hears more", within)
+        await until(lambda: all(client.heard_at[-1] > than for client in self), within, "every client hears more")
 
     async def end(self, within: float = 60.0) -> None:
         """Until every answer has ended."""
-        await reached(lambda: not self.unfinished, "every answer has ended", within)
+        await until(lambda: not self.unfinished, within, "every answer has ended")
 
     async def leave(self) -> float:
         """Close every connection; when that was."""
@@ -160,23 +161,6 @@ async def crowd(address: Address, asked: Sequence[Schedule]) -> AsyncIterator[Cr
         for client in clients:
             client.task = group.create_task(client.run())
         yield clients
-
-
-async def eventually(look: Callable[[], T], within: float = SOON, what: str = "", every: float = 0.1) -> T:
-    """Until ``look``, which may block, returns something true; ten times a second, so as to leave the machine alone."""
-    deadline = time.monotonic() + within
-    while not (found := await asyncio.to_thread(look)):
-        assert time.monotonic() < deadline, f"not within {within} s: {what}"
-        await asyncio.sleep(every)
-    return found
-
-
-async def reached(state: Callable[[], bool], what: str, within: float = SOON) -> None:
-    """Until the clients of this event loop have reached a state."""
-    async with asyncio.timeout(within):
-        while not state():
-            await asyncio.sleep(0.01)
-    assert state(), what
 
 
 def assert_cut(client: Client, code: str) -> None:
@@ -224,7 +208,7 @@ async def all_closed(fleet: HasBackend, prefix: str, since: float, within: float
         ends = [record["closed"] for record in fleet.backend.requests() if record["tag"].startswith(prefix)]
         return sorted(end - since for end in ends) if all(ends) else []
 
-    return await eventually(closed, within, "the model's connections are closed", every=0.5)
+    return await eventually(closed, within, "the model's connections are closed")
 
 
 @dataclasses.dataclass

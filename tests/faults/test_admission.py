@@ -3,20 +3,10 @@
 import asyncio
 import time
 
-from tests.faults.crowd import (
-    CROWD,
-    SOON,
-    Client,
-    Say,
-    assert_refused,
-    crowd,
-    eventually,
-    queue_length,
-    reached,
-    schedules,
-)
+from tests.faults.crowd import CROWD, SOON, Client, Say, assert_refused, crowd, queue_length, schedules
 from tests.faults.standing import PATIENCE
 from tests.harness.fleet import Fleet
+from tests.harness.waiting import eventually, until
 
 CAPACITY = 8
 QUEUE = 200
@@ -33,11 +23,11 @@ async def test_300_requests_on_a_capacity_of_8_run_wait_in_order_or_are_refused(
     async with asyncio.TaskGroup() as group:
         for number, client in enumerate(clients, 1):
             client.task = group.create_task(client.run())
-            await reached(lambda client=client: client.sent, "the request is on its way")  # type: ignore[misc]
+            await until(lambda client=client: client.sent, SOON, "the request is on its way")  # type: ignore[misc]
             if number == CAPACITY:
                 await eventually(lambda: fleet.status()["gateway"]["in_flight"] == CAPACITY, SOON, "8 run")
         refused = clients[CAPACITY + QUEUE :]
-        await reached(lambda: all(client.ended for client in refused), "those beyond the queue are refused")
+        await until(lambda: all(client.ended for client in refused), SOON, "those beyond the queue are refused")
         assert queue_length(fleet) == QUEUE
         head, load = fleet.status()["queue"]["first"], fleet.status()["load"]
         fleet.backend.process.thaw()

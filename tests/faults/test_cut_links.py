@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.faults.crowd import CROWD, Say, by_worker, crowd, eventually, schedules
+from tests.faults.crowd import CROWD, Say, by_worker, crowd, schedules
 from tests.faults.links import Cable, joins
 from tests.faults.standing import Standing, member_id, settle
 from tests.harness.fleet import Fleet
 from tests.harness.http import Address
 from tests.harness.process import Process
+from tests.harness.waiting import eventually
 
 pytestmark = pytest.mark.slow
 

@@ -7,23 +7,13 @@ from functools import partial
 
 import pytest
 
-from tests.faults.crowd import (
-    CROWD,
-    SOON,
-    Say,
-    all_closed,
-    assert_cut,
-    assert_refused,
-    by_worker,
-    crowd,
-    eventually,
-    schedules,
-)
+from tests.faults.crowd import CROWD, SOON, Say, all_closed, assert_cut, assert_refused, by_worker, crowd, schedules
 from tests.faults.standing import LONG, member_id
 from tests.harness.chat import ask_over, assert_complete, body_of
 from tests.harness.fleet import Fleet, fetch
 from tests.harness.http import Address, Connection
 from tests.harness.process import Process
+from tests.harness.waiting import eventually
 from tests.schedule import Schedule
 
 pytestmark = pytest.mark.slow
@@ -44,7 +34,9 @@ async def test_a_worker_finishes_its_streams_and_leaves(fleet: Fleet, figures: S
         streams = by_worker(fleet, clients)
         worker.signal(signal.SIGTERM)
         asked = time.monotonic()
-        await eventually(lambda: {one["id"]: one["state"] for one in fleet.status()["workers"]}[name] == "DRAINING")
+        await eventually(
+            lambda: {one["id"]: one["state"] for one in fleet.status()["workers"]}[name] == "DRAINING", SOON
+        )
         async with crowd(fleet.address, schedules("elsewhere", tokens=5)) as new:
             pass
         assert worker.is_alive, "the streams outlast the new requests"
@@ -174,7 +166,7 @@ async def test_a_gateway_that_may_not_finish_ends_each_stream_once(hasty_fleet: 
     assert closed[-1] < 4
 
 
-@pytest.mark.skipif(not LONG, reason="beyond the matrix: CHATFLEET_LONG=1")
+@pytest.mark.skipif(not LONG, reason="beyond the fault matrix; `CHATFLEET_LONG=1 make test` runs them")
 async def test_a_worker_that_drains_while_the_host_is_away_leaves_in_time(hasty_fleet: Fleet, figures: Say) -> None:
     fleet = hasty_fleet
     async with crowd(fleet.address, schedules("alone", tokens=10_000, delay=0.1)) as clients:

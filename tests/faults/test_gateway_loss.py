@@ -5,9 +5,10 @@ import time
 
 import pytest
 
-from tests.faults.crowd import CROWD, Say, all_closed, by_worker, crowd, eventually, schedules
+from tests.faults.crowd import CROWD, Say, all_closed, by_worker, crowd, schedules
 from tests.faults.standing import LONG, PATIENCE
 from tests.harness.fleet import Fleet
+from tests.harness.waiting import eventually
 from tests.schedule import reply_text
 
 pytestmark = pytest.mark.slow
@@ -43,7 +44,7 @@ async def test_a_killed_gateway_stops_its_models_and_a_new_one_serves_at_once(fl
     assert closed[-1] < 3
 
 
-@pytest.mark.skipif(not LONG, reason="beyond the matrix: CHATFLEET_LONG=1")
+@pytest.mark.skipif(not LONG, reason="beyond the fault matrix; `CHATFLEET_LONG=1 make test` runs them")
 async def test_a_gateway_that_stands_still_for_5_s_pauses_its_streams(fleet: Fleet, figures: Say) -> None:
     async with crowd(fleet.address, schedules("still", tokens=40, delay=0.2)) as clients:
         await clients.all_have_text()

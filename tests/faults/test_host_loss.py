@@ -3,9 +3,10 @@
 import asyncio
 import time
 
-from tests.faults.crowd import CROWD, Say, all_closed, assert_cut, crowd, eventually, queue_length, schedules
+from tests.faults.crowd import CROWD, Say, all_closed, assert_cut, crowd, queue_length, schedules
 from tests.faults.standing import PATIENCE
 from tests.harness.fleet import Fleet
+from tests.harness.waiting import eventually
 
 LINK_TIMEOUT = 3.0
 """Of the hasty fleet, in seconds."""

@@ -8,9 +8,10 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from tests.faults.crowd import Say, constant_load, crowd, eventually, schedules
+from tests.faults.crowd import Say, constant_load, crowd, schedules
 from tests.faults.standing import PATIENCE
 from tests.harness.fleet import Fleet, fetch
+from tests.harness.waiting import eventually
 from tests.schedule import Schedule
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]

@@ -6,10 +6,11 @@ import time
 
 import pytest
 
-from tests.faults.crowd import Say, constant_load, eventually
+from tests.faults.crowd import Say, constant_load
 from tests.faults.standing import LONG, PATIENCE
 from tests.harness.fleet import Fleet
 from tests.harness.process import Process
+from tests.harness.waiting import eventually
 from tests.schedule import Schedule
 
 pytestmark = pytest.mark.slow

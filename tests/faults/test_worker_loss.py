@@ -3,8 +3,9 @@
 import asyncio
 import time
 
-from tests.faults.crowd import CROWD, Client, Say, assert_cut, by_worker, crowd, eventually, queue_length, schedules
+from tests.faults.crowd import CROWD, Client, Say, assert_cut, by_worker, crowd, queue_length, schedules
 from tests.harness.fleet import Fleet
+from tests.harness.waiting import eventually
 from tests.schedule import Schedule
 
 

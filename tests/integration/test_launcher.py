@@ -1,5 +1,6 @@
 """``python -m fleet`` with real processes: with stand-ins that misbehave as told, and once with the real fleet."""
 
+import contextlib
 import ctypes
 import json
 import os
@@ -282,6 +283,16 @@ def test_a_reader_that_leaves_ends_it(stage: Stage) -> None:
     wait_until(lambda: not [member for member in launcher.family() if member.is_running()], LIMIT)
 
 
+def test_nohup_keeps_it_running_when_its_terminal_closes(stage: Stage) -> None:
+    launcher = stage.launch("nohup", sys.executable, "-m", "fleet")
+    launcher.wait_for(READY)
+    launcher.process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        launcher.process.wait(0.5)
+    assert "ending" not in launcher.log
+    assert launcher.end(signal.SIGTERM) < 5
+
+
 AT_TERMINAL = """
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -296,8 +307,9 @@ def _makefile(stage: Stage) -> None:
 
 
 @needs_make
-def test_ctrl_c_under_make_ends_well(stage: Stage) -> None:
-    """``make run`` at a terminal exits 0, although make dies of a SIGINT that reaches it."""
+@pytest.mark.parametrize("by", ["Ctrl-C", "closing the terminal"])
+def test_a_terminal_ends_everybody(by: str, stage: Stage) -> None:
+    """``make`` itself dies of the signal that the terminal sends, as it always does, once all it ran has ended."""
     _makefile(stage)
     stage.launch().end(signal.SIGTERM)  # lays out the stand-ins
     terminal, inside = pty.openpty()
@@ -315,18 +327,22 @@ def test_ctrl_c_under_make_ends_well(stage: Stage) -> None:
         _read_until(terminal, READY.encode())
         family = psutil.Process(make.pid).children(recursive=True)
         assert len(family) == 5
-        os.write(terminal, b"\x03")
-        _read_until(terminal, None)
-        assert make.wait(LIMIT) == 0
+        if by == "Ctrl-C":
+            os.write(terminal, b"\x03")
+            assert b"killing" not in _read_until(terminal, None)
+        else:
+            os.close(terminal)
+        assert make.wait(5) == -(signal.SIGINT if by == "Ctrl-C" else signal.SIGHUP)
         assert not [member for member in family if member.is_running()]
     finally:
-        os.close(terminal)
+        with contextlib.suppress(OSError):
+            os.close(terminal)
         make.kill()
         make.wait()
 
 
-def _read_until(terminal: int, phrase: bytes | None) -> None:
-    """Read what is written to a terminal, until ``phrase`` or its end."""
+def _read_until(terminal: int, phrase: bytes | None) -> bytes:
+    """What is written to a terminal, until ``phrase`` or its end."""
     seen = b""
     deadline = time.monotonic() + LIMIT
     while phrase is None or phrase not in seen:
@@ -337,13 +353,14 @@ def _read_until(terminal: int, phrase: bytes | None) -> None:
             chunk = b""
         if not chunk:
             assert phrase is None, seen
-            return
+            return seen
         seen += chunk
+    return seen
 
 
 @needs_make
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets us know")
-@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("by", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_for_make_alone_ends_everybody(by: signal.Signals, stage: Stage) -> None:
     _makefile(stage)
     launcher = stage.launch("make", "run")

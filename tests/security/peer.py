@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fleet.bus.relay import MAGIC, PONG
-from fleet.process import descriptors
+from fleet.process.loop import raise_file_limit
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST, SETTINGS, PING, WINDOW, CONTINUATION = 0, 1, 2, 3, 4, 6, 8, 9
@@ -269,5 +269,5 @@ def attack(port: int, kind: str, seconds: float, identity: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    descriptors.allow_all()
+    raise_file_limit()
     attack(int(sys.argv[1]), sys.argv[2], float(sys.argv[3]), Path(sys.argv[4]) if sys.argv[4:] else None)

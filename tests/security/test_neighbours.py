@@ -5,7 +5,8 @@ import statistics
 
 import pytest
 
-from tests.faults.crowd import Client, Say, reached
+from tests.faults.crowd import Client, Say
+from tests.harness.waiting import until
 from tests.schedule import Schedule
 from tests.security.arena import Arena, Clock
 from tests.security.attacks.runner import attack
@@ -28,7 +29,7 @@ async def longest_gap(arena: Arena, name: str) -> float:
     client, clock = Client(arena.address, Schedule(tokens=TOKENS, delay=PACE), model="test"), Clock()
     async with clock.ticking(), asyncio.TaskGroup() as group:
         client.task = group.create_task(client.run())
-        await reached(lambda: client.has_text or client.ended, "the stream has begun")
+        await until(lambda: client.has_text or client.ended, 20, "the stream has begun")
         await attack(name, arena.target, LASTS)
     client.assert_complete()
     return clock.longest_gap(client.heard_at)

@@ -1,18 +1,25 @@
-"""On which event loops the tests run."""
+"""What all unit tests run with: few certificate authorities, and garbage collections that are short."""
 
-import asyncio
-from collections.abc import Callable, Mapping
+import gc
+from collections.abc import Iterator
 
 import pytest
-import uvloop
 
-ON_BOTH = frozenset({"test_http1", "test_http1_paced", "test_http1_tls", "test_http_edge", "test_pacer"})
-"""What hands descriptors to the loop runs on the one that the members use, and on asyncio's own, which checks more."""
+from identities.authority import Authority
 
 
-def pytest_asyncio_loop_factories(
-    config: pytest.Config, item: pytest.Item
-) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Asyncio's own, and uvloop's where that matters."""
-    own = {"asyncio": asyncio.new_event_loop}
-    return {**own, "uvloop": uvloop.new_event_loop} if item.path.stem in ON_BOTH else own
+@pytest.fixture(scope="session", autouse=True)
+def _one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Trust one authority. An HTTP client otherwise parses the system's bundle when it is made: 20 ms of CPU each."""
+    folder = tmp_path_factory.mktemp("authority")
+    Authority(folder).look_after()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(folder / "host" / "ca.pem"))
+        yield
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Keep what the imports made out of every later collection."""
+    gc.collect()
+    gc.freeze()

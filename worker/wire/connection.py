@@ -59,7 +59,7 @@ class Origin(NamedTuple):
 
 
 class Response:
-    """One response, as httptools parses it."""
+    """One response, as httptools parses it: methods named ``on_…`` are called by its parser."""
 
     def __init__(self) -> None:
         self.headers: list[tuple[bytes, bytes]] = []
@@ -87,11 +87,9 @@ class Response:
 
     @property
     def is_untouched(self) -> bool:
-        """Whether no byte of it was received."""
         return not self.has_head and not self._framing
 
     def feed(self, data: memoryview) -> None:
-        """Parse what was received."""
         self._framing += len(data)
         try:
             self._parser.feed_data(data)
@@ -102,7 +100,6 @@ class Response:
             self.fail(BadAnswer(f"the model's server sent more than {FRAMING:,} bytes of {part}"))
 
     def hung_up(self) -> None:
-        """The server closed the connection."""
         if self.has_head and not any(name.lower() in LENGTH for name, _ in self.headers):
             self.is_complete = self.is_over = True  # such a body ends with its connection
         self.fail(httpx2.ReadError("the connection was closed before the response was complete"))
@@ -130,8 +127,6 @@ class Response:
             else:
                 assert self.error is not None
                 consumer.failed(self.error)
-
-    # ------------------------------------------------------------ called by the parser
 
     def on_message_begin(self) -> None:
         if self.is_complete:
@@ -258,8 +253,6 @@ class Connection:
         """Whether no byte of a response to the last request was received."""
         return self._response.is_untouched
 
-    # ------------------------------------------------------------ writing
-
     async def _send(self, left: memoryview, response: Response) -> None:
         """Send a request, or as much of it as its server wants: one that refuses it need not read all of it."""
         while left and response.error is None and not _is_refusal(response):
@@ -285,8 +278,6 @@ class Connection:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-
-    # ------------------------------------------------------------ reading
 
     def _watch(self) -> None:
         if self._pacer is not None:

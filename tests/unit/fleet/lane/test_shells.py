@@ -8,6 +8,7 @@ import pytest
 
 from fleet.lane import CREDIT, SLICE, EventTooLarge, Inbox, Outbox, Sink, slot
 from protos import chat_pb2 as pb
+from tests.harness.virtual import VirtualLoop, virtual
 from tests.harness.waiting import until
 
 INTERVAL = 0.001
@@ -17,6 +18,9 @@ class Bus:
     """One worker's outbox and one gateway's inbox; ``up`` says whether anything gets through."""
 
     def __init__(self, interval: float = INTERVAL) -> None:
+        clock = (
+            asyncio.get_running_loop().time if isinstance(asyncio.get_running_loop(), VirtualLoop) else time.monotonic
+        )
         self.up = True
         self.batches = 0
         self.acks: list[pb.ChunkAck] = []
@@ -24,8 +28,8 @@ class Bus:
         self.arguments = ""
         self.kinds: list[str | None] = []
         self.ended = asyncio.Event()
-        self.outbox = Outbox("w", self.to_gateway, interval)
-        self.inbox = Inbox("g", self.to_worker)
+        self.outbox = Outbox("w", self.to_gateway, interval, clock)
+        self.inbox = Inbox("g", self.to_worker, clock)
         self.outbox.link_up()
 
     def to_gateway(self, gateway_id: str, batch: pb.ChunkBatch) -> None:
@@ -97,7 +101,9 @@ class Writer:
         self.write()
 
 
-async def test_a_producer_is_paused_while_its_reader_is_behind(bus: Bus) -> None:
+@virtual
+async def test_a_producer_is_paused_while_its_reader_is_behind() -> None:
+    bus = Bus()
     incoming = bus.inbox.open("w", "r", 1)
     writer = Writer(bus.outbox.open("g", "r", 1), "abcdefgh", CREDIT // 2)
     writer.write()
@@ -141,7 +147,9 @@ async def test_a_pump_waits_for_its_reader_or_the_end(bus: Bus) -> None:
     await ready
 
 
-async def test_a_credit_that_was_lost_is_asked_for_again(bus: Bus) -> None:
+@virtual
+async def test_a_credit_that_was_lost_is_asked_for_again() -> None:
+    bus = Bus()
     incoming = bus.inbox.open("w", "r", 1)
     sink = bus.outbox.open("g", "r", 1)
     sink.text("x" * CREDIT)
@@ -302,7 +310,9 @@ async def test_without_an_interval_everything_is_sent_in_its_own_turn_of_the_loo
     await bus.outbox.flushed()
 
 
-async def test_long_arguments_of_a_tool_call_are_cut_and_obey_the_credit(bus: Bus) -> None:
+@virtual
+async def test_long_arguments_of_a_tool_call_are_cut_and_obey_the_credit() -> None:
+    bus = Bus()
     incoming = bus.inbox.open("w", "r", 1)
     sink = bus.outbox.open("g", "r", 1)
     sink.event(pb.ReplyEvent(tool_call=pb.ToolCall(id="c", name="f", arguments="x" * 2 * CREDIT, index=3)))

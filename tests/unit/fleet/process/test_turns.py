@@ -22,11 +22,12 @@ async def test_others_run_between_the_turns_of_long_work() -> None:
     turns, done = Turns(), list[str]()
     tasks = [asyncio.create_task(work(turns, 6, done)) for _ in range(3)]
     between = 0
-    while not all(task.done() for task in tasks):
-        before = len(done)
-        await asyncio.sleep(0)
-        between += 1
-        assert len(done) - before <= 4  # a turn is two steps long, and its last step may end late
+    async with asyncio.timeout(5):
+        while not all(task.done() for task in tasks):
+            before = len(done)
+            await asyncio.sleep(0)
+            between += 1
+            assert len(done) - before <= 4  # a turn is two steps long, and its last step may end late
     assert between >= 5
     assert len(done) == 18
 

@@ -1,4 +1,4 @@
-"""The embedded model's settings and the ways it refuses to start. What it serves: tests/integration/test_model.py."""
+"""The embedded model's bounds, and the ways it refuses to start. What it serves: tests/integration/test_model.py."""
 
 import os
 import socket
@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from pydantic import SecretStr
 
-from fleet.settings import BAD_SETTINGS, HostPort, load
+from fleet.settings import HostPort
 from model import UNAVAILABLE, server
 from model.settings import ModelSettings
 
@@ -28,43 +28,6 @@ def _params() -> SimpleNamespace:
         cpuparams=SimpleNamespace(),
         cpuparams_batch=SimpleNamespace(),
     )
-
-
-def test_no_key_is_needed_on_loopback() -> None:
-    settings = load(ModelSettings)
-    assert settings.bind == HostPort("127.0.0.1", 8502)
-    assert settings.api_key is None
-    assert settings.threads >= 1
-
-
-@pytest.mark.parametrize("bind", ["0.0.0.0:8502", "[::]:8502", "model:8502"])
-def test_a_key_is_needed_beyond_loopback(
-    bind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("MODEL_BIND", bind)
-    monkeypatch.setenv("MODEL_API_KEY", "")
-    with pytest.raises(SystemExit) as ended:
-        load(ModelSettings)
-    assert ended.value.code == BAD_SETTINGS
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("MODEL_API_KEY: must be set")
-    assert bind in line
-
-
-def test_a_key_opens_other_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MODEL_BIND", "0.0.0.0:8502")
-    monkeypatch.setenv("MODEL_API_KEY", "a-key-of-the-fleet")
-    assert load(ModelSettings).api_key == SecretStr("a-key-of-the-fleet")
-
-
-def test_a_bad_address_is_the_only_complaint(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("MODEL_BIND", "8502")
-    with pytest.raises(SystemExit):
-        load(ModelSettings)
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("MODEL_BIND: must be HOST:PORT")
 
 
 def test_memory_and_work_are_bounded() -> None:
@@ -121,6 +84,6 @@ def test_a_library_that_cannot_be_loaded_is_explained_in_one_line(
 def test_a_taken_port_is_named_with_its_variable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(server.PortTakenError, match=rf"127\.0\.0\.1:{port} .*MODEL_BIND") as refused:
-            server._check_port(HostPort("127.0.0.1", port))
+        with pytest.raises(server.PortTakenError, match=rf"127\.0\.0\.1:{port}: .* taken; set MODEL_BIND") as refused:
+            server.start(ModelSettings(bind=HostPort("127.0.0.1", port)))
     assert refused.value.exit_code == 1

@@ -1,0 +1,4 @@
+"""``python -m fleet.security``: makes the fleet's certificate authority, certificates and tokens.
+
+Imports ``fleet.security`` and libraries only.
+"""

@@ -1,0 +1,82 @@
+"""What is logged, how, and what never is."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from fleet import logs
+
+SECRET = "the user's prompt"
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    root = logging.getLogger()
+    names = (None, *logs.OURS)
+    before = root.handlers[:], {name: logging.getLogger(name).level for name in names}
+    yield
+    root.handlers[:] = before[0]
+    for name, level in before[1].items():
+        logging.getLogger(name).setLevel(level)
+    structlog.reset_defaults()
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().err.splitlines()
+
+
+def test_an_event_is_one_line_of_logfmt(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("gateway")
+    logs.logger("gateway.test").info("link lost", reason="host ended")
+    (line,) = lines(capsys)
+    assert line.startswith("time=20")
+    assert line.endswith('level=info process=gateway event="link lost" reason="host ended"')
+
+
+def test_an_event_can_be_json(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("worker", form="json")
+    logs.logger("worker.test").info("link lost", tries=3)
+    (line,) = lines(capsys)
+    event = json.loads(line)
+    assert event.pop("time").endswith("Z")
+    assert event == {"level": "info", "process": "worker", "event": "link lost", "tries": 3}
+
+
+@pytest.mark.parametrize(("level", "logged"), [("debug", 3), ("INFO", 2), ("warning", 1), ("error", 0)])
+def test_our_loggers_follow_the_level(level: str, logged: int, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("host", level)
+    log = logs.logger("host.test")
+    log.debug("one")
+    log.info("two")
+    log.warning("three")
+    assert len(lines(capsys)) == logged
+
+
+def test_libraries_are_heard_from_warnings_on_at_any_level(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("host", "debug")
+    library = logging.getLogger("some.library")
+    library.info(SECRET)
+    library.warning("disk full")
+    (line,) = lines(capsys)
+    assert 'process=host event="disk full"' in line
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_an_exception_is_logged_by_type_and_place_without_its_text(
+    form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure("worker", form=form)
+    try:
+        int(SECRET)
+    except ValueError as error:
+        logging.getLogger("some.library").exception("failed")
+        logs.logger("worker.test").error("failed", exc_info=error)
+    found = lines(capsys)
+    assert len(found) == 2
+    for line in found:
+        assert SECRET not in line
+        assert "ValueError" in line
+        assert "test_logs.py:" in line

@@ -1,0 +1,48 @@
+"""The launcher's settings, and what its processes get of them."""
+
+import pytest
+
+from fleet.settings import BAD_SETTINGS, HostPort, load
+from launcher.settings import LauncherSettings, reachable
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WORKERS", "HOST_BIND", "FLEET_HOST", "GATEWAY_BIND", "MODEL_BIND"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(("given", "other"), [("HOST_BIND", "FLEET_HOST"), ("FLEET_HOST", "HOST_BIND")])
+def test_one_variable_moves_the_host_and_its_members(given: str, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(given, "127.0.0.1:50099")
+    settings = load(LauncherSettings)
+    assert settings.binds()["host"][1] == HostPort("127.0.0.1", 50099)
+    assert settings.environment({})[other] == "127.0.0.1:50099"
+
+
+def test_members_dial_a_host_that_listens_everywhere_at_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOST_BIND", "0.0.0.0:50051")
+    monkeypatch.setenv("MODEL_BIND", "[::]:8502")
+    implied = load(LauncherSettings).environment({})
+    assert implied["FLEET_HOST"] == "127.0.0.1:50051"
+    assert implied["MODEL_URL"] == "http://[::1]:8502/v1"
+
+
+def test_what_is_set_stays_as_it_is() -> None:
+    given = {"WORKER_DRAIN_TIMEOUT": "60", "MODEL_URL": "http://elsewhere/v1", "FLEET_TOKEN": "t" * 16}
+    assert given.items() <= LauncherSettings().environment(given).items()
+
+
+def test_an_impossible_number_of_workers_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORKERS", "many")
+    with pytest.raises(SystemExit) as ended:
+        load(LauncherSettings)
+    assert ended.value.code == BAD_SETTINGS
+    assert capsys.readouterr().err.startswith("WORKERS: ")
+
+
+def test_a_wildcard_is_reached_on_loopback() -> None:
+    assert reachable(HostPort("0.0.0.0", 1)) == ("127.0.0.1", 1)
+    assert reachable(HostPort("10.1.2.3", 1)) == ("10.1.2.3", 1)
