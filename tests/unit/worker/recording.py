@@ -53,7 +53,8 @@ class Recording:
         self._delta("reasoning", text, tokens)
 
     def _delta(self, kind: str, text: str, tokens: int) -> None:
-        assert text
+        if not text:
+            return
         text.encode()
         self.tokens += tokens
         if self.events and self.events[-1][0] == kind:

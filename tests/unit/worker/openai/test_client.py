@@ -98,7 +98,7 @@ async def test_a_request_is_what_the_sdk_would_send(server: Server, asker: Asker
         given["extra_create_args"],
     )
     tools = {"tools": params.tools} if params.tools else {}
-    sdk = theirs._client.chat.completions
+    sdk: Any = theirs._client.chat.completions
     async for _ in await sdk.create(messages=params.messages, stream=True, **tools, **params.create_args):
         pass
     await theirs.close()
