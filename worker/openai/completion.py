@@ -13,7 +13,7 @@ from worker.contract.failures import NO_CHUNKS
 from worker.contract.sink import Sink
 from worker.contract.tool_call import ID_LIMIT, NAME_LIMIT, tool_call
 from worker.contract.utf8 import SurrogateJoiner
-from worker.openai.chunk import ODD, Json, NoChunk, decode, list_of, logprobs_slices, object_of, text_of, usage_of
+from worker.openai.chunk import ODD, CallPart, Chunk, Delta, Function, NoChunk, decode, logprobs_slices
 from worker.openai.sse import EventDecoder, EventTooLong
 
 FINISH_REASONS: dict[str, FinishReasons] = {
@@ -29,6 +29,8 @@ FINISH_REASONS: dict[str, FinishReasons] = {
 
 CALLS_LIMIT = 1024
 """Tool calls of one reply, and parts of calls in one event."""
+
+_NO_FUNCTION = Function()
 
 SILENCE = 16 * 1024 * 1024
 """Bytes of a stream that may arrive without anything to write, such as empty chunks."""
@@ -115,51 +117,45 @@ class Completion:
 
     # ------------------------------------------------------------ what a chunk holds
 
-    def _chunk(self, chunk: Json) -> None:
-        # Most parts of most chunks are absent or null: none of them costs a call.
-        if error := chunk.get("error"):
-            raise ModelReported(error)
-        if chunk.get("usage"):
-            self._usage = usage_of(object_of(chunk, "usage"))
-        if not chunk.get("choices"):
+    def _chunk(self, chunk: Chunk) -> None:
+        if chunk.error:
+            raise ModelReported(chunk.error)
+        if chunk.usage is not None:
+            self._usage = RequestUsage(int(chunk.usage.prompt_tokens or 0), int(chunk.usage.completion_tokens or 0))
+        if not chunk.choices:
             return
-        choice = list_of(chunk, "choices")[0]
-        if not isinstance(choice, dict):
-            raise NoChunk("a choice is no object")
-        if choice.get("finish_reason"):
-            self._finish_reason = text_of(choice, "finish_reason")
-        if choice.get("delta"):
-            self._delta(object_of(choice, "delta"))
-        if choice.get("logprobs"):
-            for part in logprobs_slices(list_of(object_of(choice, "logprobs"), "content")):
+        choice = chunk.choices[0]
+        if choice.finish_reason:
+            self._finish_reason = choice.finish_reason
+        if choice.delta is not None:
+            self._delta(choice.delta)
+        if choice.logprobs is not None:
+            for part in logprobs_slices(choice.logprobs.content or []):
                 self._event(pb.ReplyEvent(logprobs=part))
 
-    def _delta(self, delta: Json) -> None:
-        reasoning = delta.get("reasoning_content") or delta.get("reasoning")
+    def _delta(self, delta: Delta) -> None:
+        reasoning = delta.reasoning_content or delta.reasoning
         if reasoning and isinstance(reasoning, str):
             self._spoke()
             self._text.add("reasoning", reasoning)
-        text = delta.get("content") or delta.get("refusal")
+        text = delta.content or delta.refusal
         if text and isinstance(text, str):
             self._spoke()
             self._text.add("text", text)
-        if delta.get("tool_calls"):
-            parts = list_of(delta, "tool_calls")
-            if len(parts) > CALLS_LIMIT:
+        if delta.tool_calls:
+            if len(delta.tool_calls) > CALLS_LIMIT:
                 raise NoChunk(f"an event holds more than {CALLS_LIMIT:,} parts of tool calls")
-            for part in parts:
+            for part in delta.tool_calls:
                 self._call(part)
 
-    def _call(self, part: object) -> None:
-        if not isinstance(part, dict):
-            raise NoChunk("a part of a tool call is no object")
-        index = part.get("index")
+    def _call(self, part: CallPart) -> None:
+        index = part.index
         if index is None:  # some providers leave it out and send each call whole
             index = len(self._calls)
-        if type(index) is not int or not 0 <= index < 2**32:
+        if not 0 <= index < 2**32:
             raise NoChunk("a tool call's index is no whole number from 0 to 4,294,967,295")
-        function = object_of(part, "function")
-        id_, name, arguments = text_of(part, "id"), text_of(function, "name"), text_of(function, "arguments")
+        function = part.function or _NO_FUNCTION
+        id_, name, arguments = part.id or "", function.name or "", function.arguments or ""
         label = self._calls.get(index)
         if label is None:
             if len(self._calls) >= CALLS_LIMIT:

@@ -24,13 +24,14 @@ def free_port() -> int:
 )
 async def test_it_lives_and_says_whether_it_serves(reason: str | None, status: int, body: dict[str, str]) -> None:
     address = HostPort("127.0.0.1", free_port())
-    async with health_service(address, lambda: reason), httpx.AsyncClient() as client:
-        url = f"http://127.0.0.1:{address.port}"
-        assert (await client.get(f"{url}/healthz")).json() == {"status": "ok"}
-        answer = await client.get(f"{url}/readyz")
-        assert (answer.status_code, answer.json()) == (status, body)
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{url}/healthz")
+    url = f"http://127.0.0.1:{address.port}"
+    async with httpx.AsyncClient() as client:
+        async with health_service(address, lambda: reason):
+            assert (await client.get(f"{url}/healthz")).json() == {"status": "ok"}
+            answer = await client.get(f"{url}/readyz")
+            assert (answer.status_code, answer.json()) == (status, body)
+        with pytest.raises(httpx.ConnectError):
+            await client.get(f"{url}/healthz")
 
 
 async def test_an_address_in_use_is_an_error() -> None:
