@@ -79,12 +79,13 @@ def decode(payload: bytes) -> Chunk:
     if len(payload) > FEW and sum(map(payload.count, (b"[", b"{", b":", b","))) > VALUES_LIMIT:
         raise NoChunk(f"an event holds more than {VALUES_LIMIT:,} JSON values")
     try:
-        try:
-            return _decoder.decode(payload)
-        except msgspec.ValidationError:
-            raise
-        except msgspec.DecodeError:
-            return msgspec.convert(json.loads(payload), Chunk)  # accepts half characters, NaN and infinities
+        return _decoder.decode(payload)
+    except msgspec.ValidationError as error:
+        raise NoChunk(str(error)) from None
+    except msgspec.DecodeError:
+        odd = json.loads(payload)  # accepts half characters, NaN and infinities
+    try:
+        return msgspec.convert(odd, Chunk)
     except msgspec.ValidationError as error:
         raise NoChunk(str(error)) from None
 
