@@ -1,17 +1,18 @@
-"""``python -m bench``: measure targets in turn, print one table and save it with its plots in ``bench/results``."""
+"""``python -m bench``: measures targets, prints one table and saves it with plots in ``bench/results``."""
 
 import argparse
+import signal
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import get_args
 
-from bench import goals, machine
+from bench import comparison, goals, machine
 from bench.order import Frames
 from bench.plots import plots
-from bench.report import OURS, Measured, Report
-from bench.stage import Figures, Stage
+from bench.report import BEFORE, OURS, Measured, Report
+from bench.session import Part, measure, say
+from bench.stage import Stage
 from bench.targets.bus import Bus
 from bench.targets.direct import Direct
 from bench.targets.fleet import Fleet
@@ -21,61 +22,52 @@ from bench.targets.peer import Peer, PeerMissing
 from bench.targets.production_stack import ProductionStack
 from bench.targets.proxy import Proxy
 from bench.targets.smg import Smg
-from bench.targets.target import Target
-from bench.workloads import BUSY, CROWD, FLAT, MANY, STANDARD, Ceiling, Workload, each
+from bench.window import Figures
+from bench.workloads import BUSY, FLAT, MANY, STANDARD, Ceiling, Workload, each
 
 RESULTS = Path(__file__).parent / "results"
 PEERS: dict[str, type[Peer]] = {peer.name: peer for peer in (LiteLLM, ProductionStack, Smg)}
 BATCHES = (1, 16, 128)
 """Chunks in a batch."""
 SCALES: dict[int, Sequence[Workload]] = {1: (BUSY, each(1), FLAT), 4: (BUSY, each(4)), 8: (BUSY, each(8))}
-"""Numbers of workers that are measured besides the usual two, and what with."""
-
-
+"""Numbers of workers that are measured besides the usual two, and their workloads."""
 BASE = ("idle", "paced16", "paced200")
-"""What is measured without a gateway too: with more, the whole would take too long."""
+"""Workloads that are also measured without a gateway. All of them would take too long."""
 OBVIOUS = ("idle", "light16", "paced16", "flat16", "leaving")
-"""What the obvious way is measured with: what it cannot keep up with takes long and shows nothing more."""
-
-
-class Part(NamedTuple):
-    """What is measured of one target in each run."""
-
-    name: str
-    target: Target
-    workloads: Sequence[Workload]
-    column: bool = True
-    """Whether it has a column of the table."""
+"""Workloads of the naive target. It cannot keep up with the others, which take long and show nothing more."""
 
 
 def main() -> int:
-    """The exit code: 0, or 1 if something could not be measured, or gave replies that were not exact."""
+    """The exit code: 1 if a target could not be measured or its replies were not exact, otherwise 0."""
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an exception, so that every ``with`` ends its processes
     with Stage(arguments.frames) as stage:
-        parts = plan(stage.port, _list(arguments.targets), _list(arguments.peers), _list(arguments.workloads))
-        report = collect(stage, parts, arguments.runs)
-    table = report.as_markdown() + "\n".join([*goals.table(report), ""])
+        targets, peers = _list(arguments.targets), _list(arguments.peers)
+        groups = plan(stage.port, targets, peers, _list(arguments.workloads), arguments.before)
+        report = collect(stage, groups, arguments.runs)
+    table = report.as_markdown() + "\n".join([*comparison.table(report), *goals.table(report), ""])
     print(table)
     save(report, table, Path(arguments.results))
-    # The baseline may lose tokens: that is part of what it shows.
+    # The naive target may lose tokens; that is part of what it shows.
     return int(any(target.problems for name, target in report.targets.items() if name != Naive.name))
 
 
-def collect(stage: Stage, parts: Sequence[Part], runs: int) -> Report:
-    """Measure every part in every run: one after the other, so that what else the machine does hits all alike."""
+def collect(stage: Stage, groups: Sequence[Sequence[Part]], runs: int) -> Report:
+    """Measure every group in every run; every second run in reverse order."""
+    parts = [part for group in groups for part in group]
     report = Report(machine.facts(), runs, [part.name for part in parts if part.column], frames=stage.frames)
     missing = prepare(parts, report)
     for run in range(runs):
         direct: dict[str, Figures] = {}
-        for part in parts:
-            if part.name not in missing:
-                say(f"run {run + 1} of {runs}: {part.name}")
-                measure(stage, part, report.targets[part.name], direct)
+        for group in groups:
+            present = [part for part in group if part.name not in missing]
+            say(f"run {run + 1} of {runs}: {', '.join(part.name for part in present)}")
+            measure(stage, present, report, direct, is_turned=run % 2 == 1)
     return report
 
 
 def prepare(parts: Sequence[Part], report: Report) -> set[str]:
-    """Install what is to be measured; the names of those that cannot be."""
+    """Install what will be measured. Returns the names of the parts that cannot be."""
     missing = set()
     for part in parts:
         try:
@@ -89,30 +81,34 @@ def prepare(parts: Sequence[Part], report: Report) -> set[str]:
     return missing
 
 
-def plan(port: int, targets: Sequence[str], peers: Sequence[str], names: Sequence[str]) -> list[Part]:
-    """What to measure: ``direct`` first, because the others' first tokens are compared with its own."""
+def plan(
+    port: int, targets: Sequence[str], peers: Sequence[str], names: Sequence[str], before: Path | None
+) -> list[list[Part]]:
+    """Groups of parts. The first group is measured side by side, each of the others alone."""
     workloads = [workload for workload in STANDARD if not names or workload.name in names]
-    base = [work for work in workloads if work.name in BASE]
-    parts = [Part(Direct.name, Direct(port), base)]
+    first = [Part(Direct.name, Direct(port), [work for work in workloads if work.name in BASE])]
+    alone: list[Part] = []
     if OURS in targets:
-        parts.append(Part(OURS, Fleet(port), workloads))
+        first.append(Part(OURS, Fleet(port), workloads))
         if not names or "workers" in names:
-            parts += [
+            alone += [
                 Part(f"{OURS}, {count} workers", Fleet(port, workers=count), work, column=False)
                 for count, work in SCALES.items()
             ]
         if "ceiling" in names:
-            parts += ceiling(port)
-    if Naive.name in targets:
-        parts.append(Part(Naive.name, Naive(port), [work for work in workloads if work.name in OBVIOUS]))
+            alone += ceiling(port)
+    if before is not None:
+        first.append(Part(BEFORE, Fleet(port, checkout=before), workloads))
     if Proxy.name in targets:
-        parts.append(Part(Proxy.name, Proxy(port), workloads))
-    parts += [Part(name, PEERS[name](port), workloads) for name in peers]
-    return parts
+        first.append(Part(Proxy.name, Proxy(port), workloads))
+    if Naive.name in targets:
+        alone.append(Part(Naive.name, Naive(port), [work for work in workloads if work.name in OBVIOUS]))
+    alone += [Part(name, PEERS[name](port), workloads) for name in peers]
+    return [first, *([part] for part in alone)]
 
 
 def ceiling(port: int) -> list[Part]:
-    """How much one host carries: alone, and in a fleet with several of everything else."""
+    """The parts that show how much one host carries: alone, and with several workers and gateways."""
     hosts = [Part(f"host, batches of {chunks}", Bus(port, chunks), [Ceiling()], column=False) for chunks in BATCHES]
     fleets = [
         Part(f"{workers} workers, {gateways} gateways", Fleet(port, workers, gateways), [BUSY, MANY], column=False)
@@ -121,50 +117,8 @@ def ceiling(port: int) -> list[Part]:
     return hosts + fleets
 
 
-def measure(stage: Stage, part: Part, measured: Measured, direct: dict[str, Figures]) -> None:
-    """One run of one part. A target that still has something to do after a workload is started anew."""
-    waiting = list(part.workloads)
-    try:
-        while waiting:
-            with part.target as target:
-                stage.warm_up(target)
-                while waiting:
-                    workload = waiting.pop(0)
-                    begin = time.monotonic()
-                    figures = stage.measure(target, workload)
-                    say(f"    {workload.name}: {time.monotonic() - begin:.0f} s")
-                    if part.name == Direct.name:
-                        direct[workload.name] = figures
-                    measured.add(workload.name, figures | added(figures, direct.get(workload.name, {})))
-                    note(stage, workload, measured)
-                    if workload is BUSY and figures["cut"] == BUSY.streams and CROWD in waiting:
-                        waiting.remove(CROWD)
-                        measured.remarks.add(
-                            f"not one of {BUSY.streams} streams was done in time, so 1,000 were not tried"
-                        )
-                    if not stage.settles():
-                        break
-    except (OSError, RuntimeError) as error:
-        measured.problems.append(f"stopped: {error}")
-        say("\n".join([f"{part.name}: {error}", *getattr(error, "__notes__", ())]))
-
-
-def note(stage: Stage, workload: Workload, measured: Measured) -> None:
-    """Keep what was wrong with the replies."""
-    measured.problems += [f"{workload.name}: {fault}" for fault in stage.faults]
-    stage.faults.clear()
-
-
-def added(figures: Figures, direct: Figures) -> Figures:
-    """How much later the first token came than the median first token without a gateway, in the same run."""
-    base = direct.get("first_p50")
-    if base is None:
-        return {}
-    return {f"added_{name}": value - base for name, value in figures.items() if name.startswith("first_p")}
-
-
 def save(report: Report, table: str, folder: Path) -> None:
-    """Write the report where the last one was."""
+    """Write the report over the last one."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "latest.json").write_text(report.as_json() + "\n")
     (folder / "latest.md").write_text(table)
@@ -172,32 +126,35 @@ def save(report: Report, table: str, folder: Path) -> None:
         (folder / name).write_text(plot.as_svg())
 
 
-def say(words: str) -> None:
-    """Tell how far it is."""
-    print(words, file=sys.stderr, flush=True)
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--runs", type=int, default=3, help="how often everything is measured")
+    parser.add_argument("--runs", type=int, default=3, help="how many times everything is measured")
     ours = f"{OURS},{Naive.name},{Proxy.name}"
     parser.add_argument("--targets", default=ours, help=f"of ours and the baselines: {ours}")
+    parser.add_argument(
+        "--before",
+        type=Path,
+        metavar="PATH",
+        help="a checkout of an earlier commit, to measure beside this one",
+    )
     parser.add_argument("--peers", default="", help="litellm,production-stack,smg")
     parser.add_argument(
         "--workloads",
         default="",
-        help="all, or some of " + ",".join(work.name for work in STANDARD) + ",workers,ceiling",
+        help="some of (default: all but ceiling) " + ",".join(work.name for work in STANDARD) + ",workers,ceiling",
     )
     parser.add_argument(
         "--frames",
         choices=get_args(Frames),
         default="changing",
-        help="events as OpenAI sends them, which change all over, or events that differ in their token only",
+        help="what the backend sends: events like OpenAI's, which change in more than the token, or constant ones",
     )
     parser.add_argument("--results", default=str(RESULTS), help="folder for the table, the figures and the plots")
     arguments = parser.parse_args()
     if unknown := set(_list(arguments.peers)) - set(PEERS):
         parser.error(f"no such peer: {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
+    if arguments.before and not (arguments.before / "gateway").is_dir():
+        parser.error(f"no checkout of this project: {arguments.before}")
     return arguments
 
 

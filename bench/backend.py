@@ -1,9 +1,9 @@
 """An OpenAI-compatible model server that costs little and keeps its schedule: ``python -m bench.backend PORT``.
 
 ``POST /v1/chat/completions`` streams what the :class:`~bench.order.Order` in the request asks for: as real servers do,
-one server-sent event and one HTTP chunk per token. Token ``i`` is due at a time fixed when the request came, so that a
-late one delays no other. ``GET /log`` tells of every request since ``DELETE /log``; ``GET /v1/models`` and ``/health``
-are what gateways ask for.
+one server-sent event and one HTTP chunk per token. When the request arrives, the time of every token is fixed, so a
+late token delays no other. ``GET /log`` lists the requests since ``DELETE /log``; gateways ask for ``/v1/models`` and
+``/health``.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ from bench.frames import MODEL, Frames
 from bench.order import Order
 
 BURST = 32
-"""Tokens that go into one write when a reply is sent flat out."""
+"""Tokens in one write when a reply is sent flat out."""
 BUFFER = 64 * 1024
-"""Bytes that may wait for a reader before a reply pauses."""
+"""Bytes buffered for a slow reader before a reply pauses."""
 
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 _END = b"0\r\n\r\n"
@@ -42,11 +42,11 @@ class Record:
     """Tokens given to the socket."""
     finished: float | None = None
     closed: float | None = None
-    """When the other side closed the connection before the reply was finished."""
+    """When the client closed the connection before the end of the reply."""
 
 
 class Log:
-    """Records of the requests since it was last cleared."""
+    """The requests since it was last cleared."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
@@ -69,18 +69,18 @@ class Log:
 
 
 class Pacer:
-    """Wakes replies when they are due: one timer for all, as one for each token would cost more than to send it."""
+    """Resumes streams when they are due. They share one timer: a timer per token would cost more than its sending."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._due: list[tuple[float, int, Reply]] = []
+        self._due: list[tuple[float, int, Stream]] = []
         self._numbers = itertools.count()
         self._timer: asyncio.Handle | None = None
 
-    def wake(self, reply: "Reply", at: float) -> None:
-        """Call ``reply.go_on`` at that time of the monotonic clock."""
-        heapq.heappush(self._due, (at, next(self._numbers), reply))
-        if self._due[0][2] is reply:
+    def wake(self, stream: "Stream", at: float) -> None:
+        """Call ``stream.go_on`` at that time of the monotonic clock."""
+        heapq.heappush(self._due, (at, next(self._numbers), stream))
+        if self._due[0][2] is stream:
             self._set()
 
     def _set(self) -> None:
@@ -93,22 +93,22 @@ class Pacer:
             self._timer = self._loop.call_soon(self._wake) if late else self._loop.call_at(at, self._wake)
 
     def _wake(self) -> None:
-        """Let every reply that is due go on, once: what is due again by then waits for the loop's next turn."""
+        """Resume every stream that is due, once each; one that is due again waits for the loop's next turn."""
         self._timer = None
         now = time.monotonic()
         again = []
         while self._due and self._due[0][0] <= now:
-            _, number, reply = heapq.heappop(self._due)
-            at = reply.go_on(now)
+            _, number, stream = heapq.heappop(self._due)
+            at = stream.go_on(now)
             if at is not None:
-                again.append((at, number, reply))
+                again.append((at, number, stream))
         for entry in again:
             heapq.heappush(self._due, entry)
         self._set()
 
 
-class Reply:
-    """Streams one reply on its schedule."""
+class Stream:
+    """Sends one reply on its schedule."""
 
     def __init__(self, order: Order, record: Record, transport: asyncio.Transport, pacer: Pacer, usage: bool) -> None:
         self._pacer = pacer
@@ -128,7 +128,7 @@ class Reply:
         self._pacer.wake(self, at)
 
     def go_on(self, now: float) -> float | None:
-        """Send what is due; the time at which more is, or None when that is over or does not depend on time."""
+        """Send what is due. Returns when to continue; None at the end, and while the client reads too slowly."""
         order = self._order
         self._waits = False
         if self._gone or self._paused:
@@ -167,7 +167,7 @@ class Reply:
             self._wait(time.monotonic())
 
     def abandon(self) -> None:
-        """The other side is gone."""
+        """The client has closed the connection."""
         self._gone = True
         if self._record.finished is None:
             self._record.closed = time.monotonic()
@@ -181,7 +181,7 @@ class Connection(asyncio.Protocol):
         self._pacer = pacer
         self._url = b""
         self._body: list[bytes] = []
-        self._reply: Reply | None = None
+        self._stream: Stream | None = None
         self._parser = httptools.HttpRequestParser(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -207,7 +207,7 @@ class Connection(asyncio.Protocol):
         order = Order.find(body) if method == b"POST" and path.endswith(b"/chat/completions") else None
         if order is not None:
             usage = bool((orjson.loads(body).get("stream_options") or {}).get("include_usage"))
-            self._reply = Reply(order, self._log.open(order), self._transport, self._pacer, usage)
+            self._stream = Stream(order, self._log.open(order), self._transport, self._pacer, usage)
         else:
             self._transport.write(_whole(*self._answer(method, path)))
 
@@ -226,16 +226,16 @@ class Connection(asyncio.Protocol):
         return b"404 Not Found", b'{"error":{"message":"no such path, or no order in the request"}}'
 
     def pause_writing(self) -> None:
-        if self._reply is not None:
-            self._reply.pause()
+        if self._stream is not None:
+            self._stream.pause()
 
     def resume_writing(self) -> None:
-        if self._reply is not None:
-            self._reply.resume()
+        if self._stream is not None:
+            self._stream.resume()
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self._reply is not None:
-            self._reply.abandon()
+        if self._stream is not None:
+            self._stream.abandon()
 
 
 def _chunks(events: Iterable[bytes]) -> bytes:

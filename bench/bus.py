@@ -1,9 +1,9 @@
 """Members that load the host and do nothing else: ``python -m bench.bus ROLE HOST LANES CHUNKS``.
 
-A ``worker`` sends batches of so many chunks on every lane, as many unacknowledged as real workers have at the most. A
-``gateway`` acknowledges as real ones do, and prints every 0.1 s how many batches have come, with the time. A member has
-one id, so all lanes are between the same two, and a lane's number stands where its epoch would. This is the
-only part of the benchmark that knows the fleet from inside: from outside nobody sees a batch.
+A ``worker`` sends batches of CHUNKS events on every lane and keeps as many unacknowledged as a real worker may. A
+``gateway`` acknowledges as a real one does, and prints the time and the number of batches received every 0.1 s. Each
+member has one id, so all lanes connect the same two, and the field for a lane's epoch holds its number. Only this part
+of the benchmark imports the fleet, because batches cannot be seen from outside.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ from fleet.settings import FleetSettings, HostPort
 from protos import chat_pb2 as pb
 
 WINDOW = QUIET + 1
-"""Batches on their way on each lane: the gateway acknowledges as many at once."""
+"""Unacknowledged batches on each lane; the gateway acknowledges this many at once."""
 WORKER, GATEWAY = "bench-worker", "bench-gateway"
 ONLY_OURS = {"skip_class_subscriptions": True, "skip_direct_message_subscription": True}
 TEXT = "some forty bytes of a reply to somebody "
 
 
 class Member(RoutedAgent):
-    """Has the topics of a lane's end; what comes on them goes past it."""
+    """Subscribes to the topics of a lane's end. Shortcuts handle the messages."""
 
     def __init__(self) -> None:
         super().__init__("an end of lanes")
@@ -39,7 +39,7 @@ class Member(RoutedAgent):
 
 
 class Workers:
-    """The sending ends. The next batches follow when the last ones were acknowledged."""
+    """The sending ends. Each sends its next batches when the last ones are acknowledged."""
 
     def __init__(self, bus: FleetRuntime, lanes: int, chunks: int) -> None:
         self._bus = bus
@@ -64,7 +64,7 @@ class Gateways:
     def __init__(self, bus: FleetRuntime) -> None:
         self._bus = bus
         self.received = 0
-        """Batches, on all lanes."""
+        """Batches on all lanes."""
         bus.shortcut(pb.ChunkBatch, self._receive)
 
     def _receive(self, batch: pb.ChunkBatch) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest value that at least ``percent`` % of all are not above (nearest rank); there must be a value."""
+    """By nearest rank: the smallest value with at least ``percent`` % of all at or below it. Needs a value."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 

@@ -17,7 +17,7 @@ from bench.order import CLOSING, OPENING, TOKEN, TOOL, Order
 
 MODEL = "bench"
 PADDINGS = 4096
-"""Obfuscations that are made in advance. A reply repeats none within as many events."""
+"""Obfuscations made in advance. A reply uses each of them once before it repeats one."""
 LONGEST = 16
 """Characters of an obfuscation; OpenAI pads to a multiple of this."""
 
@@ -33,7 +33,7 @@ def _paddings() -> Sequence[bytes]:
 _CHANGING = _paddings()
 _CONSTANT = [b"}\n\n"]
 _STARTS = itertools.count()
-"""Replies take their obfuscations from different places of the list, so that no two are padded alike."""
+"""Each reply starts at another place in the list, so that no two replies are padded alike."""
 
 
 class Frames:

@@ -1,8 +1,8 @@
 """The load generator, a process of its own: ``python -m bench.load``.
 
 Reads one :class:`Load` as a line of JSON, runs it, reads the window ``[from, to]`` in which tokens are to be counted
-(monotonic clock, seconds) as a second line, and prints the :class:`~bench.result.Result` as a line; and again.
-While a load runs, what arrives is only kept with its time; it is taken apart and checked when the load is over.
+(monotonic clock, seconds) as a second line, and prints the :class:`~bench.result.Result` as a line; then it repeats.
+While a load runs, it only stores what arrives with its time. It parses and checks replies when the load has ended.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ class Load:
     """
 
     ports: list[int]
-    """Asked in turn, stream by stream."""
+    """Streams use them in turn."""
     model: str
     key: str
     id: str
@@ -59,19 +59,19 @@ class Load:
     history: int = 0
     """Bytes of conversation that each request carries besides its order."""
     limit: float = 60.0
-    """After so long from ``start`` every client that is not done leaves."""
+    """How long after ``start`` the clients that are not done leave."""
     leave_after: int | None = None
-    """Leave when so many pieces of the answer have come; 0: a quarter of a second after asking."""
+    """Leave after this many reads of the response; 0: a quarter of a second after the request."""
     stalled: bool = False
-    """Ask, and read nothing."""
+    """Send the request and read nothing."""
 
 
 class Client(asyncio.BufferedProtocol):
     """One HTTP/1.1 connection, one request at a time; records what it reads."""
 
     _buffer = memoryview(bytearray(256 * 1024))
-    """Shared by all: what is read is copied before the next read. asyncio's other kind of protocol gets a new buffer of
-    this size for every read, which costs more than all the rest."""
+    """Shared by all clients, because data is copied out before the next read. ``asyncio.Protocol`` would allocate a
+    buffer of this size for every read, which costs more than everything else here."""
 
     def __init__(self, leave_after: int | None) -> None:
         self._leave_after = leave_after
@@ -88,7 +88,7 @@ class Client(asyncio.BufferedProtocol):
         self._transport.pause_reading()
 
     def ask(self, request: bytes, recording: Recording) -> asyncio.Future[None]:
-        """Send a request. The future is done when its answer, or the connection, has ended."""
+        """Send a request. The future is done when its response or the connection has ended."""
         self._recording = recording
         self._parser = httptools.HttpResponseParser(self)
         self._done = asyncio.get_running_loop().create_future()
@@ -118,7 +118,7 @@ class Client(asyncio.BufferedProtocol):
         self._settle()
 
     def leave(self) -> None:
-        """Close the connection in the middle of an answer."""
+        """Close the connection, even in the middle of a response."""
         if self._recording is not None and not self._recording.complete:
             self._recording.cut = time.monotonic()
         self._recording = None
@@ -130,8 +130,8 @@ class Client(asyncio.BufferedProtocol):
             self._done.set_result(None)
 
 
-class Run:
-    """One load on its way."""
+class Clients:
+    """The clients of one load."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -208,16 +208,18 @@ async def serve() -> None:
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         load = Load(**orjson.loads(line))
-        run = Run(load)
+        clients = Clients(load)
         gc.disable()
         used = time.process_time()
-        await run.run()
+        await clients.run()
         used = time.process_time() - used
         gc.enable()
         window: tuple[float, float] = orjson.loads(await loop.run_in_executor(None, sys.stdin.readline))
-        result: Result = summarise([read(recording) for recording in run.recordings], run.recordings, window, used)
+        result: Result = summarise(
+            [read(recording) for recording in clients.recordings], clients.recordings, window, used
+        )
         print(result.as_json(), flush=True)
-        del run, result
+        del clients, result
 
 
 if __name__ == "__main__":

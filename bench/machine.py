@@ -1,9 +1,11 @@
-"""What the figures were measured on, without saying where it stands."""
+"""What the figures were measured on; nothing that would identify the machine."""
 
 import importlib.metadata
 import os
 import platform
 from pathlib import Path
+
+import psutil
 
 PACKAGES = ("autogen-core", "grpcio", "aiohttp", "uvicorn")
 
@@ -16,6 +18,13 @@ def facts() -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         "versions": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES),
     }
+
+
+def busy() -> float:
+    """Seconds of CPU that all cores together have used since the machine started, for any process."""
+    times = psutil.cpu_times()
+    # Steal is time that the hypervisor gave to other machines. Guests' time is already part of user.
+    return sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal"))
 
 
 def _processor() -> str:

@@ -1,4 +1,4 @@
-"""Line plots as SVG, drawn here: two plots are no reason for a plotting library in everybody's environment."""
+"""Line plots as SVG. Three plots do not justify a plotting library in every environment."""
 
 import math
 from collections.abc import Sequence
@@ -11,8 +11,19 @@ from bench.report import OURS, Report
 WIDTH, HEIGHT = 640, 400
 LEFT, RIGHT, TOP, BOTTOM = 70, 150, 40, 50
 NARROWEST = 0.7
-"""Powers of ten that an axis covers at least."""
-COLOURS = ("#1f6feb", "#d1242f", "#1a7f37", "#9a6700", "#8250df", "#57606a")
+"""The fewest powers of ten that an axis covers, so that a small difference does not look like a large one."""
+COLOURS = {
+    "chatfleet": "#1f6feb",
+    "before": "#79c0ff",
+    "naive": "#d1242f",
+    "proxy": "#1a7f37",
+    "litellm": "#9a6700",
+    "production-stack": "#8250df",
+    "smg": "#57606a",
+    "direct": "#bf3989",
+}
+"""A target has the same colour in every plot."""
+OTHER = "#24292f"
 
 Point = tuple[float, Spread]
 
@@ -45,7 +56,7 @@ class Plot:
             *(_text(horizontal.at(x), HEIGHT - BOTTOM + 18, _tick(x)) for x in xs),
         ]
         for number, (name, line) in enumerate(self.lines.items()):
-            parts += _line(name, line, COLOURS[number % len(COLOURS)], number, horizontal, vertical)
+            parts += _line(name, line, COLOURS.get(name, OTHER), number, horizontal, vertical)
         return "\n".join([*parts, "</svg>", ""])
 
 
@@ -54,7 +65,7 @@ class _Axis:
 
     def __init__(self, low: float, high: float, start: float, end: float) -> None:
         self._low, self._high = math.log10(low), math.log10(high)
-        missing = max(0.0, NARROWEST - (self._high - self._low))  # lest a small difference looks like a great one
+        missing = max(0.0, NARROWEST - (self._high - self._low))
         self._low, self._high = self._low - missing / 2, self._high + missing / 2
         self._start, self._end = start, end
 
@@ -63,7 +74,7 @@ class _Axis:
         return self._start + part * (self._end - self._start)
 
     def ticks(self) -> list[float]:
-        """1, 2 and 5 of every power of ten that lies on it."""
+        """1, 2 and 5 times every power of ten, where they lie on the axis."""
         powers = range(math.floor(self._low), math.ceil(self._high) + 1)
         values = [step * 10.0**power for power in powers for step in (1, 2, 5)]
         return [value for value in values if self._low <= math.log10(value) <= self._high]
@@ -106,7 +117,7 @@ CONCURRENCY = (("paced16", 16), ("paced200", 200), ("paced1000", 1000))
 
 
 def plots(report: Report) -> dict[str, Plot]:
-    """By file name, those for which there are figures."""
+    """The plots for which there are figures, by file name."""
     streams = "open streams (16 at 5 ms a token, 200 at 20 ms, 1,000 at 50 ms)"
     drawn = {
         "cost.svg": Plot("CPU per token", streams, "µs, all processes", _by_streams(report, "cpu")),

@@ -1,4 +1,4 @@
-"""Processes of a target: started, measured with all their children, and ended by their ids."""
+"""Processes of a target: they are started, measured with all their children, and ended by their ids."""
 
 import os
 import signal
@@ -13,14 +13,22 @@ import psutil
 
 REPOSITORY = Path(__file__).parents[1]
 SETTINGS = ("FLEET_", "HOST_", "GATEWAY_", "WORKER_", "MODEL_", "LITELLM_", "OPENAI_")
-"""Prefixes of variables that no target inherits from whoever runs the benchmark."""
+"""Prefixes of environment variables that targets do not inherit."""
 
 
 class Process:
-    """A command that is started when made; ``name`` is its part in the target, such as ``worker``."""
+    """A command, started by its constructor in ``tree``; its output goes to a file in ``folder``.
+
+    ``name`` is its role in the target, such as ``worker``.
+    """
 
     def __init__(
-        self, name: str, command: Sequence[str], folder: Path, settings: Mapping[str, str] | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        folder: Path,
+        settings: Mapping[str, str] | None = None,
+        tree: Path = REPOSITORY,
     ) -> None:
         self.name = name
         self.log_file = folder / f"{name}.log"
@@ -28,7 +36,7 @@ class Process:
         with self.log_file.open("ab") as log:
             self._popen = subprocess.Popen(
                 list(command),
-                cwd=REPOSITORY,
+                cwd=tree,
                 env=inherited | dict(settings or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -42,7 +50,7 @@ class Process:
         return self._popen.poll() is None
 
     def tree(self) -> list[psutil.Process]:
-        """It and all its children; nothing once it has ended."""
+        """The process and all its descendants; empty once it has ended."""
         try:
             return [self._root, *self._root.children(recursive=True)]
         except psutil.NoSuchProcess:
@@ -53,7 +61,7 @@ class Process:
             self._popen.send_signal(signal.SIGTERM)
 
     def stop(self, within: float = 8.0) -> None:
-        """End it and its children: kindly at first, then not."""
+        """End it and its children: SIGTERM first, SIGKILL after ``within`` seconds."""
         tree = self.tree()
         self.ask_to_stop()
         try:
@@ -68,12 +76,12 @@ class Process:
                 continue
 
     def log(self) -> str:
-        """The end of what it wrote."""
+        """The end of its output."""
         return self.log_file.read_text(errors="replace")[-2000:]
 
 
 def stop_all(processes: Sequence[Process]) -> None:
-    """End processes side by side, the last started first."""
+    """End processes concurrently, the last one started first."""
     for process in reversed(processes):
         process.ask_to_stop()
     for process in reversed(processes):
@@ -81,14 +89,14 @@ def stop_all(processes: Sequence[Process]) -> None:
 
 
 class CpuReading(NamedTuple):
-    """CPU that processes had used by a moment: nanoseconds by process id, and each one's part in the target."""
+    """The CPU that processes have used, in nanoseconds by process id, and the role of each in its target."""
 
     at: float
     used: dict[int, int]
     names: dict[int, str]
 
     @classmethod
-    def take(cls, processes: Iterable[Process]) -> "CpuReading":
+    def of(cls, processes: Iterable[Process]) -> "CpuReading":
         used: dict[int, int] = {}
         names: dict[int, str] = {}
         for process in processes:
@@ -99,7 +107,7 @@ class CpuReading(NamedTuple):
         return cls(time.monotonic(), used, names)
 
     def since(self, earlier: "CpuReading") -> dict[str, float]:
-        """Seconds of CPU used since then, by part. A process that began in between counts from nothing."""
+        """Seconds of CPU used since then, by role. A process that started in between counts from 0."""
         spent: dict[str, float] = {}
         for pid, nanoseconds in self.used.items():
             delta = (nanoseconds - earlier.used.get(pid, 0)) / 1e9
@@ -108,9 +116,9 @@ class CpuReading(NamedTuple):
 
 
 def cpu_time(process: psutil.Process) -> int | None:
-    """Nanoseconds of CPU, user and system, of all threads that it has or had; None once it is gone.
+    """Nanoseconds of CPU, user and system, of all threads that it has or had; None once it has ended.
 
-    Linux tells this of any process through its CPU clock (clock_getcpuclockid(3)); elsewhere it is counted in ticks.
+    On Linux this reads the process's CPU clock (clock_getcpuclockid(3)); other systems count in ticks.
     """
     try:
         if os.uname().sysname == "Linux":
@@ -122,24 +130,40 @@ def cpu_time(process: psutil.Process) -> int | None:
 
 
 class Memory(NamedTuple):
-    """Bytes that a target's processes hold. ``pss`` counts a page that several share in equal parts."""
+    """Bytes that a target's processes hold. ``pss`` divides a shared page equally among the processes that share it.
+
+    ``anonymous`` is the part of ``pss`` that is not files. Only this part is compared between two moments, because the
+    share of a library's pages changes when any process of the machine that uses the library starts or ends.
+    """
 
     rss: int
     pss: int
+    anonymous: int
 
     @classmethod
     def of(cls, processes: Iterable[Process]) -> "Memory":
-        rss = pss = 0
+        rss = pss = anonymous = 0
         for process in processes:
             for member in process.tree():
                 full = member.memory_full_info()
+                own = getattr(full, "pss", full.uss)
                 rss += full.rss
-                pss += getattr(full, "pss", full.uss)
-        return cls(rss, pss)
+                pss += own
+                anonymous += _anonymous(member.pid, own)
+        return cls(rss, pss, anonymous)
+
+
+def _anonymous(pid: int, otherwise: int) -> int:
+    rollup = Path(f"/proc/{pid}/smaps_rollup")
+    if rollup.exists():
+        for line in rollup.read_text().splitlines():
+            if line.startswith("Pss_Anon:"):
+                return int(line.split()[1]) * 1024
+    return otherwise
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody listens on now."""
+    """A TCP port on loopback that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -147,7 +171,7 @@ def free_port() -> int:
 
 
 def wait_until(condition: Callable[[], object], within: float, what: str) -> None:
-    """Poll until it holds; ``TimeoutError`` that names ``what`` if it does not in so many seconds."""
+    """Poll until it holds. Raises ``TimeoutError``, which names ``what``, after ``within`` seconds."""
     deadline = time.monotonic() + within
     while not condition():
         if time.monotonic() > deadline:

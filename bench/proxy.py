@@ -1,8 +1,8 @@
-"""The least that a gateway in Python has to do: ``python -m bench.proxy PORT BACKEND``.
+"""The least that a gateway in Python must do: ``python -m bench.proxy PORT BACKEND``.
 
-FastAPI takes a request, aiohttp sends it to the one backend, and what comes is passed on as it comes. The router
-of vLLM's production-stack streams in just this way, with its choice of a server and its statistics around it; so this
-costs less than that one does. Uses nothing of this project: it runs in other environments too.
+FastAPI receives a request, aiohttp sends it to the one backend, and the response is passed on as it arrives. The router
+of vLLM's production-stack streams in this way, but also chooses a server and keeps statistics, so it costs more. This
+file imports nothing of this project, because it runs in other environments too.
 """
 
 import sys

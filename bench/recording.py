@@ -14,7 +14,7 @@ _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 
 
 class Arrival(NamedTuple):
-    """A token and when it was read: seconds of the monotonic clock."""
+    """A token and when it was read, in seconds of the monotonic clock."""
 
     token: Token
     at: float
@@ -27,19 +27,19 @@ class Arrival(NamedTuple):
 
 @dataclass
 class Recording:
-    """What was read in answer to one request, and when. ``cut`` is when we closed the connection ourselves."""
+    """What was read in answer to one request, and when. ``cut`` is when the client closed the connection."""
 
     order: Order
     asked: float
     segments: list[tuple[float, bytes]] = field(default_factory=list)
     complete: bool = False
-    """Whether the HTTP answer ended as it should."""
+    """Whether the HTTP response ended properly."""
     cut: float | None = None
 
 
 @dataclass
 class Reply:
-    """A recording taken apart. ``faults`` names everything that an exact reply does not have; empty is exact."""
+    """A recording after parsing. ``faults`` says what is not exact about it; an exact reply has none."""
 
     order: Order
     arrivals: list[Arrival]
@@ -48,12 +48,12 @@ class Reply:
 
     @property
     def first_token(self) -> float | None:
-        """Seconds from asking to the first token, if one came."""
+        """Seconds from the request to the first token; None if none came."""
         return self.arrivals[0].at - self.asked if self.arrivals else None
 
 
 class _Body:
-    """Collects server-sent events from an HTTP answer that is fed in pieces."""
+    """Collects server-sent events from an HTTP response that is fed in pieces."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -68,7 +68,7 @@ class _Body:
 
 
 def read(recording: Recording) -> Reply:
-    """Take a recording apart and check it: see :func:`check`."""
+    """Parse a recording and check that it is exact."""
     body = _Body()
     parser = httptools.HttpResponseParser(body)
     for body.now, data in recording.segments:
@@ -89,12 +89,12 @@ def read(recording: Recording) -> Reply:
 
 
 def check(tokens: list[Token], order: Order, whole: bool) -> list[str]:
-    """What is wrong with these tokens as a reply to ``order``, or as its beginning if it is not ``whole``."""
+    """How these tokens differ from the reply to ``order``, or from its beginning if it is not ``whole``."""
     faults = []
     expected = 0
     for token in tokens:
         if token.id != order.id:
-            faults.append(f"strayed: token {token.place} of {token.id} in {order.id}")
+            faults.append(f"misdelivered: token {token.place} of {token.id} in {order.id}")
         elif token.place > expected:
             faults.append(f"lost: {expected} to {token.place - 1}")
             expected = token.place + 1
@@ -110,7 +110,7 @@ def check(tokens: list[Token], order: Order, whole: bool) -> list[str]:
 
 
 class _Content:
-    """What the events of one reply say. ``faults`` are what no reply to this order would say."""
+    """The content of one reply's events. ``faults`` lists whatever does not belong into a reply to this order."""
 
     def __init__(self, order: Order) -> None:
         self._order = order
@@ -167,7 +167,7 @@ class _Content:
         return self._tokens(OPENING, CLOSING, whole)
 
     def _tokens(self, opening: str, closing: str, whole: bool) -> list[Arrival]:
-        """What stands between ``opening``, which ends in a space like a token, and ``closing``."""
+        """The tokens between ``opening``, which ends with a space as a token does, and ``closing``."""
         arrivals = []
         expected = opening.strip()
         rest = ""

@@ -1,4 +1,4 @@
-"""Figures of all runs as JSON, and as one Markdown table: a row per figure, a column per target."""
+"""The figures of all runs, as JSON and as one Markdown table: a row per figure, a column per target."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -13,15 +13,15 @@ Series = dict[str, list[float]]
 
 @dataclass
 class Measured:
-    """What one target showed. ``problems`` are runs that gave no figures, and why."""
+    """The figures of one target. ``problems`` says what failed and which replies were not exact."""
 
     version: str
     workloads: dict[str, Series] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     remarks: set[str] = field(default_factory=set)
-    """What a reader of its figures must know."""
+    """What a reader must know about its figures."""
     workers: int = 0
-    """How many workers it has, if it is ours."""
+    """Its number of workers, if it is our fleet; otherwise 0."""
 
     def add(self, workload: str, figures: dict[str, float]) -> None:
         series = self.workloads.setdefault(workload, {})
@@ -35,7 +35,7 @@ class Measured:
 
 @dataclass
 class Report:
-    """All that a benchmark found out; ``main`` are the targets that have a column of the table."""
+    """The figures of all targets; ``main`` are those with a column in the table."""
 
     machine: dict[str, str]
     runs: int
@@ -70,7 +70,7 @@ class Report:
         return cls(data["machine"], data["runs"], data["main"], targets, data["frames"])
 
     def as_markdown(self) -> str:
-        """The table, what it was measured on, and what went wrong."""
+        """The table, the machine, and what failed."""
         columns = [name for name in self.main if name in self.targets]
         lines = [
             f"| {self.runs} runs, {self.frames} frames: median (range) | " + " | ".join(columns) + " |",
@@ -89,7 +89,7 @@ class Report:
         lines += self._ceiling()
         problems = [f"- {name}: {problem}" for name, target in self.targets.items() for problem in target.problems]
         if problems:
-            lines += ["", "What went wrong:", "", *problems]
+            lines += ["", "What failed:", "", *problems]
         return "\n".join(lines) + "\n"
 
     def _rows(self, columns: Sequence[str]) -> list[str]:
@@ -104,7 +104,7 @@ class Report:
         return lines
 
     def by_workers(self, workload: str, figure: str) -> list[tuple[int, Spread]]:
-        """A figure of ours for each number of workers it was measured with."""
+        """A figure of our fleet for each number of workers."""
         found = [
             (target.workers, spread)
             for target in self.targets.values()
@@ -112,8 +112,18 @@ class Report:
         ]
         return sorted(found)
 
+    def ratio(self, workload: str, figure: str, above: str, below: str) -> Spread | None:
+        """One target's figure as a multiple of another's, run by run; None where a run lacks either."""
+        series = [
+            self.targets[name].workloads.get(workload, {}).get(figure, []) if name in self.targets else []
+            for name in (above, below)
+        ]
+        if not series[0] or len(series[0]) != len(series[1]) or not all(series[1]):
+            return None
+        return Spread.of([one / other for one, other in zip(*series, strict=True)])
+
     def _ceiling(self) -> list[str]:
-        """What one host carries."""
+        """A table of what one host carries."""
         rows = [
             f"| {name}{load} | " + " | ".join(row.cell(target, workload) for row in CEILING) + " |"
             for name, target in self.targets.items()
@@ -125,7 +135,7 @@ class Report:
         return ["", head, "|---|" + "---:|" * len(CEILING), *rows] if rows else []
 
     def _scaling(self) -> list[str]:
-        """What is asked of the design as a whole: that cost does not grow with workers or streams."""
+        """Tables of cost by number of workers, which should not grow."""
         lines = []
         for workload, title in GROWTH.items():
             by_workers = self.by_workers(workload, "cpu")
@@ -147,19 +157,21 @@ class Report:
 
 
 OURS = "chatfleet"
+BEFORE = "before"
+"""Ours at an earlier commit."""
 
 LOADS = {"ceiling": "", "paced200": ", 200 streams at 20 ms", "flat64": ", 64 streams flat out"}
-"""What a host is loaded with, to see what one carries."""
+"""Workloads that load a host, and how the table names them."""
 
 GROWTH = {
     "paced200": "200 streams paced 20 ms, by workers",
     "each25": "25 streams paced 20 ms for each worker, by workers",
 }
-"""Workloads that show what workers cost: the same load shared by more of them, and more load with more of them."""
+"""Workloads for several numbers of workers: the same load in all, and the same load for each."""
 
 
 class Row(NamedTuple):
-    """A figure, how it is called and how it is written."""
+    """A figure, its title and its format; without a format, its shares by process."""
 
     title: str
     figure: str
@@ -174,7 +186,7 @@ class Row(NamedTuple):
 
 
 def number(spread: Spread) -> str:
-    """Three figures at the most: ``12.3 (11 … 14)``."""
+    """``12.3 (11.0 … 14.0)``: median and range."""
     if spread.low == spread.high:
         return short(spread.median)
     return f"{short(spread.median)} ({short(spread.low)} … {short(spread.high)})"
@@ -185,14 +197,14 @@ def share(spread: Spread) -> str:
 
 
 def short(value: float) -> str:
-    """Three figures, or all that stand before the point."""
+    """Three significant digits, or all that stand before the point."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
 def _parts(target: Measured, workload: str, figure: str) -> str:
-    """A figure's shares by part of the target: ``host 20 · worker 40``. Empty where it has one part only."""
+    """A figure's shares by process: ``host 20 · worker 40``. Empty where there is one process."""
     parts = [name for name in target.workloads.get(workload, {}) if name.startswith(f"{figure}.")]
     if len(parts) < 2:
         return ""
@@ -230,7 +242,7 @@ CEILING = [
 
 SECTIONS: list[tuple[str, str, list[Row]]] = [
     (
-        "one client, short requests in turn",
+        "one client, short requests one after the other",
         "idle",
         [
             Row("first token, added p50 (ms)", "added_first_p50", number),
@@ -267,8 +279,14 @@ SECTIONS: list[tuple[str, str, list[Row]]] = [
             Row("at rest, PSS (MiB)", "rest_pss", number),
             Row("at rest, RSS (MiB)", "rest_rss", number),
             Row("per open stream, 1,000 idle ones (kB)", "stream", number),
-            Row("per client that reads nothing (kB)", "stalled", number),
-            Row("tokens of 50,000 taken from the backend for it", "stalled_sent", number),
+        ],
+    ),
+    (
+        "clients that read nothing of a reply",
+        "stalled",
+        [
+            Row("memory of each (kB)", "stalled", number),
+            Row("tokens of 50,000 that the backend sent for each", "stalled_sent", number),
         ],
     ),
     (
@@ -289,6 +307,7 @@ SECTIONS: list[tuple[str, str, list[Row]]] = [
         [
             Row("backend, CPU per token at 200 streams (µs)", "backend_cpu", number),
             Row("load generator, CPU per token at 200 streams (µs)", "load_cpu", number),
+            Row("cores that other processes of the machine used meanwhile", "elsewhere", number),
         ],
     ),
 ]

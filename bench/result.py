@@ -1,4 +1,4 @@
-"""What one load amounted to, seen from the clients."""
+"""The result of one load, seen from its clients."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,14 +14,14 @@ EXAMPLES = 5
 
 @dataclass
 class Result:
-    """Counts, and times in milliseconds. Lists of percentiles are [p50, p95, p99], or None where nothing was seen."""
+    """Counts, and times in milliseconds. Percentiles are [p50, p95, p99]; None where nothing was measured."""
 
     requests: int
     complete: int
     cut: int
     """Requests whose client left."""
     faulty: int
-    """Requests whose reply was not exact, as far as it was read."""
+    """Requests whose reply was not exact as far as it was read."""
     examples: list[str]
     tokens: int
     window_tokens: int
@@ -29,17 +29,17 @@ class Result:
     window: float
     """Its length in seconds."""
     busy: float
-    """Seconds of it until the last token came: less than all of it when every reply was complete before its end."""
+    """Seconds until the last token: less than the window if every reply was complete before its end."""
     first_token: list[float] | None
-    """From asking to the first token."""
+    """From the request to the first token."""
     delay: list[float] | None
-    """From the backend's sending a token to its arrival; tokens of the window."""
+    """From a token's sending by the backend to its arrival; tokens of the window."""
     added_gap: list[float] | None
     """How much longer the time between two tokens of a stream was than at the backend; tokens of the window."""
     cpu: float
     """Seconds of CPU that the load generator used."""
     left: dict[str, float]
-    """When each client left that did, by its order's id: monotonic seconds."""
+    """When clients left, by the ids of their orders, in seconds of the monotonic clock."""
 
     def as_json(self) -> str:
         return orjson.dumps(asdict(self)).decode()
@@ -52,7 +52,7 @@ class Result:
 def summarise(
     replies: Sequence[Reply], recordings: Sequence[Recording], window: tuple[float, float], cpu: float
 ) -> Result:
-    """Count and measure."""
+    """Count tokens and faults, and measure times."""
     begin, end = window
     delays: list[float] = []
     gaps: list[float] = []

@@ -1,71 +1,47 @@
-"""The stage on which targets are measured: the backend and the load generator, and how each workload is run."""
+"""Where targets are measured: the backend and the load generator, and how each workload is run."""
 
-import itertools
 import json
-import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 from bench import workloads
 from bench.figures import percentile
-from bench.frames import MODEL
-from bench.load import Load
+from bench.generator import Generator
 from bench.order import Frames
-from bench.processes import REPOSITORY, CpuReading, Memory, Process, free_port, wait_until
+from bench.processes import CpuReading, Memory, Process, free_port, wait_until
 from bench.result import Result
 from bench.targets.bus import Bus
 from bench.targets.target import Target, answers
-from bench.workloads import SETTLE, Ceiling, Flat, Idle, Leaving, Paced, Workload
-
-Figures = dict[str, float]
-"""One run's figures by name; a name that ends in ``.part`` is that figure's share of one of the target's parts."""
-
-SOON = 0.15
-"""Seconds until a load that is ordered now begins."""
+from bench.window import Figures, Window, sleep_until
+from bench.workloads import SETTLE, Ceiling, Flat, Idle, Leaving, Paced, Stalled, Workload
 
 
 class Stage:
-    """Backend and load generator, inside a ``with``."""
+    """Backend and load generator; both run inside its ``with``."""
 
     def __init__(self, frames: Frames = "changing") -> None:
         self.port = free_port()
         self.frames: Frames = frames
         self.faults: list[str] = []
-        """What was wrong with replies since this was last cleared: examples."""
-        self._ids: Iterator[int] = itertools.count()
+        """Examples of faults in replies, since this was last cleared."""
 
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="chatfleet-bench-")
         self._backend = Process(
             "backend", [sys.executable, "-m", "bench.backend", str(self.port)], Path(self._folder.name)
         )
-        self._load = subprocess.Popen(
-            [sys.executable, "-m", "bench.load"],
-            cwd=REPOSITORY,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._generator = Generator(self.frames)
         wait_until(lambda: answers(f"{self._url}/health") is not None, 20, "the backend is ready")
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._load.kill()
-        self._load.wait()
-        assert self._load.stdin is not None
-        assert self._load.stdout is not None
-        self._load.stdin.close()
-        self._load.stdout.close()
+        self._generator.close()
         self._backend.stop()
         self._folder.cleanup()
-
-    # ------------------------------------------------------------ backend
 
     @property
     def _url(self) -> str:
@@ -78,7 +54,7 @@ class Stage:
         urllib.request.urlopen(urllib.request.Request(f"{self._url}/log", method="DELETE"), timeout=5).close()
 
     def settles(self, within: float = 1.0) -> bool:
-        """Whether the backend has nothing to answer any more, in so many seconds."""
+        """Whether the backend becomes idle within this many seconds."""
         try:
             wait_until(lambda: self._log()["active"] == 0, within, "the backend is idle")
         except TimeoutError:
@@ -86,50 +62,31 @@ class Stage:
         self._forget()
         return True
 
-    # ------------------------------------------------------------ load
-
-    def _begin(self, target: Target, **what: Any) -> Load:
-        name = f"r{next(self._ids):x}"
-        load = Load(target.ports, MODEL, target.key, name, time.monotonic() + SOON, frames=self.frames, **what)
-        self._write(asdict(load))
-        return load
-
     def _end(self, window: tuple[float, float]) -> Result:
-        """Wait for the load to be over; its result, counted in this window."""
-        self._write(window)
-        assert self._load.stdout is not None
-        line = self._load.stdout.readline()
-        if not line:
-            raise RuntimeError("the load generator ended")
-        result = Result.from_json(line)
+        result = self._generator.end(window)
         if result.faulty:
             self.faults.append(f"{result.faulty} of {result.requests} replies not exact: {'; '.join(result.examples)}")
         return result
 
-    def _write(self, value: Any) -> None:
-        assert self._load.stdin is not None
-        self._load.stdin.write(json.dumps(value) + "\n")
-        self._load.stdin.flush()
-
-    # ------------------------------------------------------------ workloads
-
     def warm_up(self, target: Target) -> None:
-        """Requests that count for nothing: connections are made, code is loaded, caches are filled."""
+        """Send requests that are not measured, to open connections, load code and fill caches."""
         if not target.speaks_http:
             return
         wait_until(lambda: self._serves(target), 30, f"{target.name} serves a request")
-        load = self._begin(target, streams=8 * max(1, target.workers), requests=5, tokens=50, ramp=0.5, limit=30.0)
+        load = self._generator.begin(
+            target, streams=8 * max(1, target.workers), requests=5, tokens=50, ramp=0.5, limit=30.0
+        )
         self._end((load.start, load.start))
         self.settles()
         self.faults.clear()
 
     def _serves(self, target: Target) -> bool:
-        load = self._begin(target, tokens=1, limit=2.0)
+        load = self._generator.begin(target, tokens=1, limit=2.0)
         result = self._end((load.start, load.start))
         return result.complete == 1 and not result.faulty
 
     def measure(self, target: Target, workload: Workload) -> Figures:
-        """Run a workload once. ``faults`` says what was wrong with its replies."""
+        """Run a workload once. ``faults`` lists what was wrong with its replies."""
         self._forget()
         match workload:
             case Paced():
@@ -144,9 +101,11 @@ class Stage:
                 return self._ceiling(target, workload)
             case workloads.Memory():
                 return self._memory(target, workload)
+            case Stalled():
+                return self._stalled(target, workload)
 
     def _paced(self, target: Target, workload: Paced) -> Figures:
-        load = self._begin(
+        load = self._generator.begin(
             target,
             streams=workload.streams,
             ramp=workload.ramp,
@@ -161,10 +120,10 @@ class Stage:
         return _times(result) | window.per_token(result)
 
     def _idle(self, target: Target, workload: Idle) -> Figures:
-        before = CpuReading.take(target.processes)
-        load = self._begin(target, requests=workload.requests, tokens=workload.tokens, limit=60.0)
+        before = CpuReading.of(target.processes)
+        load = self._generator.begin(target, requests=workload.requests, tokens=workload.tokens, limit=60.0)
         result = self._end((load.start, load.start + 1e6))
-        spent = CpuReading.take(target.processes).since(before)
+        spent = CpuReading.of(target.processes).since(before)
         requests = result.requests
         return (
             _times(result)
@@ -174,33 +133,35 @@ class Stage:
 
     def _flat(self, target: Target, workload: Flat) -> Figures:
         limit = workload.window + 0.1
-        load = self._begin(target, streams=workload.streams, tokens=workload.tokens, limit=limit)
+        load = self._generator.begin(target, streams=workload.streams, tokens=workload.tokens, limit=limit)
         window = self._window(target, load.start, workload.window)
         result = self._end(window.bounds)
         span = result.busy if result.complete == result.requests else result.window
         return {"tokens_s": result.window_tokens / span} | _soundness(result) | window.per_token(result)
 
     def _ceiling(self, target: Target, workload: Ceiling) -> Figures:
-        """Batches/s, and the host's CPU for each: what one core of it would carry."""
+        """Batches/s, and how many one core of the host would carry."""
         assert isinstance(target, Bus)
         begin = time.monotonic()
-        before = CpuReading.take(target.processes)
+        before = CpuReading.of(target.processes)
         time.sleep(workload.window)
-        after = CpuReading.take(target.processes)
+        after = CpuReading.of(target.processes)
         batches = target.batches_per_second(begin, time.monotonic())
         cores = after.since(before)["host"] / (after.at - before.at)
         return {"batches_s": batches, "host_cores": cores, "batches_core": batches / cores}
 
-    def _window(self, target: Target, begin: float, length: float) -> "_Window":
-        return _Window(target, [self._backend], begin, length)
+    def _window(self, target: Target, begin: float, length: float) -> Window:
+        return Window(target, self._backend, self._generator, begin, length)
 
     def _leaving(self, target: Target, workload: Leaving) -> Figures:
-        """Milliseconds from a client's leaving to the backend's connection being closed."""
+        """Milliseconds from a client's leaving until the backend's connection is closed."""
         figures: Figures = {}
         ways: dict[str, dict[str, Any]] = {"midway": {"leave_after": 5}, "early": {"leave_after": 0, "first": 60_000.0}}
         for way, how in ways.items():
             self._forget()
-            load = self._begin(target, streams=workload.clients, ramp=1.0, tokens=3000, pace=20.0, limit=10.0, **how)
+            load = self._generator.begin(
+                target, streams=workload.clients, ramp=1.0, tokens=3000, pace=20.0, limit=10.0, **how
+            )
             result = self._end((load.start, load.start))
             time.sleep(0.05)
             self._wait_for_closing(workload.within)
@@ -218,7 +179,7 @@ class Stage:
 
     def _memory(self, target: Target, workload: workloads.Memory) -> Figures:
         rest = Memory.of(target.processes)
-        load = self._begin(
+        load = self._generator.begin(
             target,
             streams=workload.streams,
             ramp=workload.ramp,
@@ -226,48 +187,27 @@ class Stage:
             pace=60_000.0,
             limit=workload.ramp + workload.hold + 0.5,
         )
-        _sleep_until(load.start + workload.ramp + workload.hold)
+        sleep_until(load.start + workload.ramp + workload.hold)
         opened = Memory.of(target.processes)
         result = self._end((load.start, time.monotonic()))
         figures = {"rest_rss": rest.rss / 2**20, "rest_pss": rest.pss / 2**20} | _soundness(result)
-        figures["stream"] = (opened.pss - rest.pss) / 1024 / max(1, result.window_tokens)
-        self.settles()
-        time.sleep(0.5)
-        before = Memory.of(target.processes)
-        length = workload.stalled_for
-        load = self._begin(
-            target, streams=workload.stalled, tokens=workload.stalled_tokens, stalled=True, limit=length + 0.5
+        figures["stream"] = (opened.anonymous - rest.anonymous) / 1024 / max(1, result.window_tokens)
+        return figures
+
+    def _stalled(self, target: Target, workload: Stalled) -> Figures:
+        rest = Memory.of(target.processes)
+        limit = workload.hold + 0.5
+        load = self._generator.begin(
+            target, streams=workload.clients, tokens=workload.tokens, stalled=True, limit=limit
         )
-        _sleep_until(load.start + length)
+        sleep_until(load.start + workload.hold)
         stalled = Memory.of(target.processes)
-        figures["stalled_sent"] = sum(record["sent"] for record in self._log()["records"]) / workload.stalled
+        sent = sum(record["sent"] for record in self._log()["records"])
         self._end((load.start, load.start))
-        figures["stalled"] = (stalled.pss - before.pss) / 1024 / workload.stalled
-        return figures
-
-
-class _Window:
-    """CPU that a target used between two moments. Making it waits for both."""
-
-    def __init__(self, target: Target, others: list[Process], begin: float, length: float) -> None:
-        _sleep_until(begin)
-        first, other = CpuReading.take(target.processes), CpuReading.take(others)
-        _sleep_until(begin + length)
-        last = CpuReading.take(target.processes)
-        self._spent = last.since(first)
-        self._others = sum(CpuReading.take(others).since(other).values())
-        self.bounds = (first.at, last.at)
-
-    def per_token(self, result: Result) -> Figures:
-        """Microseconds of CPU for each token that arrived in between: in total, and by part."""
-        tokens = result.window_tokens
-        if not tokens:
-            return {}
-        figures = {f"cpu.{name}": seconds * 1e6 / tokens for name, seconds in self._spent.items()}
-        figures["cpu"] = sum(figures.values())
-        figures["backend_cpu"] = self._others * 1e6 / tokens
-        figures["load_cpu"] = result.cpu * 1e6 / max(1, result.tokens)
-        return figures
+        return {
+            "stalled_sent": sent / workload.clients,
+            "stalled": (stalled.anonymous - rest.anonymous) / 1024 / workload.clients,
+        }
 
 
 def _times(result: Result) -> Figures:
@@ -281,7 +221,3 @@ def _times(result: Result) -> Figures:
 
 def _soundness(result: Result) -> Figures:
     return {"requests": result.requests, "cut": result.cut, "faulty": result.faulty}
-
-
-def _sleep_until(moment: float) -> None:
-    time.sleep(max(0.0, moment - time.monotonic()))

@@ -1,4 +1,4 @@
-"""What is asked of every target. Times are seconds, except ``pace``, which is milliseconds as in an order."""
+"""The loads that targets are measured with. Times are in seconds; ``pace`` is in milliseconds, as in an order."""
 
 import math
 from dataclasses import dataclass
@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from bench.order import Kind
 
 SETTLE = 0.3
-"""From the last stream's beginning to the window."""
+"""From the start of the last stream to the window."""
 LATE = 2.0
-"""For how long streams may go on after they should have ended."""
+"""How long streams may continue after they should have ended."""
 
 
 @dataclass(frozen=True)
 class Paced:
-    """So many streams, a token every ``pace`` ms each. CPU is counted while all of them flow: in the window after the
-    ramp, in which no request begins or ends."""
+    """``streams`` streams with a token every ``pace`` ms each.
+
+    CPU is counted in a window after the ramp, in which all streams flow and no request begins or ends.
+    """
 
     name: str
     streams: int
@@ -26,18 +28,18 @@ class Paced:
 
     @property
     def tokens(self) -> int:
-        """Enough that the first stream still flows when the window ends."""
+        """Enough for the first stream to flow until the window has ended."""
         return math.ceil((self.ramp + SETTLE + self.window + 0.2) * 1000 / self.pace)
 
     @property
     def limit(self) -> float:
-        """When all clients have left: late streams are cut."""
+        """When the clients of late streams leave."""
         return self.ramp + self.tokens * self.pace / 1000 + LATE
 
 
 @dataclass(frozen=True)
 class Idle:
-    """One client, one short request after the other on one connection: what a request costs when nothing else is on."""
+    """One client that sends short requests one after the other on one connection, without other load."""
 
     name: str = "idle"
     requests: int = 200
@@ -46,8 +48,11 @@ class Idle:
 
 @dataclass(frozen=True)
 class Flat:
-    """As many tokens as go through: the backend sends as fast as it is read. The window begins with the first request,
-    as some targets let the streams through one after the other; when it ends the clients leave."""
+    """The backend sends as fast as it is read.
+
+    The window begins with the first request, because some targets pass the streams on one after the other. The clients
+    leave when it ends.
+    """
 
     name: str
     streams: int = 16
@@ -57,37 +62,45 @@ class Flat:
 
 @dataclass(frozen=True)
 class Memory:
-    """Streams that are open and say nothing, then clients that read nothing of long replies."""
+    """Open streams without tokens, in a target that has just started."""
 
     name: str = "memory"
     streams: int = 1000
     ramp: float = 3.0
     hold: float = 1.0
-    """From the last one's opening until memory is looked at."""
-    stalled: int = 10
-    stalled_tokens: int = 50_000
-    stalled_for: float = 3.0
+    """From the opening of the last one until memory is read."""
+
+
+@dataclass(frozen=True)
+class Stalled:
+    """Clients that read nothing of long replies, in a target that has just started."""
+
+    name: str = "stalled"
+    clients: int = 10
+    tokens: int = 50_000
+    hold: float = 3.0
+    """From the requests until memory is read."""
 
 
 @dataclass(frozen=True)
 class Leaving:
-    """Clients that leave: in the middle of a reply, and before its first token."""
+    """Clients that leave in the middle of a reply, and before its first token."""
 
     name: str = "leaving"
     clients: int = 20
     within: float = 2.0
-    """The backend's connection must be closed by then to count as closed at all."""
+    """A connection of the backend that closes later counts as not closed."""
 
 
 @dataclass(frozen=True)
 class Ceiling:
-    """As many batches as one host passes on."""
+    """As many batches as one host can pass on."""
 
     name: str = "ceiling"
     window: float = 3.0
 
 
-Workload = Ceiling | Paced | Idle | Flat | Memory | Leaving
+Workload = Ceiling | Paced | Idle | Flat | Memory | Stalled | Leaving
 
 BUSY = Paced("paced200", 200, 20, ramp=1.0)
 CROWD = Paced("paced1000", 1000, 50, ramp=4.0)
@@ -95,7 +108,7 @@ FLAT = Flat("flat16")
 
 
 def each(workers: int) -> Paced:
-    """The same load for each of so many workers."""
+    """The same load for each of ``workers`` workers."""
     return Paced("each25", 25 * workers, 20, ramp=1.0)
 
 
@@ -103,6 +116,7 @@ MANY = Flat("flat64", streams=64)
 
 STANDARD: tuple[Workload, ...] = (
     Memory(),
+    Stalled(),
     Idle(),
     Paced("light16", 16, 50, ramp=0.2),
     Paced("paced16", 16, 5, ramp=0.2),
@@ -116,4 +130,4 @@ STANDARD: tuple[Workload, ...] = (
     FLAT,
     Leaving(),
 )
-"""In this order: memory first, while a target has not yet grown by other work."""
+"""Memory comes first, before other work has made a target grow."""

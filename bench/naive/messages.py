@@ -10,7 +10,7 @@ CHUNKS = TopicId("chunks", "default")
 
 @dataclass
 class Chat:
-    """A request: who said what, the oldest first."""
+    """A request: roles and contents of its turns, the oldest first."""
 
     request_id: str
     roles: list[str]

@@ -1,1 +1,1 @@
-"""What can be measured: each file is one target, how it is set up, started and recognised as ready."""
+"""What can be measured. Each file is one target: how to set it up, start it and see that it is ready."""

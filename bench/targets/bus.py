@@ -31,11 +31,11 @@ class Bus(Target):
         return any(count for _, count in self._counts())
 
     def _counts(self) -> list[tuple[float, int]]:
-        lines = self._gateways.log().splitlines()[1:]  # the first one may begin in the middle
+        lines = self._gateways.log().splitlines()[1:]  # the first one may be incomplete
         return [tuple(json.loads(line)) for line in lines if line.startswith("[") and line.endswith("]")]
 
     def batches_per_second(self, begin: float, end: float) -> float:
-        """How many batches arrived between two moments of the last seconds."""
+        """The rate of arrivals between two moments, which must be recent."""
         counts = [(at, count) for at, count in self._counts() if begin <= at <= end]
         (first, low), (last, high) = counts[0], counts[-1]
         return (high - low) / (last - first)

@@ -1,4 +1,4 @@
-"""No gateway: the clients ask the backend itself. What is left is the backend, the loop back and the load generator."""
+"""No gateway: the clients ask the backend itself. This measures the backend, loopback and the load generator."""
 
 from bench.targets.target import Target
 

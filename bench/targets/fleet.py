@@ -1,8 +1,13 @@
-"""Our fleet: host, workers and gateways as ``make run`` starts them, with default settings."""
+"""Our fleet: host, workers and gateways as ``make run`` starts them, with default settings.
+
+It can be started from a checkout of another commit, in the same environment, to compare the two in one run.
+"""
 
 import json
+import subprocess
 import sys
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -15,8 +20,9 @@ from bench.targets.target import Target, answers
 class Fleet(Target):
     name = "chatfleet"
 
-    def __init__(self, backend: int, workers: int = 2, gateways: int = 1) -> None:
+    def __init__(self, backend: int, workers: int = 2, gateways: int = 1, checkout: Path = REPOSITORY) -> None:
         super().__init__(backend)
+        self.tree = checkout.resolve()
         self.workers = workers
         self._gateways = gateways
         self._ports: list[int] = []
@@ -47,8 +53,14 @@ class Fleet(Target):
         return True
 
     def version(self) -> str:
-        project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-        return f"{project['version']}, {self.workers} workers"
+        project = tomllib.loads((self.tree / "pyproject.toml").read_text())["project"]
+        commit = f" at {self._commit()}" if self.tree != REPOSITORY else ""
+        return f"{project['version']}{commit}, {self.workers} workers"
+
+    def _commit(self) -> str:
+        command = ["git", "-C", str(self.tree), "rev-parse", "--short", "HEAD"]
+        found = subprocess.run(command, capture_output=True, text=True)
+        return found.stdout.strip() or "an unknown commit"
 
     def _module(self, name: str, **settings: str) -> None:
         self.run(name, sys.executable, "-m", name, **settings)

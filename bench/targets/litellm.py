@@ -1,4 +1,4 @@
-"""LiteLLM's proxy as its production guide has it: one worker process, logs at ERROR, no database, nothing optional."""
+"""LiteLLM's proxy as its production guide recommends: one worker process, logs at ERROR, no database, no options."""
 
 import secrets
 
@@ -33,5 +33,5 @@ class LiteLLM(Peer):
             LITELLM_MASTER_KEY=self.key,
             LITELLM_LOG="ERROR",
             LITELLM_MODE="PRODUCTION",
-            LITELLM_LOCAL_MODEL_COST_MAP="True",  # else it looks for a price list on the net when it starts
+            LITELLM_LOCAL_MODEL_COST_MAP="True",  # otherwise it downloads a price list when it starts
         )

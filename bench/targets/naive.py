@@ -1,4 +1,4 @@
-"""The obvious way: see :mod:`bench.naive`."""
+"""The naive fleet: see :mod:`bench.naive`."""
 
 import socket
 import sys

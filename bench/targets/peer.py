@@ -1,4 +1,4 @@
-"""What the peers have in common: each is installed in an environment of its own, outside the project's."""
+"""What the peers have in common. Each is installed in an environment of its own."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ class PeerMissing(Exception):
 
 
 class Peer(Target):
-    """``bench/peers/NAME.txt`` says what is installed; a change of it makes a new environment."""
+    """``bench/peers/NAME.txt`` lists what is installed. When it changes, the environment is made again."""
 
     package: ClassVar[str]
     health: ClassVar[str] = "/health"
@@ -30,7 +30,7 @@ class Peer(Target):
         return CACHE / self.name
 
     def command(self, name: str) -> str:
-        """One of the programs that its packages bring."""
+        """The path of one of its programs."""
         return str(self.environment / "bin" / name)
 
     def requirements(self) -> list[str]:
@@ -42,7 +42,7 @@ class Peer(Target):
         return None
 
     def prepare(self) -> None:
-        """Install it, unless that was done. Raises :class:`PeerMissing`."""
+        """Install it, unless it is installed. Raises :class:`PeerMissing`."""
         wanted = hashlib.sha256(repr(self._content()).encode()).hexdigest()
         mark = self.environment / ".installed"
         if mark.exists() and mark.read_text() == wanted:

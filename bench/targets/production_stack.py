@@ -1,9 +1,9 @@
 """vLLM production-stack's router, in Python: static discovery of one backend, round robin.
 
-Its package, ``vllm_router``, is not on the package index, where ``vllm-router`` is another project. It is installed
-from a checkout of vllm-project/production-stack where ``PRODUCTION_STACK`` names one, and needs Python 3.12 or later.
-Elsewhere :mod:`bench.proxy` stands in for it, on the libraries that it pins: that takes a request and passes the answer
-on as the router does, and does nothing else, so that it costs less.
+Its package, ``vllm_router``, is not on the package index; ``vllm-router`` there is another project. If the variable
+``PRODUCTION_STACK`` names a checkout of vllm-project/production-stack, it is installed from there, which needs Python
+3.12 or later. Otherwise :mod:`bench.proxy` stands in for it, with the libraries that the router pins. That passes
+responses on as the router does and does nothing else, so it costs less.
 """
 
 import os

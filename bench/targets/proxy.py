@@ -1,4 +1,4 @@
-"""The least that a gateway in Python has to do: see :mod:`bench.proxy`."""
+"""The least that a gateway in Python must do: see :mod:`bench.proxy`."""
 
 import sys
 

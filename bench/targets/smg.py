@@ -1,4 +1,4 @@
-"""Shepherd Model Gateway (formerly SGLang's router), in Rust: about what it costs to copy bytes."""
+"""Shepherd Model Gateway (formerly SGLang's router), in Rust. It costs little more than copying bytes."""
 
 from bench.targets.peer import Peer
 

@@ -8,39 +8,41 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar, Self
 
-from bench.processes import Process, free_port, stop_all, wait_until
+from bench.processes import REPOSITORY, Process, free_port, stop_all, wait_until
 
 START = 90.0
-"""Seconds in which a target must be ready."""
+"""Seconds within which a target must be ready."""
 
 
 class Target(ABC):
-    """An OpenAI-compatible server in front of the backend. It runs inside its ``with``."""
+    """An OpenAI-compatible server in front of the backend; it runs inside its ``with``."""
 
     name: ClassVar[str]
     speaks_http = True
     workers = 0
-    """How many workers it has, if it is our fleet."""
+    """Its number of workers, if it is our fleet."""
 
     def __init__(self, backend: int) -> None:
         self.backend = f"http://127.0.0.1:{backend}"
         self.port = 0
         self.key = "none"
-        """What clients send to be let in."""
+        """The API key that clients send."""
+        self.tree = REPOSITORY
+        """The folder from which its commands run."""
         self.processes: list[Process] = []
 
     @property
     def ports(self) -> list[int]:
-        """Where clients may ask, in turn."""
+        """The ports on which it serves clients."""
         return [self.port]
 
     @abstractmethod
     def start(self) -> None:
-        """Start every process, without waiting for any."""
+        """Start every process without waiting for it."""
 
     @abstractmethod
     def is_ready(self) -> bool:
-        """Whether it would serve a request now."""
+        """Whether it serves requests now."""
 
     def prepare(self) -> None:  # noqa: B027
         """Install what it needs, once per benchmark."""
@@ -51,7 +53,7 @@ class Target(ABC):
 
     def run(self, name: str, *command: str, **settings: str) -> Process:
         """Start one of its processes."""
-        process = Process(name, command, self.folder, settings)
+        process = Process(name, command, self.folder, settings, self.tree)
         self.processes.append(process)
         return process
 
@@ -79,12 +81,12 @@ class Target(ABC):
         return self.is_ready()
 
     def logs(self) -> str:
-        """The end of what its processes wrote."""
+        """The end of its processes' output."""
         return "\n".join(f"--- {process.name}\n{process.log()}" for process in self.processes)
 
 
 def answers(url: str) -> bytes | None:
-    """The body of a 200 from there, or None."""
+    """The body of a 200 response from this URL; None otherwise."""
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
             body: bytes = answer.read()

@@ -22,7 +22,7 @@ def events(kind: Kind, form: Form, wants_usage: bool = True) -> list[dict[str, A
     return [orjson.loads(event.removeprefix(b"data: ")) for event in found]
 
 
-def said(kind: Kind, event: dict[str, Any]) -> str:
+def text_of(kind: Kind, event: dict[str, Any]) -> str:
     """The text of that kind in an event."""
     delta = event["choices"][0]["delta"] if event["choices"] else {}
     if kind == "tools":
@@ -32,8 +32,8 @@ def said(kind: Kind, event: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("form", get_args(Form))
 @pytest.mark.parametrize("kind", get_args(Kind))
-def test_all_tokens_are_said_in_the_fields_of_their_kind(kind: Kind, form: Form) -> None:
-    text = "".join(said(kind, event) for event in events(kind, form))
+def test_all_tokens_are_in_the_field_of_their_kind(kind: Kind, form: Form) -> None:
+    text = "".join(text_of(kind, event) for event in events(kind, form))
     tokens = "".join((TOKEN % (b"a", place, 1000 * place)).decode() for place in range(COUNT))
     assert text == (OPENING + tokens + CLOSING if kind == "tools" else tokens)
 
@@ -59,13 +59,13 @@ def test_a_changing_event_is_as_long_as_openais() -> None:
     assert 280 < sum(len(frames.token(place, 10**10)) for place in range(100)) / 100 < 340
 
 
-def test_usage_is_null_until_the_last_event_tells_it() -> None:
+def test_usage_is_null_but_in_the_last_event() -> None:
     *before, last = events("text", "changing")
     assert all(event["usage"] is None for event in before)
     assert (last["choices"], last["usage"]["completion_tokens"]) == ([], COUNT)
 
 
-def test_usage_is_told_only_where_it_was_asked_for() -> None:
+def test_usage_is_sent_only_if_it_was_asked_for() -> None:
     assert not any(event.get("usage") for event in events("text", "changing", wants_usage=False))
     *_, last = events("text", "constant")
     assert last["usage"]["total_tokens"] == COUNT + 1
@@ -78,7 +78,9 @@ def test_constant_events_differ_in_their_token_only() -> None:
 
 
 def test_a_tool_call_begins_with_its_id_and_name() -> None:
-    (first, *parts) = [event for event in events("tools", "changing") if said("tools", event) or "role" in str(event)]
+    (first, *parts) = [
+        event for event in events("tools", "changing") if text_of("tools", event) or "role" in str(event)
+    ]
     (call,) = first["choices"][0]["delta"]["tool_calls"]
     assert (call["id"], call["function"]) == ("call_a", {"name": "note", "arguments": ""})
     assert all(set(part["choices"][0]["delta"]["tool_calls"][0]) == {"index", "function"} for part in parts)

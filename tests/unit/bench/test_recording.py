@@ -1,4 +1,4 @@
-"""The benchmark's check of replies: it must fail on whatever is lost, repeated, reordered or strayed."""
+"""The benchmark's check of replies finds tokens that are lost, repeated, reordered or misdelivered."""
 
 import orjson
 import pytest
@@ -74,11 +74,11 @@ def test_the_beginning_of_a_reply_is_exact_when_the_client_left() -> None:
         (tokens(0, 1, 1, 2, 3, 4), "repeated"),
         (tokens(0, 2, 1, 3, 4), "repeated or late"),
         (tokens(0, 1, 2, 3, 4, 5), "too many"),
-        ([*tokens(0, 1), *tokens(2, owner="b"), *tokens(2, 3, 4)], "strayed"),
+        ([*tokens(0, 1), *tokens(2, owner="b"), *tokens(2, 3, 4)], "misdelivered"),
     ],
 )
 def test_a_reply_that_is_not_exact_is_faulted(found: list[Token], fault: str) -> None:
-    assert any(fault in said for said in check(found, ORDER, whole=True))
+    assert any(fault in words for words in check(found, ORDER, whole=True))
 
 
 def test_a_loss_is_seen_although_the_client_left() -> None:
@@ -123,7 +123,7 @@ def test_a_token_split_between_two_events_is_one() -> None:
     ],
 )
 def test_an_answer_that_fails_is_faulted(recording: Recording, fault: str) -> None:
-    assert any(fault in said for said in read(recording).faults)
+    assert any(fault in words for words in read(recording).faults)
 
 
 def test_an_answer_that_the_client_left_is_not() -> None:

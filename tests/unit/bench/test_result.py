@@ -1,4 +1,4 @@
-"""What the benchmark makes of the tokens it has read."""
+"""How the benchmark counts and times tokens."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from bench.result import Result, summarise
 
 
 def replies(delays: list[float], faults: list[str]) -> tuple[list[Reply], list[Recording]]:
-    """A reply whose token ``i`` is sent at ``i`` s and arrives so many seconds later; it was asked for at -1 s."""
+    """A reply whose token ``i`` is sent at ``i`` s and arrives ``delays[i]`` s later; the request was at -1 s."""
     order = Order("a", len(delays), 1000)
     arrivals = [Arrival(Token("a", place, place * 1_000_000), place + delay) for place, delay in enumerate(delays)]
     return [Reply(order, arrivals, faults, -1.0)], [Recording(order, -1.0, complete=True)]
