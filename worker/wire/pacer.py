@@ -1,6 +1,6 @@
 """Reads many streams together, once in each of the lane's slots, because a batch leaves only once in a slot anyway.
 
-Waking up is most of what a token costs a worker: 5 to 10 us of work with warm caches, several times that with cold ones.
+Waking up is most of the cost of a token: 5 to 10 us of work with warm caches, several times that with cold ones.
 While tokens arrive more often than batches leave, only the clock wakes the worker. As in network cards, the first token
 after a silence is read at once; the second one within a slot waits for the next slot.
 """
