@@ -1,4 +1,4 @@
-"""API keys: who may ask, for what, and how much. Kept as SHA-256 in a file that is read again when it changes.
+"""API keys: who may ask, for what, and how much. The file holds their SHA-256, and is read again when it changes.
 
 ::
 
@@ -32,11 +32,11 @@ log = logs.logger(__name__)
 PREFIX = "cf-"
 
 DEPTH = 20
-"""Of nested lists and mappings in the file: far more than any entry has."""
+"""Bound of nested lists and mappings in the file, far more than an entry has."""
 
 
 class KeysError(Exception):
-    """The file cannot be used; the text is one line that names the file and the field."""
+    """The file cannot be used. The text is one line that names the file and the field."""
 
 
 class KeysUnreadable(KeysError):
@@ -44,7 +44,7 @@ class KeysUnreadable(KeysError):
 
 
 class Key(BaseModel):
-    """One key's entry. The key itself is nowhere: ``sha256`` is of its text, in hexadecimal."""
+    """One key's entry. ``sha256`` is the hash of the key's text in hexadecimal; the key itself is not stored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -56,7 +56,6 @@ class Key(BaseModel):
     concurrent: int | None = Field(default=None, ge=1)
 
     def allows(self, model: str) -> bool:
-        """Whether the key may use ``model``."""
         return self.models is None or model in self.models
 
 
@@ -67,12 +66,10 @@ class _File(BaseModel):
 
 
 def digest(key: str) -> str:
-    """What is kept of a key."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def new_key(name: str) -> tuple[str, str]:
-    """A fresh key, and its entry for the file."""
     key = PREFIX + secrets.token_urlsafe(32)
     entry = yaml.safe_dump([{"name": name, "sha256": digest(key)}], sort_keys=False)
     return key, "keys:\n" + "".join(f"  {line}\n" for line in entry.splitlines())
@@ -81,7 +78,7 @@ def new_key(name: str) -> tuple[str, str]:
 def read_keys(path: Path) -> dict[str, Key]:
     """The file's entries by their ``sha256``. Raises :class:`KeysError`.
 
-    Takes a second for 10,000 keys. May run in a thread: no step of it keeps the others from running for long.
+    10,000 keys take a second. Made for a thread: no step of it holds the interpreter's lock for long.
     """
     try:
         with _without_collections():
@@ -99,7 +96,7 @@ def read_keys(path: Path) -> dict[str, Key]:
 
 
 def _check_depth(text: str) -> None:
-    """Raise :class:`KeysError` when the YAML is nested too deep: its C loader would exhaust the stack."""
+    """Raise :class:`KeysError` for YAML that is nested too deep: its C loader would exhaust the stack."""
     depth = 0
     for event in yaml.parse(text, yaml.CSafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent)
@@ -114,7 +111,7 @@ def _document(text: str) -> Any:
     if root is None:
         return None
     document = loader.construct_document(root)
-    # As ``yaml.load`` does, but for this: freed at once, the nodes of a large file would take 20 ms of every thread.
+    # The nodes of a large file, freed in one step, would block all threads for 20 ms.
     for branch in itertools.chain.from_iterable(root.value if isinstance(root, yaml.MappingNode) else ()):
         while isinstance(branch.value, list) and branch.value:
             branch.value.pop()
@@ -123,7 +120,7 @@ def _document(text: str) -> Any:
 
 @contextlib.contextmanager
 def _without_collections() -> Iterator[None]:
-    """Collect no garbage, of which there is none in a tree: each collection looks at all of it while no thread runs."""
+    """Switch garbage collection off: each collection would scan the whole tree, with all threads blocked."""
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -134,7 +131,7 @@ def _without_collections() -> Iterator[None]:
 
 
 def _entries(document: _File) -> Iterator[Key]:
-    # One by one: a single call for all of them would let no other thread run.
+    # One by one: a single call for all of them would hold the interpreter's lock.
     for number, entry in enumerate(document.keys):
         try:
             yield Key.model_validate(entry)
@@ -162,24 +159,25 @@ def _sentence(error: ValidationError) -> str:
 
 
 class KeyRing:
-    """The keys that are good now. Raises :class:`KeysError` at construction, if the file cannot be used."""
+    """The valid keys. Raises :class:`KeysError` at construction, if the file cannot be used."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stamp = self._look()
+        self._stamp = self._fingerprint()
         self._keys = read_keys(path)
-        self._said = ""
+        self._reported = ""
 
     def find(self, key: str) -> Key | None:
-        """The entry of a key. How long that takes depends on the key's hash alone, which tells nothing of any key."""
+        """A key's entry. The time this takes depends on the hash alone, which reveals nothing about the keys."""
         return self._keys.get(digest(key))
 
     async def refresh(self) -> None:
-        """Read the file again if it has changed, in a thread. One that cannot be used is reported and changes nothing.
+        """Read the file again, in a thread, if it has changed.
 
-        That one is not read again before it changes, unless it could not be opened.
+        A file that cannot be used is reported once and changes nothing. It is read again when it changes, or at the
+        next call if it could not be opened.
         """
-        stamp = self._look()
+        stamp = self._fingerprint()
         if stamp == self._stamp:
             return
         try:
@@ -187,14 +185,14 @@ class KeyRing:
         except KeysError as error:
             if not isinstance(error, KeysUnreadable):
                 self._stamp = stamp
-            if str(error) != self._said:
+            if str(error) != self._reported:
                 log.error("keys not reloaded", reason=str(error))
-                self._said = str(error)
+                self._reported = str(error)
             return
-        self._keys, self._stamp, self._said = keys, stamp, ""
+        self._keys, self._stamp, self._reported = keys, stamp, ""
         log.info("keys reloaded", keys=len(keys))
 
-    def _look(self) -> files.Stamp:
+    def _fingerprint(self) -> files.Stamp:
         try:
             return files.stamp(self._path)
         except OSError:

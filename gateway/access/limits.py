@@ -1,7 +1,7 @@
-"""How much a key may ask: requests and tokens a minute, and requests at once.
+"""Limits of a key: requests and tokens a minute, and concurrent requests.
 
-A reply counts against ``tokens_per_minute`` while it is written, so that requests beside it see it, and whether its
-client stays or leaves. One that passes the limit is not cut: it counts in full, and the next request waits.
+A reply is charged to ``tokens_per_minute`` while it is written, whether its client stays or leaves, so that concurrent
+requests see it. A reply that passes the limit is not cut: it counts in full, and the next request is refused.
 """
 
 import math
@@ -18,23 +18,21 @@ from protos import chat_pb2 as pb
 MINUTE = 60.0
 
 BYTES_PER_TOKEN = 4
-"""Of a prompt whose tokens no model has counted: what English text has."""
+"""An estimate for prompts that no model has counted, from English text."""
 
 SMALL = 4096
-"""Bytes of a message in which no image is looked for: thousands of small ones would take long."""
+"""Bytes up to which a message is not searched for images: thousands of small messages would take long."""
 
 
 @dataclass(eq=False)
 class _Window:
-    """What a key has asked for since ``began``."""
-
     began: float
     requests: int = 0
     tokens: int = 0
 
 
 class Grant:
-    """A request that was let in. :meth:`close` must end it."""
+    """An admitted request. :meth:`close` it when it is over."""
 
     def __init__(self, limits: "Limits", key: Key, prompt: int, headers: dict[str, str]) -> None:
         self.headers = headers
@@ -45,22 +43,21 @@ class Grant:
         self._charged = 0
         self._window: _Window | None = None
         self._in_window = 0
-        """What of the charge is in that window, and can be taken back."""
+        """The part of the charge that is in that window, and can be taken back."""
         self.charge(prompt)
 
     def follow(self, reply: Reply) -> None:
-        """Charge for ``reply`` as it grows."""
         self._reply = reply
         if self._key.tokens_per_minute is not None:
             reply.meter(lambda tokens: self.charge(self._prompt + tokens))
 
     def close(self) -> None:
-        """The request is over, with whatever its reply holds: free its place, and settle its charge."""
+        """Settle the charge by what the reply holds, and free the request's place."""
         self.charge(spent(self._reply, self._prompt))
         self._limits.leave(self._key)
 
     def charge(self, tokens: int) -> None:
-        """Make ``tokens`` the charge for this request: more counts in the present minute, less is taken back in it."""
+        """Set this request's charge. The difference counts in the present minute, and can be taken back only there."""
         if self._key.tokens_per_minute is None:
             return
         window = self._limits.window(self._key)
@@ -73,21 +70,21 @@ class Grant:
 
 
 class Limits:
-    """Counts per key, by its name, in this gateway. A minute begins with the first that a key asks for in it.
+    """Counts for each key's name, in this gateway. A key's minute begins with its first request in it.
 
-    Counts outlive a change of the key file. What is kept is bounded by the keys that were used in the last minute.
+    Counts survive a change of the key file. Memory is bounded by the keys that were used in the last minute.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._windows: OrderedDict[str, _Window] = OrderedDict()
-        """In the order in which they began; those that are over are dropped when another begins."""
+        """In the order of their beginnings. Expired ones are dropped when another begins."""
         self._running: dict[str, int] = {}
 
     def enter(self, key: Key, prompt: int = 0) -> Grant:
-        """Let a request in and count it, with an estimate of its prompt's tokens.
+        """Admit and count a request whose prompt has an estimated ``prompt`` tokens.
 
-        Raises :class:`OverLimit` with the headers that clients know.
+        Raises :class:`OverLimit` with the ``x-ratelimit-*`` headers.
         """
         running = self._running.get(key.name, 0)
         if key.concurrent is not None and running >= key.concurrent:
@@ -104,13 +101,11 @@ class Limits:
         return Grant(self, key, prompt, headers)
 
     def leave(self, key: Key) -> None:
-        """One of the key's requests is over."""
         self._running[key.name] -= 1
         if not self._running[key.name]:
             del self._running[key.name]
 
     def window(self, key: Key) -> _Window:
-        """The key's present minute."""
         now = self._clock()
         window = self._windows.get(key.name)
         if window is None or now - window.began >= MINUTE:
@@ -124,9 +119,7 @@ class Limits:
         self._describe(headers, window, what, used, limit)
         if used >= limit:
             rule = "; a reply that passes it is finished and counts in full" if what == "tokens" else ""
-            error = OverLimit(f"{limit} {what} a minute{rule}", max(1.0, self._left(window)))
-            error.extra_headers = headers
-            raise error
+            raise OverLimit(f"{limit} {what} a minute{rule}", max(1.0, self._left(window)), headers)
 
     def _describe(self, headers: dict[str, str], window: _Window, what: str, used: int, limit: int) -> None:
         headers[f"x-ratelimit-limit-{what}"] = str(limit)
@@ -138,7 +131,7 @@ class Limits:
 
 
 def prompt_tokens(history: pb.ChatHistory) -> int:
-    """An estimate of what a prompt amounts to, its tools included, and its images not: they cost by their pixels."""
+    """An estimate of a prompt's tokens, with its tools and without its images, whose cost depends on their pixels."""
     size = history.options.ByteSize()
     for message in history.messages:
         size += message.ByteSize()
@@ -148,9 +141,9 @@ def prompt_tokens(history: pb.ChatHistory) -> int:
 
 
 def spent(reply: Reply, prompt: int) -> int:
-    """What a request counts: as the model counted it, or else the pieces of its reply and an estimate of its prompt.
+    """What a request is charged: the model's counts, or else the tokens received and the estimate of its prompt.
 
-    One that failed without any reply counts nothing. One whose client left before it counts its prompt, once a worker
+    A request that failed before its reply is free. If its client left before, it is charged the prompt, once a worker
     has accepted it.
     """
     usage = reply.end.usage if reply.end is not None else None

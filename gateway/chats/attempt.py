@@ -1,55 +1,71 @@
-"""One try at a request on one worker: how far it has come, how it ended, and when its silence has lasted too long."""
+"""One try of a request on one worker: its progress, its outcome, and the time limits of its phases."""
 
 import asyncio
 import time
 from collections.abc import Callable
 
-from gateway.errors import GatewayError, ModelFailed, OutOfTime
+from fleet.lane import IncomingReply
+from gateway.errors import GatewayError, ModelFailed, OutOfTime, WorkerLost
 from gateway.settings import GatewaySettings
 
 
 class Attempt:
-    """``outcome`` is None for an end that reached the reply, else why it failed.
+    """``outcome`` is None for an end that reached the reply, else why the attempt failed.
 
-    Ends by itself when nothing was heard for as long as the settings allow in its phase: until it is accepted, until
-    its first token, and between two tokens. ``excused`` tells whether a silence is not the worker's: it then counts
-    from now. Close it when it is over.
+    It ends by itself after a silence that is too long for its phase: until the acceptance, until the first event, and
+    between two events. ``excused`` tells whether a silence is not the worker's fault, and then it counts from that
+    moment. Its credit goes to ``incoming``. The owner must call :meth:`close`.
     """
 
     def __init__(
         self,
         number: int,
         worker_id: str,
+        incoming: IncomingReply,
         settings: GatewaySettings,
         excused: Callable[["Attempt"], bool] = lambda _: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.number = number
         self.worker_id = worker_id
+        self.incoming = incoming
         self.accepted = False
         self.started = False
         self.heard_at = clock()
         self.outcome: asyncio.Future[GatewayError | None] = asyncio.get_running_loop().create_future()
+        self._position = 0
         self._settings = settings
         self._excused = excused
         self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
-        self._wait()
+        self._set_timer()
+
+    def is_next(self, position: int) -> bool:
+        """Whether an event is new, by its position; 0, from workers of the version before, always is.
+
+        Raises :class:`WorkerLost` when events before it are missing.
+        """
+        if position == self._position + 1:
+            self._position = position
+            return True
+        if position > self._position:
+            raise WorkerLost("lane_broken", "the worker lost a part of this reply")
+        return position == 0
 
     def accept(self) -> None:
-        """The worker has taken it on."""
+        """The worker has accepted it."""
         if not self.accepted:
             self.accepted = True
-            self._wait()
+            self._set_timer()
 
     def start(self) -> None:
-        """The first of the reply has come."""
+        """The reply's first event has come."""
         if not self.started:
             self.accepted = self.started = True
-            self._wait()
+            self._set_timer()
 
     def hear(self) -> None:
-        """A sign of life has come, or a silence is excused."""
+        """Count the silence from now on."""
         self.heard_at = self._clock()
 
     def end(self, error: GatewayError | None = None) -> None:
@@ -65,21 +81,24 @@ class Attempt:
 
     @property
     def ended_by_worker(self) -> bool:
-        """Whether the worker itself reported the end, and so runs this no more."""
+        """Whether the worker itself reported the end, so that nothing is left to cancel."""
         return self.outcome.done() and isinstance(self.outcome.result(), ModelFailed | None)
 
-    def why(self) -> str:
-        """Why it ended, in a word; without an outcome its client has left."""
-        error = self.outcome.result() if self.outcome.done() else None
-        return error.code if error is not None else "client_gone"
+    @property
+    def code(self) -> str:
+        """How it ended: an error's code, or empty for a completed reply; without an outcome its client has left."""
+        if not self.outcome.done():
+            return "client_gone"
+        error = self.outcome.result()
+        return error.code if error is not None else ""
 
     def _limit(self) -> float:
         if not self.accepted:
             return self._settings.accept_timeout
         return self._settings.token_timeout if self.started else self._settings.first_token_timeout
 
-    def _wait(self) -> None:
-        """Look again when the silence would be too long. One timer a phase: what is heard meanwhile moves no timer."""
+    def _set_timer(self) -> None:
+        # One timer a phase: an event only moves heard_at, which is checked when the timer fires.
         self.close()
         left = self.heard_at + self._limit() - self._clock()
         self._timer = asyncio.get_running_loop().call_later(max(0.001, left), self._check)
@@ -90,12 +109,12 @@ class Attempt:
         if self.heard_at + self._limit() <= self._clock():
             self.end(self._overdue())
         else:
-            self._wait()
+            self._set_timer()
 
     def _overdue(self) -> GatewayError:
         limit = f"within {self._limit():g} s"
         if not self.accepted:
-            return OutOfTime("not_accepted", f"the worker did not take the request on {limit}", retryable=True)
+            return OutOfTime("not_accepted", f"the worker did not accept the request {limit}", retryable=True)
         if not self.started:
             return OutOfTime("first_token_timeout", f"the model gave no token {limit}", retryable=False)
         return OutOfTime("token_timeout", f"the model gave no further token {limit}", retryable=True)

@@ -1,4 +1,4 @@
-"""What the bus brings to this gateway, handed to the directory, the lanes and the chats. It keeps nothing itself."""
+"""Passes what the bus brings to the directory, the lanes and the chats."""
 
 import time
 from collections.abc import Callable
@@ -18,12 +18,12 @@ from protos import chat_pb2 as pb
 
 log = logs.logger(__name__)
 
-CHUNKS = 10_000
-"""Chunks of one batch, which take 40 ms; a worker sends at most 8,192: its batches' bytes by those of an event."""
+EVENTS = 10_000
+"""Most events of a batch; they take 40 ms. A worker sends at most 8,192: a batch's bytes by the cost of an event."""
 
 
 class FanIn:
-    """Takes the workers' batches off the bus: see ``FleetRuntime.shortcut`` for why no agent does."""
+    """Receives the workers' batches, by the bus's shortcut: see ``FleetRuntime.shortcut``."""
 
     def __init__(self, directory: Directory, inbox: Inbox, chats: Chats) -> None:
         self._directory = directory
@@ -33,20 +33,20 @@ class FanIn:
         self._repeats = Repeats()
 
     def receive(self, batch: pb.ChunkBatch) -> None:
-        """A worker's chunks. One that is not known sends them again after its next status."""
+        """Deliver a batch. One of an unknown worker is dropped; the worker's lane resends it."""
         if self._directory.get(batch.worker_id) is None:
             return
         if not self._senders.believes(batch, batch.worker_id):
             return
-        if len(batch.events) > CHUNKS:
+        if len(batch.events) > EVENTS:
             if self._repeats.is_new(batch.worker_id):
-                log.warning("dropped a batch of too many chunks", worker=batch.worker_id, chunks=len(batch.events))
+                log.warning("dropped a batch of too many events", worker=batch.worker_id, events=len(batch.events))
             return
-        chunks, broken = self._inbox.receive(batch)
+        events, broken = self._inbox.receive(batch)
         if broken:
             log.warning("lane broken", worker=batch.worker_id)
             self._chats.lane_broken(batch.worker_id)
-        self._chats.deliver(batch.worker_id, chunks)
+        self._chats.deliver(batch.worker_id, events)
 
 
 class GatewayAgent(RoutedAgent):
@@ -61,7 +61,7 @@ class GatewayAgent(RoutedAgent):
 
     @message_handler
     async def on_status(self, message: pb.WorkerStatus, ctx: MessageContext) -> None:
-        """A worker's sign of life."""
+        """A worker's status."""
         if not self._senders.believes(message, message.worker_id):
             return
         if self._directory.get(message.worker_id) is None and message.state != pb.WORKER_STATE_LEFT:
@@ -69,17 +69,17 @@ class GatewayAgent(RoutedAgent):
         if self._directory.heard(message, time.monotonic()):
             log.info("worker left", worker=message.worker_id)
             self._chats.worker_gone(message.worker_id)
-        self._admission.look()
+        self._admission.dispatch()
 
     @message_handler
     async def on_left(self, message: pb.MemberLeft, ctx: MessageContext) -> None:
-        """Somebody's connection to the host ended."""
+        """A member's connection to the host has ended."""
         if self._senders.believes(message, topics.HOST) and self._directory.left(message, time.monotonic()):
             self._chats.worker_left(message.member_id)
 
 
 async def register(runtime: FleetRuntime, gateway_id: str, make: Callable[[], GatewayAgent], batches: FanIn) -> None:
-    """Put the agent on the bus: one type per gateway, one instance, three topics."""
+    """Register the agent with the host: one type per gateway, one instance, three topics."""
     runtime.shortcut(pb.ChunkBatch, batches.receive)
     agent_type = topics.agent_type(topics.GATEWAY, gateway_id)
     await GatewayAgent.register(

@@ -1,40 +1,30 @@
-"""The one queue of a request: the fan-in pushes what workers send, the response takes it, merged, as fast as it can.
+"""A reply between the lane and its client: passed on while the client's connection is writable, buffered while not.
 
-What waits here is bounded by the lane's credit: the worker stops when the client has not taken 64 KiB.
+What is buffered is bounded by the lane's credit: the worker pauses when its client is 64 KiB behind.
 """
 
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import orjson
 
-from fleet.lane import CREDIT, payload_bytes, text_bytes
-from gateway.errors import GatewayError
+from fleet.lane import CREDIT, payload_bytes
+from gateway.chats.attempt import Attempt
+from gateway.errors import GatewayError, WorkerLost
 from protos import chat_pb2 as pb
 
 LIMIT = 4 * CREDIT
-"""Bytes that may wait: a worker that sends more ignores its credit."""
+"""Bytes that may be buffered: a worker that sends more ignores its credit."""
 
 STEP = 16
-"""Tokens between two reports of their number: to report each would cost more than to count it."""
+"""Tokens between two calls of a meter, which costs more than counting."""
 
+DELTAS = frozenset({"text", "reasoning"})
 
-@dataclass(slots=True)
-class Piece:
-    """Neighbouring text of one kind, or a part of a tool call, or the log probabilities of the text before it.
-
-    ``size`` is what it costs in credit, in bytes.
-    """
-
-    text: str = ""
-    reasoning: str = ""
-    tool_call: pb.ToolCall | None = None
-    logprobs: list[Any] | None = None
-    size: int = 0
+Write = Callable[[pb.ReplyEvent], None]
 
 
 @dataclass(frozen=True)
@@ -48,143 +38,159 @@ class Completed:
 End = Completed | GatewayError
 
 
+class Buffer:
+    """Events in order; neighbouring deltas of one kind and source come out as one event."""
+
+    def __init__(self) -> None:
+        self._items: deque[tuple[pb.ReplyEvent, str, list[str]]] = deque()
+        """Events, their kinds, and the texts of those that are deltas."""
+
+    def __bool__(self) -> bool:
+        return bool(self._items)
+
+    def append(self, event: pb.ReplyEvent) -> None:
+        """Add a copy: the event itself would keep the memory of the whole batch that it came in."""
+        kind = event.WhichOneof("event") or ""
+        copy = pb.ReplyEvent()
+        texts: list[str] = []
+        if kind not in DELTAS or event.extra:
+            copy.CopyFrom(event)
+            self._items.append((copy, kind, texts))
+            return
+        if self._items:
+            last, last_kind, texts = self._items[-1]
+            if texts and last_kind == kind and last.source == event.source:
+                texts.append(getattr(event, kind))
+                return
+        copy.source = event.source
+        self._items.append((copy, kind, [getattr(event, kind)]))
+
+    def __iter__(self) -> Iterator[pb.ReplyEvent]:
+        """Remove all events, one after the other."""
+        while self._items:
+            yield self.popleft()
+
+    def popleft(self) -> pb.ReplyEvent:
+        """Remove and return the first event."""
+        event, kind, texts = self._items.popleft()
+        if texts:
+            setattr(event, kind, "".join(texts))
+        return event
+
+
 class Reply:
-    """Written by the fan-in without ever waiting, read by one response."""
+    """Written by the fan-in, which never waits, and read by one response.
+
+    ``accepted`` and ``started`` tell whether a worker has accepted the request and an event has come, ``tokens`` how
+    many of the model's have. ``unread`` is what is buffered, in bytes. Everything that was passed on to the response's
+    writer is reported as credit to ``attempt``, the present one.
+    """
 
     def __init__(self) -> None:
         self.end: End | None = None
-        self.unread = 0
+        self.attempt: Attempt | None = None
         self.accepted = False
-        """Whether a worker has taken the request on."""
         self.started = False
         self.tokens = 0
-        self._items: deque[tuple[list[str] | Piece, str, int]] = deque()
-        """Pieces that stand alone, and texts that grow, with their kind and size."""
-        self._reader: asyncio.Future[None] | None = None
-        self._nudged = False
-        self._direct: Callable[[str, int], bool] | None = None
+        self.unread = 0
+        self._buffer = Buffer()
+        self._write: Write | None = None
+        self._failure: Exception | None = None
+        self._changed = asyncio.Event()
         self._meter: Callable[[int], None] = lambda _: None
         self._meter_at = sys.maxsize
+
+    @property
+    def is_buffered(self) -> bool:
+        """Whether events wait for the response."""
+        return bool(self._buffer)
 
     def meter(self, report: Callable[[int], None]) -> None:
         """Report ``tokens`` at the first of them, and after every :data:`STEP` more."""
         self._meter, self._meter_at = report, 1
 
-    def attend(self, direct: Callable[[str, int], bool]) -> None:
-        """Offer text to ``direct``, with its size in bytes, while somebody waits in :meth:`get`, who is not woken then.
+    # ------------------------------------------------------------ the fan-in's side
 
-        It takes the text and returns true, or leaves it to the one that waits, who also gets what it raises.
-        """
-        self._direct = direct
+    def push(self, event: pb.ReplyEvent) -> None:
+        """Add an event that is neither the acceptance nor an end; after the end this does nothing.
 
-    def push_text(self, text: str, tokens: int) -> bool:
-        """Add text, made of so many of the model's pieces, unless the end is there; false when over the limit."""
-        if self.end is not None:
-            return True
-        self.started = True
-        self.tokens += tokens
-        if self.tokens >= self._meter_at:
-            self._report()
-        size = text_bytes(text)
-        reader = self._reader
-        if self._direct is not None and reader is not None and not reader.done() and not self._nudged:
-            try:
-                if self._direct(text, size):
-                    return True
-            except Exception as error:
-                reader.set_exception(error)
-                return True
-        self.unread += size
-        self._add_text("text", text, size)
-        self._wake()
-        return self.unread <= LIMIT
-
-    def push(self, chunk: pb.ReplyEvent) -> bool:
-        """Add text, reasoning, a tool call or log probabilities, unless the end is there; false when over the limit.
-
-        Raises ``ValueError`` for log probabilities that are no JSON list.
+        Raises :class:`WorkerLost` for a worker that ignores its credit or sends log probabilities that are no list.
         """
         if self.end is not None:
-            return True
-        kind = chunk.WhichOneof("event") or ""
-        if kind == "text":
-            return self.push_text(chunk.text, chunk.tokens)
+            return
+        kind = event.WhichOneof("event")
         self.started = True
-        # Workers do not count the parts of tool calls.
-        self.tokens += 1 if kind == "tool_call" else chunk.tokens
+        self.tokens += event.tokens if kind != "tool_call" else 1  # workers do not count the parts of tool calls
         if self.tokens >= self._meter_at:
-            self._report()
-        size = payload_bytes(chunk)
+            self._meter_at = self.tokens + STEP
+            self._meter(self.tokens)
+        size = payload_bytes(event)
         if self.unread + size > LIMIT:
-            return False
-        if kind == "tool_call":
-            self._items.append((Piece(tool_call=chunk.tool_call, size=size), kind, size))
-        elif kind == "logprobs":
-            self._items.append((Piece(logprobs=_token_list(chunk.logprobs), size=size), kind, size))
+            raise WorkerLost("credit_ignored", "the worker sent more than it may")
+        if kind == "logprobs":
+            _check_list(event.logprobs)
+        if not size and kind in DELTAS:
+            return  # it would cost no credit
+        if self._write is not None:
+            self._pass_on(event, size)
         else:
-            self._add_text(kind, chunk.reasoning, size)
-        self.unread += size
-        self._wake()
-        return True
+            self._buffer.append(event)
+            self.unread += size
+            self._changed.set()
 
     def finish(self, end: End) -> None:
-        """Say how it ends; only the first word counts."""
+        """Decide how it ends; only the first call counts."""
         if self.end is None:
             self.end = end
-            self._wake()
+            self._changed.set()
 
-    def nudge(self) -> None:
-        """Let a :meth:`get` that waits return None."""
-        self._nudged = True
-        self._wake()
+    # ------------------------------------------------------------ the response's side
 
-    async def get(self) -> Piece | End | None:
-        """The next piece, or, once all pieces are taken, the end; None after a :meth:`nudge` in silence."""
-        self._nudged = False
-        while not self._items:
-            if self.end is not None or self._nudged:
-                return self.end
-            self._reader = asyncio.get_running_loop().create_future()
-            await self._reader
-        content, kind, size = self._items.popleft()
-        if isinstance(content, Piece):
-            return content
-        text = content[0] if len(content) == 1 else "".join(content)
-        return Piece(reasoning=text, size=size) if kind == "reasoning" else Piece(text=text, size=size)
+    def resume(self, write: Write) -> None:
+        """Pass what is buffered to ``write``, and each further event as soon as it comes, until :meth:`pause`.
 
-    def _report(self) -> None:
-        self._meter_at = self.tokens + STEP
-        self._meter(self.tokens)
+        An exception that ``write`` raises pauses the reply, and is raised here or by :meth:`changed`.
+        """
+        self._write = write
+        while self._buffer and self._write is not None:
+            event = self._buffer.popleft()
+            size = payload_bytes(event)
+            self.unread -= size
+            self._pass_on(event, size)
+            if self.attempt is not None:
+                self.attempt.hear()  # the silence of a worker that waited for credit was its client's
+        self._check()
 
-    def _wake(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
+    def pause(self) -> None:
+        """Buffer what comes; may be called by the writer."""
+        self._write = None
+        self._changed.set()
 
-    def _add_text(self, kind: str, text: str, size: int) -> None:
-        if not size:
-            return  # it would cost no credit
-        if self._items:
-            content, last, before = self._items[-1]
-            if last == kind and isinstance(content, list):
-                content.append(text)
-                self._items[-1] = content, kind, before + size
-                return
-        self._items.append(([text], kind, size))
+    async def changed(self) -> None:
+        """Wait for the end, a pause or, while paused, an event. Raises what the writer raised."""
+        await self._changed.wait()
+        self._changed.clear()
+        self._check()
 
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
-def _token_list(text: str) -> list[Any]:
-    tokens = orjson.loads(text)
-    if not isinstance(tokens, list):
-        raise ValueError("log probabilities are no list")
-    return tokens
+    def _pass_on(self, event: pb.ReplyEvent, size: int) -> None:
+        assert self._write is not None
+        try:
+            self._write(event)
+        except Exception as error:
+            self._failure = error
+            self.pause()
+        if self.attempt is not None:
+            self.attempt.incoming.consumed(size)
 
 
-def join_calls(pieces: list[Piece]) -> list[pb.ToolCall]:
-    """The tool calls that the parts in ``pieces`` make, in the order of their index."""
-    calls: dict[int, pb.ToolCall] = {}
-    for part in (piece.tool_call for piece in pieces if piece.tool_call is not None):
-        call = calls.setdefault(part.index, pb.ToolCall(index=part.index))
-        call.id += part.id
-        call.name += part.name
-        call.arguments += part.arguments
-    return [calls[index] for index in sorted(calls)]
+def _check_list(text: str) -> None:
+    try:
+        is_list = isinstance(orjson.loads(text), list)
+    except ValueError:
+        is_list = False
+    if not is_list:
+        raise WorkerLost("chunk_invalid", "the worker sent log probabilities that are no JSON list")

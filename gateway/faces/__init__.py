@@ -1,1 +1,1 @@
-"""The APIs that clients speak: a folder for each. Imports chats and errors."""
+"""The APIs that clients speak: a folder for each, listed in ``listed.py``. Imports chats and errors."""

@@ -1,6 +1,6 @@
-"""A request's body, checked field by field with an error that names the field.
+"""Checks a request's body field by field, with errors that name the field.
 
-What is passed on stays JSON text, and a list's items are made into objects one by one: no step takes long.
+Everything that is sent on stays JSON text, and lists are read item by item, so that no step takes long.
 """
 
 from collections.abc import Callable, Set
@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from fleet.process.turns import Turn
 from gateway.errors import InvalidField, MalformedBody
+from gateway.faces.bodies import Body
 from gateway.faces.outline import WINDOW, Outline
 
 T = TypeVar("T")
@@ -26,20 +27,20 @@ MAX_PARTS = 1000
 """Parts of a message, calls of a turn, tools, stop words, entries: each costs far more than its few bytes."""
 
 MAX_IGNORED = 200
-"""Names of unknown fields that are remembered of a body."""
+"""Names of unknown fields that are kept of a body."""
 
 TAG = "="
-"""What the tag of a union's member begins with: no field of a body does."""
+"""Begins the tags of unions, so that they can be told from fields in pydantic's error locations."""
 
 Place = tuple[int | str, ...]
-"""Where in a body something is."""
+"""The path to a value in the body."""
 
 Members = dict[str, Raw]
 """An object's members, each still JSON text."""
 
 NULL = Raw(b"null")
 
-_SAID = {
+MESSAGES = {
     "missing": "is missing",
     "string_type": "must be a string",
     "bool_type": "must be true or false",
@@ -52,31 +53,30 @@ _SAID = {
     "too_long": "is too long",
     "string_too_long": "is too long",
 }
+"""Our words for pydantic's error types; any other has pydantic's message."""
 
 
 class Fields:
     """A body's fields: those in ``known`` as JSON text, and the names of the others.
 
-    ``finite`` is whether all its numbers are. Raises :class:`MalformedBody`, or :class:`InvalidField` if the body is no
-    object.
+    Raises :class:`MalformedBody`, or :class:`InvalidField` if the body is not an object. Use it in ``body.work()``.
     """
 
-    def __init__(self, text: bytes | bytearray, known: frozenset[str], *, finite: bool) -> None:
-        if not text or text.isspace():
+    def __init__(self, body: Body, known: frozenset[str]) -> None:
+        if not body.text or body.text.isspace():
             raise MalformedBody("invalid_json", "the body is empty: it must be a JSON object")
         try:
-            every = msgspec.json.decode(text, type=Members)
+            every = msgspec.json.decode(body.text, type=Members)
         except msgspec.ValidationError:
             raise InvalidField("the body must be a JSON object") from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _not_json(str(error).removeprefix("JSON is malformed: ")) from None
         self._members = {name: every[name] for name in known if name in every}
         self.ignored = list(islice((name for name in every if name not in known), MAX_IGNORED))
-        self._finite = finite
+        self._finite = body.outline.finite
 
     @property
     def names(self) -> Set[str]:
-        """Those of its known fields that are there."""
         return self._members.keys()
 
     def get(self, name: str) -> Raw | None:
@@ -85,13 +85,13 @@ class Fields:
         return None if raw == NULL else raw
 
     def check(self, kind: type[BodyT]) -> BodyT:
-        """The fields that ``kind`` has, as one of it."""
+        """A ``kind`` made of the fields that it has."""
         known = kind.model_fields
         own = {name: raw for name, raw in self._members.items() if name in known}
         return check(kind.model_validate_json, msgspec.json.encode(own))
 
     def items(self, name: str, most: int, *, needed: bool = False) -> list[Raw]:
-        """A list's items. One that is ``needed`` must not be missing, null or empty."""
+        """A list's items. A ``needed`` list must not be missing, null or empty."""
         if not needed and self.get(name) is None:
             return []
         if name not in self._members:
@@ -122,7 +122,7 @@ async def _is_finite(text: memoryview, turn: Turn) -> bool:
 
 
 def members(text: Raw | None, name: str) -> Members | None:
-    """An object's members, at most :data:`MAX_PARTS`; None for what is no object."""
+    """An object's members, at most :data:`MAX_PARTS`; None if it is not an object."""
     try:
         found = msgspec.json.decode(text, type=Members) if text is not None else None
     except msgspec.ValidationError:
@@ -133,7 +133,6 @@ def members(text: Raw | None, name: str) -> Members | None:
 
 
 def elements(text: Raw, name: str, most: int) -> list[Raw]:
-    """A list's items, each still JSON text."""
     try:
         items = msgspec.json.decode(text, type=list[Raw])
     except msgspec.ValidationError:
@@ -144,7 +143,7 @@ def elements(text: Raw, name: str, most: int) -> list[Raw]:
 
 
 def check(validate: Callable[[bytes], T], text: Raw | bytes, place: Place = ()) -> T:
-    """What ``validate`` makes of a text that is at ``place`` in the body. Raises :class:`InvalidField`."""
+    """Validate a text that is at ``place`` in the body. Raises :class:`InvalidField`."""
     try:
         return validate(bytes(text))
     except ValidationError as error:
@@ -160,7 +159,7 @@ def _not_json(reason: str) -> MalformedBody:
 
 
 def _name(loc: Place) -> str:
-    """Where the problem is, as a path into the body. Tags of unions, which pydantic counts in, are no fields."""
+    """The place as clients write it, such as ``messages[0].content``."""
     name = ""
     for part in loc:
         if isinstance(part, str) and part.startswith(TAG):
@@ -176,5 +175,4 @@ def _sentence(name: str, problem: ErrorDetails) -> str:
         return f"{name} has {str(context.get('tag', '')).removeprefix(TAG)[:100]!r} where {expected} are known"
     if problem["type"] == "union_tag_not_found":
         return f"{name} needs one of the fields that tell its kind: role, or type"
-    said = _SAID.get(problem["type"]) or problem["msg"][:1].lower() + problem["msg"][1:]
-    return f"{name} {said}"
+    return f"{name} " + (MESSAGES.get(problem["type"]) or problem["msg"][:1].lower() + problem["msg"][1:])

@@ -1,38 +1,95 @@
-"""What a format must be able to say; the rooms ``ndjson`` and ``openai`` have the two that there are."""
+"""The port of an API: what each face provides, and what the gateway provides to its routes.
 
-from typing import Protocol
+A new API is a folder beside ``ndjson`` and ``openai`` with a :class:`Face`, and a line in :mod:`gateway.faces.listed`.
+"""
 
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.chats.reply import Completed, End, Piece
 from gateway.errors import GatewayError
+from gateway.faces.bodies import Body
+from gateway.faces.encoder import Encoder
+from protos import chat_pb2 as pb
+
+Json = dict[str, Any]
 
 
-class Encoder(Protocol):
-    """One answer in one format. Each result is one HTTP chunk."""
+@dataclass(frozen=True)
+class Asked:
+    """A valid request for a reply."""
 
-    media_type: str
-    """Of a streamed answer; a whole one is JSON."""
+    history: pb.ChatHistory
+    stream: bool
+    encoder: Callable[[Callable[[], str]], Encoder]
+    """Makes the reply's encoder, given a function that returns the name of the model that answers."""
+    ignored: Sequence[str] = ()
+    """Names of the fields that the face does not know: ``GET /fleet`` counts them."""
 
-    ping: bytes
-    """What may be sent during silence; empty for a format that has no such thing."""
 
-    def piece(self, piece: Piece) -> bytes:
-        """A piece of the reply."""
+class Fleet(Protocol):
+    """What the gateway does for a face's routes. Its methods raise :class:`GatewayError`."""
+
+    started: int
+    """When this gateway began, in seconds since 1970."""
+
+    async def chat(self, request: Request, face: "Face") -> Response:
+        """Check the request's key and limits, read its body with :meth:`Face.read`, and answer with the reply."""
         ...
 
-    def text(self, text: str) -> bytes:
-        """As :meth:`piece`, of text alone."""
+    def models(self, request: Request) -> list[str]:
+        """The models that are served now and that the request's key may use."""
         ...
 
-    def end(self, end: End) -> bytes:
-        """How the reply ends."""
-        ...
 
-    def whole(self, pieces: list[Piece], end: Completed) -> bytes:
-        """A completed reply as one JSON object."""
-        ...
+@dataclass(frozen=True)
+class Route:
+    """One path with its handler. ``path`` may have parameters in braces; ``{name:rest}`` matches whatever is left.
 
-    def refusal(self, error: GatewayError) -> Response:
-        """An error instead of any reply."""
-        ...
+    ``openapi`` holds arguments of FastAPI's decorators, such as ``summary``, ``responses`` and ``openapi_extra``.
+    """
+
+    method: str
+    path: str
+    serve: Callable[[Request, Fleet], Awaitable[Response]]
+    openapi: Json
+
+
+class Face(ABC):
+    """One API."""
+
+    name: ClassVar[str]
+    prefix: ClassVar[str]
+    """Errors of every path that begins with this have the face's shape. Where several faces match, the longest wins."""
+
+    @abstractmethod
+    def routes(self) -> Iterable[Route]:
+        """Everything that the face serves; see :meth:`chat`."""
+
+    @abstractmethod
+    async def read(self, body: Body, request_id: str, default_model: str) -> Asked:
+        """Turn a request's body into a history. Raises a :class:`GatewayError` that names the field at fault.
+
+        Work on the body inside ``async with body.work()``.
+        """
+
+    @abstractmethod
+    def refusal(self, error: GatewayError, request_id: str) -> Response:
+        """An error as the answer to a request, wherever it was raised."""
+
+    def chat(self, path: str, openapi: Json) -> Route:
+        """The route ``POST path`` of requests that :meth:`read` reads."""
+
+        async def serve(request: Request, fleet: Fleet) -> Response:
+            return await fleet.chat(request, self)
+
+        return Route("POST", path, serve, openapi)
+
+
+def owner(faces: Iterable[Face], path: str) -> Face:
+    """The face whose shape the errors of ``path`` have. One face must have the empty prefix."""
+    return max((face for face in faces if path.startswith(face.prefix)), key=lambda face: len(face.prefix))

@@ -1,7 +1,7 @@
-"""What a JSON text consists of, counted over its bytes as they arrive, before anything is built from them.
+"""Bounds what a parser would build from a JSON text, by counting over its bytes as they arrive.
 
-The counts hold for valid JSON, and for any other text up to the place where a parser refuses it: whatever a parser
-builds on its way there has been counted. They are upper bounds: an empty list or object counts as two values.
+The counts hold for valid JSON, and for any other text up to where a parser refuses it. They are upper bounds: an empty
+list or object counts as two values.
 """
 
 import codecs
@@ -12,11 +12,11 @@ from math import isfinite
 from gateway.errors import MalformedBody, TooComplex
 
 MAX_VALUES = 200_000
-"""Of a body: values and members' names. A message that calls a tool has 16, a message of one text part 10, a tool of
-ten parameters about 100. What takes the longest with as many, an object of distinct names, takes 40 ms."""
+"""Values and members' names of a body. A message that calls a tool has 16, a message of one text part 10, a tool of
+ten parameters about 100. The slowest body of this many, an object of distinct names, takes 40 ms to parse."""
 
 MAX_DEPTH = 128
-"""How deep lists and objects may nest."""
+"""Nesting of lists and objects."""
 
 WINDOW = 64 * 1024
 """Bytes that are examined in one step, which takes up to 4 ms."""
@@ -30,14 +30,14 @@ for _bracket in b"]}":
 
 _DIGITS_ALIKE = bytes.maketrans(b"123456789E", b"000000000e")
 _MANY, _LARGE, _PLUS_LARGE = b"0" * 200, b"e000", b"e+000"
-"""One of these is in every number that is not finite as a float: so many digits, or an exponent of three."""
+"""Every number that is not finite as a float has one of these: 200 digits, or an exponent of three digits."""
 _NUMBER = re.compile(rb"-?[0-9][0-9.eE+-]*")
 LONGEST_NUMBER = 1000
-"""Bytes of a number; a longer one counts as one that is not finite."""
+"""Bytes of a number; a longer one counts as not finite."""
 
 
 class Outline:
-    """Takes a text in windows of any size. Raises :class:`TooComplex`, or :class:`MalformedBody` for invalid UTF-8."""
+    """Reads a text in windows of any size. Raises :class:`TooComplex`, or :class:`MalformedBody` for invalid UTF-8."""
 
     def __init__(self, max_values: int = MAX_VALUES, max_depth: int = MAX_DEPTH) -> None:
         self.values = 1
@@ -52,7 +52,6 @@ class Outline:
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
 
     def feed(self, window: bytes | memoryview) -> None:
-        """Count what ``window`` has, which follows on the last one."""
         text = bytes(window)
         self._check_encoding(text, final=False)
         shape = self._outside_strings(text)
@@ -68,7 +67,6 @@ class Outline:
         self._check_numbers(shape)
 
     def end(self) -> None:
-        """The text is complete."""
         self._check_encoding(b"", final=True)
         self._check_numbers(b" ")
 
@@ -81,11 +79,10 @@ class Outline:
             raise MalformedBody("invalid_json", "the body is not JSON: it is not UTF-8 text") from None
 
     def _outside_strings(self, text: bytes) -> bytes:
-        """``text`` without its strings and their quotes."""
         text = self._backslash + text
         self._backslash = b""
         if b"\\" in text:
-            # First the pairs: after them a backslash before a quote is one that escapes it.
+            # Pairs first: after that, a backslash before a quote escapes it.
             text = text.replace(b"\\\\", b"")
             if text.endswith(b"\\"):
                 self._backslash, text = b"\\", text[:-1]
@@ -100,7 +97,7 @@ class Outline:
             return
         shape = self._number + shape
         whole = shape.rstrip(b"0123456789.eE+-")
-        self._number = shape[len(whole) :]  # which may go on in the next window
+        self._number = shape[len(whole) :]  # it may continue in the next window
         digits = whole.translate(_DIGITS_ALIKE)
         if _MANY in digits or _LARGE in digits or _PLUS_LARGE in digits:
             self.finite = all(map(_is_finite, _NUMBER.findall(whole)))
@@ -111,4 +108,4 @@ def _is_finite(number: bytes) -> bool:
     try:
         return len(number) <= LONGEST_NUMBER and isfinite(float(number))
     except ValueError:
-        return True  # what is no number is a parser's to refuse
+        return True  # not a number: the parser refuses it

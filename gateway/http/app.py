@@ -1,8 +1,7 @@
-"""The HTTP surface."""
+"""The HTTP application: the routes of all faces, the probes, and errors in the shape of the face that owns the path."""
 
-import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,122 +12,82 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
+from fleet.observe import Observer
 from fleet.process.turns import Turns
 from fleet.process.version import VERSION
 from gateway.access.access import Access
-from gateway.chats.chats import Chats
-from gateway.errors import GatewayError, MalformedBody, UnknownModel
+from gateway.access.keys import Key
+from gateway.chats.chats import Chat, Chats
+from gateway.errors import GatewayError, MalformedBody
+from gateway.faces import listed
 from gateway.faces.bodies import Bodies, Body
-from gateway.faces.face import Encoder
-from gateway.faces.ndjson import request as seed_body
-from gateway.faces.ndjson.encoder import Ndjson
-from gateway.faces.ndjson.refusal import error_response
-from gateway.faces.openai import request as openai_body
-from gateway.faces.openai.encoder import OpenAIFormat, openai_error
-from gateway.http import openapi as documents
+from gateway.faces.face import Asked, Face, Fleet, Route, owner
+from gateway.faces.openapi import error_schema, refusals
 from gateway.http.middleware import Edge
 from gateway.http.response import ChatResponse
 from gateway.settings import GatewaySettings
-from protos import chat_pb2 as pb
 
 COUNTED = 200
-"""Names of unknown fields that are counted one by one; the rest are one number."""
+"""Names of unknown fields that are counted one by one; the rest share one count."""
 
 
 @dataclass(frozen=True)
 class Views:
-    """What the probes and the fleet page show: each gives a fresh answer. ``unready`` is a reason, or empty."""
+    """The gateway's state as the routes show it. ``unready`` returns a reason, or an empty text."""
 
     unready: Callable[[], str]
     fleet: Callable[[], dict[str, Any]]
     models: Callable[[], list[str]]
     started: int = 0
-    """When this gateway began, in seconds since 1970: the models' ``created``."""
+    """When this gateway began, in seconds since 1970."""
     ignored: Counter[str] = field(default_factory=Counter)
-    """How often clients sent which fields that are not known here."""
+    """How often clients sent which unknown fields."""
     leaving: Callable[[], bool] = lambda: False
-    """Whether this gateway is about to end, so that every answer closes its connection."""
+    """Whether this gateway drains: then every answer closes its connection."""
 
 
-class Endpoints:
-    """The two chat APIs, which differ in what they take and how they answer, and in nothing else."""
+class ChatService(Fleet):
+    """Serves what the routes of all faces ask for."""
 
-    def __init__(self, settings: GatewaySettings, chats: Chats, access: Access, views: Views) -> None:
+    def __init__(
+        self, settings: GatewaySettings, chats: Chats, access: Access, views: Views, observer: Observer
+    ) -> None:
+        self.started = views.started
         self._settings = settings
         self._chats = chats
         self._access = access
         self._views = views
+        self._observer = observer
         self._bodies = Bodies(settings.bodies_memory, Turns())
 
-    async def seed(self, request: Request) -> Response:
-        """Stream the reply to a conversation, one JSON object a line."""
+    def models(self, request: Request) -> list[str]:
         key = self._access.identify(request)
-        async with self._body(request) as body:
-            asked = await seed_body.read(body, request.state.request_id, self._settings.default_model)
-            encoder = Ndjson(asked.history.request_id)
-            return await self._answer(key, body, asked.history, lambda _: encoder, stream=asked.stream)
+        return [name for name in self._views.models() if key.allows(name)]
 
-    async def openai(self, request: Request) -> Response:
-        """Complete a conversation, as OpenAI's API does."""
+    async def chat(self, request: Request, face: Face) -> Response:
+        settings = self._settings
         key = self._access.identify(request)
-        async with self._body(request) as body:
-            asked = await openai_body.read(body, request.state.request_id, self._settings.default_model)
-            self._count(asked.ignored)
-            request_id, include_usage = asked.history.request_id, asked.include_usage
-
-            def encoder(model: Callable[[], str]) -> Encoder:
-                return OpenAIFormat(request_id, model, include_usage=include_usage)
-
-            return await self._answer(key, body, asked.history, encoder, stream=asked.stream)
-
-    async def models(self, request: Request) -> dict[str, Any]:
-        """The models that can be asked now."""
-        key = self._access.identify(request)
-        names = [name for name in self._views.models() if key is None or key.allows(name)]
-        return {"object": "list", "data": [self._model(name) for name in names]}
-
-    async def model(self, request: Request, model_id: str) -> dict[str, Any]:
-        """One model that can be asked now."""
-        key = self._access.identify(request)
-        names = [name for name in self._views.models() if key is None or key.allows(name)]
-        if model_id not in names:
-            raise UnknownModel(model_id, names)
-        return self._model(model_id)
-
-    def _model(self, name: str) -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": self._views.started, "owned_by": "chatfleet"}
-
-    @contextlib.asynccontextmanager
-    async def _body(self, request: Request) -> AsyncIterator[Body]:
-        """The request's body; what it takes of the memory for bodies is given back if no answer comes of it."""
-        body = await self._bodies.read(request, self._settings.max_body, self._settings.body_timeout)
+        body = await self._bodies.read(request, settings.max_body, settings.body_timeout)
         try:
-            yield body
+            asked = await face.read(body, request.state.request_id, settings.default_model)
+            self._count(asked.ignored)
+            response = self._open(key, body, asked)
         except BaseException:
             body.release()
             raise
+        traceparent = request.headers.get("traceparent", "")
+        self._observer.request_opened(asked.history.request_id, face.name, asked.history.model, traceparent)
+        return response
 
-    async def _answer(
-        self,
-        key: Any,
-        body: Body,
-        history: pb.ChatHistory,
-        encoder: Callable[[Callable[[], str]], Encoder],
-        *,
-        stream: bool,
-    ) -> Response:
+    def _open(self, key: Key, body: Body, asked: Asked) -> Response:
+        history = asked.history
         model = history.model or next(iter(self._views.models()), "")
-        if key is not None and key.models is not None:
-            history.model = model  # what was allowed is what is asked for
+        if key.models is not None:
+            history.model = model  # exactly the model that is checked, even if another becomes the default meanwhile
         grant = self._access.enter(key, model, history)
-        try:
-            chat = self._chats.open(history)
-        except GatewayError:
-            grant.close()
-            raise
-        chat.on_forget = body.release
+        chat = Chat(history, body.release)
         grant.follow(chat.reply)
 
         def done() -> None:
@@ -138,8 +97,8 @@ class Endpoints:
         response = ChatResponse(
             self._chats,
             chat,
-            encoder(lambda: chat.model),
-            stream=stream,
+            asked.encoder(lambda: chat.model),
+            stream=asked.stream,
             hold=self._settings.hold_status,
             stall=self._settings.stall_timeout,
             done=done,
@@ -147,66 +106,61 @@ class Endpoints:
         response.headers.update(grant.headers)
         return response
 
-    def _count(self, names: list[str]) -> None:
+    def _count(self, names: Sequence[str]) -> None:
         ignored = self._views.ignored
         for name in names:
             ignored[name[:100] if name[:100] in ignored or len(ignored) < COUNTED else "(others)"] += 1
 
 
-class ChatRoutes:
-    """Serves the two chat APIs past FastAPI's layers, which take as long as all else until a request is with a worker.
-
-    FastAPI has the same endpoints at the same places: it describes them, and serves everything but a POST to them.
-    """
-
-    def __init__(self, app: ASGIApp, endpoints: Mapping[str, Callable[[Request], Awaitable[Response]]]) -> None:
-        self._app = app
-        self._endpoints = endpoints
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, or leave it to the application."""
-        chat = scope["type"] == "http" and scope["method"] == "POST"
-        endpoint = self._endpoints.get(scope["path"]) if chat else None
-        if endpoint is None:
-            await self._app(scope, receive, send)
-            return
-        request = Request(scope, receive)
-        try:
-            response = await endpoint(request)
-        except GatewayError as error:
-            response = await _refuse(request, error)
-        except ClientDisconnect as error:
-            response = await _hang_up(request, error)
-        except Exception as error:
-            response = await _fail(request, error)
-            await response(scope, receive, send)
-            raise
-        await response(scope, receive, send)
-
-
 class RestConvertor(PathConvertor):
-    """The rest of a path, newlines too, which Starlette's own ``path`` does not match."""
+    """The rest of a path. Unlike Starlette's ``path`` it matches newlines."""
 
     regex = "(?s:.*)"
 
 
-def build(settings: GatewaySettings, chats: Chats, access: Access, views: Views) -> ASGIApp:
-    """The application, ready to be served."""
+def build(
+    settings: GatewaySettings,
+    chats: Chats,
+    access: Access,
+    views: Views,
+    observer: Observer | None = None,
+    faces: Sequence[Face] | None = None,
+) -> ASGIApp:
+    """The application, ready to be served; ``faces`` are all that are listed, if they are not given."""
+    faces = faces or listed.load()
     register_url_convertor("rest", RestConvertor())
     # A redirect to a path without its last slash would name the host that the client claims to have asked.
     app: FastAPI = FastAPIOffline(
         title="chatfleet", version=VERSION, redoc_url=None, static_url="/docs-static", redirect_slashes=False
     )
-    app.add_exception_handler(GatewayError, _refuse)
-    app.add_exception_handler(HTTPException, _refuse_path)
-    app.add_exception_handler(ClientDisconnect, _hang_up)
-    app.add_exception_handler(Exception, _fail)
-    ends = Endpoints(settings, chats, access, views)
-    app.post("/chat/completions", **documents.SEED)(ends.seed)
-    app.post("/v1/chat/completions", **documents.OPENAI)(ends.openai)
-    app.get("/v1/models", **documents.MODELS)(ends.models)
-    app.get("/v1/models/{model_id:rest}", **documents.MODEL)(ends.model)
+    service = ChatService(settings, chats, access, views, observer or Observer())
+    for face in faces:
+        for route in face.routes():
+            # A plain response class: FastAPI must not document JSON beside what the route's own description says.
+            plain: dict[str, Any] = {"response_class": Response, "response_model": None}
+            app.add_api_route(route.path, _endpoint(route, service), methods=[route.method], **plain, **route.openapi)
+    _add_operations(app, access, views)
+    _render_errors(app, faces)
+    served: ASGIApp = app
+    if settings.cors_origins:  # outside of FastAPI, whose answers to defects must have its headers too
+        served = CORSMiddleware(
+            app,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "retry-after"],
+        )
+    return Edge(served, views.leaving)
 
+
+def _endpoint(route: Route, service: ChatService) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        return await route.serve(request, service)
+
+    return endpoint
+
+
+def _add_operations(app: FastAPI, access: Access, views: Views) -> None:
     @app.get("/healthz", tags=["operations"])
     async def healthz() -> dict[str, str]:
         """Whether this process is alive."""
@@ -220,47 +174,29 @@ def build(settings: GatewaySettings, chats: Chats, access: Access, views: Views)
             return JSONResponse({"status": "unready", "reason": reason}, 503, headers={"retry-after": "1"})
         return JSONResponse({"status": "ready"})
 
-    @app.get("/fleet", tags=["operations"], responses=documents.KEYED)
+    @app.get("/fleet", tags=["operations"], responses=refusals(error_schema(), 401))
     async def fleet(request: Request) -> dict[str, Any]:
-        """Who is there, and how busy."""
+        """The workers and their load."""
         access.identify(request)
         return views.fleet()
 
-    served: ASGIApp = ChatRoutes(app, {"/chat/completions": ends.seed, "/v1/chat/completions": ends.openai})
-    if settings.cors_origins:
-        served = CORSMiddleware(
-            served,
-            allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["*"],
-            expose_headers=["x-request-id", "retry-after"],
-        )
-    return Edge(served, views.leaving)
+
+def _render_errors(app: FastAPI, faces: Sequence[Face]) -> None:
+    async def refuse(request: Request, error: Exception) -> Response:
+        return owner(faces, request.scope["path"]).refusal(_gateway_error(request, error), request.state.request_id)
+
+    for kind in (GatewayError, HTTPException, ClientDisconnect, Exception):
+        app.add_exception_handler(kind, refuse)
 
 
-def _is_openai(request: Request) -> bool:
-    return request.url.path.startswith("/v1/")
-
-
-async def _refuse(request: Request, error: Exception) -> Response:
-    assert isinstance(error, GatewayError)
-    respond = openai_error if _is_openai(request) else error_response
-    return respond(error, request.state.request_id)
-
-
-async def _refuse_path(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    code = "not_found" if error.status_code == 404 else "not_allowed"
-    failure = GatewayError(code, f"{request.url.path[:200]}: {error.detail}")
-    failure.status = error.status_code
-    failure.extra_headers = dict(error.headers or {})
-    return await _refuse(request, failure)
-
-
-async def _fail(request: Request, _: Exception) -> Response:
-    return await _refuse(request, GatewayError("internal_error", "the gateway failed; its log has the request id"))
-
-
-async def _hang_up(request: Request, _: Exception) -> Response:
-    error = MalformedBody("incomplete_body", "the client closed its connection before its request was complete")
-    return await _refuse(request, error)
+def _gateway_error(request: Request, error: Exception) -> GatewayError:
+    match error:
+        case GatewayError():
+            return error
+        case HTTPException(status_code=status, detail=detail, headers=headers):
+            code = "not_found" if status == 404 else "not_allowed"
+            return GatewayError(code, f"{request.url.path[:200]}: {detail}", status=status, headers=headers)
+        case ClientDisconnect():
+            message = "the client closed its connection before its request was complete"
+            return MalformedBody("incomplete_body", message)
+    return GatewayError("internal_error", "the gateway failed; its log has the request id")

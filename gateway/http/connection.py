@@ -38,15 +38,15 @@ KEEP_ALIVE = 75.0
 """Seconds that an idle connection is kept: longer than clients and proxies keep theirs, so that they close first."""
 
 LINGER = 5.0
-"""Seconds in which a client gets to read its last answer, while what it still sends is read and discarded: to close
-with unread bytes would reset the connection, and the client could lose the answer."""
+"""Seconds for a client to read its last answer, while what it still sends is read and discarded: closing with unread
+bytes resets the connection, and the client could lose the answer."""
 
 DISCARD_LIMIT = 256 * 1024 * 1024
 """Bytes that are read and discarded after an answer, or beside one, before the connection is dropped."""
 
 
 class State(enum.IntEnum):
-    """What a connection is doing. The module's table says how long it may."""
+    """What a connection is doing; the module's table has the time limits."""
 
     WAITING = enum.auto()
     HEAD = enum.auto()
@@ -60,7 +60,7 @@ class State(enum.IntEnum):
 
 
 class Event(enum.IntEnum):
-    """What can happen in a request's course."""
+    """What can happen to a request."""
 
     BEGIN = enum.auto()
     HEAD_END = enum.auto()
@@ -69,7 +69,7 @@ class Event(enum.IntEnum):
 
 
 class Verdict(enum.Enum):
-    """What a deadline that has come asks for."""
+    """What to do at a deadline."""
 
     WAIT = enum.auto()
     CLOSE = enum.auto()
@@ -135,7 +135,7 @@ class Connection:
         """Whether the application works on a request."""
         return self.state in RUNNING
 
-    # ------------------------------------------------------------ a request's course
+    # ------------------------------------------------------------ a request
 
     def move(self, event: Event, now: float) -> State:
         """Note an event; returns the state from now on."""
@@ -164,10 +164,9 @@ class Connection:
         return self.state
 
     def close(self, now: float, unread: int) -> bool:
-        """The application or an error ends the connection, with so many bytes that wait for the client to read.
+        """The application or an error ends the connection, with ``unread`` bytes left for the client to read.
 
-        Returns whether the client may still be sending: then its bytes must be read, and discarded, until it has
-        noticed.
+        Returns whether the client may still be sending: then its bytes must be read and discarded.
         """
         if self.state in (State.CLOSING, State.CLOSED):
             return False
@@ -179,22 +178,21 @@ class Connection:
         return sends
 
     def lost(self) -> None:
-        """The connection is no more."""
         self.state = State.CLOSED
         self._until = self._stalled_at = math.inf
 
     # ------------------------------------------------------------ bytes
 
     def payload(self, size: int) -> None:
-        """So many bytes of what arrives were payload; before :meth:`count`."""
+        """``size`` bytes of what arrived were payload; call before :meth:`count`."""
         self._payload += size
 
     def count(self, size: int) -> bool:
-        """Count what arrived at once, after it was parsed. False means that the connection is to be dropped.
+        """Count the bytes of one read, after they were parsed. False means that the connection must be dropped.
 
-        Raises :class:`HeadersTooLarge` for a message with too much that is not payload. As much of that as payload
-        arrives with it is free, so chunks may be small; the rest is at most ``max_headers`` for a message. It is
-        neither kept by the parser, as a trailer is, nor cheap to parse, as chunks of one byte are not.
+        Raises :class:`HeadersTooLarge` for a message with too much that is not payload. As many bytes as there are of
+        payload are free, so that chunks may be small; the rest is at most ``max_headers``: trailers take memory in the
+        parser, and chunks of one byte take time.
         """
         payload, self._payload = self._payload, 0
         if self.state in UNPARSED or self.state is State.DISCARDING:
@@ -222,13 +220,12 @@ class Connection:
             self._stalled_at = now + self._bounds.stall_timeout + self._bounds.linger
 
     def resume(self) -> None:
-        """Writing no longer waits."""
         self._stalled_at = math.inf
 
     # ------------------------------------------------------------ time
 
     def expire(self, now: float, unread: int) -> Verdict:
-        """What is to be done at :attr:`deadline`, or earlier; ``unread`` bytes wait for the client then."""
+        """What to do now, at :attr:`deadline` or earlier, with ``unread`` bytes left for the client to read."""
         if now < self.deadline:
             return Verdict.WAIT
         if now < self._until and unread < self._unread:

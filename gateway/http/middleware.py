@@ -17,10 +17,10 @@ from gateway.faces.ndjson.refusal import error_response
 log = logs.logger("gateway.http")
 
 GIVEN_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-"""A client's own request id that is given back to it; ours, which is unique, stays in the log and in errors."""
+"""A client's own request id, which is returned to it; the log and errors have ours, which is unique."""
 
 QUIET_PATHS = frozenset({"/healthz", "/readyz"})
-"""Paths that probes ask all the time: logged at debug."""
+"""Paths of probes: logged at debug."""
 
 
 class Edge:
@@ -34,7 +34,6 @@ class Edge:
         self._leaving = leaving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, or any other kind of connection unchanged."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -62,9 +61,8 @@ class Edge:
                 await error_response(failure, request_id)(scope, receive, send_with_id)
         finally:
             client = scope.get("client")
-            say = log.debug if scope["path"] in QUIET_PATHS else log.info
-            milliseconds = round((time.perf_counter() - began) * 1000, 1)
-            say(
+            write = log.debug if scope["path"] in QUIET_PATHS else log.info
+            write(
                 "request",
                 request=request_id,
                 **({} if shown == request_id else {"client_request": shown}),
@@ -72,7 +70,7 @@ class Edge:
                 method=scope["method"],
                 path=_shown(scope["path"]),
                 status=status,
-                ms=milliseconds,
+                ms=round((time.perf_counter() - began) * 1000, 1),
             )
 
 
@@ -84,5 +82,5 @@ def _given_id(scope: Scope) -> str:
 
 
 def _shown(text: str) -> str:
-    """A stranger's text as the log may show it: control characters would rewrite the reader's terminal."""
+    """A client's text for the log, escaped: control characters could rewrite the reader's terminal."""
     return text[:500].encode("unicode_escape").decode("ascii")

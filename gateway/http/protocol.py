@@ -1,15 +1,8 @@
 """HTTP on one connection: uvicorn's protocol under the states and deadlines of :mod:`gateway.http.connection`."""
 
-import asyncio
-import contextlib
-import fcntl
 import re
-import sys
-import termios
 import uuid
 from asyncio import TimerHandle, Transport
-from collections.abc import Callable
-from functools import partial
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -18,6 +11,7 @@ from fleet import logs
 from gateway.errors import GatewayError, HeadersTooLarge, NotHttp, NoTunnel
 from gateway.faces.openai.encoder import openai_error
 from gateway.http.connection import UNPARSED, Bounds, Connection, Event, State, Verdict
+from gateway.http.wire import EXTENSION, Wire
 
 log = logs.logger("gateway.http")
 
@@ -25,23 +19,22 @@ HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 """A valid ``Host``, by RFC 9110 and RFC 3986."""
 
 NO_UPGRADE = frozenset({b"upgrade", b"http2-settings"})
-"""Headers that ask for another protocol. This server speaks no other, so it serves the request without them."""
+"""Headers that ask for another protocol. This server speaks no other, and serves the request without them."""
 
 
 class Pipelined(Exception):
-    """A request begins while the one before is served: it is not parsed any further."""
+    """A request begins while the one before is served; it is not parsed."""
 
 
 class Protocol(HttpToolsProtocol):
-    """Serves one request at a time within ``bounds``, and refuses what is no request in our errors' shape.
+    """Serves one request at a time within ``bounds``, and refuses what is no request with an error in our shape.
 
-    It also puts four things of the connection into the scope's extensions: ``chatfleet.abort`` drops it,
-    ``chatfleet.unsent`` says how many bytes wait for its client, ``chatfleet.writable`` whether sending would not wait,
-    and ``chatfleet.write`` sends a chunk of an answer that has begun, as ASGI's ``send`` would, without its layers.
+    Responses find a :class:`gateway.http.wire.Wire` in their scope. The attributes are uvicorn's and one of each part.
     """
 
     bounds: Bounds
     raw: Transport
+    wire: Wire
     connection: Connection
     timer: TimerHandle
     wakes_at: float
@@ -52,7 +45,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.raw = transport
-        self.transport = Wire(transport, self.finish, self.is_closing)
+        self.transport = self.wire = Wire(transport, self.flow, self.finish, self.is_closing)
         self.connection = Connection(self.bounds, self.loop.time())
         self.wake_at(self.connection.deadline)
 
@@ -62,7 +55,7 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def eof_received(self) -> None:
-        """Take the client for gone, also if it has only closed its sending side; the transport closes itself."""
+        """The client counts as gone, also if it has only closed its sending side; the transport closes itself."""
         self.disconnect()
         self.end()
 
@@ -75,7 +68,7 @@ class Protocol(HttpToolsProtocol):
         except GatewayError as error:
             self.refuse(error)
         if self.connection.state is State.LAST:
-            self.cycle.keep_alive = False  # what follows the request is discarded, so no other one can be read
+            self.cycle.keep_alive = False  # what follows the request is discarded, so no other can be read
         self.watch()
         if self.connection.state is State.DISCARDING and not self.flow.read_paused:
             # uvloop reads up to 2 MiB before it does anything else, and nothing else slows this client down.
@@ -83,7 +76,7 @@ class Protocol(HttpToolsProtocol):
             self.loop.call_soon(self.flow.resume_reading)
 
     def parse(self, data: bytes) -> None:
-        """Parse what arrived. Raises :class:`GatewayError` when it cannot be a request."""
+        """Parse what arrived. Raises :class:`GatewayError` for what is no request."""
         try:
             skipped = self.feed(data)
             if skipped is not None:
@@ -98,7 +91,7 @@ class Protocol(HttpToolsProtocol):
                 raise cause if isinstance(cause, GatewayError) else NotHttp() from None
 
     def feed(self, data: bytes) -> memoryview | None:
-        """Give the parser what arrived. It stops at headers that ask for an upgrade; returns what follows them."""
+        """Feed the parser, which stops after headers that ask for an upgrade; returns what follows them."""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -106,7 +99,7 @@ class Protocol(HttpToolsProtocol):
         return None
 
     def head_without_upgrade(self) -> bytes:
-        """The headers that were just parsed, as bytes, without those that ask for another protocol."""
+        """The headers that were just parsed, as bytes, without those that ask for an upgrade."""
         method = self.parser.get_method()
         if method == b"CONNECT":
             raise NoTunnel
@@ -121,14 +114,7 @@ class Protocol(HttpToolsProtocol):
             raise Pipelined
         super().on_message_begin()
         self.head_bytes = 0
-        transport = self.raw
-        extensions = {
-            "chatfleet.abort": transport.abort,
-            "chatfleet.unsent": partial(unsent, transport),
-            "chatfleet.writable": self.writable,
-            "chatfleet.write": self.write_chunk,
-        }
-        self.scope["extensions"] = extensions  # type: ignore[typeddict-item]
+        self.scope["extensions"] = {EXTENSION: self.wire}  # type: ignore[dict-item]
 
     def on_url(self, url: bytes) -> None:
         self.count_head(len(url))
@@ -170,16 +156,9 @@ class Protocol(HttpToolsProtocol):
 
     # ------------------------------------------------------------ the answer
 
-    def writable(self) -> bool:
-        return not self.flow.write_paused and not self.raw.is_closing()
-
-    def write_chunk(self, chunk: bytes) -> None:
-        # uvicorn sends every answer of unknown length in chunks, whatever version the client speaks.
-        self.raw.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
-
     def pause_writing(self) -> None:
         super().pause_writing()
-        self.connection.pause(self.loop.time(), unsent(self.raw))
+        self.connection.pause(self.loop.time(), self.wire.unsent())
         self.watch()
 
     def resume_writing(self) -> None:
@@ -195,10 +174,10 @@ class Protocol(HttpToolsProtocol):
             self.watch()
 
     def refuse(self, error: GatewayError) -> None:
-        """Answer what no application sees, in the one shape that has the fields of both APIs, and hang up.
+        """Answer what the application never sees, in OpenAI's shape, which has all fields of ours, and close.
 
-        Beside an answer that has begun, or behind one whose request goes on, nothing is written: its client would read
-        it as a part of that answer, or as the answer to its next request.
+        Nothing is written after an answer that has begun, or that was given before its request ended: the client would
+        read it as a part of that answer, or as the answer to its next request.
         """
         request_id = uuid.uuid4().hex
         began = self.connection.is_running and self.cycle.response_started
@@ -226,13 +205,13 @@ class Protocol(HttpToolsProtocol):
     # ------------------------------------------------------------ the end
 
     def end(self) -> bool:
-        """From now on the connection only waits for its end. Returns whether its client may still be sending."""
+        """Serve nothing more on the connection. Returns whether its client may still be sending."""
         sends = self.connection.close(self.loop.time(), self.raw.get_write_buffer_size())
         self.watch()
         return sends
 
     def finish(self) -> None:
-        """Close once everything is written, and the client, if it still sends, has had time to read it."""
+        """Close once everything is written and a client that still sends has had time to read it."""
         if self.end() and not self.raw.is_closing():
             self.raw.write_eof()
             self.flow.resume_reading()
@@ -253,7 +232,7 @@ class Protocol(HttpToolsProtocol):
     # ------------------------------------------------------------ time
 
     def watch(self) -> None:
-        """Wake up for the deadline. One that has moved to later costs nothing until the timer fires."""
+        """Set the timer for the deadline, unless it fires earlier anyway: most deadlines only move to later."""
         if self.connection.deadline < self.wakes_at:
             self.timer.cancel()
             self.wake_at(self.connection.deadline)
@@ -263,9 +242,9 @@ class Protocol(HttpToolsProtocol):
         self.timer = self.loop.call_at(when, self.expire)
 
     def expire(self) -> None:
-        """Do what the deadline asks for, if it is now."""
+        """The timer fired: act if the deadline has come, else set the timer again."""
         state = self.connection.state
-        verdict = self.connection.expire(self.loop.time(), unsent(self.raw))
+        verdict = self.connection.expire(self.loop.time(), self.wire.unsent())
         if verdict is Verdict.ABORT:
             self.drop("header_timeout" if state in (State.WAITING, State.HEAD) else "connection_timeout")
             return
@@ -275,31 +254,8 @@ class Protocol(HttpToolsProtocol):
 
     def drop(self, code: str) -> None:
         """Close at once, whatever is unsent."""
-        said = "connection without a request" if code == "header_timeout" else "connection dropped"
-        log.info(said, code=code, state=self.connection.state.name.lower())
+        event = "connection without a request" if code == "header_timeout" else "connection dropped"
+        log.info(event, code=code, state=self.connection.state.name.lower())
         self.disconnect()
         self.connection.lost()
         self.raw.abort()
-
-
-class Wire(asyncio.Transport):
-    """The transport as uvicorn's request cycle has it: it only writes, and asks us to close."""
-
-    def __init__(self, transport: Transport, close: Callable[[], None], is_closing: Callable[[], bool]) -> None:
-        super().__init__()
-        self.write = transport.write  # type: ignore[method-assign]
-        self.close = close  # type: ignore[method-assign]
-        self.is_closing = is_closing  # type: ignore[method-assign]
-
-
-def unsent(transport: Transport) -> int:
-    """Bytes written to a connection that its client has not acknowledged; fewer of them mean that it reads.
-
-    The transport's own buffer does not tell: the system's, of megabytes, asks for more only when a third is free.
-    """
-    waiting = transport.get_write_buffer_size()
-    if not transport.is_closing():
-        with contextlib.suppress(OSError):
-            queued = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
-            waiting += int.from_bytes(queued, sys.byteorder)
-    return waiting

@@ -1,28 +1,21 @@
-"""A chat's HTTP answer: holds the status line for the first token, streams, and notices a client that is gone.
-
-A ``StreamingResponse`` that watches for the disconnect itself: Starlette's would only see it when it next sends.
-"""
+"""A chat's HTTP answer: holds the status line for the first event, streams, and ends when its client is gone."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, MutableMapping
 
-from fastapi.responses import StreamingResponse
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from fleet import logs
 from gateway.chats.chats import Chat, Chats
-from gateway.chats.reply import Completed, End, Piece
-from gateway.errors import ClientStalled, GatewayError
-from gateway.faces.face import Encoder
+from gateway.chats.reply import Buffer, Completed, End
+from gateway.errors import ClientStalled, GatewayError, Unavailable
+from gateway.faces.encoder import Encoder
+from gateway.http.wire import SendWire, Wire, wire_of
+from protos import chat_pb2 as pb
 
 log = logs.logger(__name__)
-
-
-class ClientGone(Exception):
-    """The client closed its connection before the answer was complete."""
-
-
-_LEFT = ClientGone, ClientStalled
 
 SLICE = 64 * 1024
 """Bytes of a whole answer that are sent at a time, so that a client that reads nothing is noticed there too."""
@@ -31,12 +24,23 @@ PING_AFTER = 15.0
 """Seconds of silence after which a ping is sent, in formats that have one: proxies cut idle connections."""
 
 
-class ChatResponse(StreamingResponse):
+class ClientGone(Exception):
+    """The client closed its connection before the answer was complete."""
+
+
+_LEFT = ClientGone, ClientStalled
+
+
+class ChatResponse(Response):
     """Streams one chat in the encoder's format, or answers with one JSON object when ``stream`` is false.
 
-    ``hold`` is how long the status line waits for the first token, ``stall`` for how long a client may read nothing;
-    both in seconds. ``done`` is called once, when the reply has its end or its client is gone.
+    ``hold`` is how long the status line waits for the first event, ``stall`` for how long a client may read nothing;
+    both in seconds. ``done`` is called once, when the reply has its end or its client is gone: before the client can
+    know, so that its next request finds its place free.
     """
+
+    status_code = 200
+    background = None
 
     def __init__(
         self,
@@ -49,175 +53,163 @@ class ChatResponse(StreamingResponse):
         stall: float,
         done: Callable[[], None],
     ) -> None:
-        super().__init__(content=(), media_type=encoder.media_type if stream else "application/json")
+        self.media_type = encoder.media_type if stream else "application/json"
+        self.init_headers()
         self._chats = chats
         self._chat = chat
         self._encoder = encoder
-        self._stream = stream
-        self._done = done
-        self._settled = False
-        self._unsent: Callable[[], int] = lambda: 0
-        self._writable: Callable[[], bool] = lambda: False
-        self._write_chunk: Callable[[bytes], None] | None = None
+        self._answer = self._stream if stream else self._send_whole
         self._hold = hold
         self._stall = stall
-        self._began = False
+        self._done: Callable[[], None] | None = done
+        self._wire: Wire | SendWire
         self._time = asyncio.get_running_loop().time
         self._wrote_at = 0.0
         self._pinger: asyncio.TimerHandle | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer. The chat is cancelled, down to the model, as soon as the client is gone or reads no more."""
-        extensions = scope.get("extensions", {})
-        self._unsent = extensions.get("chatfleet.unsent", self._unsent)
-        self._writable = extensions.get("chatfleet.writable", self._writable)
-        self._write_chunk = extensions.get("chatfleet.write")
+        """Answer. The chat is cancelled, down to the model, as soon as the client is gone or reads nothing."""
+        self._wire = wire_of(scope, send)
         try:
-            async with asyncio.TaskGroup() as group:
-                driver = group.create_task(self._chats.drive(self._chat))
+            async with self._chats.open(self._chat), asyncio.TaskGroup() as group:
                 watcher = group.create_task(_watch(receive))
-                await (self._write(send) if self._stream else self._write_whole(send))
+                await self._answer(send)
                 watcher.cancel()
-                driver.cancel()
+        except Unavailable as error:  # draining
+            self._finish(error.code)
+            await self._encoder.refusal(error)(scope, receive, send)
         except ExceptionGroup as group:
             left, others = group.split(_LEFT)
             if left is None:
                 raise
-            await self._leave(scope, left, others)
+            await self._leave(left, others)
         finally:
             if self._pinger is not None:
                 self._pinger.cancel()
-            self._chats.close()
-            self._settle()
+            self._finish("internal_error")
 
-    async def _leave(self, scope: Scope, left: ExceptionGroup, others: ExceptionGroup | None) -> None:
-        """The client is gone, or is let go. What else failed at the same time failed because of that."""
+    async def _leave(self, left: ExceptionGroup, others: ExceptionGroup | None) -> None:
+        """The client is gone or is dropped. What else failed at the same time failed because of that."""
+        request_id = self._chat.request_id
         if left.subgroup(ClientGone) is not None:
-            log.info("client gone", request=self._chat.request_id)
+            log.info("client gone", request=request_id)
+            self._finish("client_gone")
         else:
-            log.info("client stalled", request=self._chat.request_id)
-            _abort(scope)
-            await asyncio.sleep(0)  # lets the server notice, which else complains of an answer that was not completed
+            log.info("client stalled", request=request_id)
+            self._finish("client_stalled")
+            self._wire.abort()
+            await asyncio.sleep(0)  # lets the server notice, or it logs that the answer was not completed
         if others is not None:
             kinds = ",".join(type(error).__name__ for error in others.exceptions)
-            log.warning("an answer failed as its client left", request=self._chat.request_id, errors=kinds)
+            log.warning("an answer failed as its client left", request=request_id, errors=kinds)
 
-    def _settle(self) -> None:
-        """Say once that it is over: before the client can know, whose next request must find its place free."""
-        if not self._settled:
-            self._settled = True
-            self._done()
+    def _finish(self, code: str) -> None:
+        done, self._done = self._done, None
+        if done is not None:
+            done()
+            self._chats.observer.request_closed(self._chat.request_id, code, self._chat.reply.tokens)
 
-    async def _write(self, send: Send) -> None:
-        try:
+    # ------------------------------------------------------------ streamed
+
+    async def _stream(self, send: Send) -> None:
+        reply = self._chat.reply
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._hold):
-                item = await self._next(send)
-        except TimeoutError:
-            await self._begin(send)
-            item = await self._next(send)
-        if isinstance(item, GatewayError) and not self._began:
-            await self._refuse(send, item)
+                while not reply.is_buffered and reply.end is None:
+                    await reply.changed()
+        if isinstance(reply.end, GatewayError) and not reply.is_buffered:
+            await self._refuse(send, reply.end)
             return
-        if not self._began:
-            await self._begin(send)
-        if self._write_chunk is not None:
-            self._chat.reply.attend(self._write_now)
-        while isinstance(item, Piece):
-            await self._send_chunk(send, self._encoder.piece(item))
-            self._chat.consumed(item.size)
-            item = await self._next(send)
-        self._settle()
-        # The end in a chunk of its own, before the end of the body: readers that take chunks see it as such.
-        await self._send_chunk(send, self._encoder.end(item))
+        await self._begin(send)
+        end = await self._pass_on(self._write)
+        self._finish(_code(end))
+        # In a chunk of its own, before the end of the body: clients that read chunks see it as such.
+        self._write_chunk(self._encoder.end(end))
         await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
 
-    def _write_now(self, text: str, size: int) -> bool:
-        """Write text, called by the fan-in itself: to wake a task for each piece costs more than all else."""
-        if self._write_chunk is None or not self._writable():
-            return False
-        self._write_chunk(self._encoder.text(text))
+    async def _begin(self, send: Send) -> None:
+        # The added headers are for proxies that would otherwise collect the stream.
+        headers = [*self.raw_headers, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+        await self._send(send, {"type": "http.response.start", "status": 200, "headers": headers})
+        if begin := self._encoder.begin():
+            self._write_chunk(begin)
+        if self._encoder.ping:
+            self._wrote_at = self._time()
+            self._ping()
+
+    async def _pass_on(self, write: Callable[[pb.ReplyEvent], None]) -> End:
+        """Have the reply's events written as they come; returns how it ended once all are, or wait for the client."""
+        reply = self._chat.reply
+        while True:
+            await self._drain()
+            reply.resume(write)
+            if reply.end is not None and not reply.is_buffered:
+                await self._drain()
+                return reply.end
+            await reply.changed()
+
+    def _write(self, event: pb.ReplyEvent) -> None:
+        if chunk := self._encoder.event(event):
+            self._write_chunk(chunk)
+
+    def _write_chunk(self, chunk: bytes) -> None:
+        self._wire.write_chunk(chunk)
         self._wrote_at = self._time()
-        self._chat.passed_on(size)
-        return True
+        if not self._wire.writable:
+            self._chat.reply.pause()
 
-    async def _next(self, send: Send) -> Piece | End:
-        """What comes next, with pings while nothing does."""
-        while (item := await self._chat.reply.get()) is None:
-            await self._send_chunk(send, self._encoder.ping)
-        return item
+    def _ping(self) -> None:
+        """Write a ping after every silence. One timer for all events, which only move ``_wrote_at``."""
+        if self._time() - self._wrote_at >= PING_AFTER:
+            self._wrote_at = self._time()
+            if self._wire.writable:
+                self._write_chunk(self._encoder.ping)
+        self._pinger = asyncio.get_running_loop().call_at(self._wrote_at + PING_AFTER, self._ping)
 
-    def _watch_silence(self) -> None:
-        """Have a ping sent after every silence: one timer for all pieces, which looks when it fires."""
-        loop = asyncio.get_running_loop()
-        if loop.time() - self._wrote_at >= PING_AFTER:
-            self._wrote_at = loop.time()
-            self._chat.reply.nudge()
-        self._pinger = loop.call_at(self._wrote_at + PING_AFTER, self._watch_silence)
+    # ------------------------------------------------------------ whole
 
-    async def _send_chunk(self, send: Send, chunk: bytes) -> None:
-        await self._send(send, {"type": "http.response.body", "body": chunk, "more_body": True})
-        self._wrote_at = self._time()
-
-    async def _write_whole(self, send: Send) -> None:
-        pieces: list[Piece] = []
-        while isinstance(item := await self._next(send), Piece):
-            pieces.append(item)
-            self._chat.consumed(item.size)
-        if isinstance(item, GatewayError):
-            await self._refuse(send, item)
-        else:
-            await self._answer(send, item, pieces)
-
-    async def _answer(self, send: Send, end: Completed, pieces: list[Piece]) -> None:
-        self._settle()
-        body = self._encoder.whole(pieces, end)
+    async def _send_whole(self, send: Send) -> None:
+        events = Buffer()
+        end = await self._pass_on(events.append)
+        if isinstance(end, GatewayError):
+            await self._refuse(send, end)
+            return
+        self._finish(_code(end))
+        body = self._encoder.whole(list(events), end)
         headers = [*self.raw_headers, (b"content-length", str(len(body)).encode())]
         await self._send(send, {"type": "http.response.start", "status": 200, "headers": headers})
         for start in range(0, len(body), SLICE):
-            await self._send_chunk(send, body[start : start + SLICE])
-        await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
+            part, is_last = body[start : start + SLICE], start + SLICE >= len(body)
+            await self._send(send, {"type": "http.response.body", "body": part, "more_body": not is_last})
 
     async def _refuse(self, send: Send, error: GatewayError) -> None:
-        self._settle()
+        self._finish(error.code)
         response = self._encoder.refusal(error)
         await self._send(send, {"type": "http.response.start", "status": error.status, "headers": response.raw_headers})
         await self._send(send, {"type": "http.response.body", "body": response.body})
 
-    async def _begin(self, send: Send) -> None:
-        self._began = True
-        # For proxies that would otherwise collect the stream.
-        headers = [*self.raw_headers, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
-        await self._send(send, {"type": "http.response.start", "status": 200, "headers": headers})
-        if self._encoder.ping:
-            self._wrote_at = self._time()
-            self._watch_silence()
+    # ------------------------------------------------------------ a client that is slow, or gone
 
     async def _send(self, send: Send, message: MutableMapping[str, object]) -> None:
-        """Send, and wait for the client as long as it reads at all.
-
-        What was not sent when the time was up can be sent again: the server waits before it writes, never after.
-        """
-        if self._writable():
-            await send(message)  # does not wait
-            return
+        await self._drain()
         try:
-            await self._send_patiently(send, message)
-        except (OSError, RuntimeError) as error:
-            # uvloop raises both for a connection that is closed, which may be known here before its watcher is told.
-            if self._writable():
-                raise
+            await send(message)
+        except OSError as error:  # as ASGI has it after a disconnect
             raise ClientGone from error
 
-    async def _send_patiently(self, send: Send, message: MutableMapping[str, object]) -> None:
-        while True:
-            unsent = self._unsent()
+    async def _drain(self) -> None:
+        """Wait for the client for as long as it reads at all."""
+        wire = self._wire
+        while not wire.writable:
+            unsent = wire.unsent()
             try:
                 async with asyncio.timeout(self._stall):
-                    await send(message)
-                    return
+                    await wire.drain()
             except TimeoutError:
-                if self._unsent() >= unsent:
+                if wire.unsent() >= unsent:
                     raise ClientStalled("client_stalled", f"the client read nothing for {self._stall:g} s") from None
+            except OSError as error:
+                raise ClientGone from error
 
 
 async def _watch(receive: Receive) -> None:
@@ -226,8 +218,5 @@ async def _watch(receive: Receive) -> None:
     raise ClientGone
 
 
-def _abort(scope: Scope) -> None:
-    """Drop a connection whose client reads nothing: closing it would wait for what it has not read."""
-    abort = scope.get("extensions", {}).get("chatfleet.abort")
-    if abort is not None:
-        abort()
+def _code(end: End) -> str:
+    return "ok" if isinstance(end, Completed) else end.code

@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn under our signals, on a socket of ours, with connections of ours."""
+"""The HTTP server: uvicorn without its signal handlers, on our socket, with our protocol."""
 
 import contextlib
 import socket
@@ -15,30 +15,29 @@ from gateway.settings import GatewaySettings
 BACKLOG = 2048
 
 UNSENT = 64 * 1024
-"""Bytes that the system holds for a client beyond those on their way. Left alone it takes megabytes for one that reads
-nothing, out of the credit's sight."""
+"""Bytes that the system buffers for a client beyond those on their way. By default it buffers megabytes for one that
+reads nothing, which no credit counts."""
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that leaves the signals to its process."""
+    """A uvicorn server that installs no signal handlers."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
         yield
 
     def retire(self) -> None:
-        """Close every connection that is open now as soon as it is idle, which may be at once."""
+        """Close every connection as soon as it is idle, which may be at once."""
         for connection in list(self.server_state.connections):
             connection.shutdown()
 
 
 def listen(address: HostPort) -> socket.socket:
-    """A listening socket. Raises ``OSError`` when the address cannot be had."""
+    """A listening socket. Raises ``OSError`` when the address cannot be bound."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     sock = socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=False)
-    # Accepted connections inherit both options. asyncio sets the first only on sockets whose protocol number is TCP's
-    # own, not on ours; without it a short reply's second packet waits 40 ms for the first one's acknowledgement.
+    # Accepted connections inherit both options. asyncio does not set the first on ours, whose protocol number is 0;
+    # without it a short reply's second packet waits 40 ms for the first one's acknowledgement.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)

@@ -1,4 +1,4 @@
-"""Lets requests to the workers in the order in which they came, and keeps them waiting, within bounds, for room."""
+"""The queue for workers: first come, first served per model, bounded in length and time."""
 
 import asyncio
 import heapq
@@ -19,15 +19,15 @@ SHOWN = 20
 
 @dataclass(eq=False)
 class Claim:
-    """What one request asks of the queue, over all its attempts. ``model`` may be empty, for any worker's default."""
+    """What one request asks of the queue, over all its attempts. An empty ``model`` means any worker's default."""
 
     model: str
     avoid: set[str] = field(default_factory=set)
     """Workers that failed it: others are preferred."""
     waited: float = 0.0
-    """Seconds that it has waited so far."""
-    again: bool = False
-    """Whether it had a worker before, and so goes before those that had none."""
+    """Seconds in the queue so far."""
+    is_retry: bool = False
+    """Whether it had a worker before. Retries go first."""
 
 
 @dataclass(eq=False)
@@ -36,21 +36,21 @@ class _Waiting:
     granted: asyncio.Future[Worker]
     since: float
     rank: tuple[bool, int]
-    """The order of the queue: those that come again first, then by arrival."""
+    """The order of the queue: retries first, then by arrival."""
     line: "_Line"
 
 
 @dataclass(frozen=True)
 class _Line:
-    """What requests have in common for which the same workers are chosen: where one must wait, all must."""
+    """Requests for which the same worker would be chosen: if the first must wait, all must."""
 
-    again: bool
+    is_retry: bool
     model: str
     avoid: frozenset[str]
 
 
 class Lease:
-    """One request's place on a worker, given back at the end of the ``with`` block."""
+    """A place on a worker, given back at the end of the ``with`` block."""
 
     def __init__(self, worker: Worker, admission: "Admission") -> None:
         self.worker = worker
@@ -61,15 +61,14 @@ class Lease:
 
     def __exit__(self, *_: object) -> None:
         self.worker.in_flight -= 1
-        self._admission.look()
+        self._admission.dispatch()
 
 
 class Admission:
-    """First come, first served, per model. Call :meth:`look` whenever a worker may have become available.
+    """Leases places on workers. Call :meth:`dispatch` whenever a worker may have become available.
 
-    At most ``queue_limit`` requests wait, each for at most ``queue_timeout`` seconds in all its attempts together. A
-    request whose attempt failed goes before those that had none yet. When the queue is full, the latest of these
-    makes room for it.
+    At most ``queue_limit`` requests wait, each for at most ``queue_timeout`` seconds over all its attempts. A retry
+    that finds the queue full displaces the latest request that is none.
     """
 
     def __init__(
@@ -88,18 +87,19 @@ class Admission:
         self._lines: dict[_Line, OrderedDict[_Waiting, None]] = {}
         self._arrivals = count()
         self.waiting = 0
-        """Requests that wait."""
+        """Requests in the queue."""
         self.linked = False
-        """Whether the host is there: while it is not, nobody can be asked."""
+        """Whether the link to the host is up: while it is not, no worker can be reached."""
         self.linked_at = float("-inf")
-        """Since when it is."""
+        """When it last came up."""
 
     def describe(self) -> dict[str, object]:
-        """The queue's entry in ``GET /fleet``."""
+        """The ``queue`` entry of ``GET /fleet``."""
         now = self._clock()
+        in_order: Iterator[_Waiting] = heapq.merge(*self._lines.values(), key=lambda waiting: waiting.rank)
         first = [
             {"position": position, "model": waiting.claim.model, "waited_seconds": round(now - waiting.since, 3)}
-            for position, waiting in enumerate(islice(self._in_order(), SHOWN), 1)
+            for position, waiting in enumerate(islice(in_order, SHOWN), 1)
         ]
         oldest = min((next(iter(line)).since for line in self._lines.values()), default=now)
         return {
@@ -112,26 +112,26 @@ class Admission:
     async def lease(self, claim: Claim) -> Lease:
         """A place on a worker, at once or after a wait.
 
-        Raises :class:`UnknownModel`, :class:`Busy` (429) or, with no worker at all, :class:`Unavailable` (503).
+        Raises :class:`UnknownModel`, :class:`Busy` (429) or, if there is no worker at all, :class:`Unavailable` (503).
         """
         if error := self._unknown(claim.model):
             raise error
         waiting = self._enqueue(claim)
-        self.look()
+        self.dispatch()
         while self.waiting > self._queue_limit:
-            self._turn_away(waiting)
-        taken = False
+            self._displace(waiting)
+        leased = False
         try:
             worker = await self._granted(waiting)
-            taken = claim.again = True
+            leased = claim.is_retry = True
         finally:
             claim.waited += self._clock() - waiting.since
-            if not taken:
+            if not leased:
                 self._give_up(waiting)
         return Lease(worker, self)
 
-    def look(self) -> None:
-        """Grant what can be granted, in order. Costs no more when more requests wait for the same."""
+    def dispatch(self) -> None:
+        """Grant places in the queue's order. The cost depends on the number of lines, not of requests."""
         if not self.waiting or not self.linked:
             return
         self._refuse_unknown()
@@ -151,15 +151,14 @@ class Admission:
                 heapq.heappop(heads)
 
     def _enqueue(self, claim: Claim) -> _Waiting:
-        name = _Line(claim.again, claim.model, frozenset(claim.avoid))
-        rank = not claim.again, next(self._arrivals)
+        name = _Line(claim.is_retry, claim.model, frozenset(claim.avoid))
+        rank = not claim.is_retry, next(self._arrivals)
         waiting = _Waiting(claim, asyncio.get_running_loop().create_future(), self._clock(), rank, name)
         self._lines.setdefault(name, OrderedDict())[waiting] = None
         self.waiting += 1
         return waiting
 
     def _remove(self, waiting: _Waiting) -> None:
-        """Take out of the queue, if it is still there."""
         line = self._lines.get(waiting.line)
         if line is not None and waiting in line:
             del line[waiting]
@@ -167,9 +166,9 @@ class Admission:
             if not line:
                 del self._lines[waiting.line]
 
-    def _turn_away(self, newcomer: _Waiting) -> None:
-        """Refuse the request that came last of those that had no worker yet; without one, the newcomer."""
-        latest = (next(reversed(line)) for name, line in self._lines.items() if not name.again)
+    def _displace(self, newcomer: _Waiting) -> None:
+        """Refuse the latest request that is no retry, or the newcomer if all are retries."""
+        latest = (next(reversed(line)) for name, line in self._lines.items() if not name.is_retry)
         waiting = max(latest, key=lambda waiting: waiting.rank, default=newcomer)
         self._remove(waiting)
         if not waiting.granted.done():
@@ -195,12 +194,12 @@ class Admission:
         return True
 
     def _give_up(self, waiting: _Waiting) -> None:
-        """Leave the queue; a place that was granted in the same moment goes to the next."""
+        """Leave the queue. A place that was granted in the same turn of the loop goes to the next request."""
         self._remove(waiting)
         granted = waiting.granted
         if granted.done() and not granted.cancelled() and granted.exception() is None:
             granted.result().in_flight -= 1
-            self.look()
+            self.dispatch()
 
     def _choose(self, ready: list[Worker], claim: Claim) -> Worker | None:
         now = self._clock()
@@ -218,13 +217,10 @@ class Admission:
         now = self._clock()
         if not len(self._directory) or any(worker.serves(model) for worker in self._directory):
             return None
-        # A rollout is not an outage, and who is there is known only a while after the link is up.
+        # In a rollout a model may be away for a moment, and after a join the workers become known one by one.
         if self._directory.named_since(model, now - self._queue_timeout) or now - self.linked_at < FRESH:
             return None
         return UnknownModel(model, self._directory.models())
-
-    def _in_order(self) -> Iterator[_Waiting]:
-        return heapq.merge(*self._lines.values(), key=lambda waiting: waiting.rank)
 
     def _refusal(self, code: str, message: str) -> GatewayError:
         if not self.linked:

@@ -1,4 +1,4 @@
-"""Which worker gets a request: the least loaded, among those that are ready, serve the model and have room."""
+"""Chooses the worker for a request: the least loaded of those that serve the model and have room."""
 
 import random
 from collections.abc import Collection, Iterable
@@ -9,10 +9,9 @@ from gateway.routing.directory import Worker
 def choose(
     workers: Iterable[Worker], model: str, avoid: Collection[str] = (), rng: random.Random | None = None
 ) -> Worker | None:
-    """The worker with the smallest share of its capacity in use; equals by lot; None when nobody has room.
+    """The worker with the smallest share of its capacity in use, at random among equals; None if none has room.
 
-    ``workers`` are the ready ones. Those in ``avoid``, which failed before, are taken only when nobody else serves
-    the model.
+    ``workers`` are the ready ones. Those in ``avoid`` are chosen only if no other serves the model.
     """
     serving = [worker for worker in workers if worker.serves(model)]
     preferred = [worker for worker in serving if worker.id not in avoid] or serving

@@ -1,6 +1,6 @@
-"""The workers that this gateway knows, from what they say of themselves and what the host says of them.
+"""The workers that this gateway knows, from their statuses and the host's notices.
 
-Pure: every method that needs the time takes it, in seconds of any monotonic clock.
+Pure: ``now`` is in seconds of any monotonic clock.
 """
 
 from collections.abc import Iterator
@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from protos import chat_pb2 as pb
 
 FRESH = 2.5
-"""Seconds since its last status for which a worker is chosen: two statuses missed and it gets nothing new."""
+"""Seconds after its last status for which a worker gets requests: it may miss two statuses, of one a second."""
 
 RETURN_WITHIN = 0.8
-"""Seconds in which a worker whose connection was closed must be back: a cut link is by then, a dead process never."""
+"""Seconds in which a worker must be back after its connection ended: a dropped link is, a dead process is not."""
 
 MODELS = 1000
-"""Models of one worker that are known; a worker serves a handful."""
+"""Models of one worker that are kept. A worker serves a handful."""
 
 NAMED = 10_000
-"""Models that are remembered as having been served, by any worker."""
+"""Models whose last announcement is remembered."""
 
 
 @dataclass(eq=False)
 class Worker:
-    """One worker, as this gateway sees it: ``in_flight`` counts our own requests, ``others`` other gateways'."""
+    """One worker, as this gateway sees it. ``in_flight`` counts our requests, ``elsewhere`` other gateways'."""
 
     id: str
     models: tuple[str, ...] = ()
@@ -31,35 +31,37 @@ class Worker:
     state: pb.WorkerState = pb.WORKER_STATE_READY
     version: str = ""
     active: int = 0
-    others: int = 0
+    elsewhere: int = 0
     in_flight: int = 0
     started_total: int = 0
     heard_at: float = 0.0
     left_at: float | None = None
     confirmed: bool = True
-    """Whether it was heard since our own link was last up; until then it may not be there to be asked."""
+    """Whether it was heard since our link last came up. Until then it may be gone."""
 
     @property
     def load(self) -> int:
-        """Requests that it runs or is about to run: ours as we count them, the others' as it last told."""
-        return self.in_flight + self.others
+        """Requests that it runs or is about to run: ours as we count them, the others' by its last status."""
+        return self.in_flight + self.elsewhere
 
     @property
     def has_room(self) -> bool:
-        """Whether it can take one more."""
         return self.load < self.capacity
 
+    def mark_full(self) -> None:
+        """Count it as full until its next status: it refused a request, as other gateways were faster."""
+        self.elsewhere = max(self.elsewhere, self.capacity - self.in_flight + 1)
+
     def serves(self, model: str) -> bool:
-        """Whether it serves ``model``; every worker serves the empty name, with its first model."""
+        """Whether it serves ``model``. Every worker serves the empty name, with its first model."""
         return not model or model in self.models
 
     def is_ready(self, now: float) -> bool:
-        """Whether new requests may go to it."""
         fresh = self.confirmed and self.left_at is None and now - self.heard_at <= FRESH
         return fresh and self.state == pb.WORKER_STATE_READY
 
     def describe(self, now: float) -> dict[str, object]:
-        """The worker's entry in ``GET /fleet``."""
+        """An entry of ``workers`` in ``GET /fleet``."""
         state = pb.WorkerState.Name(self.state).removeprefix("WORKER_STATE_") if self.state in _NAMED else "UNKNOWN"
         if state == "READY" and not self.is_ready(now):
             state = "SILENT"
@@ -80,14 +82,14 @@ _NAMED = frozenset(pb.WorkerState.values())
 
 
 class Directory:
-    """Who is there. A worker enters with its first status and goes with its last word, or by :meth:`expire`."""
+    """All known workers. A worker enters with its first status, and leaves with its last or by :meth:`expire`."""
 
     def __init__(self, gateway_id: str, gone_after: float) -> None:
         self._gateway_id = gateway_id
         self._gone_after = gone_after
         self._workers: dict[str, Worker] = {}
         self._named: dict[str, float] = {}
-        """When each model was last said to be served, the latest last."""
+        """When each model was last announced, the latest last."""
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(self._workers.values())
@@ -96,11 +98,10 @@ class Directory:
         return len(self._workers)
 
     def get(self, worker_id: str) -> Worker | None:
-        """The worker of that id, if it is known."""
         return self._workers.get(worker_id)
 
     def heard(self, status: pb.WorkerStatus, now: float) -> bool:
-        """Take a worker's status; true when the worker has just said its last word and is forgotten."""
+        """Update a worker by its status. True if it was known and says that it leaves: it is then forgotten."""
         if status.state == pb.WORKER_STATE_LEFT:
             return self._workers.pop(status.worker_id, None) is not None
         worker = self._workers.setdefault(status.worker_id, Worker(status.worker_id))
@@ -111,14 +112,14 @@ class Directory:
         worker.version = status.version
         worker.active = status.active
         worker.started_total = status.started_total
-        worker.others = sum(n for gateway, n in status.active_by_gateway.items() if gateway != self._gateway_id)
+        worker.elsewhere = sum(n for gateway, n in status.active_by_gateway.items() if gateway != self._gateway_id)
         worker.heard_at = now
         worker.left_at = None
         worker.confirmed = True
         return False
 
     def left(self, member: pb.MemberLeft, now: float) -> bool:
-        """The host says that a member's connection ended; true when that is a worker that may be dead."""
+        """The host reports the end of a member's connection. True if that is a worker that may be dead."""
         worker = self._workers.get(member.member_id)
         if worker is None or member.kind != "worker" or member.cause == pb.LEAVE_CAUSE_SILENT:
             return False
@@ -126,9 +127,9 @@ class Directory:
         return True
 
     def relinked(self, now: float) -> None:
-        """Our own link is back: nobody could be heard meanwhile, so every silence counts from now.
+        """Our link is back. No worker could be heard without it, so every silence counts from now.
 
-        Nobody is chosen before it has been heard again: after a host's restart the workers come back one by one.
+        No worker is ready before it is heard again: after a restart of the host they come back one by one.
         """
         for worker in self._workers.values():
             worker.heard_at = now
@@ -136,26 +137,23 @@ class Directory:
             worker.confirmed = False
 
     def expire(self, now: float) -> list[str]:
-        """Forget the workers that left and stayed away, or were silent for too long; return their ids."""
+        """Forget the workers that did not come back or were silent for too long; returns their ids."""
         gone = [worker.id for worker in self if self._is_gone(worker, now)]
         for worker_id in gone:
             del self._workers[worker_id]
         return gone
 
     def silent(self, now: float) -> list[str]:
-        """The workers that have missed their statuses."""
         return [worker.id for worker in self if now - worker.heard_at > FRESH]
 
     def ready(self, now: float) -> list[Worker]:
-        """The workers that new requests may go to."""
         return [worker for worker in self if worker.is_ready(now)]
 
     def describe_load(self, waiting: int, now: float) -> dict[str, object]:
-        """The fleet's load, with ``waiting`` requests in this gateway's queue: the ``load`` entry in ``GET /fleet``.
+        """The ``load`` entry of ``GET /fleet``, with ``waiting`` requests in this gateway's queue.
 
-        ``ratio`` is (active + waiting) / capacity, what an autoscaler keeps steady. Active are all chats on any worker,
-        capacity is what the ready ones have. None when no worker is ready: that, or a host that is away, says nothing
-        about how many workers are needed.
+        ``ratio`` is (active + waiting) / capacity, for autoscalers. Active are the chats on all workers, capacity is
+        that of the ready ones. The ratio is None if none is ready, which does not say how many workers are needed.
         """
         active = sum(worker.load for worker in self)
         capacity = sum(worker.capacity for worker in self.ready(now))
@@ -163,11 +161,11 @@ class Directory:
         return {"active": active, "waiting": waiting, "capacity": capacity, "ratio": ratio}
 
     def models(self) -> list[str]:
-        """Every model that some worker serves, each once, in the workers' order."""
+        """The models that any worker serves, in the workers' order."""
         return list(dict.fromkeys(model for worker in self for model in worker.models))
 
     def named_since(self, model: str, since: float) -> bool:
-        """Whether some worker served ``model`` after ``since``: one that restarts will again."""
+        """Whether any worker announced ``model`` after ``since``; one that restarts will do so again."""
         return self._named.get(model, float("-inf")) >= since
 
     def _remember(self, models: tuple[str, ...], now: float) -> None:

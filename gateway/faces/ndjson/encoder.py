@@ -1,18 +1,20 @@
-"""The seed's format: one JSON object a line and a line a chunk, each with ``content``; the last says how it ended."""
+"""The seed's format: a JSON object a line and a line a chunk, each with ``content``; the last says how it ended."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.responses import Response
 
-from gateway.chats.reply import Completed, End, Piece, join_calls
+from gateway.chats.reply import Completed, End
 from gateway.errors import GatewayError, usage
+from gateway.faces.encoder import join_calls
 from gateway.faces.line import dumps, dumps_text
 from gateway.faces.ndjson.refusal import error_response
 from protos import chat_pb2 as pb
 
 
 class Ndjson:
-    """See :class:`gateway.faces.face.Encoder`."""
+    """See :class:`gateway.faces.encoder.Encoder`."""
 
     media_type = "application/x-ndjson"
     ping = b""
@@ -20,43 +22,38 @@ class Ndjson:
     def __init__(self, request_id: str) -> None:
         self._request_id = request_id
 
-    def piece(self, piece: Piece) -> bytes:
-        """One line."""
-        return dumps(_piece(piece)) + b"\n"
+    def begin(self) -> bytes:
+        return b""
 
-    def text(self, text: str) -> bytes:
-        """One line, of text."""
-        return b'{"content":%b}\n' % dumps_text(text)
+    def event(self, event: pb.ReplyEvent) -> bytes:
+        match event.WhichOneof("event"):
+            case "text":
+                return b'{"content":%b}\n' % dumps_text(event.text)
+            case "reasoning":
+                return b'{"content":"","reasoning":%b}\n' % dumps_text(event.reasoning)
+            case "tool_call":
+                return dumps({"content": "", "tool_calls": [_call(event.tool_call)]}) + b"\n"
+            case _:
+                return b""
 
     def end(self, end: End) -> bytes:
-        """The last line."""
         return dumps(self._end(end, "")) + b"\n"
 
-    def whole(self, pieces: list[Piece], end: Completed) -> bytes:
-        """The same fields in one object."""
-        body = self._end(end, "".join(piece.text for piece in pieces))
-        if reasoning := "".join(piece.reasoning for piece in pieces):
+    def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
+        body = self._end(end, "".join([event.text for event in events]))
+        if reasoning := "".join([event.reasoning for event in events]):
             body["reasoning"] = reasoning
-        if calls := [_call(call) for call in join_calls(pieces)]:
+        if calls := [_call(call) for call in join_calls(events)]:
             body["tool_calls"] = calls
         return dumps(body)
 
     def refusal(self, error: GatewayError) -> Response:
-        """``{"error": …}`` with the error's status."""
         return error_response(error, self._request_id)
 
     def _end(self, end: End, content: str) -> dict[str, Any]:
         if isinstance(end, GatewayError):
             return {"content": content, "error": end.body(self._request_id)}
         return {"content": content, "done": True, "finish_reason": end.finish_reason, "usage": usage(end.usage)}
-
-
-def _piece(piece: Piece) -> dict[str, Any]:
-    if piece.tool_call is not None:
-        return {"content": "", "tool_calls": [_call(piece.tool_call)]}
-    if piece.reasoning:
-        return {"content": "", "reasoning": piece.reasoning}
-    return {"content": piece.text}
 
 
 def _call(call: pb.ToolCall) -> dict[str, Any]:

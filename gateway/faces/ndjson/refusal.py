@@ -1,4 +1,4 @@
-"""An error as a plain HTTP answer, in the shape that all answers of this gateway share."""
+"""An error as a plain HTTP answer, in the shape of every path that is not under ``/v1``."""
 
 from starlette.responses import Response
 

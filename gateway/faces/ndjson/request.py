@@ -1,62 +1,48 @@
-"""What ``POST /chat/completions`` takes: the seed's conversation."""
-
-from dataclasses import dataclass
+"""Reads the body of ``POST /chat/completions``: the seed's conversation."""
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
 
 from gateway.faces.bodies import Body
 from gateway.faces.body import MAX_MESSAGES, Fields, check
+from gateway.faces.face import Asked
+from gateway.faces.ndjson.encoder import Ndjson
 from protos import chat_pb2 as pb
+
+ROLES = {"user": pb.ROLE_USER, "system": pb.ROLE_SYSTEM}
 
 
 class ChatTurn(BaseModel):
-    """One turn of the conversation."""
-
     model_config = ConfigDict(extra="ignore")
 
     source: StrictStr = Field(min_length=1, max_length=1000)
-    """``user``, ``system``, or the name of the agent that spoke, which makes it an assistant's turn."""
+    """``user``, ``system``, or the name of an agent, whose turns are the assistant's."""
     content: StrictStr
 
 
 class Parameters(BaseModel):
-    """The fields that are checked together; none of them is large."""
+    """The fields that are small enough to be checked in one step."""
 
     stream: StrictBool = True
     model: StrictStr | None = Field(default=None, max_length=1000)
 
 
 class ChatBody(Parameters):
-    """What ``POST /chat/completions`` takes."""
-
     messages: list[ChatTurn] = Field(min_length=1, max_length=MAX_MESSAGES)
 
 
 KNOWN = frozenset(ChatBody.model_fields)
 
 
-@dataclass(frozen=True)
-class Conversation:
-    """A request that can be served."""
-
-    history: pb.ChatHistory
-    stream: bool
-
-
-async def read(body: Body, request_id: str, default_model: str) -> Conversation:
-    """What ``body`` asks for. Raises a :class:`GatewayError` that names the field at fault."""
+async def read(body: Body, request_id: str, default_model: str) -> Asked:
+    """Read a body. Raises a :class:`GatewayError` that names the field at fault."""
     async with body.work() as turn:
-        fields = Fields(body.text, KNOWN, finite=body.outline.finite)
+        fields = Fields(body, KNOWN)
         await turn.pause()
         asked = fields.check(Parameters)
         history = pb.ChatHistory(request_id=request_id, model=asked.model or default_model)
         for index, text in enumerate(fields.items("messages", MAX_MESSAGES, needed=True)):
             await turn.pause()
             said = check(ChatTurn.model_validate_json, text, ("messages", index))
-            made = history.messages.add(role=_role(said.source), source=said.source)
+            made = history.messages.add(role=ROLES.get(said.source, pb.ROLE_ASSISTANT), source=said.source)
             made.content.add(text=said.content)
-        return Conversation(history, asked.stream)
-
-
-def _role(source: str) -> pb.Role:
-    return {"user": pb.ROLE_USER, "system": pb.ROLE_SYSTEM}.get(source, pb.ROLE_ASSISTANT)
+        return Asked(history, asked.stream, lambda _: Ndjson(request_id))

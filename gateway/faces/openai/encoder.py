@@ -1,13 +1,15 @@
 """OpenAI's format: chunks as server-sent events, a completion as one object, errors in OpenAI's shape."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import orjson
 from starlette.responses import Response
 
-from gateway.chats.reply import Completed, End, Piece, join_calls
+from gateway.chats.reply import Completed, End
 from gateway.errors import GatewayError, usage
+from gateway.faces.encoder import join_calls
 from gateway.faces.line import dumps, dumps_text
 from protos import chat_pb2 as pb
 
@@ -38,7 +40,7 @@ CODES = {"unknown_model": "model_not_found"}
 
 
 class OpenAIFormat:
-    """See :class:`gateway.faces.face.Encoder`. ``model`` gives the name to answer with, once it is known."""
+    """See :class:`gateway.faces.encoder.Encoder`. ``model`` gives the model's name, known from the first event on."""
 
     media_type = "text/event-stream"
     ping = b": ping\n\n"
@@ -48,58 +50,58 @@ class OpenAIFormat:
         self._model = model
         self._include_usage = include_usage
         self._created = int(time.time())
-        self._first = True
-        self._frame: tuple[bytes, bytes] | None = None
-        """What stands before and after the text in every event that carries nothing else."""
+        self._head = self._tail = b""
+        """What stands before and after the fields of ``delta`` in every event but the first."""
 
-    def piece(self, piece: Piece) -> bytes:
-        """One event."""
-        if self._first or not piece.text:
-            return _event(self._chunk(self._delta(piece), logprobs=piece.logprobs))
-        return self.text(piece.text)
+    def begin(self) -> bytes:
+        return b""
 
-    def text(self, text: str) -> bytes:
-        """One event, of text."""
-        if self._first:
-            return self.piece(Piece(text=text))
-        if self._frame is None:
-            head, delta, tail = _event(self._chunk({"content": ""})).partition(b'"delta":{"content":""')
-            self._frame = head + delta[:-2], tail
-        before, after = self._frame
-        return before + dumps_text(text) + after
+    def event(self, event: pb.ReplyEvent) -> bytes:
+        match event.WhichOneof("event"):
+            case "text":
+                field = b'"content":' + dumps_text(event.text)
+            case "reasoning":
+                field = b'"reasoning_content":' + dumps_text(event.reasoning)
+            case "tool_call":
+                field = b'"tool_calls":[' + _call_part(event.tool_call) + b"]"
+            case "logprobs":
+                return _event(self._chunk(self._role(), logprobs=orjson.loads(event.logprobs)))
+            case _:
+                return b""
+        if not self._head:
+            return self._first(field)
+        return self._head + field + self._tail
 
     def end(self, end: End) -> bytes:
         """The last chunk, the usage if it was asked for, and ``[DONE]``; or the error and nothing after it."""
         if isinstance(end, GatewayError):
             return _event({"error": error_body(end, self._request_id)})
-        events = _event(self._chunk(self._delta(None), finish_reason=_finish_reason(end)))
+        events = _event(self._chunk(self._role(), finish_reason=_finish_reason(end)))
         if self._include_usage:
-            events += _event({**self._head("chat.completion.chunk"), "choices": [], "usage": usage(end.usage)})
+            events += _event({**self._fields("chat.completion.chunk"), "choices": [], "usage": usage(end.usage)})
         return events + b"data: [DONE]\n\n"
 
-    def whole(self, pieces: list[Piece], end: Completed) -> bytes:
-        """A ``chat.completion``."""
-        text = "".join(piece.text for piece in pieces)
-        calls = [_call(call) for call in join_calls(pieces)]
+    def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
+        text = "".join([event.text for event in events])
+        calls = [_call(call) for call in join_calls(events)]
         message: Json = {"role": "assistant", "content": text if text or not calls else None, "refusal": None}
-        if reasoning := "".join(piece.reasoning for piece in pieces):
+        if reasoning := "".join([event.reasoning for event in events]):
             message["reasoning_content"] = reasoning
         if calls:
             message["tool_calls"] = calls
-        tokens = [token for piece in pieces for token in piece.logprobs or ()]
+        tokens = [token for event in events if event.logprobs for token in orjson.loads(event.logprobs)]
         choice = {
             "index": 0,
             "message": message,
             "logprobs": {"content": tokens, "refusal": None} if tokens else None,
             "finish_reason": _finish_reason(end),
         }
-        return dumps({**self._head("chat.completion"), "choices": [choice], "usage": usage(end.usage)})
+        return dumps({**self._fields("chat.completion"), "choices": [choice], "usage": usage(end.usage)})
 
     def refusal(self, error: GatewayError) -> Response:
-        """The error with its status, in OpenAI's shape."""
         return openai_error(error, self._request_id)
 
-    def _head(self, kind: str) -> Json:
+    def _fields(self, kind: str) -> Json:
         return {
             "id": f"chatcmpl-{self._request_id}",
             "object": kind,
@@ -115,21 +117,24 @@ class OpenAIFormat:
             "logprobs": {"content": logprobs, "refusal": None} if logprobs else None,
             "finish_reason": finish_reason,
         }
-        chunk = {**self._head("chat.completion.chunk"), "choices": [choice]}
+        chunk = {**self._fields("chat.completion.chunk"), "choices": [choice]}
         return {**chunk, "usage": None} if self._include_usage else chunk
 
-    def _delta(self, piece: Piece | None) -> Json:
-        delta: Json = {}
-        if self._first:
-            self._first = False
-            delta = {"role": "assistant", "content": ""}
-        if piece is None:
-            return delta
-        if piece.tool_call is not None:
-            return {**delta, "tool_calls": [_call_part(piece.tool_call)]}
-        if piece.reasoning:
-            return {**delta, "reasoning_content": piece.reasoning}
-        return {**delta, "content": piece.text} if piece.text else delta
+    def _first(self, field: bytes) -> bytes:
+        """The first event with ``field`` in its delta, beside the role."""
+        self._build_frame()
+        content = b"" if field.startswith(b'"content"') else b'"content":"",'
+        return self._head + b'"role":"assistant",' + content + field + self._tail
+
+    def _role(self) -> Json:
+        """The delta of a chunk without fields of its own: the role if the chunk is the first."""
+        if self._head:
+            return {}
+        self._build_frame()
+        return {"role": "assistant", "content": ""}
+
+    def _build_frame(self) -> None:
+        self._head, _, self._tail = _event(self._chunk({"": 0})).partition(b'"":0')
 
 
 def error_body(error: GatewayError, request_id: str) -> Json:
@@ -162,9 +167,9 @@ def _call(call: pb.ToolCall) -> Json:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
-def _call_part(part: pb.ToolCall) -> Json:
-    function = {"arguments": part.arguments}
-    if part.name:
-        function = {"name": part.name, **function}
+def _call_part(part: pb.ToolCall) -> bytes:
+    if not (part.id or part.name):
+        return b'{"index":%d,"function":{"arguments":%b}}' % (part.index, dumps_text(part.arguments))
+    function = {"name": part.name, "arguments": part.arguments} if part.name else {"arguments": part.arguments}
     head = {"index": part.index, "id": part.id, "type": "function"} if part.id else {"index": part.index}
-    return {**head, "function": function}
+    return dumps({**head, "function": function})

@@ -1,287 +1,42 @@
-"""What ``POST /v1/chat/completions`` takes: OpenAI's request, as far as a fleet of AutoGen agents can serve it."""
+"""Reads the body of ``POST /v1/chat/completions`` into a history and its options."""
 
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import orjson
 from msgspec import Raw
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    FiniteFloat,
-    Strict,
-    StrictBool,
-    StrictInt,
-    StrictStr,
-    Tag,
-    TypeAdapter,
-    WithJsonSchema,
-)
+from pydantic import TypeAdapter
 
 from fleet.process.turns import Turn
 from gateway.errors import InvalidField, Unsupported
 from gateway.faces.bodies import Body
-from gateway.faces.body import MAX_MESSAGES, MAX_PARTS, NULL, TAG, Fields, Place, check, elements, members
+from gateway.faces.body import MAX_MESSAGES, MAX_PARTS, NULL, Fields, Place, check, elements, members
+from gateway.faces.face import Asked
+from gateway.faces.openai.encoder import OpenAIFormat
+from gateway.faces.openai.schema import (
+    AssistantMessage,
+    AssistantPart,
+    CompletionBody,
+    ImagePart,
+    JsonSchema,
+    Message,
+    ModelOptions,
+    NamedToolChoice,
+    OnlyText,
+    Parameters,
+    RefusalPart,
+    ResponseFormat,
+    SystemMessage,
+    TextPart,
+    Tool,
+    ToolMessage,
+    UserMessage,
+    UserPart,
+)
 from protos import chat_pb2 as pb
 
-INT64 = 2**63 - 1
-NAME = r"^[A-Za-z0-9_-]{1,64}$"
 NAMED_TOOL = "tool:"
-Json = dict[str, Any]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-
-def _by_field(field: str) -> Discriminator:
-    """Tells the members of a union apart by one field of theirs."""
-
-    def tag(value: Any) -> str | None:
-        found = value.get(field) if isinstance(value, dict) else getattr(value, field, None)
-        return TAG + found if isinstance(found, str) else None
-
-    return Discriminator(tag)
-
-
-PARTS = Field(max_length=MAX_PARTS, fail_fast=True)
-
-
-def _text_or(other: str) -> Discriminator:
-    return Discriminator(lambda value: TAG + "text" if isinstance(value, str) else TAG + other)
-
-
-class TextPart(_Model):
-    """Text among other parts."""
-
-    type: Literal["text"]
-    text: StrictStr
-
-
-class RefusalPart(_Model):
-    """An earlier refusal of the model."""
-
-    type: Literal["refusal"]
-    refusal: StrictStr
-
-
-class ImageUrl(_Model):
-    """Where an image is, or the image itself as a data URL."""
-
-    url: StrictStr = Field(pattern=r"^(https?://|data:image/[A-Za-z0-9.+-]+;base64,)")
-    detail: Literal["auto", "low", "high"] | None = None
-
-
-class ImagePart(_Model):
-    """An image among other parts."""
-
-    type: Literal["image_url"]
-    image_url: ImageUrl
-
-
-OnlyText = Annotated[Annotated[TextPart, Tag(TAG + "text")], _by_field("type")]
-UserPart = Annotated[
-    Annotated[TextPart, Tag(TAG + "text")] | Annotated[ImagePart, Tag(TAG + "image_url")], _by_field("type")
-]
-AssistantPart = Annotated[
-    Annotated[TextPart, Tag(TAG + "text")] | Annotated[RefusalPart, Tag(TAG + "refusal")], _by_field("type")
-]
-Text = Annotated[
-    Annotated[StrictStr, Tag(TAG + "text")] | Annotated[list[TextPart], PARTS, Tag(TAG + "parts")], _text_or("parts")
-]
-UserContent = Annotated[
-    Annotated[StrictStr, Tag(TAG + "text")] | Annotated[list[UserPart], PARTS, Tag(TAG + "parts")], _text_or("parts")
-]
-AssistantContent = Annotated[
-    Annotated[StrictStr, Tag(TAG + "text")] | Annotated[list[AssistantPart], PARTS, Tag(TAG + "parts")],
-    _text_or("parts"),
-]
-
-
-class FunctionCall(_Model):
-    """The function of a tool call."""
-
-    name: StrictStr = Field(min_length=1, max_length=256)
-    """Bounded, because each of the call's results is sent on with it."""
-    arguments: StrictStr
-
-
-class ToolCall(_Model):
-    """A tool call that the model made earlier."""
-
-    id: StrictStr = Field(min_length=1)
-    type: Literal["function"] = "function"
-    function: FunctionCall
-
-
-class SystemMessage(_Model):
-    """Instructions."""
-
-    role: Literal["system", "developer"]
-    content: Text
-    name: StrictStr | None = None
-
-
-class UserMessage(_Model):
-    """What the user says or shows."""
-
-    role: Literal["user"]
-    content: UserContent
-    name: StrictStr | None = None
-
-
-class AssistantMessage(_Model):
-    """What the model said, or the tools that it called."""
-
-    role: Literal["assistant"]
-    content: AssistantContent | None = None
-    refusal: StrictStr | None = None
-    name: StrictStr | None = None
-    tool_calls: Annotated[list[ToolCall], PARTS] | None = None
-
-
-class ToolMessage(_Model):
-    """What a tool gave back."""
-
-    role: Literal["tool"]
-    content: Text
-    tool_call_id: StrictStr = Field(min_length=1)
-
-
-Message = Annotated[
-    Annotated[SystemMessage, Tag(TAG + "system")]
-    | Annotated[SystemMessage, Tag(TAG + "developer")]
-    | Annotated[UserMessage, Tag(TAG + "user")]
-    | Annotated[AssistantMessage, Tag(TAG + "assistant")]
-    | Annotated[ToolMessage, Tag(TAG + "tool")],
-    _by_field("role"),
-]
-
-
-class Function(_Model):
-    """A function that the model may call."""
-
-    name: StrictStr = Field(pattern=NAME)
-    description: StrictStr | None = None
-    parameters: Json | None = None
-    strict: StrictBool | None = None
-
-
-class Tool(_Model):
-    """A tool that the model may call."""
-
-    type: Literal["function"]
-    function: Function
-
-
-class FunctionName(_Model):
-    """The name of a function."""
-
-    name: StrictStr = Field(min_length=1)
-
-
-class NamedToolChoice(_Model):
-    """The one tool that the model must call."""
-
-    type: Literal["function"]
-    function: FunctionName
-
-
-ToolChoice = Annotated[
-    Annotated[Literal["none", "auto", "required"], Tag(TAG + "text")] | Annotated[NamedToolChoice, Tag(TAG + "tool")],
-    _text_or("tool"),
-]
-
-
-class JsonSchema(_Model):
-    """The schema that the reply must follow."""
-
-    model_config = ConfigDict(extra="allow")
-
-    name: StrictStr = Field(pattern=NAME)
-
-
-class ResponseFormat(_Model):
-    """The form that the reply must have."""
-
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: JsonSchema | None = None
-
-
-class StreamOptions(_Model):
-    """How the stream tells what."""
-
-    include_usage: StrictBool | None = None
-
-
-Stop = Annotated[
-    Annotated[StrictStr, Tag(TAG + "text")] | Annotated[list[StrictStr], PARTS, Tag(TAG + "list")], _text_or("list")
-]
-
-
-Number = Annotated[float, Strict()]
-"""A number: without this, true and text that looks like a number would count as one."""
-
-One = Annotated[StrictInt, WithJsonSchema({"type": "integer", "const": 1})]
-"""Documented as what works; any other number is understood, so that it can be refused by name."""
-
-
-class Parameters(BaseModel):
-    """The fields that are checked together; none of them is large."""
-
-    model: StrictStr | None = Field(default=None, max_length=1000)
-    stream: StrictBool | None = None
-    stream_options: StreamOptions | None = None
-    n: One | None = None
-    tool_choice: ToolChoice | None = None
-    parallel_tool_calls: StrictBool | None = None
-    temperature: Number | None = Field(default=None, ge=0, le=2)
-    top_p: Number | None = Field(default=None, ge=0, le=1)
-    max_tokens: StrictInt | None = Field(default=None, ge=1, le=INT64)
-    max_completion_tokens: StrictInt | None = Field(default=None, ge=1, le=INT64)
-    stop: Stop | None = None
-    seed: StrictInt | None = Field(default=None, ge=-INT64 - 1, le=INT64)
-    presence_penalty: Number | None = Field(default=None, ge=-2, le=2)
-    frequency_penalty: Number | None = Field(default=None, ge=-2, le=2)
-    logit_bias: dict[str, FiniteFloat] | None = Field(default=None, max_length=MAX_PARTS)
-    logprobs: StrictBool | None = None
-    top_logprobs: StrictInt | None = Field(default=None, ge=0, le=20)
-    reasoning_effort: StrictStr | None = Field(default=None, max_length=100)
-    user: StrictStr | None = Field(default=None, max_length=1000)
-    metadata: dict[str, StrictStr] | None = Field(default=None, max_length=MAX_PARTS)
-
-
-class CompletionBody(Parameters):
-    """OpenAI's chat completion request. Fields that are not named here are ignored, and counted."""
-
-    model_config = ConfigDict(extra="allow")
-
-    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
-    tools: Annotated[list[Tool], PARTS] | None = None
-    response_format: ResponseFormat | None = None
-
-
-PASSED_ON = (
-    "parallel_tool_calls",
-    "temperature",
-    "top_p",
-    "max_tokens",
-    "max_completion_tokens",
-    "stop",
-    "seed",
-    "presence_penalty",
-    "frequency_penalty",
-    "logit_bias",
-    "logprobs",
-    "top_logprobs",
-    "reasoning_effort",
-    "user",
-    "metadata",
-)
-"""Fields that go to the model as they are, where they are given."""
 
 REFUSED = {
     "audio": "audio replies are not given here",
@@ -290,7 +45,7 @@ REFUSED = {
     "prediction": "predicted outputs are not supported here",
     "web_search_options": "the models here do not search the web",
 }
-"""Fields whose being ignored would change what the answer means."""
+"""Fields that cannot be ignored: that would change what the answer means."""
 
 KNOWN = frozenset({*CompletionBody.model_fields, *REFUSED, "modalities"})
 TEXT_ONLY = (b"[]", b'["text"]')
@@ -303,26 +58,14 @@ _ASSISTANT_PART: TypeAdapter[AssistantPart] = TypeAdapter(AssistantPart)
 _TEXT_PART: TypeAdapter[TextPart] = TypeAdapter(OnlyText)
 
 
-@dataclass(frozen=True)
-class Completion:
-    """A request that can be served."""
-
-    history: pb.ChatHistory
-    stream: bool
-    include_usage: bool
-    """Whether the stream ends with a chunk that has the usage."""
-    ignored: list[str]
-    """Names of fields that are not known here."""
-
-
-async def read(body: Body, request_id: str, default_model: str) -> Completion:
-    """What ``body`` asks for. Raises a :class:`GatewayError` that names the field at fault."""
+async def read(body: Body, request_id: str, default_model: str) -> Asked:
+    """Read a body. Raises a :class:`GatewayError` that names the field at fault."""
     async with body.work() as turn:
-        fields = Fields(body.text, KNOWN, finite=body.outline.finite)
+        fields = Fields(body, KNOWN)
         _refuse(fields)
         for name in ENTRIES & fields.names:
             await turn.pause()
-            members(fields.get(name), name)  # pydantic looks at every entry, and keeps every fault, before it counts
+            members(fields.get(name), name)  # bounds it: pydantic validates every entry before it counts them
         await turn.pause()
         asked = fields.check(Parameters)
         await turn.pause()
@@ -338,7 +81,11 @@ async def read(body: Body, request_id: str, default_model: str) -> Completion:
             await _add_tool(history.options.tools.add(), fields, text, index, turn)
         await _set_options(history.options, fields, asked, turn)
         include_usage = bool(asked.stream_options and asked.stream_options.include_usage)
-        return Completion(history, bool(asked.stream), include_usage, fields.ignored)
+
+        def encoder(model: Callable[[], str]) -> OpenAIFormat:
+            return OpenAIFormat(request_id, model, include_usage=include_usage)
+
+        return Asked(history, bool(asked.stream), encoder, fields.ignored)
 
 
 def _refuse(fields: Fields) -> None:
@@ -351,7 +98,7 @@ def _refuse(fields: Fields) -> None:
 
 
 async def _add_tool(made: pb.Tool, fields: Fields, text: Raw, index: int, turn: Turn) -> None:
-    """Make a tool what ``text`` says; its parameters stay as they were sent."""
+    """Read a tool into ``made``. Its parameters stay the JSON that was sent."""
     parameters = None
     where = f"tools[{index}]"
     tool = members(text, where) or {}
@@ -369,13 +116,13 @@ async def _set_options(options: pb.ChatOptions, fields: Fields, asked: Parameter
     if asked.tool_choice is not None:
         options.tool_choice = _tool_choice(asked.tool_choice, {tool.name for tool in options.tools})
     options.response_format = await _response_format(fields, turn)
-    given = {name: value for name in PASSED_ON if (value := getattr(asked, name)) is not None}
+    given = {name: value for name in ModelOptions.model_fields if (value := getattr(asked, name)) is not None}
     if given:
         options.extra = orjson.dumps(given).decode()
 
 
 async def _response_format(fields: Fields, turn: Turn) -> str:
-    """The form as it was sent, without what is null; empty for text."""
+    """The response format as it was sent, without its null members; empty for text."""
     text = fields.get("response_format")
     if text is None:
         return ""
@@ -405,9 +152,9 @@ def _tool_choice(choice: Any, tools: set[str]) -> str:
 
 
 async def _add_message(made: pb.ChatMessage, text: Raw, index: int, names: dict[str, str], turn: Turn) -> None:
-    """Make one turn what ``text`` says; ``names`` remembers which tool a call's id belongs to.
+    """Read one message into ``made``. ``names`` maps the ids of calls to their tools' names, for the results.
 
-    Its content, which may be all of the body, is left out of the check and goes straight to its place.
+    The content, which may be most of the body, is checked part by part and not together with the rest.
     """
     where = f"messages[{index}]"
     place: Place = ("messages", index)

@@ -33,7 +33,7 @@ def run(limits: Limits, limited: Key, texts: Iterable[str] = (), prompt: int = 0
     reply = Reply()
     grant.follow(reply)
     for text in texts:
-        reply.push_text(text, 1)
+        reply.push(pb.ReplyEvent(text=text, tokens=1))
     return grant, reply
 
 
@@ -100,9 +100,7 @@ def test_one_keys_limits_are_not_anothers() -> None:
 
 
 def ended(reply: Reply, end: Completed | GatewayError) -> Reply:
-    if isinstance(end, GatewayError):
-        end.count(reply.tokens)  # as Chats does
-    reply.finish(end)
+    reply.finish(end.with_usage(reply.tokens) if isinstance(end, GatewayError) else end)
     return reply
 
 
@@ -173,7 +171,7 @@ def test_a_running_reply_counts_while_it_runs() -> None:
     _, reply = run(limits, limited, ["x"])
     assert left(limits, limited) == 999
     for _ in range(5 * STEP):
-        reply.push_text("x", 1)
+        reply.push(pb.ReplyEvent(text="x", tokens=1))
     assert left(limits, limited) == 999 - 5 * STEP
 
 
@@ -210,7 +208,7 @@ def test_each_token_counts_in_the_minute_in_which_it_came() -> None:
     clock.now += 60
     assert left(limits, limited) == 10_000
     for _ in range(STEP):
-        reply.push_text("x", 1)
+        reply.push(pb.ReplyEvent(text="x", tokens=1))
     assert left(limits, limited) == 10_000 - STEP
     ended(reply, Completed("stop", pb.Usage(prompt_tokens=1, completion_tokens=1)))
     grant.close()  # less than was counted: what counted in an earlier minute is not given back in this one

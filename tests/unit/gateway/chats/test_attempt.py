@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from fleet.lane import Inbox
 from gateway.chats.attempt import Attempt
 from gateway.errors import GatewayError, WorkerLost
 from gateway.settings import GatewaySettings
@@ -16,7 +17,8 @@ def attempt(settings: GatewaySettings = SETTINGS, *, excuses: list[bool] | None 
     """``excuses`` is whether the next silences are excused; none is by default."""
     left = excuses or []
     clock = asyncio.get_running_loop().time
-    return Attempt(1, "w", settings, lambda _: left.pop(0) if left else False, clock)
+    incoming = Inbox("g", lambda *_: None).open("w", "r", 1)
+    return Attempt(1, "w", incoming, settings, lambda _: left.pop(0) if left else False, clock)
 
 
 async def end_of(made: Attempt) -> tuple[str, float]:
@@ -117,4 +119,21 @@ async def test_tokens_move_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
         made.hear()
         made.start()
     assert armed == 0
+    made.close()
+
+
+@virtual
+async def test_positions_count_from_one_without_gaps() -> None:
+    made = attempt()
+    assert [made.is_next(position) for position in (1, 2, 2, 1, 3)] == [True, True, False, False, True]
+    with pytest.raises(WorkerLost) as raised:
+        made.is_next(5)
+    assert (raised.value.code, raised.value.retryable) == ("lane_broken", True)
+    made.close()
+
+
+@virtual
+async def test_events_without_a_position_are_all_new() -> None:
+    made = attempt()
+    assert [made.is_next(0) for _ in range(3)] == [True, True, True]
     made.close()

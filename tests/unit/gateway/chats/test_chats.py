@@ -3,20 +3,62 @@
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from google.protobuf.message import Message
 
-from fleet.lane import Inbox
-from gateway.chats.chats import STRANGERS, Chat, Chats
-from gateway.chats.reply import Completed, Piece
-from gateway.errors import GatewayError
+from fleet.lane import Inbox, IncomingReply
+from fleet.observe import Observer
+from gateway.chats.chats import UNKNOWN_REQUESTS, Chat, Chats
+from gateway.chats.reply import Completed, End
+from gateway.errors import GatewayError, Unavailable
 from gateway.routing.admission import Admission
 from gateway.routing.breaker import THRESHOLD, Breakers
 from gateway.routing.directory import Directory
 from gateway.settings import GatewaySettings
 from protos import chat_pb2 as pb
 from tests.harness.virtual import virtual
+from tests.harness.waiting import until
+
+
+class Noted(Observer):
+    """Keeps the moments that it is told of."""
+
+    def __init__(self) -> None:
+        self.moments: list[tuple[str | int, ...]] = []
+
+    def attempt_started(self, request_id: str, attempt: int, worker_id: str) -> None:
+        self.moments.append(("attempt_started", request_id, attempt, worker_id))
+
+    def attempt_ended(self, request_id: str, attempt: int, code: str) -> None:
+        self.moments.append(("attempt_ended", request_id, attempt, code))
+
+    def first_event(self, request_id: str) -> None:
+        self.moments.append(("first_event", request_id))
+
+    def request_closed(self, request_id: str, code: str, tokens: int) -> None:
+        self.moments.append(("request_closed", request_id, code, tokens))
+
+
+class CountingInbox(Inbox):
+    """Counts what is reported as consumed."""
+
+    def __init__(self, credit: dict[str, int], answer: Callable[[pb.ChunkAck, str], None]) -> None:
+        super().__init__("g", answer)
+        self._credit = credit
+
+    def open(self, worker_id: str, request_id: str, attempt: int) -> IncomingReply:
+        incoming = super().open(worker_id, request_id, attempt)
+        report = incoming.consumed
+        self._credit[request_id] = 0
+
+        def consumed(size: int) -> None:
+            self._credit[request_id] += size
+            report(size)
+
+        incoming.consumed = consumed  # type: ignore[method-assign]
+        return incoming
 
 
 class Stage:
@@ -25,15 +67,18 @@ class Stage:
     def __init__(self, workers: int = 2, clock: Callable[[], float] = time.monotonic, **settings: float) -> None:
         self.clock = clock
         self.sent: list[tuple[Message, str]] = []
-        self.settings = GatewaySettings(**{"accept_timeout": 0.2, "queue_timeout": 1, **settings})  # type: ignore[arg-type]
+        self.settings = GatewaySettings(**{"queue_timeout": 1, **settings})  # type: ignore[arg-type]
         self.directory = Directory("g", 30.0)
         for number in range(workers):
             self.enter(f"w{number}")
         self.breakers = Breakers()
         self.admission = Admission(self.directory, self.breakers, 10, self.settings.queue_timeout, clock)
         self.admission.linked = True
-        inbox = Inbox("g", self.record)
-        self.chats = Chats(self.settings, self.admission, self.breakers, inbox, self.record, clock)
+        self.credit: dict[str, int] = {}
+        """Bytes that were reported as consumed, by request."""
+        self.inbox = CountingInbox(self.credit, self.record)
+        self.observer = Noted()
+        self.chats = Chats(self.settings, self.admission, self.breakers, self.inbox, self.record, clock, self.observer)
 
     def enter(self, worker_id: str) -> None:
         status = pb.WorkerStatus(worker_id=worker_id, models=["m"], capacity=4, state=pb.WORKER_STATE_READY)
@@ -44,9 +89,16 @@ class Stage:
         copy.CopyFrom(message)
         self.sent.append((copy, worker_id))
 
-    def begin(self) -> tuple[Chat, asyncio.Task[None]]:
-        chat = self.chats.open(pb.ChatHistory(request_id="r", model="m"))
-        return chat, asyncio.create_task(self.chats.drive(chat))
+    def begin(self, request_id: str = "r") -> tuple[Chat, asyncio.Task[None]]:
+        """Open a chat; the task closes it when its reply has ended."""
+        chat = Chat(pb.ChatHistory(request_id=request_id, model="m"))
+        return chat, asyncio.create_task(self._run(chat))
+
+    async def _run(self, chat: Chat) -> None:
+        async with self.chats.open(chat):
+            while chat.reply.end is None:
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
 
     async def asked(self, times: int = 1) -> list[tuple[pb.ChatHistory, str]]:
         """Wait until that many attempts were sent; return them with the workers that got them."""
@@ -64,24 +116,24 @@ class Stage:
         self.chats.deliver(worker_id, [chunk])
 
 
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not true():
-            await asyncio.sleep(0.001)
-
-
-async def read(chat: Chat) -> tuple[str, Completed | GatewayError]:
-    text = ""
-    async with asyncio.timeout(5):
-        while isinstance(item := await chat.reply.get(), Piece):
-            text += item.text
-            chat.consumed(item.size)
-    assert item is not None
-    return text, item
+async def read(chat: Chat) -> tuple[str, End]:
+    """Read the reply to its end, as a client that keeps up."""
+    texts: list[str] = []
+    chat.reply.resume(lambda event: texts.append(event.text))
+    while chat.reply.end is None:
+        async with asyncio.timeout(100):
+            await chat.reply.changed()
+    return "".join(texts), chat.reply.end
 
 
 def error(code: str, *, retryable: bool) -> pb.Error:
     return pb.Error(code=code, message=code, retryable=retryable)
+
+
+async def cancel(driver: asyncio.Task[None]) -> None:
+    """The client leaves."""
+    driver.cancel()
+    await asyncio.gather(driver, return_exceptions=True)
 
 
 async def test_a_reply_comes_whole_and_gives_its_place_back() -> None:
@@ -135,8 +187,7 @@ async def test_a_worker_that_does_not_take_it_on_is_left_for_another() -> None:
     (_, first), (_, second) = (await stage.asked(2))[:2]
     assert first != second
     assert stage.cancels()[0] == (first, 1, "not_accepted")
-    driver.cancel()
-    await asyncio.gather(driver, return_exceptions=True)
+    await cancel(driver)
 
 
 async def test_attempts_are_bounded_and_the_last_failure_is_told() -> None:
@@ -209,8 +260,7 @@ async def test_a_client_that_leaves_cancels_at_the_worker() -> None:
     _, driver = stage.begin()
     [(_, worker)] = await stage.asked()
     stage.chunk(worker, accepted=pb.Accepted())
-    driver.cancel()
-    await asyncio.gather(driver, return_exceptions=True)
+    await cancel(driver)
     assert stage.cancels() == [(worker, 1, "client_gone")]
     assert [w.in_flight for w in stage.directory] == [0, 0]
     assert len(stage.chats) == 0
@@ -261,8 +311,7 @@ async def test_a_gateway_that_must_leave_says_so_to_every_stream() -> None:
     _, end = await read(chat)
     assert isinstance(end, GatewayError)
     assert (end.code, end.retryable) == ("draining", True)
-    driver.cancel()
-    await asyncio.gather(driver, return_exceptions=True)
+    await cancel(driver)
 
 
 async def test_a_terminal_chunk_for_nobody_is_not_answered() -> None:
@@ -275,7 +324,7 @@ async def test_a_terminal_chunk_for_nobody_is_not_answered() -> None:
 async def test_a_worker_is_told_of_few_at_once_that_nobody_waits_for_what_it_sends() -> None:
     stage = Stage()
     stage.chats.deliver("w0", [pb.ReplyEvent(request_id=f"{number}", attempt=1) for number in range(10_000)])
-    assert len(stage.cancels()) == STRANGERS
+    assert len(stage.cancels()) == UNKNOWN_REQUESTS
 
 
 async def test_a_trial_that_gets_its_first_token_closes_the_breaker_whatever_comes_then() -> None:
@@ -285,8 +334,7 @@ async def test_a_trial_that_gets_its_first_token_closes_the_breaker_whatever_com
     _, driver = stage.begin()
     await stage.asked()
     stage.chunk("w0", text="a")
-    driver.cancel()
-    await asyncio.gather(driver, return_exceptions=True)
+    await cancel(driver)
     assert len(stage.breakers) == 0
 
 
@@ -317,11 +365,9 @@ async def test_a_slow_client_lengthens_the_time_between_two_tokens_by_no_more_th
     stage.chunk(worker, accepted=pb.Accepted())
     stage.chunk(worker, text="unread")
     await asyncio.sleep(10)
-    item = await chat.reply.get()
-    assert isinstance(item, Piece)
-    chat.consumed(item.size)
-    assert isinstance(end := await chat.reply.get(), GatewayError)
-    assert end.code == "token_timeout"
+    text, end = await read(chat)
+    assert isinstance(end, GatewayError)
+    assert (text, end.code) == ("unread", "token_timeout")
     assert clock() == pytest.approx(13, abs=0.1)
     await driver
 
@@ -369,24 +415,22 @@ async def test_a_history_is_dropped_with_the_first_token() -> None:
 async def test_log_probabilities_that_are_no_list_end_their_chat_and_no_other() -> None:
     stage = Stage()
     chat, driver = stage.begin()
-    other = stage.chats.open(pb.ChatHistory(request_id="other", model="m"))
-    other_driver = asyncio.create_task(stage.chats.drive(other))
+    other, other_driver = stage.begin("other")
     workers = {message.request_id: worker for message, worker in await stage.asked(2)}
     for odd in ("{", "5", "{}"):
-        chunks = [
+        events = [
             pb.ReplyEvent(request_id="r", attempt=1, logprobs=odd),
             pb.ReplyEvent(request_id="other", attempt=1, text="x"),
         ]
         for worker in set(workers.values()):
-            stage.chats.deliver(worker, chunks)
-    assert other.reply.tokens == 0
+            stage.chats.deliver(worker, events)
     assert other.reply.started
     _, end = await read(chat)
     assert isinstance(end, GatewayError)
     assert end.code == "chunk_invalid"
     await driver
-    other_driver.cancel()
-    await asyncio.gather(other_driver, return_exceptions=True)
+    assert not other_driver.done()
+    await cancel(other_driver)
 
 
 async def test_attempts_are_found_by_their_worker_and_forgotten_with_their_end() -> None:
@@ -401,3 +445,191 @@ async def test_attempts_are_found_by_their_worker_and_forgotten_with_their_end()
     await read(chat)
     await driver
     assert stage.chats._attempts_at == {}
+
+
+# ---------------------------------------------------------------- open and closed
+
+
+async def test_a_draining_gateway_opens_no_chat() -> None:
+    stage = Stage()
+    stage.chats.draining = True
+    with pytest.raises(Unavailable, match="about to leave"):
+        async with stage.chats.open(Chat(pb.ChatHistory(request_id="r"))):
+            pytest.fail("opened")
+    await stage.chats.idle()
+    assert stage.sent == []
+
+
+async def test_a_gateway_is_idle_when_its_last_chat_is_closed_and_not_when_its_reply_has_ended() -> None:
+    stage = Stage()
+    chat = Chat(pb.ChatHistory(request_id="r", model="m"))
+    async with stage.chats.open(chat):
+        [(_, worker)] = await stage.asked()
+        stage.chunk(worker, done=pb.Done(finish_reason="stop"))
+        await until(lambda: len(stage.chats) == 0)
+        idle = asyncio.create_task(stage.chats.idle())
+        await asyncio.sleep(0)
+        assert not idle.done()
+    async with asyncio.timeout(5):
+        await idle
+
+
+async def test_what_goes_wrong_in_the_body_cancels_the_chat_and_is_raised() -> None:
+    stage = Stage()
+
+    async def fail() -> None:
+        async with stage.chats.open(Chat(pb.ChatHistory(request_id="r", model="m"))):
+            await stage.asked()
+            raise LookupError
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await fail()
+    assert raised.group_contains(LookupError)
+    assert [reason for _, _, reason in stage.cancels()] == ["client_gone"]
+    assert len(stage.chats) == 0
+
+
+async def test_a_defect_of_the_chat_ends_the_body() -> None:
+    stage = Stage()
+
+    def broken(*_: object) -> None:
+        raise LookupError
+
+    stage.admission.lease = broken  # type: ignore[method-assign, assignment]
+    with pytest.raises(ExceptionGroup) as raised:
+        async with asyncio.timeout(5), stage.chats.open(Chat(pb.ChatHistory(request_id="r", model="m"))):
+            await asyncio.Event().wait()
+    assert raised.group_contains(LookupError)
+    await stage.chats.idle()
+
+
+async def test_the_body_of_a_request_is_released_once_with_the_history() -> None:
+    stage = Stage()
+    released = 0
+
+    def release() -> None:
+        nonlocal released
+        released += 1
+
+    chat = Chat(pb.ChatHistory(request_id="r", model="m"), release)
+    async with stage.chats.open(chat):
+        [(_, worker)] = await stage.asked()
+        stage.chunk(worker, accepted=pb.Accepted())
+        assert released == 0
+        for text in "ab":
+            stage.chunk(worker, text=text)
+            assert released == 1
+
+
+# ---------------------------------------------------------------- positions
+
+
+async def test_events_that_come_again_are_dropped() -> None:
+    stage = Stage()
+    chat, driver = stage.begin()
+    [(_, worker)] = await stage.asked()
+    stage.chunk(worker, accepted=pb.Accepted())
+    for position, text in ((1, "a"), (2, "b"), (1, "a"), (2, "b"), (3, "c"), (3, "c")):
+        stage.chunk(worker, text=text, position=position)
+    stage.chunk(worker, done=pb.Done(finish_reason="stop"), position=4)
+    assert await read(chat) == ("abc", Completed("stop"))
+    await driver
+    assert stage.cancels() == []
+
+
+@pytest.mark.parametrize("late", [{"text": "c"}, {"done": pb.Done()}, {"error": pb.Error()}, {}])
+async def test_a_missing_event_ends_what_has_begun(late: dict[str, Any]) -> None:
+    stage = Stage()
+    chat, driver = stage.begin()
+    [(_, worker)] = await stage.asked()
+    stage.chunk(worker, text="a", position=1)
+    stage.chunk(worker, position=3, **late)
+    stage.chunk(worker, text="d", position=4)
+    text, end = await read(chat)
+    assert isinstance(end, GatewayError)
+    assert (text, end.code, end.retryable) == ("a", "lane_broken", True)
+    await driver
+    assert stage.cancels()[-1] == (worker, 1, "lane_broken")
+
+
+async def test_a_missing_first_event_means_another_attempt_whose_events_count_from_one() -> None:
+    stage = Stage()
+    chat, driver = stage.begin()
+    [(_, first)] = await stage.asked()
+    stage.chunk(first, text="b", position=2)
+    _, (_, second) = await stage.asked(2)
+    stage.chunk(second, attempt=2, text="a", position=1)
+    stage.chunk(second, attempt=2, done=pb.Done(finish_reason="stop"), position=2)
+    assert (await read(chat))[0] == "a"
+    await driver
+
+
+async def test_an_event_of_a_later_version_counts_and_is_ignored() -> None:
+    stage = Stage()
+    chat, driver = stage.begin()
+    [(_, worker)] = await stage.asked()
+    unknown = pb.ReplyEvent(request_id="r", attempt=1, position=1).SerializeToString() + b"\xfa\x01\x01x"
+    stage.chats.deliver(worker, [pb.ReplyEvent.FromString(unknown)])
+    assert not chat.reply.started
+    stage.chunk(worker, text="a", position=2)
+    stage.chunk(worker, done=pb.Done(finish_reason="stop"), position=3)
+    assert await read(chat) == ("a", Completed("stop"))
+    await driver
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"tool_result": pb.ToolResult(call_id="1")},
+        {"message": pb.MessageMark(id="1")},
+        {"handoff": pb.Handoff(target="a")},
+        {"approval": pb.Approval(id="1")},
+        {"custom": pb.Custom(kind="k", json="1")},
+        {"usage": pb.Usage(prompt_tokens=1)},
+    ],
+    ids=lambda event: next(iter(event)),
+)
+async def test_every_kind_of_event_is_delivered_in_order(event: dict[str, Any]) -> None:
+    stage = Stage()
+    chat, driver = stage.begin()
+    [(_, worker)] = await stage.asked()
+    kinds: list[str | None] = []
+    stage.chunk(worker, position=1, **event)
+    stage.chunk(worker, text="a", position=2)
+    chat.reply.resume(lambda event: kinds.append(event.WhichOneof("event")))
+    stage.chunk(worker, position=3, **event)
+    stage.chunk(worker, done=pb.Done(finish_reason="stop"), position=4)
+    assert kinds == [*event, "text", *event]
+    await driver
+
+
+# ---------------------------------------------------------------- what is observed
+
+
+async def test_an_observer_is_told_of_each_attempt_and_of_the_first_event() -> None:
+    stage = Stage()
+    chat, driver = stage.begin()
+    [(_, first)] = await stage.asked()
+    stage.chunk(first, error=error("worker_draining", retryable=True))
+    _, (_, second) = await stage.asked(2)
+    stage.chunk(second, attempt=2, accepted=pb.Accepted())
+    for text in "ab":
+        stage.chunk(second, attempt=2, text=text)
+    stage.chunk(second, attempt=2, done=pb.Done(finish_reason="stop"))
+    await read(chat)
+    await driver
+    assert stage.observer.moments == [
+        ("attempt_started", "r", 1, first),
+        ("attempt_ended", "r", 1, "worker_draining"),
+        ("attempt_started", "r", 2, second),
+        ("first_event", "r"),
+        ("attempt_ended", "r", 2, ""),
+    ]
+
+
+async def test_an_observer_is_told_of_a_client_that_leaves() -> None:
+    stage = Stage()
+    _, driver = stage.begin()
+    [(_, worker)] = await stage.asked()
+    await cancel(driver)
+    assert stage.observer.moments == [("attempt_started", "r", 1, worker), ("attempt_ended", "r", 1, "client_gone")]

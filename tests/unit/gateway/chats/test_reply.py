@@ -1,202 +1,282 @@
-"""The queue of one request."""
+"""A reply's events: passed on while they can be written, buffered while not, within the lane's credit."""
 
 import asyncio
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from fleet.lane import CREDIT, Inbox, payload_bytes
 from fleet.lane.reply import EVENT_BYTES
-from gateway.chats.reply import LIMIT, Completed, End, Piece, Reply
+from gateway.chats.attempt import Attempt
+from gateway.chats.reply import LIMIT, STEP, Buffer, Completed, Reply
 from gateway.errors import WorkerLost
+from gateway.settings import GatewaySettings
 from protos import chat_pb2 as pb
+from tests.harness.virtual import virtual
+
+CALL = pb.ToolCall(id="1", name="f", arguments="{}")
+OTHERS: list[dict[str, Any]] = [
+    {"tool_call": CALL},
+    {"logprobs": "[1]"},
+    {"tool_result": pb.ToolResult(call_id="1")},
+    {"message": pb.MessageMark(id="1")},
+    {"handoff": pb.Handoff(target="a")},
+    {"approval": pb.Approval(id="1")},
+    {"custom": pb.Custom(kind="k", json="1")},
+    {"usage": pb.Usage(prompt_tokens=1)},
+]
 
 
-async def taken(reply: Reply) -> list[Piece]:
-    pieces = []
-    while isinstance(item := await reply.get(), Piece):
-        pieces.append(item)
-    return pieces
+class Client:
+    """What a reply is written to: fits ``room`` events, then asks for a pause."""
+
+    def __init__(self, reply: Reply, room: float = float("inf")) -> None:
+        self.reply = reply
+        self.room = room
+        self.events: list[pb.ReplyEvent] = []
+
+    def __call__(self, event: pb.ReplyEvent) -> None:
+        self.events.append(event)
+        self.room -= 1
+        if self.room <= 0:
+            self.reply.pause()
+
+    def read(self, room: float = float("inf")) -> None:
+        self.room = room
+        self.reply.resume(self)
+
+    @property
+    def text(self) -> str:
+        return "".join(event.text for event in self.events)
 
 
-async def test_text_that_piled_up_comes_as_one_piece() -> None:
+def opened() -> Reply:
+    """A reply with an attempt, whose credit :func:`credit` tells."""
     reply = Reply()
-    for text in ("a", "é", "c"):
-        reply.push(pb.ReplyEvent(text=text))
-    reply.finish(Completed("stop"))
-    assert await taken(reply) == [Piece(text="aéc", size=4)]
+    incoming = Inbox("g", lambda *_: None).open("w", "r", 1)
+    reply.attempt = Attempt(1, "w", incoming, GatewaySettings(), clock=asyncio.get_running_loop().time)
+    credit = 0
+
+    def consumed(size: int) -> None:
+        nonlocal credit
+        credit += size
+
+    incoming.consumed = consumed  # type: ignore[method-assign]
+    incoming.credit = lambda: credit  # type: ignore[attr-defined]
+    return reply
 
 
-async def test_kinds_keep_their_order() -> None:
+def credit(reply: Reply) -> int:
+    """What was reported as consumed."""
+    assert reply.attempt is not None
+    total: int = reply.attempt.incoming.credit()  # type: ignore[attr-defined]
+    return total
+
+
+@pytest.mark.parametrize("event", [{"text": "é"}, {"reasoning": "é"}, *OTHERS], ids=lambda event: next(iter(event)))
+@virtual
+async def test_every_kind_is_passed_on_at_once_while_it_can_be_written(event: dict[str, Any]) -> None:
+    reply = opened()
+    client = Client(reply)
+    client.read()
+    pushed = [pb.ReplyEvent(position=number, **event) for number in range(3)]
+    for number, one in enumerate(pushed, 1):
+        reply.push(one)
+        assert client.events == pushed[:number]
+        assert credit(reply) == number * payload_bytes(one)
+    assert reply.unread == 0
+
+
+@pytest.mark.parametrize("event", OTHERS, ids=lambda event: next(iter(event)))
+@virtual
+async def test_every_kind_is_buffered_in_order_while_it_cannot(event: dict[str, Any]) -> None:
+    reply = opened()
+    client = Client(reply)
+    pushed = [pb.ReplyEvent(text="a"), pb.ReplyEvent(**event), pb.ReplyEvent(**event), pb.ReplyEvent(text="b")]
+    for one in pushed:
+        reply.push(one)
+    assert (reply.unread, credit(reply)) == (sum(map(payload_bytes, pushed)), 0)
+    client.read()
+    assert client.events == pushed
+    assert (reply.unread, credit(reply)) == (0, sum(map(payload_bytes, pushed)))
+
+
+def test_deltas_that_piled_up_are_one_event_of_their_kind_and_source() -> None:
     reply = Reply()
-    call = pb.ToolCall(id="1", name="f", arguments="{}")
-    for chunk in (pb.ReplyEvent(reasoning="h"), pb.ReplyEvent(text="a"), pb.ReplyEvent(tool_call=call)):
-        reply.push(chunk)
-    reply.finish(Completed("function_calls"))
-    assert await taken(reply) == [
-        Piece(reasoning="h", size=1),
-        Piece(text="a", size=1),
-        Piece(tool_call=call, size=4 + EVENT_BYTES),
+    for one in (
+        pb.ReplyEvent(text="a"),
+        pb.ReplyEvent(text="é"),
+        pb.ReplyEvent(reasoning="c"),
+        pb.ReplyEvent(reasoning="d"),
+        pb.ReplyEvent(reasoning="e", source="x"),
+        pb.ReplyEvent(reasoning="f", source="x", extra="{}"),
+        pb.ReplyEvent(reasoning="g", source="x"),
+        pb.ReplyEvent(tool_call=CALL),
+        pb.ReplyEvent(tool_call=CALL),
+    ):
+        reply.push(one)
+    client = Client(reply)
+    client.read()
+    assert client.events == [
+        pb.ReplyEvent(text="aé"),
+        pb.ReplyEvent(reasoning="cd"),
+        pb.ReplyEvent(reasoning="e", source="x"),
+        pb.ReplyEvent(reasoning="f", source="x", extra="{}"),
+        pb.ReplyEvent(reasoning="g", source="x"),
+        pb.ReplyEvent(tool_call=CALL),
+        pb.ReplyEvent(tool_call=CALL),
     ]
 
 
-async def test_what_came_before_the_end_is_read_before_it_and_only_the_first_end_counts() -> None:
+def test_what_is_buffered_does_not_keep_its_batch() -> None:
+    """An event belongs to its batch's memory, which is many times its own."""
+    batch = pb.ChunkBatch(events=[pb.ReplyEvent(tool_call=CALL), pb.ReplyEvent(text="a")])
+    buffer = Buffer()
+    for event in batch.events:
+        buffer.append(event)
+    batch.events[0].tool_call.name = "changed"
+    batch.events[1].text = "changed"
+    assert list(buffer) == [pb.ReplyEvent(tool_call=CALL), pb.ReplyEvent(text="a")]
+    assert not buffer
+
+
+@given(st.lists(st.tuples(st.text(max_size=3), st.integers(0, 3))))
+def test_text_keeps_its_order_however_often_the_client_pauses(steps: list[tuple[str, int]]) -> None:
+    async def run() -> None:
+        reply = opened()
+        client = Client(reply)
+        for text, room in steps:
+            if room:
+                client.read(room)
+            reply.push(pb.ReplyEvent(text=text))
+            sent = "".join(text for text, _ in steps)
+            assert sent.startswith(client.text)
+            assert credit(reply) == len(client.text.encode())
+        client.read()
+        assert client.text == "".join(text for text, _ in steps)
+        assert reply.unread == 0
+        assert reply.attempt is not None
+        reply.attempt.close()
+
+    asyncio.run(run())
+
+
+@virtual
+async def test_a_client_that_catches_up_excuses_the_silence_before() -> None:
+    reply = opened()
+    assert reply.attempt is not None
+    reply.push(pb.ReplyEvent(text="a"))
+    await asyncio.sleep(10)
+    Client(reply).read()
+    assert reply.attempt.heard_at == 10
+
+
+async def test_a_response_is_woken_by_the_first_event_a_pause_and_the_end_and_not_by_what_it_is_passed() -> None:
     reply = Reply()
+    client = Client(reply)
+
+    async def woken() -> bool:
+        waiting = asyncio.create_task(reply.changed())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        done = waiting.done()
+        waiting.cancel()
+        return done
+
+    assert not await woken()
+    reply.push(pb.ReplyEvent(text="a"))
+    assert await woken()
+    client.read(3)
+    reply.push(pb.ReplyEvent(text="a"))
+    assert not await woken()
+    reply.push(pb.ReplyEvent(text="a"))
+    assert await woken()
+    client.read()
+    reply.finish(Completed("stop"))
+    assert await woken()
+
+
+async def test_only_the_first_end_counts_and_nothing_comes_after_it() -> None:
+    reply = Reply()
+    client = Client(reply)
     reply.push(pb.ReplyEvent(text="a"))
     error = WorkerLost("worker_lost", "gone")
     reply.finish(error)
     reply.finish(Completed("stop"))
     reply.push(pb.ReplyEvent(text="late"))
-    assert await reply.get() == Piece(text="a", size=1)
-    assert await reply.get() is error
-    assert await reply.get() is error
+    client.read()
+    reply.push(pb.ReplyEvent(text="late"))
+    assert (client.text, reply.end) == ("a", error)
 
 
-async def test_a_reader_waits_for_what_comes() -> None:
-    reply = Reply()
-    reading = asyncio.create_task(reply.get())
-    await asyncio.sleep(0)
-    reply.push(pb.ReplyEvent(text="a"))
-    assert await reading == Piece(text="a", size=1)
+@pytest.mark.parametrize("buffered", [True, False])
+@virtual
+async def test_what_a_writer_raises_is_the_responses_and_pauses_the_reply(buffered: bool) -> None:
+    reply = opened()
 
-
-def test_a_worker_that_ignores_its_credit_is_noticed() -> None:
-    reply = Reply()
-    assert reply.push(pb.ReplyEvent(text="x" * LIMIT))
-    assert not reply.push(pb.ReplyEvent(text="x"))
-
-
-async def test_a_nudge_ends_a_wait_once_and_hides_nothing() -> None:
-    reply = Reply()
-    reading = asyncio.create_task(reply.get())
-    await asyncio.sleep(0)
-    reply.nudge()
-    assert await reading is None
-    reply.push(pb.ReplyEvent(text="a"))
-    reply.nudge()
-    assert await reply.get() == Piece(text="a", size=1)
-    reply.finish(Completed("stop"))
-    reply.nudge()
-    assert await reply.get() == Completed("stop")
-
-
-class Direct:
-    """What is offered text while the reader waits."""
-
-    def __init__(self) -> None:
-        self.takes = True
-        self.taken: list[tuple[str, int]] = []
-        self.offered = 0
-
-    def __call__(self, text: str, size: int) -> bool:
-        self.offered += 1
-        if self.takes:
-            self.taken.append((text, size))
-        return self.takes
-
-
-async def waiting(reply: Reply) -> asyncio.Task[Piece | End | None]:
-    """A reader that has taken all there was."""
-    task = asyncio.create_task(reply.get())
-    await asyncio.sleep(0)
-    return task
-
-
-async def test_text_goes_past_a_reader_that_waits_and_does_not_wake_it() -> None:
-    reply, direct = Reply(), Direct()
-    reply.attend(direct)
-    reading = await waiting(reply)
-    for text in ("a", "é"):
-        assert reply.push_text(text, 2)
-    await asyncio.sleep(0)
-    assert not reading.done()
-    assert direct.taken == [("a", 1), ("é", 2)]
-    assert (reply.unread, reply.tokens) == (0, 4)
-    reply.finish(Completed("stop"))
-    assert await reading == Completed("stop")
-
-
-async def test_text_keeps_its_order_when_it_is_declined_in_between() -> None:
-    reply, direct = Reply(), Direct()
-    reply.attend(direct)
-    reading = await waiting(reply)
-    reply.push_text("a", 1)
-    direct.takes = False
-    reply.push_text("b", 1)
-    direct.takes = True
-    reply.push_text("c", 1)  # the reader is awake: this waits behind what was declined
-    assert await reading == Piece(text="bc", size=2)
-    reply.push_text("d", 1)  # the reader writes, and does not wait yet
-    reading = await waiting(reply)
-    assert await reading == Piece(text="d", size=1)
-    reading = await waiting(reply)
-    reply.push_text("e", 1)
-    assert [text for text, _ in direct.taken] == ["a", "e"]
-    assert (reply.unread, reply.tokens, direct.offered) == (3, 5, 3)
-    reading.cancel()
-
-
-async def test_text_waits_behind_what_is_no_text() -> None:
-    reply, direct = Reply(), Direct()
-    reply.attend(direct)
-    reading = await waiting(reply)
-    reply.push(pb.ReplyEvent(reasoning="h"))
-    reply.push(pb.ReplyEvent(text="a"))
-    assert await reading == Piece(reasoning="h", size=1)
-    assert await reply.get() == Piece(text="a", size=1)
-    assert direct.taken == []
-
-
-async def test_nobody_is_offered_text_that_nobody_waits_for() -> None:
-    reply, direct = Reply(), Direct()
-    reply.attend(direct)
-    reply.push_text("a", 1)
-    assert await reply.get() == Piece(text="a", size=1)
-    reading = await waiting(reply)
-    reading.cancel()
-    await asyncio.gather(reading, return_exceptions=True)
-    reply.push_text("b", 1)
-    reading = await waiting(reply)
-    assert await reading == Piece(text="b", size=1)
-    reading = await waiting(reply)
-    reply.nudge()
-    reply.push_text("c", 1)
-    assert await reading == Piece(text="c", size=1)
-    assert direct.offered == 0
-
-
-async def test_after_the_end_no_text_is_offered() -> None:
-    reply, direct = Reply(), Direct()
-    reply.attend(direct)
-    reading = await waiting(reply)
-    reply.finish(Completed("stop"))
-    assert reply.push_text("late", 1)
-    assert await reading == Completed("stop")
-    assert (direct.offered, reply.unread, reply.tokens) == (0, 0, 0)
-
-
-async def test_what_goes_wrong_with_text_is_the_readers_and_nobody_elses() -> None:
-    reply = Reply()
-
-    def broken(_: str, __: int) -> bool:
+    def broken(_: pb.ReplyEvent) -> None:
         raise LookupError("broken")
 
-    reply.attend(broken)
-    reading = await waiting(reply)
-    assert reply.push_text("a", 1)
-    assert reply.push_text("b", 1)
+    if not buffered:
+        reply.resume(broken)
+    for text in "abc":
+        reply.push(pb.ReplyEvent(text=text))
+    reply.finish(Completed("stop"))
+    if buffered:
+        with pytest.raises(LookupError, match="broken"):
+            reply.resume(broken)
     with pytest.raises(LookupError, match="broken"):
-        await reading
+        await reply.changed()
+    assert reply.unread == (0 if buffered else 2)
 
 
-def test_text_beyond_the_limit_is_noticed_however_it_comes() -> None:
+@pytest.mark.parametrize("attached", [True, False])
+def test_a_worker_that_ignores_its_credit_is_noticed(attached: bool) -> None:
     reply = Reply()
-    assert reply.push_text("x" * LIMIT, 1)
-    assert not reply.push_text("x", 1)
+    if attached:
+        Client(reply, room=1).read(1)
+    for _ in range(LIMIT // CREDIT + attached):
+        reply.push(pb.ReplyEvent(text="x" * CREDIT))
+    with pytest.raises(WorkerLost) as raised:
+        reply.push(pb.ReplyEvent(text="x"))
+    assert raised.value.code == "credit_ignored"
+    assert reply.unread == LIMIT
 
 
-def test_empty_text_takes_no_memory() -> None:
+@pytest.mark.parametrize("event", OTHERS[:2], ids=lambda event: next(iter(event)))
+def test_events_without_content_are_bounded_too(event: dict[str, Any]) -> None:
+    reply = Reply()
+    for _ in range(LIMIT // payload_bytes(pb.ReplyEvent(**event))):
+        reply.push(pb.ReplyEvent(**event))
+    with pytest.raises(WorkerLost):
+        reply.push(pb.ReplyEvent(**event))
+    assert payload_bytes(pb.ReplyEvent(**event)) >= EVENT_BYTES
+
+
+@pytest.mark.parametrize("odd", ["", "{", "5", "{}", "[" * 5000])
+def test_log_probabilities_that_are_no_list_are_refused(odd: str) -> None:
+    with pytest.raises(WorkerLost) as raised:
+        Reply().push(pb.ReplyEvent(logprobs=odd))
+    assert raised.value.code == "chunk_invalid"
+
+
+def test_empty_deltas_are_dropped_and_take_no_memory() -> None:
     reply = Reply()
     for _ in range(1000):
-        assert reply.push_text("", 1)
-        assert reply.push(pb.ReplyEvent(reasoning=""))
-    assert not reply._items
+        reply.push(pb.ReplyEvent(text=""))
+        reply.push(pb.ReplyEvent(reasoning=""))
+    assert not reply.is_buffered
     assert reply.started
+
+
+def test_a_meter_is_called_at_the_first_token_and_at_every_step() -> None:
+    reply = Reply()
+    reports: list[int] = []
+    reply.meter(reports.append)
+    for _ in range(2 * STEP):
+        reply.push(pb.ReplyEvent(text="a", tokens=1))
+    reply.push(pb.ReplyEvent(tool_call=CALL))
+    assert reports == [1, 1 + STEP, 1 + 2 * STEP]
+    assert reply.tokens == 2 * STEP + 1

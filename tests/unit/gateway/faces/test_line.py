@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.chats.reply import Completed, Piece
+from gateway.chats.reply import Completed
 from gateway.errors import GatewayError, UnknownModel
-from gateway.faces.face import Encoder
+from gateway.faces.encoder import Encoder
 from gateway.faces.line import dumps, dumps_text
 from gateway.faces.ndjson.encoder import Ndjson
 from gateway.faces.openai.encoder import OpenAIFormat
@@ -37,19 +37,20 @@ def encoders() -> list[Encoder]:
     return [Ndjson("r"), OpenAIFormat("r", lambda: ODD, include_usage=True)]
 
 
-PIECES = [
-    Piece(text=ODD),
-    Piece(reasoning=ODD),
-    Piece(tool_call=pb.ToolCall(id=ODD, name=ODD, arguments=ODD)),
-    Piece(logprobs=[{"token": ODD}]),
+EVENTS = [
+    pb.ReplyEvent(text=ODD),
+    pb.ReplyEvent(text=ODD),
+    pb.ReplyEvent(reasoning=ODD),
+    pb.ReplyEvent(tool_call=pb.ToolCall(id=ODD, name=ODD, arguments=ODD)),
+    pb.ReplyEvent(tool_call=pb.ToolCall(arguments=ODD)),
+    pb.ReplyEvent(logprobs=json.dumps([{"token": ODD}], indent=1)),
 ]
 
 
 @pytest.mark.parametrize("encoder", encoders(), ids=["ndjson", "openai"])
 def test_every_line_and_event_is_one_line(encoder: Encoder) -> None:
     ends = Completed(ODD, pb.Usage()), GatewayError("odd", ODD)
-    written = [encoder.piece(piece) for piece in PIECES]
-    written += [encoder.text("first"), encoder.text(ODD), *(encoder.end(end) for end in ends)]
+    written = [*(encoder.event(event) for event in EVENTS), *(encoder.end(end) for end in ends)]
     if isinstance(encoder, OpenAIFormat):
         events = b"".join(written).decode()
         assert [line[:6] for line in events.splitlines() if line] == ["data: "] * events.count("\n\n")
@@ -57,14 +58,14 @@ def test_every_line_and_event_is_one_line(encoder: Encoder) -> None:
         assert payloads[0]["model"] == ODD
         assert payloads[0]["choices"][0]["delta"]["content"] == ODD
         return
-    for line in written:
+    for line in filter(None, written):
         assert line.decode().splitlines(keepends=True) == [line.decode()]
-    assert json.loads(written[0])["content"] == json.loads(written[5])["content"] == ODD
+    assert json.loads(written[0])["content"] == ODD
 
 
 @pytest.mark.parametrize("encoder", encoders(), ids=["ndjson", "openai"])
 def test_whole_answers_and_refusals_are_one_line_too(encoder: Encoder) -> None:
-    whole = encoder.whole(PIECES, Completed("stop"))
+    whole = encoder.whole(EVENTS, Completed("stop"))
     assert len(whole.decode().splitlines()) == 1
     refused = encoder.refusal(UnknownModel("x", [ODD]))
     assert len(bytes(refused.body).decode().splitlines()) == 1

@@ -1,66 +1,122 @@
-"""A chat's answer when its client leaves, and when something else fails at the same time."""
+"""A chat's answer: streamed and whole, to clients that read, that are slow, that stall and that leave."""
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.chats.chats import Chat, Chats
-from gateway.chats.reply import Completed
+from fleet.lane import CREDIT, payload_bytes
+from gateway.chats.chats import Chat
+from gateway.faces.encoder import Encoder
 from gateway.faces.ndjson.encoder import Ndjson
-from gateway.http.response import ChatResponse
+from gateway.faces.openai.encoder import OpenAIFormat
+from gateway.http.response import PING_AFTER, SLICE, ChatResponse
+from gateway.http.wire import EXTENSION
 from protos import chat_pb2 as pb
+from tests.harness.http import Connection
+from tests.harness.virtual import virtual
+from tests.harness.waiting import until
+from tests.unit.gateway.chats.test_chats import Stage
+from tests.unit.gateway.http.serving import BODIES, OPENAI, SEED, Gateway, asking, content_of, events_of, serving
 
 Message = MutableMapping[str, Any]
 Logged = Callable[[], list[tuple[str, str]]]
+PIECE = 1000
 
 
-class PlayedChats(Chats):
-    """Runs a chat by what the test gives it to do."""
+class Client:
+    """A played connection: what it was sent, whether it reads, whether it is still there.
 
-    def __init__(self, play: Callable[[Chat], Awaitable[None]]) -> None:
-        self.play = play
-        self.closed = 0
+    ``wired`` is false for a server that knows only ASGI.
+    """
 
-    async def drive(self, chat: Chat) -> None:
-        await self.play(chat)
-
-    def close(self) -> None:
-        self.closed += 1
-
-
-class Connection:
-    """A client's connection: what it was sent, whether it is still there, and what sending to it raises."""
-
-    def __init__(self, *, gone: bool = False, failure: Exception | None = None) -> None:
+    def __init__(self, *, wired: bool = True, failure: Exception | None = None) -> None:
         self.sent: list[Message] = []
+        self.chunks: list[bytes] = []
         self.gone = asyncio.Event()
-        if gone:
-            self.gone.set()
         self.failure = failure
-        self.writable = failure is None
         self.aborted = False
+        self.unacknowledged: deque[int] = deque()
+        """What :meth:`unsent` tells, one after the other, the last for good."""
+        self.reads = asyncio.Event()
+        self.reads.set()
+        self.scope = {"type": "http", "extensions": {EXTENSION: self} if wired else {}}
 
     async def receive(self) -> Message:
         await self.gone.wait()
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
+        await self.reads.wait()
         if self.failure is not None:
             raise self.failure
         self.sent.append(message)
+        if message.get("body"):
+            self.chunks.append(message["body"])
 
     @property
-    def scope(self) -> Message:
-        extensions = {
-            "chatfleet.writable": lambda: self.writable,
-            "chatfleet.unsent": lambda: 0,
-            "chatfleet.abort": lambda: setattr(self, "aborted", True),
-        }
-        return {"type": "http", "extensions": extensions}
+    def writable(self) -> bool:
+        return self.reads.is_set()
+
+    def write_chunk(self, chunk: bytes) -> None:
+        self.chunks.append(chunk)
+
+    async def drain(self) -> None:
+        await self.reads.wait()
+
+    def unsent(self) -> int:
+        if len(self.unacknowledged) > 1:
+            return self.unacknowledged.popleft()
+        return self.unacknowledged[0] if self.unacknowledged else 0
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    @property
+    def content(self) -> str:
+        return "".join(json.loads(line)["content"] for line in b"".join(self.chunks).splitlines())
+
+    @property
+    def is_answered(self) -> bool:
+        return bool(self.sent) and self.sent[-1]["type"] == "http.response.body" and not self.sent[-1].get("more_body")
+
+
+class Answer:
+    """One chat that is answered to a played client by a played worker."""
+
+    def __init__(
+        self, client: Client, *, stream: bool = True, stall: float = 5, hold: float = 5, openai: bool = False
+    ) -> None:
+        self.client = client
+        self.stage = Stage(clock=asyncio.get_running_loop().time, token_timeout=1000)
+        self.chat = Chat(pb.ChatHistory(request_id="r", model="m"))
+        self.done = 0
+        encoder: Encoder = OpenAIFormat("r", lambda: "m", include_usage=False) if openai else Ndjson("r")
+        response = ChatResponse(
+            self.stage.chats, self.chat, encoder, stream=stream, hold=hold, stall=stall, done=self._count
+        )
+        self.task = asyncio.create_task(response(client.scope, client.receive, client.send))
+
+    def _count(self) -> None:
+        self.done += 1
+        assert not self.client.is_answered
+
+    async def worker(self) -> None:
+        """Wait for the worker to be asked; it accepts."""
+        await self.stage.asked()
+        self.event(accepted=pb.Accepted())
+
+    def event(self, **event: Any) -> None:
+        self.stage.chunk(self.stage.histories()[0][1], **event)
+
+    @property
+    def closed(self) -> list[tuple[str | int, ...]]:
+        """What the observer was told of the request's end."""
+        return [moment[2:] for moment in self.stage.observer.moments if moment[0] == "request_closed"]
 
 
 @pytest.fixture
@@ -70,113 +126,400 @@ def logged() -> Iterator[Logged]:
         yield lambda: [(line["log_level"], line["event"]) for line in lines]
 
 
-async def answer(
-    connection: Connection, play: Callable[[Chat], Awaitable[None]], *, stream: bool = True, stall: float = 5
-) -> tuple[Chat, int]:
-    """Answer a chat; returns it, and how often it was said to be over."""
-    chats = PlayedChats(play)
-    chat = Chat(pb.ChatHistory(request_id="r", model="m"), 1e9)
-    over = 0
-
-    def done() -> None:
-        nonlocal over
-        over += 1
-
-    response = ChatResponse(chats, chat, Ndjson("r"), stream=stream, hold=5, stall=stall, done=done)
-    async with asyncio.timeout(10):
-        await response(connection.scope, connection.receive, connection.send)
-    assert chats.closed == 1
-    return chat, over
-
-
-async def complete(chat: Chat) -> None:
-    chat.reply.push_text("a", 1)
-    chat.reply.finish(Completed("stop"))
-
-
-async def endless(chat: Chat) -> None:
-    chat.reply.push_text("a", 1)
-    await asyncio.Event().wait()
-
-
 STREAMED = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+WIRED = pytest.mark.parametrize("wired", [True, False], ids=["wire", "asgi"])
+
+
+@WIRED
+@STREAMED
+@virtual
+async def test_an_answer_is_sent_and_is_over_once(stream: bool, wired: bool) -> None:
+    client = Client(wired=wired)
+    answer = Answer(client, stream=stream)
+    await answer.worker()
+    for text in "abc":
+        answer.event(text=text, tokens=1)
+        await asyncio.sleep(0.1)
+        assert not stream or client.content.endswith(text)
+    answer.event(done=pb.Done(finish_reason="stop"))
+    await answer.task
+    assert client.sent[0]["status"] == 200
+    assert client.content == "abc"
+    assert client.is_answered
+    assert (answer.done, answer.closed) == (1, [("ok", 3)])
 
 
 @STREAMED
-async def test_an_answer_is_sent_and_is_over_once(stream: bool) -> None:
-    connection = Connection()
-    _, over = await answer(connection, complete, stream=stream)
-    assert over == 1
-    first, *_, last = connection.sent
-    assert first["status"] == 200
-    assert not last.get("more_body")
-    lines = b"".join(message["body"] for message in connection.sent[1:]).splitlines()
-    assert "".join(json.loads(line)["content"] for line in lines) == "a"
+@virtual
+async def test_an_early_failure_gets_its_status(stream: bool) -> None:
+    answer = Answer(Client(), stream=stream)
+    await answer.worker()
+    answer.event(error=pb.Error(code="model_rejected_request", message="no"))
+    await answer.task
+    assert answer.client.sent[0]["status"] == 400
+    assert json.loads(answer.client.chunks[0])["error"]["code"] == "model_rejected_request"
+    assert (answer.done, answer.closed) == (1, [("model_rejected_request", 0)])
 
 
-@STREAMED
-async def test_a_client_that_leaves_ends_the_chat_quietly(stream: bool, logged: Logged) -> None:
-    chat, over = await answer(Connection(gone=True), endless, stream=stream)
-    assert (over, chat.reply.end) == (1, None)
-    assert logged() == [("info", "client gone")]
+@virtual
+async def test_the_status_line_waits_for_the_first_event_and_no_longer_than_it_may() -> None:
+    answer = Answer(Client(), hold=3)
+    await answer.worker()
+    answer.event(text="")
+    await asyncio.sleep(2.9)
+    assert answer.client.sent == []
+    await asyncio.sleep(0.2)
+    assert answer.client.sent[0]["status"] == 200
+    answer.event(error=pb.Error(code="model_failed"))
+    await answer.task
+    assert [json.loads(chunk)["error"]["code"] for chunk in answer.client.chunks] == ["model_failed"]
+    assert answer.client.is_answered
 
 
 @pytest.mark.parametrize(
-    "failure",
-    [RuntimeError("the handler is closed"), ConnectionResetError(104, "reset"), BrokenPipeError(32, "broken")],
-    ids=lambda failure: type(failure).__name__,
+    ("stream", "openai", "expected"),
+    [
+        (True, True, b"text/event-stream; charset=utf-8"),
+        (True, False, b"application/x-ndjson"),
+        (False, True, b"application/json"),
+    ],
 )
-@pytest.mark.parametrize("gone", [True, False], ids=["told", "untold"])
-@STREAMED
-async def test_a_connection_that_fails_is_a_client_that_left(
-    failure: Exception, gone: bool, stream: bool, logged: Logged
+@virtual
+async def test_the_headers_tell_the_type_and_keep_proxies_from_collecting_a_stream(
+    stream: bool, openai: bool, expected: bytes
 ) -> None:
-    play = endless if stream else complete
-    _, over = await answer(Connection(gone=gone, failure=failure), play, stream=stream)
-    assert over == 1
-    assert logged()[0] == ("info", "client gone")
-    assert "error" not in [level for level, _ in logged()]
+    answer = Answer(Client(), stream=stream, openai=openai)
+    await answer.worker()
+    answer.event(done=pb.Done())
+    await answer.task
+    headers = dict(answer.client.sent[0]["headers"])
+    assert headers[b"content-type"] == expected
+    assert (headers.get(b"x-accel-buffering"), headers.get(b"cache-control")) == (
+        (b"no", b"no-cache") if stream else (None, None)
+    )
 
 
+@virtual
+async def test_a_draining_gateway_refuses_in_the_formats_shape() -> None:
+    answer = Answer(Client(), openai=True)
+    answer.stage.chats.draining = True
+    await answer.task
+    assert answer.client.sent[0]["status"] == 503
+    assert json.loads(answer.client.chunks[0])["error"]["type"] == "server_error"
+    assert (answer.done, answer.closed, answer.stage.sent) == (1, [("draining", 0)], [])
+
+
+@WIRED
+@virtual
+async def test_silence_is_filled_with_pings_where_the_format_has_them(wired: bool) -> None:
+    answer = Answer(Client(wired=wired), openai=True, hold=0.1)
+    await answer.worker()
+    await asyncio.sleep(PING_AFTER * 2.5)
+    assert answer.client.chunks == [b": ping\n\n"] * 2
+    answer.event(text="a")
+    await asyncio.sleep(PING_AFTER * 0.9)
+    answer.event(text="b")
+    await asyncio.sleep(PING_AFTER * 0.9)
+    assert len(answer.client.chunks) == 4
+    await asyncio.sleep(PING_AFTER * 0.2)
+    assert answer.client.chunks[4:] == [b": ping\n\n"]
+    answer.event(done=pb.Done())
+    await answer.task
+    await asyncio.sleep(PING_AFTER * 2)
+    assert answer.client.chunks[-1].endswith(b"data: [DONE]\n\n")
+
+
+@virtual
+async def test_a_client_that_reads_slowly_is_waited_for_and_gets_no_pings() -> None:
+    client = Client()
+    answer = Answer(client, openai=True, stall=2)
+    await answer.worker()
+    answer.event(text="a")
+    await asyncio.sleep(0.1)
+    client.reads.clear()
+    client.unacknowledged.extend(range(100, 0, -1))
+    for text in "bc":
+        answer.event(text=text)
+    await asyncio.sleep(2 * PING_AFTER)
+    before = len(client.chunks)
+    answer.event(text="d")
+    client.reads.set()
+    await asyncio.sleep(0.1)
+    assert len(client.chunks) == before + 1
+    assert [event["choices"][0]["delta"]["content"] for event in events_of(OPENAI, client.chunks[-1])] == ["cd"]
+    answer.event(done=pb.Done())
+    await answer.task
+    assert answer.closed[0][0] == "ok"
+
+
+@STREAMED
+@virtual
+async def test_a_client_that_reads_nothing_is_dropped(stream: bool, logged: Logged) -> None:
+    client = Client()
+    answer = Answer(client, stream=stream, stall=2)
+    await answer.worker()
+    answer.event(text="a")
+    await asyncio.sleep(0.1)
+    client.reads.clear()
+    for event in ({"text": "b"}, {"text": "c"}, {"done": pb.Done()}):
+        answer.event(**event)
+    await answer.task
+    assert client.aborted
+    assert (answer.done, logged()) == (1, [("info", "client stalled")])
+    assert asyncio.get_running_loop().time() < 5
+
+
+@virtual
+async def test_a_large_whole_answer_is_sent_in_slices() -> None:
+    answer = Answer(Client(), stream=False)
+    await answer.worker()
+    for _ in range(100):
+        answer.event(text="x" * PIECE * 10)
+    answer.event(done=pb.Done())
+    await answer.task
+    assert max(map(len, answer.client.chunks)) == SLICE
+    body = b"".join(answer.client.chunks)
+    assert (b"content-length", str(len(body)).encode()) in answer.client.sent[0]["headers"]
+    assert len(json.loads(body)["content"]) == 1000 * PIECE
+
+
+@STREAMED
+@virtual
+async def test_a_client_that_leaves_ends_the_chat_quietly(stream: bool, logged: Logged) -> None:
+    answer = Answer(Client(), stream=stream)
+    await answer.worker()
+    answer.event(text="a", tokens=1)
+    answer.client.gone.set()
+    await answer.task
+    assert (answer.done, answer.chat.reply.end, answer.closed) == (1, None, [("client_gone", 1)])
+    assert logged() == [("info", "client gone")]
+    assert [reason for _, _, reason in answer.stage.cancels()] == ["client_gone"]
+
+
+@WIRED
+@STREAMED
+@virtual
+async def test_a_connection_that_fails_is_a_client_that_left(stream: bool, wired: bool, logged: Logged) -> None:
+    answer = Answer(Client(wired=wired, failure=BrokenPipeError(32, "broken")), stream=stream)
+    await answer.worker()
+    answer.event(text="a")
+    answer.event(done=pb.Done())
+    await answer.task
+    assert answer.done == 1
+    assert logged() == [("info", "client gone")]
+
+
+@virtual
 async def test_what_fails_as_a_client_leaves_is_no_error(logged: Logged) -> None:
-    connection = Connection()
+    answer = Answer(Client())
+    await answer.worker()
 
-    async def fail(chat: Chat) -> None:
-        chat.reply.push_text("a", 1)
-        try:
-            connection.gone.set()
-            await asyncio.Event().wait()
-        finally:
-            raise LookupError("secret")
+    def broken(*_: object) -> None:
+        raise LookupError("secret")
 
-    _, over = await answer(connection, fail)
-    assert over == 1
+    answer.stage.admission.dispatch = broken  # type: ignore[method-assign]
+    answer.client.gone.set()
+    await answer.task
+    assert answer.done == 1
     assert logged() == [("info", "client gone"), ("warning", "an answer failed as its client left")]
 
 
-async def test_a_client_that_reads_nothing_is_let_go(logged: Logged) -> None:
-    connection = Connection()
-    connection.writable = False
-
-    async def never(_: Message) -> None:
-        await asyncio.Event().wait()
-
-    connection.send = never  # type: ignore[method-assign, assignment]
-    _, over = await answer(connection, endless, stall=0.01)
-    assert connection.aborted
-    assert over == 1
-    assert logged() == [("info", "client stalled")]
-
-
-async def test_a_defect_beside_a_client_that_stays_is_an_error() -> None:
-    async def fail(_: Chat) -> None:
+@pytest.mark.parametrize("part", ["event", "end", "whole"])
+@virtual
+async def test_a_defect_of_an_encoder_is_an_error_of_its_answer(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> bytes:
         raise LookupError("defect")
 
+    monkeypatch.setattr(Ndjson, part, broken)
+    answer = Answer(Client(), stream=part != "whole")
+    await answer.worker()
+    for event in ({"text": "a"}, {"text": "b"}, {"done": pb.Done()}):
+        answer.event(**event)
     with pytest.raises(ExceptionGroup) as raised:
-        await answer(Connection(), fail)
+        await answer.task
     assert raised.group_contains(LookupError)
-    connection = Connection(failure=RuntimeError("a violation of ASGI"))
-    connection.writable = True
-    with pytest.raises(ExceptionGroup) as raised:
-        await answer(connection, endless)
-    assert raised.group_contains(RuntimeError)
+    assert not answer.client.is_answered
+    assert answer.done == 1
+    assert len(answer.stage.chats) == 0
+
+
+# ---------------------------------------------------------------- over HTTP
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[Gateway]:
+    async with serving() as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    "event",
+    [{"text": "é"}, {"reasoning": "é"}, {"tool_call": pb.ToolCall(arguments="é")}, {"logprobs": "[1]"}],
+    ids=lambda event: next(iter(event)),
+)
+@pytest.mark.parametrize("path", [SEED, OPENAI])
+async def test_every_event_is_a_chunk_as_soon_as_it_comes(gateway: Gateway, path: str, event: dict[str, Any]) -> None:
+    """Each kind takes the same way, and its credit is given back at once."""
+    if path == SEED and "logprobs" in event:
+        pytest.skip("this format has none")
+    size = payload_bytes(pb.ReplyEvent(**event))
+    async with asyncio.timeout(10), Connection(gateway.address) as connection:
+        connection.send("POST", path, json.dumps(BODIES[path]).encode())
+        worker = await gateway.asked()
+        chunks = None
+        for number in range(1, 20):
+            worker.event(position=number, **event)
+            if chunks is None:
+                chunks = (await connection.answer()).chunks()
+            assert len(events_of(path, await anext(chunks))) == 1
+            assert worker.consumed == number * size
+        worker.done()
+        assert chunks is not None
+        rest = [chunk async for chunk in chunks]
+    assert len(rest) == 1
+    assert content_of(path, rest[0]) == ""
+
+
+@pytest.mark.parametrize("path", [SEED, OPENAI])
+async def test_a_client_that_stops_reading_for_a_moment_gets_every_byte_in_order(gateway: Gateway, path: str) -> None:
+    async with asyncio.timeout(20), Connection(gateway.address, limit=1024, receive_buffer=4096) as connection:
+        connection.send("POST", path, json.dumps(BODIES[path]).encode())
+        worker = await gateway.asked()
+        sent: list[str] = []
+        got: list[str] = []
+
+        def speak() -> None:
+            sent.append(f"{len(sent):0{PIECE}}")
+            worker.text(sent[-1])
+
+        async def fill() -> None:
+            while worker.unread < CREDIT:
+                speak()
+                if len(sent) % 10 == 0:
+                    await asyncio.sleep(0)
+
+        speak()
+        chunks = (await connection.answer()).chunks()
+        for _ in range(3):
+            await fill()
+            assert worker.consumed == worker.pushed - worker.unread
+            while len("".join(got)) < PIECE * (len(sent) - 20):
+                got.append(content_of(path, await anext(chunks)))
+            await until(lambda: worker.unread == 0)
+            for _ in range(5):
+                speak()
+        worker.done()
+        got.extend([content_of(path, chunk) async for chunk in chunks])
+    assert "".join(got) == "".join(sent)
+
+
+async def test_an_old_client_gets_the_same_chunks(gateway: Gateway) -> None:
+    """Uvicorn sends them in chunks to any version of HTTP."""
+    reader, writer = await asyncio.open_connection(*gateway.address)
+    async with asyncio.timeout(10):
+        writer.write(asking(SEED, version="1.0"))
+        worker = await gateway.asked()
+        worker.text("a")
+        head = await reader.readuntil(b"\r\n\r\n")
+        worker.text("b")
+        await until(lambda: worker.unread == 0)
+        worker.text("c")
+        worker.done()
+        body = await reader.read()
+    writer.close()
+    assert b"transfer-encoding: chunked\r\n" in head
+    assert b"connection: close\r\n" in head
+    assert body.endswith(b"\r\n0\r\n\r\n")
+    lines = [line for line in body.split(b"\r\n") if line.startswith(b"{")]
+    assert "".join(json.loads(line)["content"] for line in lines) == "abc"
+
+
+async def test_a_request_in_a_row_with_another_is_not_served(gateway: Gateway) -> None:
+    """The second is sent before the first is answered: that answer is whole, says that it is the last, and is."""
+    async with asyncio.timeout(10), Connection(gateway.address) as connection:
+        connection._writer.write(asking(SEED) + asking(OPENAI))
+        worker = await gateway.asked()
+        worker.text("a")
+        response = await connection.answer()
+        for text in "bcd":
+            worker.text(text)
+            await asyncio.sleep(0)
+        worker.done()
+        got = [content_of(SEED, chunk) async for chunk in response.chunks()]
+        assert "".join(got) == "abcd"
+        assert response.headers["connection"] == "close"
+        assert await connection.at_end()
+    assert len(gateway.stage.histories()) == 1
+
+
+async def test_a_request_after_each_answer_is_served(gateway: Gateway) -> None:
+    async with asyncio.timeout(10), Connection(gateway.address) as connection:
+        for count, path in enumerate((SEED, OPENAI, SEED), 1):
+            connection._writer.write(asking(path))
+            worker = await gateway.asked(count)
+            for text in "abcd":
+                worker.text(text)
+            worker.done()
+            got = [content_of(path, chunk) async for chunk in (await connection.answer()).chunks()]
+            assert "".join(got) == "abcd"
+
+
+async def test_one_chat_that_goes_wrong_takes_no_other_with_it(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with asyncio.timeout(10), Connection(gateway.address) as good, Connection(gateway.address) as bad:
+        good.send("POST", SEED, json.dumps(BODIES[SEED]).encode())
+        first = await gateway.asked(1)
+        bad.send("POST", OPENAI, json.dumps(BODIES[OPENAI]).encode())
+        second = await gateway.asked(2)
+        for worker in (first, second):
+            worker.text("a")
+        response = await good.answer()
+        assert (await bad.answer()).status == 200
+
+        def broken(*_: object) -> bytes:
+            raise LookupError
+
+        monkeypatch.setattr(OpenAIFormat, "event", broken)
+        second.text("b")
+        first.text("b")
+        await until(lambda: not second.runs)
+        first.text("c")
+        first.done()
+        got = [content_of(SEED, chunk) async for chunk in response.chunks()]
+        assert "".join(got) == "abc"
+        assert not (await bad._reader.read()).endswith(b"0\r\n\r\n")
+    assert [reason for _, _, reason in gateway.stage.cancels()] == ["client_gone"]
+
+
+@pytest.mark.parametrize("behind", [b"", b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n", b"\x00"])
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_client_that_leaves_in_the_middle_ends_its_chat(gateway: Gateway, reset: bool, behind: bytes) -> None:
+    """Also if it has sent more than its request."""
+    async with asyncio.timeout(10):
+        async with Connection(gateway.address) as connection:
+            connection.send("POST", SEED, json.dumps(BODIES[SEED]).encode())
+            worker = await gateway.asked()
+            worker.text("a")
+            await connection.answer()
+            worker.text("b")
+            connection._writer.write(behind)
+            if reset:
+                connection.reset()
+        while worker.runs:
+            worker.text("c")
+            await asyncio.sleep(0.001)
+    assert gateway.stage.cancels()[0][2] == "client_gone"
+
+
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_leaves_a_silent_chat_ends_it(gateway: Gateway, stream: bool, reset: bool) -> None:
+    async with asyncio.timeout(10):
+        async with Connection(gateway.address) as connection:
+            connection._writer.write(asking(SEED, stream=stream) + asking(SEED))
+            worker = await gateway.asked()
+            if reset:
+                connection.reset()
+        await until(lambda: not worker.runs)
+    assert [reason for _, _, reason in gateway.stage.cancels()] == ["client_gone"]

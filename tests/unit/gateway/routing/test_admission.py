@@ -115,7 +115,7 @@ async def test_a_worker_that_comes_takes_who_waits() -> None:
     waiting = asyncio.create_task(queue.lease(Claim("m")))
     await settled()
     enter(directory)
-    queue.look()
+    queue.dispatch()
     assert (await waiting).worker.id == "w"
 
 
@@ -135,7 +135,7 @@ async def test_an_unknown_model_is_refused_at_once_and_also_in_the_queue() -> No
     waiting = asyncio.create_task(empty.lease(Claim("x")))
     await settled()
     enter(directory)
-    empty.look()
+    empty.dispatch()
     with pytest.raises(UnknownModel):
         await waiting
 
@@ -295,7 +295,7 @@ async def test_models_that_share_a_worker_are_served_by_arrival() -> None:
     assert order == list("mnnmn")
 
 
-async def test_a_look_at_a_long_queue_asks_once_for_all_that_wait_for_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_dispatch_asks_once_for_all_that_wait_for_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     queue, _ = admission(limit=5000)
     await queue.lease(Claim("m"))
     waiting = [asyncio.create_task(queue.lease(Claim("m"))) for _ in range(2000)]
@@ -307,7 +307,7 @@ async def test_a_look_at_a_long_queue_asks_once_for_all_that_wait_for_the_same(m
         asked += 1
 
     monkeypatch.setattr("gateway.routing.admission.choose", refuse)
-    queue.look()
+    queue.dispatch()
     assert asked == 1
     assert queue.waiting == 2000
     for task in waiting:

@@ -16,7 +16,7 @@ WORKERS = st.lists(
         models=st.sampled_from([("a",), ("b",), ("a", "b")]),
         capacity=st.integers(1, 8),
         in_flight=st.integers(0, 8),
-        others=st.integers(0, 4),
+        elsewhere=st.integers(0, 4),
     ),
     max_size=6,
 )

@@ -120,3 +120,16 @@ def test_without_a_ready_worker_the_load_has_no_ratio() -> None:
     known = directory()
     known.relinked(1.0)
     assert known.describe_load(7, 1.0) == {"active": 0, "waiting": 7, "capacity": 0, "ratio": None}
+
+
+def test_a_worker_that_refused_is_full_until_its_next_status() -> None:
+    directory = Directory("g", 30.0)
+    status = pb.WorkerStatus(worker_id="w", models=["m"], capacity=4, state=pb.WORKER_STATE_READY)
+    directory.heard(status, 0.0)
+    [worker] = directory
+    worker.in_flight = 1
+    worker.mark_full()
+    worker.in_flight -= 1
+    assert not worker.has_room
+    directory.heard(status, 1.0)
+    assert worker.has_room

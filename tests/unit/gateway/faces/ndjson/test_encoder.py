@@ -3,20 +3,30 @@
 import json
 import string
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.chats.reply import Completed, Piece
+from gateway.chats.reply import Completed
 from gateway.errors import WorkerLost
 from gateway.faces.ndjson.encoder import Ndjson
 from protos import chat_pb2 as pb
 
 FORMAT = Ndjson("r")
+UNEXPRESSED = [
+    pb.ReplyEvent(logprobs="[]"),
+    pb.ReplyEvent(tool_result=pb.ToolResult(call_id="1")),
+    pb.ReplyEvent(message=pb.MessageMark(id="1")),
+    pb.ReplyEvent(handoff=pb.Handoff(target="a")),
+    pb.ReplyEvent(approval=pb.Approval(id="1")),
+    pb.ReplyEvent(custom=pb.Custom(kind="k", json="1")),
+    pb.ReplyEvent(usage=pb.Usage(prompt_tokens=1)),
+]
 
 
 @given(st.text() | st.text(string.printable))
 def test_any_text_is_one_line_that_reads_back_as_it_was(text: str) -> None:
-    line = FORMAT.piece(Piece(text=text))
+    line = FORMAT.event(pb.ReplyEvent(text=text))
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
     assert json.loads(line) == {"content": text}
@@ -24,8 +34,17 @@ def test_any_text_is_one_line_that_reads_back_as_it_was(text: str) -> None:
 
 def test_every_line_has_content_for_the_seeds_clients() -> None:
     call = pb.ToolCall(id="1", name="f", arguments="{}")
-    assert json.loads(FORMAT.piece(Piece(reasoning="h"))) == {"content": "", "reasoning": "h"}
-    assert json.loads(FORMAT.piece(Piece(tool_call=call)))["content"] == ""
+    assert json.loads(FORMAT.event(pb.ReplyEvent(reasoning="h"))) == {"content": "", "reasoning": "h"}
+    assert json.loads(FORMAT.event(pb.ReplyEvent(tool_call=call))) == {
+        "content": "",
+        "tool_calls": [{"index": 0, "id": "1", "name": "f", "arguments": "{}"}],
+    }
+
+
+@pytest.mark.parametrize("event", UNEXPRESSED, ids=lambda event: event.WhichOneof("event"))
+def test_kinds_without_a_shape_are_left_out(event: pb.ReplyEvent) -> None:
+    assert FORMAT.event(event) == b""
+    assert json.loads(FORMAT.whole([event, pb.ReplyEvent(text="a")], Completed("stop")))["content"] == "a"
 
 
 def test_the_last_line_says_how_it_ended() -> None:
@@ -44,8 +63,8 @@ def test_the_last_line_says_how_it_ended() -> None:
 
 def test_a_whole_reply_has_the_same_fields_in_one_object() -> None:
     call = pb.ToolCall(id="1", name="f", arguments="{}")
-    pieces = [Piece(reasoning="h"), Piece(text="a"), Piece(text="b"), Piece(tool_call=call)]
-    assert json.loads(FORMAT.whole(pieces, Completed("stop"))) == {
+    deltas = [pb.ReplyEvent(reasoning="h"), pb.ReplyEvent(text="a"), pb.ReplyEvent(text="b")]
+    assert json.loads(FORMAT.whole([*deltas, pb.ReplyEvent(tool_call=call)], Completed("stop"))) == {
         "content": "ab",
         "done": True,
         "finish_reason": "stop",

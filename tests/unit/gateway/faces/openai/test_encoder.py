@@ -1,12 +1,16 @@
 """OpenAI's format."""
 
 import json
+import time
 from typing import Any
 
-from gateway.chats.reply import Completed, Piece
+import pytest
+
+from gateway.chats.reply import Completed
 from gateway.errors import UnknownModel, WorkerLost
 from gateway.faces.openai.encoder import OpenAIFormat
 from protos import chat_pb2 as pb
+from tests.unit.gateway.faces.ndjson.test_encoder import UNEXPRESSED
 
 DONE = Completed("stop", pb.Usage(prompt_tokens=3, completion_tokens=4))
 
@@ -24,7 +28,7 @@ def encoder(*, include_usage: bool = False) -> OpenAIFormat:
 
 def test_a_stream_is_what_openais_clients_expect() -> None:
     made = encoder()
-    stream = events(made.piece(Piece(text="a")) + made.piece(Piece(text="b")) + made.end(DONE))
+    stream = events(made.event(pb.ReplyEvent(text="a")) + made.event(pb.ReplyEvent(text="b")) + made.end(DONE))
     assert [chunk["choices"][0]["delta"] for chunk in stream[:-1]] == [
         {"role": "assistant", "content": "a"},
         {"content": "b"},
@@ -41,7 +45,7 @@ def test_a_stream_is_what_openais_clients_expect() -> None:
 
 def test_usage_comes_last_with_empty_choices_when_asked_for() -> None:
     made = encoder(include_usage=True)
-    stream = events(made.piece(Piece(text="a")) + made.end(DONE))
+    stream = events(made.event(pb.ReplyEvent(text="a")) + made.end(DONE))
     assert [chunk["usage"] for chunk in stream[:2]] == [None, None]
     assert stream[2]["choices"] == []
     assert stream[2]["usage"] == {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
@@ -49,23 +53,70 @@ def test_usage_comes_last_with_empty_choices_when_asked_for() -> None:
 
 def test_a_tool_call_is_streamed_in_parts() -> None:
     made = encoder()
-    parts = [pb.ToolCall(id="1", name="f"), pb.ToolCall(arguments="{}")]
-    stream = events(
-        b"".join(made.piece(Piece(tool_call=part)) for part in parts) + made.end(Completed("function_calls"))
-    )
+    parts = [pb.ToolCall(id="1", name="f"), pb.ToolCall(arguments="{}"), pb.ToolCall(arguments='"é', index=3)]
+    written = [made.event(pb.ReplyEvent(tool_call=part)) for part in parts]
+    stream = events(b"".join(written) + made.end(Completed("function_calls")))
     assert stream[0]["choices"][0]["delta"]["tool_calls"] == [
         {"index": 0, "id": "1", "type": "function", "function": {"name": "f", "arguments": ""}}
     ]
     assert stream[1]["choices"][0]["delta"]["tool_calls"] == [{"index": 0, "function": {"arguments": "{}"}}]
-    assert stream[2]["choices"][0]["finish_reason"] == "tool_calls"
+    assert stream[2]["choices"][0]["delta"]["tool_calls"] == [{"index": 3, "function": {"arguments": '"é'}}]
+    assert stream[3]["choices"][0]["finish_reason"] == "tool_calls"
 
 
 def test_reasoning_and_log_probabilities_are_no_text() -> None:
     made = encoder()
     token = {"token": "a", "logprob": -0.1, "bytes": [97], "top_logprobs": []}
-    stream = events(made.piece(Piece(reasoning="hm")) + made.piece(Piece(logprobs=[token])))
+    written = [
+        pb.ReplyEvent(reasoning="hm"),
+        pb.ReplyEvent(logprobs=json.dumps([token])),
+        pb.ReplyEvent(reasoning="so"),
+    ]
+    stream = events(b"".join([made.event(event) for event in written]))
     assert stream[0]["choices"][0]["delta"] == {"role": "assistant", "content": "", "reasoning_content": "hm"}
     assert stream[1]["choices"][0]["logprobs"]["content"] == [token]
+    assert stream[1]["choices"][0]["delta"] == {}
+    assert stream[2]["choices"][0]["delta"] == {"reasoning_content": "so"}
+
+
+FIRST: list[tuple[pb.ReplyEvent, dict[str, Any]]] = [
+    (pb.ReplyEvent(text="a"), {"content": "a"}),
+    (pb.ReplyEvent(reasoning="a"), {"content": "", "reasoning_content": "a"}),
+    (
+        pb.ReplyEvent(tool_call=pb.ToolCall(arguments="a")),
+        {"content": "", "tool_calls": [{"index": 0, "function": {"arguments": "a"}}]},
+    ),
+    (pb.ReplyEvent(logprobs="[1]"), {"content": ""}),
+]
+
+
+@pytest.mark.parametrize(("event", "fields"), FIRST, ids=[event.WhichOneof("event") for event, _ in FIRST])
+@pytest.mark.parametrize("include_usage", [True, False])
+def test_the_first_event_and_no_other_has_the_role(
+    event: pb.ReplyEvent, fields: dict[str, Any], include_usage: bool
+) -> None:
+    made = encoder(include_usage=include_usage)
+    first, second = events(made.event(event) + made.event(event))
+    assert first["choices"][0]["delta"] == {"role": "assistant", **fields}
+    assert "role" not in second["choices"][0]["delta"]
+    for chunk in (first, second):
+        del chunk["choices"][0]["delta"]
+    assert first == second
+    assert ("usage" in first) == include_usage
+
+
+def test_an_empty_reply_has_the_role_too() -> None:
+    stream = events(encoder().end(DONE))
+    assert stream[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+
+
+@pytest.mark.parametrize("event", UNEXPRESSED[1:], ids=lambda event: event.WhichOneof("event"))
+def test_kinds_that_openai_does_not_have_are_left_out(event: pb.ReplyEvent) -> None:
+    made = encoder()
+    assert made.event(event) == b""
+    stream = events(made.event(pb.ReplyEvent(text="a")))
+    assert stream[0]["choices"][0]["delta"]["role"] == "assistant"
+    assert json.loads(made.whole([event], DONE))["choices"][0]["message"]["content"] == ""
 
 
 def test_a_failure_in_the_stream_is_its_end() -> None:
@@ -82,14 +133,14 @@ def test_a_failure_in_the_stream_is_its_end() -> None:
 
 
 def test_a_whole_completion() -> None:
-    pieces = [
-        Piece(reasoning="hm"),
-        Piece(text="a"),
-        Piece(text="b"),
-        Piece(tool_call=pb.ToolCall(id="1", name="f", arguments="{")),
-        Piece(tool_call=pb.ToolCall(arguments="}")),
+    reply = [
+        pb.ReplyEvent(reasoning="hm"),
+        pb.ReplyEvent(text="a"),
+        pb.ReplyEvent(text="b"),
+        pb.ReplyEvent(tool_call=pb.ToolCall(id="1", name="f", arguments="{")),
+        pb.ReplyEvent(tool_call=pb.ToolCall(arguments="}")),
     ]
-    body = json.loads(encoder().whole(pieces, DONE))
+    body = json.loads(encoder().whole(reply, DONE))
     assert body["object"] == "chat.completion"
     assert body["choices"] == [
         {
@@ -113,3 +164,12 @@ def test_an_error_has_openais_fields() -> None:
     error = json.loads(bytes(response.body))["error"]
     assert response.status_code == 404
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", "model", "model_not_found")
+
+
+def test_many_small_parts_of_a_call_are_joined_in_one_go() -> None:
+    reply = [pb.ReplyEvent(tool_call=pb.ToolCall(id="1", name="f"))]
+    reply += [pb.ReplyEvent(tool_call=pb.ToolCall(arguments="0123456789")) for _ in range(20_000)]
+    began = time.process_time()
+    body = json.loads(encoder().whole(reply, DONE))
+    assert len(body["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"]) == 200_000
+    assert time.process_time() - began < 1

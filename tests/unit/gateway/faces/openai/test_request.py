@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from gateway.errors import GatewayError
-from gateway.faces.openai.request import Completion, read
+from gateway.faces.face import Asked
+from gateway.faces.openai.request import read
 from protos import chat_pb2 as pb
 from tests.unit.gateway.faces.test_body import body_of
 
@@ -14,7 +15,7 @@ USER = {"role": "user", "content": "hi"}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
 
-async def asked(text: bytes) -> Completion:
+async def asked(text: bytes) -> Asked:
     return await read(body_of(text), "r", "default")
 
 

@@ -1,0 +1,57 @@
+"""What an answer's format must be able to say; ``ndjson`` and ``openai`` have one each."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from starlette.responses import Response
+
+from gateway.chats.reply import Completed, End
+from gateway.errors import GatewayError
+from protos import chat_pb2 as pb
+
+
+class Encoder(Protocol):
+    """One answer in one format. The bytes of each result are one HTTP chunk; no bytes, no chunk."""
+
+    media_type: str
+    """Of a streamed answer; a whole one is JSON."""
+
+    ping: bytes
+    """Sent during silence; empty for a format that has no such thing."""
+
+    def begin(self) -> bytes:
+        """What follows the status line of a streamed answer at once."""
+        ...
+
+    def event(self, event: pb.ReplyEvent) -> bytes:
+        """One event of the reply; empty for kinds that the format does not express."""
+        ...
+
+    def end(self, end: End) -> bytes:
+        """How the reply ends."""
+        ...
+
+    def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
+        """A completed reply as one JSON object."""
+        ...
+
+    def refusal(self, error: GatewayError) -> Response:
+        """An error instead of any reply."""
+        ...
+
+
+def join_calls(events: Sequence[pb.ReplyEvent]) -> list[pb.ToolCall]:
+    """The tool calls that the parts in a reply make, in the order of their index."""
+    parts: dict[int, list[pb.ToolCall]] = {}
+    for event in events:
+        if event.HasField("tool_call"):
+            parts.setdefault(event.tool_call.index, []).append(event.tool_call)
+    return [
+        pb.ToolCall(
+            index=index,
+            id="".join([part.id for part in calls]),
+            name="".join([part.name for part in calls]),
+            arguments="".join([part.arguments for part in calls]),
+        )
+        for index, calls in sorted(parts.items())
+    ]

@@ -1,0 +1,118 @@
+"""OpenAI's API: ``POST /v1/chat/completions`` and ``GET /v1/models``."""
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from gateway.errors import GatewayError, UnknownModel
+from gateway.faces.bodies import Body
+from gateway.faces.face import Asked, Face, Fleet, Json, Route
+from gateway.faces.openai import request
+from gateway.faces.openai.encoder import OpenAIFormat, openai_error
+from gateway.faces.openai.schema import CompletionBody
+from gateway.faces.openapi import (
+    NUMBER,
+    OBJECTS,
+    TEXT,
+    USAGE,
+    chat_body,
+    chat_responses,
+    error_schema,
+    json_response,
+    refusals,
+    schema,
+)
+
+TEXT_OR_NULL: Json = {"type": ["string", "null"]}
+ERROR = error_schema(
+    type={"type": "string", "description": "OpenAI's kind of error"},
+    param={**TEXT_OR_NULL, "description": "the field at fault"},
+)
+
+
+def _completion(kind: str, part: str, usage: Json, *required: str) -> Json:
+    """A ``chat.completion`` or a chunk of one: they differ in what a choice holds."""
+    role: Json = {"const": "assistant"}
+    reasons: Json = {"enum": ["stop", "length", "tool_calls", "content_filter", None]}
+    message = schema(role=role, content=TEXT_OR_NULL, reasoning_content=TEXT, tool_calls=OBJECTS)
+    logprobs: Json = {"type": ["object", "null"]}
+    fields: Json = {"index": {"const": 0}, part: message, "logprobs": logprobs, "finish_reason": reasons}
+    choice = schema("index", part, "finish_reason", **fields)
+    return schema(
+        *("id", "object", "created", "model", "choices", *required),
+        id=TEXT,
+        object={"const": kind},
+        created=NUMBER,
+        model=TEXT,
+        choices={"type": "array", "maxItems": 1, "items": choice},
+        usage=usage,
+    )
+
+
+CHUNK = _completion("chat.completion.chunk", "delta", {"anyOf": [USAGE, {"type": "null"}]})
+COMPLETION: Json = {
+    **_completion("chat.completion", "message", USAGE, "usage"),
+    "description": "the whole reply, when stream is false",
+}
+DATA: Json = {"contentMediaType": "application/json", "contentSchema": {"anyOf": [CHUNK, ERROR]}}
+EVENT: Json = {
+    **schema("data", data={"type": "string", "anyOf": [{"const": "[DONE]"}, DATA]}),
+    "description": "chat.completion.chunk objects as server-sent events, then [DONE]; or an error and the end",
+}
+MODEL = schema(
+    *("id", "object", "created", "owned_by"), id=TEXT, object={"const": "model"}, created=NUMBER, owned_by=TEXT
+)
+MODELS = schema("object", "data", object={"const": "list"}, data={"type": "array", "items": MODEL})
+MODEL_ID: Json = {"name": "model_id", "in": "path", "required": True, "schema": TEXT}
+
+
+class OpenAIFace(Face):
+    name = "openai"
+    prefix = "/v1/"
+
+    def routes(self) -> list[Route]:
+        chat: Json = {
+            "name": "openai",
+            "description": "Complete a conversation, as OpenAI's API does.",
+            "tags": ["openai"],
+            "openapi_extra": chat_body(CompletionBody, {"role": "user", "content": "Hello"}),
+            "responses": chat_responses(OpenAIFormat.media_type, EVENT, COMPLETION, ERROR),
+        }
+        models: Json = {
+            "name": "models",
+            "description": "The models that can be asked now.",
+            "tags": ["openai"],
+            "responses": {200: json_response("the models", MODELS), **refusals(ERROR, 401)},
+        }
+        model: Json = {
+            "name": "model",
+            "description": "One model that can be asked now.",
+            "tags": ["openai"],
+            "openapi_extra": {"parameters": [MODEL_ID]},
+            "responses": {200: json_response("the model", MODEL), **refusals(ERROR, 401, 404)},
+        }
+        return [
+            self.chat("/v1/chat/completions", chat),
+            Route("GET", "/v1/models", _list_models, models),
+            Route("GET", "/v1/models/{model_id:rest}", _show_model, model),
+        ]
+
+    async def read(self, body: Body, request_id: str, default_model: str) -> Asked:
+        return await request.read(body, request_id, default_model)
+
+    def refusal(self, error: GatewayError, request_id: str) -> Response:
+        return openai_error(error, request_id)
+
+
+async def _list_models(request: Request, fleet: Fleet) -> Response:
+    return JSONResponse({"object": "list", "data": [_model(name, fleet) for name in fleet.models(request)]})
+
+
+async def _show_model(request: Request, fleet: Fleet) -> Response:
+    name, names = request.path_params["model_id"], fleet.models(request)
+    if name not in names:
+        raise UnknownModel(name, names)
+    return JSONResponse(_model(name, fleet))
+
+
+def _model(name: str, fleet: Fleet) -> Json:
+    return {"id": name, "object": "model", "created": fleet.started, "owned_by": "chatfleet"}
