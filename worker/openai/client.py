@@ -44,6 +44,9 @@ from worker.wire.transport import BODY, Body, Transport
 _STREAMED = {"X-Stainless-Raw-Response": "stream"}
 """Makes the SDK return a response before its body was read."""
 
+_SENT = httpx2.Request("POST", "")
+"""Takes the place of a request that was sent, which would keep the conversation for as long as its reply takes."""
+
 _PATH = "/chat/completions"
 
 
@@ -144,7 +147,7 @@ class Streaming(BaseOpenAIChatCompletionClient):
             content=orjson.dumps({"stream": True, **body, **extra}),
             options=options,
         )
-        response.request = httpx2.Request("POST", response.url)  # without the conversation
+        response.request = _SENT
         return response
 
     async def _receive(self, response: httpx2.Response, sink: Sink) -> pb.Done:
