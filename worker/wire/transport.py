@@ -157,7 +157,7 @@ class Transport(httpx2.AsyncBaseTransport):
         return httpx2.Response(response.status, headers=response.headers, stream=body, extensions=extensions)
 
     async def aclose(self) -> None:
-        """Close the connections that nobody uses."""
+        """Close the connections that are not in use."""
         for connections in [self._ending, *self._idle.values()]:
             for connection, timer in connections.items():
                 timer.cancel()
@@ -219,7 +219,7 @@ class _Tail:
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self._connection.close()  # more content, which nobody asked for
+        self._connection.close()  # content after its end
         self._transport._ended(self._connection)
 
     def eof_received(self) -> None:
