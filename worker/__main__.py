@@ -84,7 +84,6 @@ class Worker:
             for helper in helpers:
                 helper.cancel()
         heartbeat.leave()
-        await asyncio.sleep(0.05)  # the last status is queued, not sent; nothing reports when it was
         await self._runtime.stop()
         for model in self._models.values():
             await model.client.close()
