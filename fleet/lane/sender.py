@@ -59,6 +59,11 @@ class _Question:
         self._again_at = now + self._pause
         self._pause = min(self._pause * 2, RESEND_LAST)
 
+    def heard(self, now: float) -> None:
+        """The receiver is alive: its silence counts from now. What is missing is still due."""
+        if self.since is not None:
+            self.since = now
+
     def answered(self) -> None:
         """Nothing is missing."""
         self.since = None
@@ -89,6 +94,10 @@ class LaneSender:
         self._flushed_in: int | None = None
         """Slot of the last batch; None when another may follow at once."""
         self._question = _Question()
+        self._credit_question = _Question()
+        """For blocked replies: a lost report of credit is repeated only in the answer to a probe."""
+        self._probed: int | None = None
+        """Number of the last batch when a probe for credit was sent; None when it is answered."""
         self._restarted_at = float("-inf")
 
     def open(self, request_id: str, attempt: int) -> OutgoingReply:
@@ -122,7 +131,7 @@ class LaneSender:
         """The writer of ``reply`` waits for credit. The lane asks until it comes, in case an ack was lost."""
         if not reply.finished:
             self._blocked.add(reply)
-            self._question.ask(now)
+            self._credit_question.ask(now)
 
     def acknowledge(self, ack: pb.ChunkAck, now: float) -> list[OutgoingReply]:
         """Forget what arrived; return the blocked replies that are writable again."""
@@ -131,22 +140,32 @@ class LaneSender:
         if ack.received > self._number:
             self._restart(now)
             return []
-        progress = False
+        before = len(self._unacked)
         while self._unacked and self._unacked[0].number <= ack.received:
             self._unacked.popleft()
-            progress = True
         while self._asking and self._asking[0] <= ack.received:
             self._asking.popleft()
         freed = self._add_credits(ack)
-        if self._unacked and ack.complete:
+        self._note_answer(ack, progress=len(self._unacked) < before, now=now)
+        return freed
+
+    def _note_answer(self, ack: pb.ChunkAck, *, progress: bool, now: float) -> None:
+        away = ack.complete and (self._probed is None or ack.received < self._probed)
+        if self._unacked and away:
             self.relinked(now)  # the receiver was away, and what was sent meanwhile is lost
-        elif self._unacked and not progress and self._question.since is not None:
-            self._question.since = now  # the receiver is alive, but what it lacks is still due
+        elif self._unacked and not progress:
+            self._question.heard(now)
         else:
             self._question.answered()
-            if self._unacked or self._blocked:
+            if self._unacked:
                 self._question.ask(now)
-        return freed
+        self._credit_question.heard(now)
+        if ack.complete:
+            self._probed = None
+        if ack.complete or not self._blocked:
+            self._credit_question.answered()
+        if self._blocked:
+            self._credit_question.ask(now)
 
     def _add_credits(self, ack: pb.ChunkAck) -> list[OutgoingReply]:
         freed = []
@@ -174,6 +193,7 @@ class LaneSender:
         asking = set(self._asking)
         self._asking.clear()
         self._number = 0
+        self._probed = None
         for batch in self._unacked:
             self._number += 1
             if batch.number in asking:
@@ -191,6 +211,10 @@ class LaneSender:
         if now >= self._question.again_at:
             batches.extend(self._unacked or [self._probe()])
             self._question.asked_again(now)
+        if now >= self._credit_question.again_at:
+            batches.append(self._probe())
+            self._credit_question.asked_again(now)
+            self._probed = self._number
         for batch in batches:
             batch.base = self._base
             batch.quiet = False
@@ -201,7 +225,7 @@ class LaneSender:
 
     def wake_at(self, now: float) -> float:
         """When :meth:`due` has something next, if nothing else happens: ``now`` for at once, infinity for never."""
-        again_at = self._question.again_at
+        again_at = min(self._question.again_at, self._credit_question.again_at)
         if not self._ready or len(self._asking) >= WINDOW:
             return again_at
         if self._has_slot(now):
@@ -211,7 +235,8 @@ class LaneSender:
 
     def silence(self, now: float) -> float:
         """Seconds since the receiver was first asked for an answer that is still missing; 0 when none is."""
-        return 0.0 if self._question.since is None else max(0.0, now - self._question.since)
+        asked = [question.since for question in (self._question, self._credit_question) if question.since is not None]
+        return max(0.0, now - min(asked, default=now))
 
     def ask(self, now: float) -> None:
         """Want an answer. Until it comes, the unacknowledged batches or a probe are sent again and again."""

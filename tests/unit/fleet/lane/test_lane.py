@@ -339,6 +339,40 @@ def test_a_reply_without_credit_asks_until_the_lost_credit_comes() -> None:
     assert sender.wake_at(9.9) == float("inf")
 
 
+def test_a_lost_credit_is_asked_for_while_the_other_replies_of_the_lane_go_on() -> None:
+    sender, reply = make_sender()
+    busy = sender.open("s", 1)
+    sender.write(reply, "text", "x" * CREDIT)
+    sender.block(reply, 0.0)
+    sender.due(0.0)
+    sender.acknowledge(ack(1), 0.01)
+    probes = 0
+    for number in range(2, 50):
+        now = number / 10
+        batches = send(sender, busy, now)
+        probes += sum(batch.number == 0 for batch in batches)
+        assert sender.silence(now) < 0.2
+        sender.acknowledge(ack(number), now + 0.01)
+    assert probes == 3  # after 1, 2 and 4 seconds
+
+
+def test_an_answer_about_credit_repeats_nothing_that_was_sent_after_the_question() -> None:
+    sender, reply = make_sender()
+    busy = sender.open("s", 1)
+    sender.write(reply, "text", "x" * CREDIT)
+    sender.block(reply, 0.0)
+    sender.due(0.0)
+    sender.acknowledge(ack(1), 0.0)
+    assert [batch.number for batch in sender.due(1.0)] == [0]
+    send(sender, busy, 1.1)
+    complete = ack(1)
+    complete.complete = True
+    sender.acknowledge(complete, 1.2)
+    assert sender.due(1.2) == []
+    sender.acknowledge(complete, 1.3)  # another one was not asked for: the receiver was away
+    assert [batch.number for batch in sender.due(1.3)] == [2]
+
+
 def text_of(batches: list[pb.ChunkBatch]) -> str:
     return "".join(event.text for batch in batches for event in batch.events)
 
