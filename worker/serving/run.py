@@ -47,6 +47,9 @@ class Run:
         self._sink.accept()
         try:
             end = await self._serve()
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # the service answered its cancellation with something else
+                raise asyncio.CancelledError
             # The last events may wait for credit. Until then the client can still cancel the run.
             await self._sink.ready()
         except asyncio.CancelledError:
