@@ -203,7 +203,7 @@ class LaneMachine(RuleBasedStateMachine):
                 assert self.ends[name] == 1
 
 
-LaneMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+LaneMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
 TestLane = LaneMachine.TestCase
 
 

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protos import chat_pb2 as pb
+from tests.harness.waiting import until
 from worker.contract.errors import Unsupported
 from worker.contract.image_size import ImageSize, image_size
 from worker.contract.images import Images, SentImage
@@ -187,9 +188,9 @@ async def test_the_images_of_a_request_share_its_pixels() -> None:
 
 
 async def test_a_bomb_is_refused_before_anything_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent = bomb(20_000)
+    sent = bomb(7000)
     monkeypatch.setattr(PIL.Image, "open", None)
-    with pytest.raises(Unsupported, match=r"20,000 x 20,000 pixels is too large: 40,000,000 pixels are left"):
+    with pytest.raises(Unsupported, match=r"7,000 x 7,000 pixels is too large: 40,000,000 pixels are left"):
         await admit(40_000_000, sent)
 
 
@@ -206,8 +207,7 @@ async def test_requests_wait_for_each_other_and_may_leave(monkeypatch: pytest.Mo
     images = Images(9)
     message = UserMessage(content=["look", image("")], source="user")
     waiting = [asyncio.create_task(images.admit([message])) for _ in range(3)]
-    while not running:
-        await asyncio.sleep(0.001)
+    await until(lambda: running)
     waiting[1].cancel()
     await asyncio.gather(waiting[1], return_exceptions=True)
     assert running == [9]

@@ -8,7 +8,7 @@ from fleet.lane import SLICE
 from protos import chat_pb2 as pb
 from tests.unit.worker.recording import Recording
 from worker.contract.errors import ModelReported, StreamBroken
-from worker.openai.completion import SILENCE, Completion
+from worker.openai.completion import Completion
 from worker.wire.connection import READ
 
 DONE = b"data: [DONE]\n\n"
@@ -158,15 +158,17 @@ async def test_a_broken_stream_tells_its_usage(completion: Completion) -> None:
     assert broken.value.usage.prompt_tokens == 3
 
 
-async def test_a_stream_may_say_nothing_only_so_long(completion: Completion) -> None:
+async def test_a_stream_may_say_nothing_only_so_long(completion: Completion, monkeypatch: pytest.MonkeyPatch) -> None:
+    silence = 16 * READ
+    monkeypatch.setattr("worker.openai.completion.SILENCE", silence)
     empty = chunk(content="") * (READ // len(chunk(content="")))
-    for _ in range(SILENCE // len(empty)):
+    for _ in range(silence // len(empty)):
         completion.data_received(empty)
     assert not completion.is_over
     completion.data_received(chunk(content="a"))
     completion.data_received(empty)
     assert not completion.is_over
-    for _ in range(SILENCE // len(empty) + 1):
+    for _ in range(silence // len(empty) + 1):
         completion.data_received(empty)
     with pytest.raises(StreamBroken, match="said nothing"):
         await completion.end()
