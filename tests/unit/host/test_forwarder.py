@@ -148,7 +148,7 @@ async def test_one_that_does_not_read_holds_up_the_other(path: Path, inward: boo
     sending = asyncio.create_task(send())
     await eventually(lambda: sent, what="the first piece is sent")
     with pytest.raises(TimeoutError):  # 64 MiB find room nowhere
-        await asyncio.wait_for(asyncio.shield(sending), 1)
+        await asyncio.wait_for(asyncio.shield(sending), 0.3)
     async with asyncio.timeout(30):
         for begin in range(0, 8 * len(BIG), len(BIG)):
             assert await reader.readexactly(len(BIG)) == BIG, begin
