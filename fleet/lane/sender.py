@@ -65,9 +65,35 @@ class _Question:
             self.since = now
 
     def answered(self) -> None:
-        """Nothing is missing."""
         self.since = None
         self._pause = RESEND_FIRST
+
+
+class _Blocked(_Question):
+    """The replies whose writers wait for credit. A lost report of credit is repeated only in the answer to a probe."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.replies: set[OutgoingReply] = set()
+        self._last_batch: int | None = None
+        """Number of the last batch before a probe that is not answered."""
+
+    def probed(self, last_batch: int, now: float) -> None:
+        self._last_batch = last_batch
+        self.asked_again(now)
+
+    def asked_for(self, ack: pb.ChunkAck) -> bool:
+        """Whether a complete ack answers a probe, and nothing before the probe is lost."""
+        return self._last_batch is not None and ack.received >= self._last_batch
+
+    def note(self, ack: pb.ChunkAck, now: float) -> None:
+        self.heard(now)
+        if ack.complete:
+            self._last_batch = None
+        if ack.complete or not self.replies:
+            self.answered()
+        if self.replies:
+            self.ask(now)
 
 
 class LaneSender:
@@ -85,8 +111,7 @@ class LaneSender:
         self._replies: dict[tuple[str, int], OutgoingReply] = {}
         self._ready: dict[OutgoingReply, None] = {}
         """Replies with events that may be sent, in the order in which they became so."""
-        self._blocked: set[OutgoingReply] = set()
-        """Replies whose writers wait for credit."""
+        self._blocked = _Blocked()
         self._unacked: deque[pb.ChunkBatch] = deque()
         self._asking: deque[int] = deque()
         """Numbers of the batches that request an ack."""
@@ -94,10 +119,6 @@ class LaneSender:
         self._flushed_in: int | None = None
         """Slot of the last batch; None when another may follow at once."""
         self._question = _Question()
-        self._credit_question = _Question()
-        """For blocked replies: a lost report of credit is repeated only in the answer to a probe."""
-        self._probed: int | None = None
-        """Number of the last batch when a probe for credit was sent; None when it is answered."""
         self._restarted_at = float("-inf")
 
     def open(self, request_id: str, attempt: int) -> OutgoingReply:
@@ -114,7 +135,7 @@ class LaneSender:
         """Queue any other event. Raises :class:`EventTooLarge`. True when :meth:`wake_at` may now be sooner."""
         reply.put(event)
         if reply.finished:
-            self._blocked.discard(reply)
+            self._blocked.replies.discard(reply)
         return self._queued(reply, first=not reply.started and not event.HasField("accepted"))
 
     def _queued(self, reply: OutgoingReply, *, first: bool) -> bool:
@@ -130,8 +151,8 @@ class LaneSender:
     def block(self, reply: OutgoingReply, now: float) -> None:
         """The writer of ``reply`` waits for credit. The lane asks until it comes, in case an ack was lost."""
         if not reply.finished:
-            self._blocked.add(reply)
-            self._credit_question.ask(now)
+            self._blocked.replies.add(reply)
+            self._blocked.ask(now)
 
     def acknowledge(self, ack: pb.ChunkAck, now: float) -> list[OutgoingReply]:
         """Forget what arrived; return the blocked replies that are writable again."""
@@ -150,8 +171,7 @@ class LaneSender:
         return freed
 
     def _note_answer(self, ack: pb.ChunkAck, *, progress: bool, now: float) -> None:
-        away = ack.complete and (self._probed is None or ack.received < self._probed)
-        if self._unacked and away:
+        if self._unacked and ack.complete and not self._blocked.asked_for(ack):
             self.relinked(now)  # the receiver was away, and what was sent meanwhile is lost
         elif self._unacked and not progress:
             self._question.heard(now)
@@ -159,13 +179,7 @@ class LaneSender:
             self._question.answered()
             if self._unacked:
                 self._question.ask(now)
-        self._credit_question.heard(now)
-        if ack.complete:
-            self._probed = None
-        if ack.complete or not self._blocked:
-            self._credit_question.answered()
-        if self._blocked:
-            self._credit_question.ask(now)
+        self._blocked.note(ack, now)
 
     def _add_credits(self, ack: pb.ChunkAck) -> list[OutgoingReply]:
         freed = []
@@ -176,8 +190,8 @@ class LaneSender:
             reply.consume(credit.consumed)
             if reply.is_ready:
                 self._ready[reply] = None
-            if reply in self._blocked and reply.writable:
-                self._blocked.discard(reply)
+            if reply in self._blocked.replies and reply.writable:
+                self._blocked.replies.discard(reply)
                 freed.append(reply)
         return freed
 
@@ -193,7 +207,6 @@ class LaneSender:
         asking = set(self._asking)
         self._asking.clear()
         self._number = 0
-        self._probed = None
         for batch in self._unacked:
             self._number += 1
             if batch.number in asking:
@@ -211,10 +224,9 @@ class LaneSender:
         if now >= self._question.again_at:
             batches.extend(self._unacked or [self._probe()])
             self._question.asked_again(now)
-        if now >= self._credit_question.again_at:
+        if now >= self._blocked.again_at:
             batches.append(self._probe())
-            self._credit_question.asked_again(now)
-            self._probed = self._number
+            self._blocked.probed(self._number, now)
         for batch in batches:
             batch.base = self._base
             batch.quiet = False
@@ -225,7 +237,7 @@ class LaneSender:
 
     def wake_at(self, now: float) -> float:
         """When :meth:`due` has something next, if nothing else happens: ``now`` for at once, infinity for never."""
-        again_at = min(self._question.again_at, self._credit_question.again_at)
+        again_at = min(self._question.again_at, self._blocked.again_at)
         if not self._ready or len(self._asking) >= WINDOW:
             return again_at
         if self._has_slot(now):
@@ -235,7 +247,7 @@ class LaneSender:
 
     def silence(self, now: float) -> float:
         """Seconds since the receiver was first asked for an answer that is still missing; 0 when none is."""
-        asked = [question.since for question in (self._question, self._credit_question) if question.since is not None]
+        asked = [question.since for question in (self._question, self._blocked) if question.since is not None]
         return max(0.0, now - min(asked, default=now))
 
     def ask(self, now: float) -> None:

@@ -56,6 +56,9 @@ class Streaming(BaseOpenAIChatCompletionClient):
     _turns: Turns | None = None
     _pacer: Pacer | None = None
 
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**{"http_client": http_client(), **config})
+
     def work_in(self, turns: Turns, pacer: Pacer | None) -> None:
         """Convert conversations in ``turns``; read streams when ``pacer`` says, from their first delta on."""
         self._turns = turns
@@ -200,12 +203,6 @@ def http_client() -> httpx2.AsyncClient:
 class StreamingOpenAIClient(Streaming, OpenAIChatCompletionClient):
     """Stands in for ``OpenAIChatCompletionClient``; same configuration."""
 
-    def __init__(self, **config: Any) -> None:
-        super().__init__(**{"http_client": http_client(), **config})
-
 
 class StreamingAzureOpenAIClient(Streaming, AzureOpenAIChatCompletionClient):
     """Stands in for ``AzureOpenAIChatCompletionClient``; same configuration."""
-
-    def __init__(self, **config: Any) -> None:
-        super().__init__(**{"http_client": http_client(), **config})
