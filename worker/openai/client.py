@@ -103,29 +103,16 @@ class Streaming(BaseOpenAIChatCompletionClient):
         self,
         messages: Sequence[LLMMessage],
         *,
-        tools: Sequence[Tool | ToolSchema] = [],
-        tool_choice: Tool | Literal["auto", "required", "none"] = "auto",
-        json_output: bool | type[BaseModel] | None = None,
-        extra_create_args: Mapping[str, Any] = {},
         cancellation_token: CancellationToken | None = None,
         max_consecutive_empty_chunk_tolerance: int = 0,
-        include_usage: bool | None = None,
+        **arguments: Any,
     ) -> AsyncGenerator[str | CreateResult, None]:
         """Yield the text as it arrives, then one ``CreateResult``, which has the reasoning too.
 
-        Closing the generator ends the request. Takes and raises what :meth:`stream` does.
+        Closing the generator ends the request. ``arguments`` are those of :meth:`stream`, whose errors it raises.
         """
         collected = Collected()
-        stream = self.stream(
-            collected,
-            messages,
-            tools=tools,
-            tool_choice=tool_choice,
-            json_output=json_output,
-            extra_create_args=extra_create_args,
-            include_usage=include_usage,
-        )
-        writer = asyncio.create_task(stream)
+        writer = asyncio.create_task(self.stream(collected, messages, **arguments))
         if cancellation_token is not None:
             cancellation_token.link_future(writer)
         try:

@@ -71,7 +71,7 @@ class Registry:
         if isinstance(service, pb.Error):
             sink.finish(service)
             return
-        run = Run(request, service, sink, self._observer, lambda: self._sent(run))
+        run = Run(request, service, sink, self._observer, lambda: self._waiting.pop(run, None))
         self._waiting[run] = size
         self._runs[request.reply_to, request.request_id] = run
         self._idle.clear()
@@ -79,7 +79,6 @@ class Registry:
 
         def ended(_: asyncio.Task[None]) -> None:
             sink.finish(pb.Cancelled(reason=run.reason))  # for a task that was cancelled before its first step
-            self._sent(run)
             self._forget(run)
 
         run.start(self._group).add_done_callback(ended)
@@ -124,10 +123,8 @@ class Registry:
         service = self.services.get(name) if name else next(iter(self.services.values()))
         return service or pb.Error(code="unknown_model", message="the worker does not serve this model", retryable=True)
 
-    def _sent(self, run: Run) -> None:
-        self._waiting.pop(run, None)
-
     def _forget(self, run: Run) -> None:
+        self._waiting.pop(run, None)
         key = run.gateway_id, run.request_id
         if self._runs.get(key) is run:
             del self._runs[key]

@@ -26,7 +26,7 @@ class Run:
         service: Service,
         sink: Sink,
         observer: Observer,
-        on_first: Callable[[], None] = lambda: None,
+        on_first: Callable[[], object] = lambda: None,
     ) -> None:
         self.request_id = request.request_id
         self.attempt = request.attempt
