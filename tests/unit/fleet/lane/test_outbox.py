@@ -1,12 +1,16 @@
 """The worker's lanes: what is written arrives, producers pause without credit, and lost answers are asked for."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from fleet.lane import CREDIT, SLICE, EventTooLarge, Sink, slot
+from fleet.lane import CREDIT, SLICE, EventTooLarge, Sink, payload_bytes, slot
+from fleet.lane.reply import TERMINAL
 from protos import chat_pb2 as pb
 from tests.harness.virtual import virtual
 from tests.harness.waiting import until
@@ -250,3 +254,66 @@ async def test_an_event_that_no_gateway_accepts_is_refused(bus: Bus) -> None:
     with pytest.raises(EventTooLarge):
         sink.event(pb.ReplyEvent(logprobs="[" + "1," * 2 * CREDIT + "1]"))
     assert not sink.finished
+
+
+class Lossy(Bus):
+    """Loses batches and acks by chance; several clients read at their own pace."""
+
+    def __init__(self, chance: random.Random, loss: float, replies: int) -> None:
+        super().__init__()
+        self._chance = chance
+        self._loss = loss
+        self.incoming = [self.inbox.open("w", f"r{number}", 1) for number in range(replies)]
+        self.texts = [""] * replies
+        self.unread = [0] * replies
+        self.ends: list[str | None] = [None] * replies
+
+    def to_gateway(self, gateway_id: str, batch: pb.ChunkBatch) -> None:
+        if self._chance.random() < self._loss:
+            return
+        for event in self.inbox.receive(pb.ChunkBatch.FromString(batch.SerializeToString()))[0]:
+            number = int(event.request_id[1:])
+            assert self.ends[number] is None
+            self.texts[number] += event.text
+            self.unread[number] += payload_bytes(event)
+            if (kind := event.WhichOneof("event")) in TERMINAL:
+                self.ends[number] = kind
+                self.incoming[number].close()
+
+    def to_worker(self, ack: pb.ChunkAck, worker_id: str) -> None:
+        if self._chance.random() >= self._loss:
+            self.outbox.acknowledge(ack)
+
+    async def read(self, number: int) -> None:
+        while self.ends[number] is None:
+            await asyncio.sleep(self._chance.choice((0.0, 0.01, 0.3, 3.0)))
+            size, self.unread[number] = self.unread[number], 0
+            self.incoming[number].consumed(size)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32), loss=st.sampled_from([0.0, 0.1, 0.5]), replies=st.integers(1, 5))
+@virtual
+async def test_every_reply_comes_whole_and_ends_whatever_is_lost(seed: int, loss: float, replies: int) -> None:
+    chance = random.Random(seed)
+    bus = Lossy(chance, loss, replies)
+    sinks = [bus.outbox.open("g", f"r{number}", 1) for number in range(replies)]
+    letters = ["".join(chance.choices("abcdefgh", k=chance.randrange(1, 12))) for _ in sinks]
+    sizes = [chance.choice((1, 1000, CREDIT // 3, CREDIT)) for _ in sinks]
+
+    async def write(number: int) -> None:
+        writer = Writer(sinks[number], letters[number], sizes[number])
+        while writer.left:
+            if not writer.paused:
+                writer.write()
+            await asyncio.sleep(chance.choice((0.0, 0.005, 0.4)))
+        await sinks[number].ready()
+        sinks[number].finish(pb.Done())
+
+    async with asyncio.timeout(1000), asyncio.TaskGroup() as group:
+        for number in range(replies):
+            group.create_task(write(number))
+            group.create_task(bus.read(number))
+    assert bus.ends == ["done"] * replies
+    assert bus.texts == ["".join(letter * size for letter in text) for text, size in zip(letters, sizes, strict=True)]
+    await bus.outbox.flushed()
