@@ -40,6 +40,10 @@ class Attempt:
         self._timer: asyncio.TimerHandle | None = None
         self._set_timer()
 
+    def expects(self, worker_id: str, number: int) -> bool:
+        """Whether an event of attempt ``number`` that this worker sent belongs to it."""
+        return number == self.number and worker_id == self.worker_id and not self.outcome.done()
+
     def is_next(self, position: int) -> bool:
         """Whether an event is new, by its position; 0, from workers of the version before, always is.
 

@@ -10,9 +10,11 @@ from functools import partial
 from itertools import chain, islice
 
 from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from fleet import logs
 from fleet.lane import Inbox
+from fleet.lane.reply import EVENT_BYTES
 from fleet.observe import Observer
 from gateway.chats.attempt import Attempt
 from gateway.chats.reply import Completed, Reply
@@ -133,17 +135,17 @@ class Chats:
         for event in events:
             chat = self._chats.get(event.request_id)
             attempt = chat.reply.attempt if chat is not None else None
-            if chat is None or attempt is None or not _is_from(event, worker_id, attempt):
-                if event.WhichOneof("event") not in TERMINAL:
+            kind = event.WhichOneof("event")
+            if chat is None or attempt is None or not attempt.expects(worker_id, event.attempt):
+                if kind not in TERMINAL:
                     unknown[event.request_id, event.attempt] = None
                 continue
             attempt.heard_at = now
-            was_started = attempt.started
             try:
-                _receive(chat.reply, attempt, event)
+                _receive(chat.reply, attempt, event, kind)
             except WorkerLost as error:
                 attempt.end(error)
-            if not was_started and (attempt.started or chat.reply.end is not None):
+            if chat.history is not None and (attempt.started or chat.reply.end is not None):
                 self._breakers.succeeded((worker_id, chat.asked))
                 chat.forget_history()
                 self.observer.first_event(chat.request_id)
@@ -228,7 +230,7 @@ class Chats:
             pause = error.retry_after or 0.0
             left = chat.deadline - self._clock()
             last = tried == self._settings.max_attempts or pause > min(PAUSE_LIMIT, left)
-            if chat.reply.started or not error.retryable or last:
+            if chat.history is None or not error.retryable or last:
                 raise error
             log.info("trying elsewhere", request=chat.request_id, worker=worker.id, attempt=number, code=error.code)
             claim.avoid.add(worker.id)
@@ -281,29 +283,30 @@ class Chats:
         self._send(cancel, worker_id)
 
 
-def _is_from(event: pb.ReplyEvent, worker_id: str, attempt: Attempt) -> bool:
-    return event.attempt == attempt.number and worker_id == attempt.worker_id and not attempt.outcome.done()
-
-
-def _receive(reply: Reply, attempt: Attempt, event: pb.ReplyEvent) -> None:
+def _receive(reply: Reply, attempt: Attempt, event: pb.ReplyEvent, kind: str | None) -> None:
     """Raises :class:`WorkerLost` when the reply cannot go on."""
-    kind = event.WhichOneof("event")
     if kind == "accepted":
         reply.accepted = True
         attempt.accept()
-        return
-    if not attempt.is_next(event.position):
-        return
-    match kind:
-        case None:
-            pass  # an event of a later version
-        case "done":
-            reply.finish(Completed(event.done.finish_reason or "unknown", event.done.usage))
-            attempt.end()
-        case "error":
-            attempt.end(ModelFailed(event.error))
-        case "cancelled":
-            attempt.end(WorkerLost("worker_stopped", "the worker stopped this request"))
-        case _:
+    elif not attempt.is_next(event.position):
+        pass  # it has come before
+    elif kind is None:
+        attempt.incoming.consumed(_unknown_bytes(event))
+    elif kind == "done":
+        reply.finish(Completed(event.done.finish_reason or "unknown", event.done.usage))
+        attempt.end()
+    elif kind == "error":
+        attempt.end(ModelFailed(event.error))
+    elif kind == "cancelled":
+        attempt.end(WorkerLost("worker_stopped", "the worker stopped this request"))
+    else:
+        reply.push(event, kind)
+        if not attempt.started:
             attempt.start()
-            reply.push(event)
+
+
+def _unknown_bytes(event: pb.ReplyEvent) -> int:
+    """The cost of an event of a kind that only later versions know, as its worker counts it."""
+    fields = UnknownFieldSet(event)
+    contents = [fields[index].data for index in range(len(fields))]
+    return sum(EVENT_BYTES + len(content) for content in contents if isinstance(content, bytes))

@@ -3,10 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from starlette.responses import Response
-
 from gateway.chats.reply import Completed, End
-from gateway.errors import GatewayError
 from protos import chat_pb2 as pb
 
 
@@ -33,10 +30,6 @@ class Encoder(Protocol):
 
     def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
         """A completed reply as one JSON object."""
-        ...
-
-    def refusal(self, error: GatewayError) -> Response:
-        """An error instead of any reply."""
         ...
 
 

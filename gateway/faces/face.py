@@ -14,6 +14,7 @@ from starlette.responses import Response
 from gateway.errors import GatewayError
 from gateway.faces.bodies import Body
 from gateway.faces.encoder import Encoder
+from gateway.faces.line import dumps
 from protos import chat_pb2 as pb
 
 Json = dict[str, Any]
@@ -93,3 +94,8 @@ class Face(ABC):
 def owner(faces: Iterable[Face], path: str) -> Face:
     """The face whose shape the errors of ``path`` have. One face must have the empty prefix."""
     return max((face for face in faces if path.startswith(face.prefix)), key=lambda face: len(face.prefix))
+
+
+def json_refusal(error: GatewayError, body: Json) -> Response:
+    """``{"error": body}`` with the error's status and headers."""
+    return Response(dumps({"error": body}), error.status, error.headers(), "application/json")

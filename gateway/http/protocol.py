@@ -3,13 +3,14 @@
 import re
 import uuid
 from asyncio import TimerHandle, Transport
+from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from fleet import logs
 from gateway.errors import GatewayError, HeadersTooLarge, NotHttp, NoTunnel
-from gateway.faces.openai.encoder import openai_error
+from gateway.faces import listed
 from gateway.http.connection import UNPARSED, Bounds, Connection, Event, State, Verdict
 from gateway.http.wire import EXTENSION, Wire
 
@@ -32,13 +33,16 @@ class Protocol(HttpToolsProtocol):
     Responses find a :class:`gateway.http.wire.Wire` in their scope. The attributes are uvicorn's and one of each part.
     """
 
-    bounds: Bounds
     raw: Transport
     wire: Wire
     connection: Connection
     timer: TimerHandle
     wakes_at: float
     head_bytes = 0
+
+    def __init__(self, bounds: Bounds, *args: Any, **given: Any) -> None:
+        super().__init__(*args, **given)
+        self.bounds = bounds
 
     # ------------------------------------------------------------ the connection
 
@@ -189,7 +193,7 @@ class Protocol(HttpToolsProtocol):
             self.raw.close()
             return
         if not answered:
-            answer = openai_error(error, request_id)
+            answer = listed.refusal(error, request_id)
             fields = [*answer.raw_headers, (b"x-request-id", request_id.encode()), (b"connection", b"close")]
             head = b"".join(b"%b: %b\r\n" % field for field in fields)
             self.raw.write(STATUS_LINE[error.status] + head + b"\r\n" + bytes(answer.body))

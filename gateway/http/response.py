@@ -10,9 +10,9 @@ from starlette.types import Receive, Scope, Send
 from fleet import logs
 from gateway.chats.chats import Chat, Chats
 from gateway.chats.reply import Buffer, Completed, End
-from gateway.errors import ClientStalled, GatewayError, Unavailable
+from gateway.errors import ClientStalled, GatewayError
 from gateway.faces.encoder import Encoder
-from gateway.http.wire import SendWire, Wire, wire_of
+from gateway.http.wire import EXTENSION, Wire
 from protos import chat_pb2 as pb
 
 log = logs.logger(__name__)
@@ -62,30 +62,34 @@ class ChatResponse(Response):
         self._hold = hold
         self._stall = stall
         self._done: Callable[[], None] | None = done
-        self._wire: Wire | SendWire
+        self._wire: Wire
         self._time = asyncio.get_running_loop().time
         self._wrote_at = 0.0
         self._pinger: asyncio.TimerHandle | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer. The chat is cancelled, down to the model, as soon as the client is gone or reads nothing."""
-        self._wire = wire_of(scope, send)
+        """Answer. The chat is cancelled, down to the model, as soon as the client is gone or reads nothing.
+
+        Raises the reply's :class:`GatewayError` if it failed before anything was sent.
+        """
+        self._wire = scope["extensions"][EXTENSION]
         try:
             async with self._chats.open(self._chat), asyncio.TaskGroup() as group:
                 watcher = group.create_task(_watch(receive))
-                await self._answer(send)
+                refusal = await self._answer(send)
                 watcher.cancel()
-        except Unavailable as error:  # draining
+            if refusal is not None:
+                raise refusal
+        except GatewayError as error:
             self._finish(error.code)
-            await self._encoder.refusal(error)(scope, receive, send)
+            raise
         except ExceptionGroup as group:
             left, others = group.split(_LEFT)
             if left is None:
                 raise
             await self._leave(left, others)
         finally:
-            if self._pinger is not None:
-                self._pinger.cancel()
+            self._stop_pings()
             self._finish("internal_error")
 
     async def _leave(self, left: ExceptionGroup, others: ExceptionGroup | None) -> None:
@@ -111,21 +115,23 @@ class ChatResponse(Response):
 
     # ------------------------------------------------------------ streamed
 
-    async def _stream(self, send: Send) -> None:
+    async def _stream(self, send: Send) -> GatewayError | None:
         reply = self._chat.reply
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._hold):
                 while not reply.is_buffered and reply.end is None:
                     await reply.changed()
         if isinstance(reply.end, GatewayError) and not reply.is_buffered:
-            await self._refuse(send, reply.end)
-            return
+            return reply.end
         await self._begin(send)
         end = await self._pass_on(self._write)
+        self._stop_pings()  # one after the body's end would begin the connection's next answer
+        last = self._encoder.end(end)
         self._finish(_code(end))
         # In a chunk of its own, before the end of the body: clients that read chunks see it as such.
-        self._write_chunk(self._encoder.end(end))
+        self._write_chunk(last)
         await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
+        return None
 
     async def _begin(self, send: Send) -> None:
         # The added headers are for proxies that would otherwise collect the stream.
@@ -166,27 +172,25 @@ class ChatResponse(Response):
                 self._write_chunk(self._encoder.ping)
         self._pinger = asyncio.get_running_loop().call_at(self._wrote_at + PING_AFTER, self._ping)
 
+    def _stop_pings(self) -> None:
+        if self._pinger is not None:
+            self._pinger.cancel()
+
     # ------------------------------------------------------------ whole
 
-    async def _send_whole(self, send: Send) -> None:
+    async def _send_whole(self, send: Send) -> GatewayError | None:
         events = Buffer()
         end = await self._pass_on(events.append)
         if isinstance(end, GatewayError):
-            await self._refuse(send, end)
-            return
-        self._finish(_code(end))
+            return end
         body = self._encoder.whole(list(events), end)
+        self._finish(_code(end))
         headers = [*self.raw_headers, (b"content-length", str(len(body)).encode())]
         await self._send(send, {"type": "http.response.start", "status": 200, "headers": headers})
         for start in range(0, len(body), SLICE):
             part, is_last = body[start : start + SLICE], start + SLICE >= len(body)
             await self._send(send, {"type": "http.response.body", "body": part, "more_body": not is_last})
-
-    async def _refuse(self, send: Send, error: GatewayError) -> None:
-        self._finish(error.code)
-        response = self._encoder.refusal(error)
-        await self._send(send, {"type": "http.response.start", "status": error.status, "headers": response.raw_headers})
-        await self._send(send, {"type": "http.response.body", "body": response.body})
+        return None
 
     # ------------------------------------------------------------ a client that is slow, or gone
 

@@ -3,6 +3,7 @@
 import contextlib
 import socket
 from collections.abc import Iterator
+from functools import partial
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -56,7 +57,7 @@ def make_server(app: ASGIApp, settings: GatewaySettings) -> Server:
     return Server(
         uvicorn.Config(
             app,
-            http=type("BoundedProtocol", (Protocol,), {"bounds": bounds}),  # uvicorn makes the instances
+            http=partial(Protocol, bounds),  # type: ignore[arg-type]  # uvicorn only calls it
             ws="none",
             lifespan="off",
             access_log=False,

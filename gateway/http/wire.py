@@ -9,10 +9,8 @@ import contextlib
 import fcntl
 import sys
 import termios
-from collections import deque
 from collections.abc import Callable
 
-from starlette.types import Scope, Send
 from uvicorn.protocols.http.flow_control import FlowControl
 
 EXTENSION = "chatfleet"
@@ -63,35 +61,3 @@ class Wire(asyncio.Transport):
                 queued = fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
                 waiting += int.from_bytes(queued, sys.byteorder)
         return waiting
-
-
-class SendWire:
-    """The same over ASGI's ``send``, for servers without a wire; :meth:`drain` sends the chunks."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self._chunks: deque[bytes] = deque()
-
-    @property
-    def writable(self) -> bool:
-        return not self._chunks
-
-    def write_chunk(self, chunk: bytes) -> None:
-        self._chunks.append(chunk)
-
-    async def drain(self) -> None:
-        while self._chunks:
-            await self._send({"type": "http.response.body", "body": self._chunks[0], "more_body": True})
-            self._chunks.popleft()
-
-    def unsent(self) -> int:
-        return len(self._chunks)
-
-    def abort(self) -> None:
-        """ASGI has no such thing: the server closes the connection of an incomplete answer."""
-
-
-def wire_of(scope: Scope, send: Send) -> Wire | SendWire:
-    """The wire of a request."""
-    wire: Wire | None = scope.get("extensions", {}).get(EXTENSION)
-    return wire or SendWire(send)

@@ -3,13 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from starlette.responses import Response
-
 from gateway.chats.reply import Completed, End
 from gateway.errors import GatewayError, usage
 from gateway.faces.encoder import join_calls
 from gateway.faces.line import dumps, dumps_text
-from gateway.faces.ndjson.refusal import error_response
 from protos import chat_pb2 as pb
 
 
@@ -46,9 +43,6 @@ class Ndjson:
         if calls := [_call(call) for call in join_calls(events)]:
             body["tool_calls"] = calls
         return dumps(body)
-
-    def refusal(self, error: GatewayError) -> Response:
-        return error_response(error, self._request_id)
 
     def _end(self, end: End, content: str) -> dict[str, Any]:
         if isinstance(end, GatewayError):

@@ -4,10 +4,9 @@ from starlette.responses import Response
 
 from gateway.errors import GatewayError
 from gateway.faces.bodies import Body
-from gateway.faces.face import Asked, Face, Json, Route
+from gateway.faces.face import Asked, Face, Json, Route, json_refusal
 from gateway.faces.ndjson import request
 from gateway.faces.ndjson.encoder import Ndjson
-from gateway.faces.ndjson.refusal import error_response
 from gateway.faces.openapi import OBJECTS, TEXT, USAGE, chat_body, chat_responses, error_schema, schema
 
 ERROR = error_schema()
@@ -47,4 +46,4 @@ class NdjsonFace(Face):
         return await request.read(body, request_id, default_model)
 
     def refusal(self, error: GatewayError, request_id: str) -> Response:
-        return error_response(error, request_id)
+        return json_refusal(error, error.body(request_id))

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
-from starlette.responses import Response
 
 from gateway.chats.reply import Completed, End
 from gateway.errors import GatewayError, usage
@@ -98,9 +97,6 @@ class OpenAIFormat:
         }
         return dumps({**self._fields("chat.completion"), "choices": [choice], "usage": usage(end.usage)})
 
-    def refusal(self, error: GatewayError) -> Response:
-        return openai_error(error, self._request_id)
-
     def _fields(self, kind: str) -> Json:
         return {
             "id": f"chatcmpl-{self._request_id}",
@@ -147,12 +143,6 @@ def error_body(error: GatewayError, request_id: str) -> Json:
         **body,
         "code": CODES.get(error.code, error.code),
     }
-
-
-def openai_error(error: GatewayError, request_id: str) -> Response:
-    """An error as a plain answer in OpenAI's shape."""
-    body = dumps({"error": error_body(error, request_id)})
-    return Response(body, error.status, headers=error.headers(), media_type="application/json")
 
 
 def _event(body: Json) -> bytes:

@@ -1,11 +1,13 @@
 """What every face has, and what a new one needs."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from fleet.observe import Observer
 from gateway.access.access import Access
@@ -13,9 +15,32 @@ from gateway.errors import GatewayError, UnknownModel
 from gateway.faces import listed
 from gateway.faces.face import Face, owner
 from gateway.http import app
+from gateway.http.wire import EXTENSION
 from protos import chat_pb2 as pb
 from tests.plain.face import PlainFace
 from tests.unit.gateway.chats.test_chats import Stage
+
+
+class SendWire:
+    """A wire over ASGI's ``send``."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._chunks: deque[bytes] = deque()
+
+    @property
+    def writable(self) -> bool:
+        return not self._chunks
+
+    def write_chunk(self, chunk: bytes) -> None:
+        self._chunks.append(chunk)
+
+    async def drain(self) -> None:
+        while self._chunks:
+            await self._send({"type": "http.response.body", "body": self._chunks.popleft(), "more_body": True})
+
+    def unsent(self) -> int:
+        return len(self._chunks)
 
 
 class Noted(Observer):
@@ -37,7 +62,11 @@ class Scene:
         views = app.Views(unready=lambda: "", fleet=dict, models=lambda: ["m"])
         faces: Sequence[Face] = [*listed.load(), PlainFace()]
         built = app.build(self.stage.settings, self.stage.chats, Access(None), views, self.observer, faces)
-        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(built), base_url="http://a")
+
+        async def wired(scope: Scope, receive: Receive, send: Send) -> None:
+            await built({**scope, "extensions": {EXTENSION: SendWire(send)}}, receive, send)
+
+        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(wired), base_url="http://a")
 
     async def answer(self, *events: dict[str, Any], **request: Any) -> httpx.Response:
         """Ask ``/plain``; the worker that gets the request replies with ``events``."""
