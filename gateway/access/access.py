@@ -12,8 +12,6 @@ ANYONE = Key(name="anyone", sha256="0" * 64)
 
 
 class Access:
-    """Who may ask. Without a key ring every client may, without limits."""
-
     def __init__(self, ring: KeyRing | None) -> None:
         self._ring = ring
         self._limits = Limits()

@@ -32,7 +32,6 @@ log = logs.logger(__name__)
 PREFIX = "cf-"
 
 DEPTH = 20
-"""Bound of nested lists and mappings in the file, far more than an entry has."""
 
 
 class KeysError(Exception):
@@ -96,7 +95,6 @@ def read_keys(path: Path) -> dict[str, Key]:
 
 
 def _check_depth(text: str) -> None:
-    """Raise :class:`KeysError` for YAML that is nested too deep: its C loader would exhaust the stack."""
     depth = 0
     for event in yaml.parse(text, yaml.CSafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent)

@@ -32,8 +32,6 @@ class _Window:
 
 
 class Grant:
-    """An admitted request. :meth:`close` it when it is over."""
-
     def __init__(self, limits: "Limits", key: Key, prompt: int, headers: dict[str, str]) -> None:
         self.headers = headers
         self._limits = limits
@@ -52,7 +50,6 @@ class Grant:
             reply.meter(lambda tokens: self.charge(self._prompt + tokens))
 
     def close(self) -> None:
-        """Settle the charge by what the reply holds, and free the request's place."""
         self.charge(spent(self._reply, self._prompt))
         self._limits.leave(self._key)
 

@@ -41,7 +41,6 @@ class Attempt:
         self._set_timer()
 
     def expects(self, worker_id: str, number: int) -> bool:
-        """Whether an event of attempt ``number`` that this worker sent belongs to it."""
         return number == self.number and worker_id == self.worker_id and not self.outcome.done()
 
     def is_next(self, position: int) -> bool:
@@ -57,19 +56,16 @@ class Attempt:
         return position == 0
 
     def accept(self) -> None:
-        """The worker has accepted it."""
         if not self.accepted:
             self.accepted = True
             self._set_timer()
 
     def start(self) -> None:
-        """The reply's first event has come."""
         if not self.started:
             self.accepted = self.started = True
             self._set_timer()
 
     def hear(self) -> None:
-        """Count the silence from now on."""
         self.heard_at = self._clock()
 
     def end(self, error: GatewayError | None = None) -> None:
@@ -78,7 +74,6 @@ class Attempt:
             self.outcome.set_result(error)
 
     def close(self) -> None:
-        """Stop its timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -39,7 +39,6 @@ UNKNOWN_REQUESTS = 100
 TERMINAL = frozenset({"done", "error", "cancelled"})
 
 Send = Callable[[Message, str], None]
-"""Publishes to a worker; best effort."""
 
 
 class Chat:
@@ -50,16 +49,13 @@ class Chat:
         self.asked = history.model
         """The model that the request names; empty for a worker's default."""
         self.model = self.asked
-        """The model that answers; known at the latest when a worker is."""
         self.history: pb.ChatHistory | None = history
         """None from the first event on, when no other attempt can follow."""
         self.deadline = math.inf
-        """Set when the chat is opened."""
         self.reply = Reply()
         self._forget = forget
 
     def forget_history(self) -> None:
-        """Free the memory of what was asked."""
         self.history = None
         self._forget()
 
@@ -86,7 +82,6 @@ class Chats:
         self.observer = observer or Observer()
         self._chats: dict[str, Chat] = {}
         self._attempts_at: dict[str, dict[Attempt, None]] = {}
-        """The attempts that run, by worker."""
         self._open = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -120,12 +115,10 @@ class Chats:
                 self._idle.set()
 
     def cut_off(self) -> None:
-        """End every chat now, with an error that says why."""
         for chat in self._chats.values():
             chat.reply.finish(Unavailable("draining", "this gateway had to leave before the reply was complete"))
 
     async def idle(self) -> None:
-        """Return when no chat is open."""
         await self._idle.wait()
 
     def deliver(self, worker_id: str, events: list[pb.ReplyEvent]) -> None:
@@ -165,7 +158,6 @@ class Chats:
                 attempt.end(WorkerLost("worker_silent", "the worker has sent no status for too long"))
 
     def worker_gone(self, worker_id: str) -> None:
-        """A worker is gone for good: all its attempts fail."""
         for attempt in self._running(worker_id):
             attempt.end(WorkerLost("worker_lost", "the worker that ran this request is gone"))
         self._inbox.forget(worker_id)
@@ -180,7 +172,6 @@ class Chats:
                 attempt.end(Unavailable("link_lost", "the link to the fleet's host was lost"))
 
     def link_lost(self) -> None:
-        """The link has been down for too long: all attempts fail."""
         for attempt in self._running():
             attempt.end(Unavailable("link_lost", "the fleet's host cannot be reached"))
 
@@ -191,13 +182,11 @@ class Chats:
                 attempt.end(WorkerLost("lane_broken", "the worker lost a part of this reply"))
 
     def _running(self, worker_id: str | None = None) -> Iterator[Attempt]:
-        """The attempts on one worker, or all."""
         if worker_id is not None:
             return iter(self._attempts_at.get(worker_id, ()))
         return chain.from_iterable(self._attempts_at.values())
 
     async def _drive(self, chat: Chat) -> None:
-        """Run attempts until the reply has its end."""
         self._chats[chat.request_id] = chat
         self.total += 1
         try:
@@ -269,7 +258,6 @@ class Chats:
             del self._attempts_at[attempt.worker_id]
 
     def _excused(self, reply: Reply, attempt: Attempt) -> bool:
-        """Whether a silence is not the worker's fault: the link is down, or the client is behind."""
         return (attempt.accepted and not self._admission.linked) or (attempt.started and reply.unread > 0)
 
     def _judge(self, chat: Chat, worker_id: str, error: GatewayError | None) -> None:
@@ -284,7 +272,6 @@ class Chats:
 
 
 def _receive(reply: Reply, attempt: Attempt, event: pb.ReplyEvent, kind: str | None) -> None:
-    """Raises :class:`WorkerLost` when the reply cannot go on."""
     if kind == "accepted":
         reply.accepted = True
         attempt.accept()

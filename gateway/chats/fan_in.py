@@ -50,8 +50,6 @@ class FanIn:
 
 
 class GatewayAgent(RoutedAgent):
-    """The gateway on the bus; see ``protos/chat.proto`` for the messages."""
-
     def __init__(self, directory: Directory, admission: Admission, chats: Chats) -> None:
         super().__init__("A gateway of the fleet")
         self._directory = directory
@@ -61,7 +59,6 @@ class GatewayAgent(RoutedAgent):
 
     @message_handler
     async def on_status(self, message: pb.WorkerStatus, ctx: MessageContext) -> None:
-        """A worker's status."""
         if not self._senders.believes(message, message.worker_id):
             return
         if self._directory.get(message.worker_id) is None and message.state != pb.WORKER_STATE_LEFT:
@@ -73,13 +70,11 @@ class GatewayAgent(RoutedAgent):
 
     @message_handler
     async def on_left(self, message: pb.MemberLeft, ctx: MessageContext) -> None:
-        """A member's connection to the host has ended."""
         if self._senders.believes(message, topics.HOST) and self._directory.left(message, time.monotonic()):
             self._chats.worker_left(message.member_id)
 
 
 async def register(runtime: FleetRuntime, gateway_id: str, make: Callable[[], GatewayAgent], batches: FanIn) -> None:
-    """Register the agent with the host: one type per gateway, one instance, three topics."""
     runtime.shortcut(pb.ChunkBatch, batches.receive)
     agent_type = topics.agent_type(topics.GATEWAY, gateway_id)
     await GatewayAgent.register(

@@ -29,8 +29,6 @@ Write = Callable[[pb.ReplyEvent], None]
 
 @dataclass(frozen=True)
 class Completed:
-    """The reply is whole."""
-
     finish_reason: str
     usage: pb.Usage = field(default_factory=pb.Usage)
 
@@ -75,7 +73,6 @@ class Buffer:
             yield self.popleft()
 
     def popleft(self) -> pb.ReplyEvent:
-        """Remove and return the first event."""
         item = self._items.popleft()
         if isinstance(item, _Delta):
             return pb.ReplyEvent(source=item.source, **{item.kind: item.text.decode()})  # type: ignore[arg-type]
@@ -106,7 +103,6 @@ class Reply:
 
     @property
     def is_buffered(self) -> bool:
-        """Whether events wait for the response."""
         return bool(self._buffer)
 
     def meter(self, report: Callable[[int], None]) -> None:

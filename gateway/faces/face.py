@@ -22,8 +22,6 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Asked:
-    """A valid request for a reply."""
-
     history: pb.ChatHistory
     stream: bool
     encoder: Callable[[Callable[[], str]], Encoder]
@@ -40,11 +38,9 @@ class Fleet(Protocol):
 
     async def chat(self, request: Request, face: "Face") -> Response:
         """Check the request's key and limits, read its body with :meth:`Face.read`, and answer with the reply."""
-        ...
 
     def models(self, request: Request) -> list[str]:
         """The models that are served now and that the request's key may use."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -61,8 +57,6 @@ class Route:
 
 
 class Face(ABC):
-    """One API."""
-
     name: ClassVar[str]
     prefix: ClassVar[str]
     """Errors of every path that begins with this have the face's shape. Where several faces match, the longest wins."""

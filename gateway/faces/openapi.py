@@ -83,7 +83,6 @@ def chat_body(kind: type[BaseModel], message: Json) -> Json:
 
 
 def _inline(part: Any, definitions: Json) -> Any:
-    """A schema with its references replaced by what they refer to. None is recursive."""
     if isinstance(part, dict):
         reference = part.get("$ref")
         if isinstance(reference, str):

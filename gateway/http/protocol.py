@@ -9,15 +9,14 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from fleet import logs
-from gateway.errors import GatewayError, HeadersTooLarge, NotHttp, NoTunnel
+from gateway.errors import GatewayError, NotHttp
 from gateway.faces import listed
-from gateway.http.connection import UNPARSED, Bounds, Connection, Event, State, Verdict
+from gateway.http.connection import UNPARSED, Bounds, Connection, Event, State, Verdict, headers_too_large
 from gateway.http.wire import EXTENSION, Wire
 
 log = logs.logger("gateway.http")
 
 HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
-"""A valid ``Host``, by RFC 9110 and RFC 3986."""
 
 NO_UPGRADE = frozenset({b"upgrade", b"http2-settings"})
 """Headers that ask for another protocol. This server speaks no other, and serves the request without them."""
@@ -80,7 +79,6 @@ class Protocol(HttpToolsProtocol):
             self.loop.call_soon(self.flow.resume_reading)
 
     def parse(self, data: bytes) -> None:
-        """Parse what arrived. Raises :class:`GatewayError` for what is no request."""
         try:
             skipped = self.feed(data)
             if skipped is not None:
@@ -92,7 +90,8 @@ class Protocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             cause = error.__context__  # what one of our callbacks raised
             if not isinstance(cause, Pipelined):
-                raise cause if isinstance(cause, GatewayError) else NotHttp() from None
+                invalid = NotHttp("invalid_http", "this is no valid HTTP request")
+                raise cause if isinstance(cause, GatewayError) else invalid from None
 
     def feed(self, data: bytes) -> memoryview | None:
         """Feed the parser, which stops after headers that ask for an upgrade; returns what follows them."""
@@ -103,10 +102,10 @@ class Protocol(HttpToolsProtocol):
         return None
 
     def head_without_upgrade(self) -> bytes:
-        """The headers that were just parsed, as bytes, without those that ask for an upgrade."""
         method = self.parser.get_method()
         if method == b"CONNECT":
-            raise NoTunnel
+            allowed = {"allow": "GET, HEAD, OPTIONS, POST"}
+            raise NotHttp("not_allowed", "CONNECT: this server opens no tunnels", status=405, headers=allowed)
         version = self.parser.get_http_version().encode()
         fields = b"".join(b"%b: %b\r\n" % field for field in self.headers if field[0] not in NO_UPGRADE)
         return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, fields)
@@ -135,9 +134,9 @@ class Protocol(HttpToolsProtocol):
             return  # the parser stops here
         hosts = [value for name, value in self.headers if name == b"host"]
         if len(hosts) > 1 or not (hosts or self.parser.get_http_version() == "1.0"):
-            raise NotHttp("host: a request must have this header exactly once")
+            raise NotHttp("invalid_http", "host: a request must have this header exactly once")
         if hosts and not HOST.fullmatch(hosts[0]):
-            raise NotHttp("host: this header's value is not valid")
+            raise NotHttp("invalid_http", "host: this header's value is not valid")
         super().on_headers_complete()
         self.connection.move(Event.HEAD_END, self.loop.time())
         if self.flow.write_paused:  # the client has not read the answer before
@@ -156,7 +155,7 @@ class Protocol(HttpToolsProtocol):
     def count_head(self, size: int) -> None:
         self.head_bytes += size
         if self.head_bytes > self.bounds.max_headers:
-            raise HeadersTooLarge(self.bounds.max_headers)
+            raise headers_too_large(self.bounds.max_headers)
 
     # ------------------------------------------------------------ the answer
 
@@ -236,7 +235,6 @@ class Protocol(HttpToolsProtocol):
     # ------------------------------------------------------------ time
 
     def watch(self) -> None:
-        """Set the timer for the deadline, unless it fires earlier anyway: most deadlines only move to later."""
         if self.connection.deadline < self.wakes_at:
             self.timer.cancel()
             self.wake_at(self.connection.deadline)
@@ -257,7 +255,6 @@ class Protocol(HttpToolsProtocol):
         self.wake_at(self.connection.deadline)
 
     def drop(self, code: str) -> None:
-        """Close at once, whatever is unsent."""
         event = "connection without a request" if code == "header_timeout" else "connection dropped"
         log.info(event, code=code, state=self.connection.state.name.lower())
         self.disconnect()

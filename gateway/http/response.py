@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from fleet import logs
 from gateway.chats.chats import Chat, Chats
 from gateway.chats.reply import Buffer, Completed, End
-from gateway.errors import ClientStalled, GatewayError
+from gateway.errors import GatewayError
 from gateway.faces.encoder import Encoder
 from gateway.http.wire import EXTENSION, Wire
 from protos import chat_pb2 as pb
@@ -26,6 +26,10 @@ PING_AFTER = 15.0
 
 class ClientGone(Exception):
     """The client closed its connection before the answer was complete."""
+
+
+class ClientStalled(Exception):
+    """The client read nothing for too long."""
 
 
 _LEFT = ClientGone, ClientStalled
@@ -113,8 +117,6 @@ class ChatResponse(Response):
             done()
             self._chats.observer.request_closed(self._chat.request_id, code, self._chat.reply.tokens)
 
-    # ------------------------------------------------------------ streamed
-
     async def _stream(self, send: Send) -> GatewayError | None:
         reply = self._chat.reply
         with contextlib.suppress(TimeoutError):
@@ -176,8 +178,6 @@ class ChatResponse(Response):
         if self._pinger is not None:
             self._pinger.cancel()
 
-    # ------------------------------------------------------------ whole
-
     async def _send_whole(self, send: Send) -> GatewayError | None:
         events = Buffer()
         end = await self._pass_on(events.append)
@@ -191,8 +191,6 @@ class ChatResponse(Response):
             part, is_last = body[start : start + SLICE], start + SLICE >= len(body)
             await self._send(send, {"type": "http.response.body", "body": part, "more_body": not is_last})
         return None
-
-    # ------------------------------------------------------------ a client that is slow, or gone
 
     async def _send(self, send: Send, message: MutableMapping[str, object]) -> None:
         await self._drain()
@@ -211,7 +209,7 @@ class ChatResponse(Response):
                     await wire.drain()
             except TimeoutError:
                 if wire.unsent() >= unsent:
-                    raise ClientStalled("client_stalled", f"the client read nothing for {self._stall:g} s") from None
+                    raise ClientStalled from None
             except OSError as error:
                 raise ClientGone from error
 

@@ -21,14 +21,11 @@ reads nothing, which no credit counts."""
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that installs no signal handlers."""
-
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
     def retire(self) -> None:
-        """Close every connection as soon as it is idle, which may be at once."""
         for connection in list(self.server_state.connections):
             connection.shutdown()
 
@@ -46,7 +43,6 @@ def listen(address: HostPort) -> socket.socket:
 
 
 def make_server(app: ASGIApp, settings: GatewaySettings) -> Server:
-    """A server for ``app``; give ``serve`` the socket."""
     bounds = Bounds(
         max_headers=settings.max_headers,
         header_timeout=settings.header_timeout,

@@ -39,7 +39,6 @@ class Wire(asyncio.Transport):
 
     @property
     def writable(self) -> bool:
-        """Whether the client keeps up. What is written while it does not waits in memory."""
         return not self._flow.write_paused
 
     def write(self, data: bytes | bytearray | memoryview) -> None:

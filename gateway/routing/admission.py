@@ -14,7 +14,6 @@ from gateway.routing.choice import choose
 from gateway.routing.directory import FRESH, Directory, Worker
 
 SHOWN = 20
-"""Requests at the head of the queue that ``GET /fleet`` lists one by one."""
 
 
 @dataclass(eq=False)
@@ -25,7 +24,6 @@ class Claim:
     avoid: set[str] = field(default_factory=set)
     """Workers that failed it: others are preferred."""
     waited: float = 0.0
-    """Seconds in the queue so far."""
     is_retry: bool = False
     """Whether it had a worker before. Retries go first."""
 
@@ -36,7 +34,6 @@ class _Waiting:
     granted: asyncio.Future[Worker]
     since: float
     rank: tuple[bool, int]
-    """The order of the queue: retries first, then by arrival."""
     line: "_Line"
 
 
@@ -87,14 +84,11 @@ class Admission:
         self._lines: dict[_Line, OrderedDict[_Waiting, None]] = {}
         self._arrivals = count()
         self.waiting = 0
-        """Requests in the queue."""
         self.linked = False
         """Whether the link to the host is up: while it is not, no worker can be reached."""
         self.linked_at = float("-inf")
-        """When it last came up."""
 
     def describe(self) -> dict[str, object]:
-        """The ``queue`` entry of ``GET /fleet``."""
         now = self._clock()
         in_order: Iterator[_Waiting] = heapq.merge(*self._lines.values(), key=lambda waiting: waiting.rank)
         first = [

@@ -11,8 +11,6 @@ from protos import chat_pb2 as pb
 
 
 class Ndjson:
-    """See :class:`gateway.faces.encoder.Encoder`."""
-
     media_type = "application/x-ndjson"
     ping = b""
 

@@ -16,26 +16,19 @@ Json = dict[str, Any]
 
 FINISH_REASONS = {
     "function_calls": "tool_calls",
-    "stop": "stop",
     "length": "length",
     "content_filter": "content_filter",
 }
 """AutoGen's names in OpenAI's; anything else is a stop."""
 
 ERROR_TYPES = {
-    400: "invalid_request_error",
     401: "authentication_error",
     403: "permission_error",
-    404: "invalid_request_error",
-    408: "invalid_request_error",
-    413: "invalid_request_error",
-    422: "invalid_request_error",
     429: "rate_limit_error",
 }
-"""OpenAI's ``type`` of an error, by its status; every other one is a ``server_error``."""
+"""OpenAI's ``type`` of an error where the status alone does not tell it."""
 
 CODES = {"unknown_model": "model_not_found"}
-"""Our codes that OpenAI's clients know by another name."""
 
 
 class OpenAIFormat:
@@ -50,7 +43,6 @@ class OpenAIFormat:
         self._include_usage = include_usage
         self._created = int(time.time())
         self._head = self._tail = b""
-        """What stands before and after the fields of ``delta`` in every event but the first."""
 
     def begin(self) -> bytes:
         return b""
@@ -116,7 +108,6 @@ class OpenAIFormat:
         return {**chunk, "usage": None} if self._include_usage else chunk
 
     def _first(self, field: bytes) -> bytes:
-        """The first event with ``field`` in its delta, beside the role."""
         self._build_frame()
         content = b"" if field.startswith(b'"content"') else b'"content":"",'
         return self._head + b'"role":"assistant",' + content + field + self._tail
@@ -133,7 +124,6 @@ class OpenAIFormat:
 
 
 def error_body(error: GatewayError, request_id: str) -> Json:
-    """OpenAI's four fields, and ours."""
     body = error.body(request_id)
     return {
         "message": error.message,

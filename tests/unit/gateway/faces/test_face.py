@@ -58,10 +58,10 @@ class Scene:
 
     def __init__(self) -> None:
         self.stage = Stage()
-        self.observer = Noted()
+        self.stage.chats.observer = self.observer = Noted()
         views = app.Views(unready=lambda: "", fleet=dict, models=lambda: ["m"])
         faces: Sequence[Face] = [*listed.load(), PlainFace()]
-        built = app.build(self.stage.settings, self.stage.chats, Access(None), views, self.observer, faces)
+        built = app.build(self.stage.settings, self.stage.chats, Access(None), views, faces)
 
         async def wired(scope: Scope, receive: Receive, send: Send) -> None:
             await built({**scope, "extensions": {EXTENSION: SendWire(send)}}, receive, send)
