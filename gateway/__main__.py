@@ -78,7 +78,6 @@ class Gateway:
             await serving
             for helper in helpers:
                 helper.cancel()
-        await asyncio.sleep(0.05)  # the last cancels are queued, and the runtime cannot say when they are sent
         await self._runtime.stop()
         log.info("stopped", gateway=self.id)
 

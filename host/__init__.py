@@ -1,4 +1,4 @@
 """The host process: AutoGen's ``GrpcWorkerAgentRuntimeHost``, hardened.
 
-Imports ``fleet`` and ``protos``; touches AutoGen's private parts in ``host.servicer`` and ``host.server`` only.
+Imports ``fleet`` and ``protos``. Only ``host.servicer`` and ``host.server`` use AutoGen's private parts.
 """

@@ -8,7 +8,6 @@ from fleet.process import loop
 from fleet.process.signals import stop_signals
 from fleet.security.identity import IdentityError
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
-from host import handshakes
 from host.server import FleetHost
 from host.settings import HostSettings
 
@@ -19,19 +18,19 @@ FAILED = 1
 
 
 def check(settings: HostSettings, fleet: FleetSettings) -> None:
-    """End the process when the host would be open to strangers."""
-    if settings.bind.is_loopback:
+    """End the process when anyone on the network could join."""
+    if settings.bind.is_loopback and settings.relay.is_loopback:
         return
-    if not fleet.tokens() and not settings.allow_insecure:
+    if not settings.bind.is_loopback and not fleet.tokens() and not settings.allow_insecure:
         advice = "set FLEET_TOKEN or FLEET_TOKEN_FILE (or HOST_ALLOW_INSECURE=true)"
         print(f"HOST_BIND: {settings.bind} is reachable from other machines; {advice}", file=sys.stderr)
         raise SystemExit(BAD_SETTINGS)
     if fleet.identity() is None:
-        log.warning("prompts and the token pass unencrypted: set FLEET_TLS_CA, FLEET_TLS_CERT and FLEET_TLS_KEY")
+        log.warning("prompts and the token are sent unencrypted: set FLEET_TLS_CA, FLEET_TLS_CERT and FLEET_TLS_KEY")
 
 
 def warn(fleet: FleetSettings) -> None:
-    """Say what is not protected when nothing that members show names their role."""
+    """Log what is not protected when nothing that members show names their role."""
     tokens = fleet.tokens()
     if fleet.identity() is None and not tokens:
         log.warning(
@@ -50,15 +49,16 @@ async def serve(settings: HostSettings, fleet: FleetSettings) -> None:
     stop = stop_signals()
     tokens, identity = fleet.tokens(), fleet.identity()
     try:
-        host = FleetHost(settings.bind, tokens, identity)
+        host = FleetHost(settings.bind, settings.relay, tokens, identity)
     except OSError as error:
-        print(f"HOST_BIND: {error}", file=sys.stderr)
+        print(error, file=sys.stderr)
         raise SystemExit(FAILED) from None
     except IdentityError as error:
         print(error, file=sys.stderr)
         raise SystemExit(BAD_SETTINGS) from None
     host.start()
-    log.info("listening", address=str(settings.bind), token=bool(tokens), tls=identity is not None)
+    addresses = {"address": str(settings.bind), "relay": str(settings.relay)}
+    log.info("listening", **addresses, token=bool(tokens), tls=identity is not None)
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait((stopping, host.serving), return_when=asyncio.FIRST_COMPLETED)
     failed = not stop.is_set()
@@ -80,8 +80,6 @@ def main() -> None:
     """Read settings, then serve."""
     fleet = load(FleetSettings)
     settings = load(HostSettings)
-    if fleet.identity() is not None:
-        handshakes.watch()
     logs.configure("host", fleet.log_level, fleet.log_format)
     check(settings, fleet)
     warn(fleet)

@@ -1,4 +1,4 @@
-"""Refuses members that do not carry the fleet's token."""
+"""Refuses calls that do not carry one of the fleet's tokens."""
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,37 +19,37 @@ _HEALTH = f"/{health.SERVICE}/"
 class TokenInterceptor(grpc.aio.ServerInterceptor):
     """Ends every call without one of the fleet's tokens as UNAUTHENTICATED, if there are any; health checks need none.
 
-    ``authenticated`` is told of each other call's peer before its first message is read. ``peer`` gives the address to
-    log for what gRPC takes for its peer.
+    ``authenticated`` gets the peer of every other call before its first message is read. ``address`` returns what to
+    log for a peer.
     """
 
     def __init__(
-        self, tokens: Tokens, authenticated: Callable[[str], None] = lambda _: None, peer: Callable[[str], str] = str
+        self, tokens: Tokens, authenticated: Callable[[str], None] = lambda _: None, address: Callable[[str], str] = str
     ) -> None:
         self._tokens = tokens
         self._authenticated = authenticated
-        self._peer = peer
+        self._address = address
         self._repeats = Repeats()  # a refused member tries about once a second
 
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
     ) -> Any:
         """See ``grpc.aio.ServerInterceptor``."""
-        if not self._knows(details):
+        if not self._has_token(details):
             if details.method.startswith(_HEALTH):
                 return await continuation(details)  # it reads nothing either
-            # Whatever is called: a handler for one message would first read it, all of its up to 32 MiB.
+            # For every method: a handler for one message would first read all of it, up to 32 MiB.
             return grpc.stream_stream_rpc_method_handler(self._refuse)
         handler = await continuation(details)
-        return handler and self._announcing(handler)
+        return handler and self._authenticating(handler)
 
-    def _knows(self, details: grpc.HandlerCallDetails) -> bool:
+    def _has_token(self, details: grpc.HandlerCallDetails) -> bool:
         if not self._tokens:
             return True
         return self._tokens.accepts(dict(details.invocation_metadata or ()).get("authorization", ""))
 
-    def _announcing(self, handler: Any) -> Any:
-        """The handler, for one message or many, called before any message is read."""
+    def _authenticating(self, handler: Any) -> Any:
+        """The same handler, but called before a message is read."""
 
         async def answer(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
             self._authenticated(context.peer())
@@ -65,7 +65,7 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
         return grpc.stream_stream_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
 
     async def _refuse(self, _: Any, context: Any) -> None:
-        address = self._peer(context.peer()).rpartition(":")[0]
+        address = self._address(context.peer()).rpartition(":")[0]
         if self._repeats.is_new(address):
             log.warning("refused a member: its FLEET_TOKEN is missing or wrong", peer=address)
         await context.abort(grpc.StatusCode.UNAUTHENTICATED, "FLEET_TOKEN is missing or wrong")

@@ -1,4 +1,4 @@
-"""The connections that have not authenticated yet: how many there may be, and how much they may send together."""
+"""Bounds for connections that have not authenticated: how many there may be, and how much they may send together."""
 
 import ipaddress
 from collections.abc import Hashable
@@ -8,9 +8,9 @@ T = TypeVar("T", bound=Hashable)
 
 
 class Pending(Generic[T]):
-    """At most ``most`` connections, grouped by where they come from.
+    """Holds at most ``most`` connections, grouped by source.
 
-    One source cannot keep the others out: when there are too many, the source with the most loses its oldest one.
+    When there are too many, the source with the most loses its oldest one, so no source can keep the others out.
     """
 
     def __init__(self, most: int) -> None:
@@ -23,7 +23,7 @@ class Pending(Generic[T]):
         return self._count
 
     def add(self, connection: T, source: str) -> T | None:
-        """Hold a new connection; gives the one that must be dropped for it, which is no longer held."""
+        """Hold a new connection; returns the one that must be dropped for it, which is no longer held."""
         self._groups.setdefault(source, {})[connection] = None
         self._count += 1
         if self._count <= self._most:
@@ -45,7 +45,7 @@ class Pending(Generic[T]):
 
 
 class Allowance:
-    """A token bucket: ``burst`` bytes, or whatever is counted, at once, and ``rate`` a second from then on.
+    """A token bucket: ``burst`` units at once, and ``rate`` a second from then on.
 
     Times are seconds of any clock that only goes forward.
     """
@@ -57,13 +57,13 @@ class Allowance:
         self._at = now
 
     def wait(self, size: int, now: float) -> float:
-        """Seconds until ``size`` of it may pass; 0 when it may pass at once."""
+        """Seconds until ``size`` units may pass."""
         self._level = min(self._burst, self._level + (now - self._at) * self._rate)
         self._at = now
         return max(0.0, (size - self._level) / self._rate)
 
-    def take(self, size: int) -> None:
-        """Count what passes, also what must wait: what comes after that waits for longer."""
+    def spend(self, size: int) -> None:
+        """Count what passes, or will after its wait. What comes later waits for longer."""
         self._level -= size
 
 

@@ -1,7 +1,6 @@
-"""The host as a gRPC server: AutoGen's ``GrpcWorkerAgentRuntimeHost`` with limits, keepalive, TLS, token and health."""
+"""The host's two ports: AutoGen's ``GrpcWorkerAgentRuntimeHost`` with limits, keepalive, TLS, token and health."""
 
 import asyncio
-from collections.abc import Callable
 
 import grpc
 from autogen_ext.runtimes.grpc import GrpcWorkerAgentRuntimeHost
@@ -11,14 +10,16 @@ from fleet.bus.link import channel_options
 from fleet.security.identity import Identity, IdentityError, ServerContext
 from fleet.security.tokens import Tokens
 from fleet.settings import HostPort
-from host.door import LOOPBACK, Door
+from host.forwarder import LOOPBACK, Forwarder
 from host.health import Health
 from host.interceptor import TokenInterceptor
-from host.member_relay import MemberEnd
-from host.servicer import Connection, Servicer
+from host.listener import Client, Listener
+from host.member import Member
+from host.member_relay import MemberRelay
+from host.servicer import Servicer
 
 HANDSHAKE_TIMEOUT = 10.0
-"""Seconds that a member may take over its TLS handshake and the first words of HTTP/2."""
+"""Seconds that a member may take over its TLS handshake and the preface of HTTP/2."""
 
 CALLS = 16
 """Calls that one connection may have open. A member has its stream and, while it joins, a few short ones."""
@@ -26,16 +27,19 @@ METADATA = 8 * 1024
 """Bytes of a call's metadata; a member's client id and token need 200."""
 
 STOP_GRACE = 1
-"""Seconds that members get to take the end of their streams before their connections are cut."""
+"""Seconds that members get to see the end of their streams before their connections are cut."""
 
 
 class FleetHost(GrpcWorkerAgentRuntimeHost):
-    """Binds at construction; raises ``OSError`` when the address cannot be had, ``IdentityError`` for unusable files.
+    """Listens from its construction on, for gRPC at ``address`` and for relays at ``relay_address``.
 
-    With tokens it refuses members that carry none of them, with an identity those without TLS and a certificate.
+    With tokens it refuses members that carry none of them, with an identity those without TLS and a certificate. Raises
+    ``OSError`` when it cannot listen, :class:`IdentityError` for files that cannot be used.
     """
 
-    def __init__(self, address: HostPort, tokens: Tokens, identity: Identity | None = None) -> None:
+    def __init__(
+        self, address: HostPort, relay_address: HostPort, tokens: Tokens, identity: Identity | None = None
+    ) -> None:
         # The base's constructor would open a port without any of this, so its four attributes are set here.
         options = [
             *channel_options(),
@@ -54,13 +58,15 @@ class FleetHost(GrpcWorkerAgentRuntimeHost):
         ]
         self._address = str(address)
         self._context = ServerContext(identity) if identity is not None else None
+        self._forwarder = Forwarder(address)
         try:
-            self._door = Door(address, self._relay, HANDSHAKE_TIMEOUT)
-        except OSError as error:
-            raise OSError(f"cannot listen on {self._address}: {(error.strerror or str(error)).lower()}") from error
-        interceptor = TokenInterceptor(tokens, self._door.authenticated, self._door.peer)
+            self._relays = Listener("HOST_RELAY_BIND", relay_address, self._relay)
+        except OSError:
+            self._forwarder.listener.close()
+            raise
+        interceptor = TokenInterceptor(tokens, self._forwarder.authenticated, self._forwarder.address)
         self._server = grpc.aio.server(options=options, interceptors=[interceptor])
-        self._servicer: Servicer = Servicer(tokens, self._door.hang_up)  # type: ignore[assignment]
+        self._servicer: Servicer = Servicer(tokens, self._forwarder.drop, self._relays.port)  # type: ignore[assignment]
         self._serve_task: asyncio.Task[None] | None = None
         agent_worker_pb2_grpc.add_AgentRpcServicer_to_server(self._servicer, self._server)
         self._health = Health()
@@ -68,11 +74,11 @@ class FleetHost(GrpcWorkerAgentRuntimeHost):
         inner = f"{LOOPBACK}:0"
         try:
             if identity is None:
-                self._inner_port = self._server.add_insecure_port(inner)
+                self._forwarder.server_port = self._server.add_insecure_port(inner)
             else:
-                self._inner_port = self._server.add_secure_port(inner, identity.server_credentials())
+                self._forwarder.server_port = self._server.add_secure_port(inner, identity.server_credentials())
         except (RuntimeError, IdentityError) as error:
-            self._door.close()
+            self._close_ports()
             if identity is not None and isinstance(error, RuntimeError):
                 wanted = "gRPC takes RSA keys from 2048 bits, and ECDSA on P-256 or P-384"
                 raise IdentityError(f"FLEET_TLS_KEY: {identity.key} cannot be listened with; {wanted}") from error
@@ -87,29 +93,35 @@ class FleetHost(GrpcWorkerAgentRuntimeHost):
     async def _serve(self) -> None:
         await self._server.start()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._door.serve(self._inner_port))
+            ports = [group.create_task(listener.serve()) for listener in (self._forwarder.listener, self._relays)]
             # Shielded, because a server whose wait was cancelled cannot be stopped any more.
             await asyncio.shield(self._server.wait_for_termination())
-            self._door.close()
+            for port in ports:
+                port.cancel()
 
-    def _relay(self, settled: Callable[[], None]) -> MemberEnd:
-        def admit(ticket: str) -> Connection | None:
+    async def _relay(self, client: Client) -> None:
+        def admit(ticket: str) -> Member | None:
             member = self._servicer.admit(ticket)
             if member is not None:
-                settled()
+                self._relays.authenticated(client)
             return member
 
-        end = MemberEnd(self._context, admit, self._servicer.relayed, HANDSHAKE_TIMEOUT)
-        end.closed.add_done_callback(lambda _: settled())
-        return end
+        relay = MemberRelay(admit, self._servicer.relayed)
+        loop, context = asyncio.get_running_loop(), self._context() if self._context is not None else None
+        await loop.connect_accepted_socket(lambda: relay, client.sock, ssl=context)
+        await relay.closed
+
+    def _close_ports(self) -> None:
+        self._forwarder.listener.close()
+        self._relays.close()
 
     async def stop(self, grace: int = STOP_GRACE) -> None:
-        """End every stream and stop listening: at once when the members take it, after ``grace`` seconds at the latest.
+        """End every stream and stop listening: at once when the members follow, after ``grace`` seconds at the latest.
 
         The base waits out its grace whenever a member is connected, because its streams never end by themselves, and
         raises what ended the server, if it has failed.
         """
-        self._door.close()
+        self._close_ports()
         self._health.serves = False
         self._servicer.close()
         await self._server.stop(grace)

@@ -1,5 +1,8 @@
 """Settings of the host process (``HOST_*``)."""
 
+from typing import Self
+
+from pydantic import model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fleet.settings import Address, HostPort
@@ -11,5 +14,21 @@ class HostSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="HOST_", extra="ignore", frozen=True)
 
     bind: Address = HostPort("127.0.0.1", 50051)
+    relay_bind: Address | None = None
+    """Where members open their relays; by default at the port after ``HOST_BIND``. Members are told the port alone and
+    dial it at the address that they have for the host."""
     allow_insecure: bool = False
-    """Listen beyond loopback without ``FLEET_TOKEN``: only where the network itself keeps strangers out."""
+    """Listen beyond loopback without ``FLEET_TOKEN``: only where the network itself keeps others out."""
+
+    @model_validator(mode="after")
+    def _check_relay(self) -> Self:
+        if self.relay.port > 65535:
+            raise ValueError("HOST_RELAY_BIND: missing; there is no port after that of HOST_BIND")
+        if self.relay == self.bind:
+            raise ValueError("HOST_RELAY_BIND: must not be HOST_BIND")
+        return self
+
+    @property
+    def relay(self) -> HostPort:
+        """Where the host listens for relays."""
+        return self.relay_bind or HostPort(self.bind.host, self.bind.port + 1)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from identities.authority import Authority
 from tests.harness.fleet import TROUBLE, Fleet
 
 IMPATIENT = {
@@ -43,6 +44,14 @@ def spare_fleet() -> Iterator[Fleet]:
     """A fleet with short timeouts, for tests that break something and mend it: members, models, the host."""
     with Fleet(settings=IMPATIENT) as fleet:
         yield fleet
+
+
+@pytest.fixture(scope="session")
+def identities(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Certificates and tokens of one fleet, by role. Tests that change them make their own."""
+    folder = tmp_path_factory.mktemp("identities")
+    Authority(folder).look_after()
+    return folder
 
 
 LONG = any(os.environ.get(name, "").lower() in ("1", "true") for name in ("CI", "CHATFLEET_LONG"))

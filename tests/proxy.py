@@ -28,10 +28,11 @@ IN_FLIGHT = 256
 
 
 class Proxy:
-    """Passes connections on to ``target`` until told otherwise."""
+    """Passes connections on to ``target`` until told otherwise. It listens at ``at``, by default at a free port."""
 
-    def __init__(self, target: Address) -> None:
+    def __init__(self, target: Address, at: Address = ("127.0.0.1", 0)) -> None:
         self._target = target
+        self._at = at
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
         self._open: dict[Direction, asyncio.Event] = {"up": asyncio.Event(), "down": asyncio.Event()}
@@ -97,7 +98,7 @@ class Proxy:
 
     async def _start(self) -> None:
         self._flow()
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1024)
+        self._server = await asyncio.start_server(self._serve, *self._at, backlog=1024)
         self.address = self._server.sockets[0].getsockname()[:2]
 
     async def _stop(self) -> None:

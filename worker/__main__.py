@@ -9,6 +9,7 @@ from fleet import logs
 from fleet.bus import topics
 from fleet.bus.runtime import FleetRuntime
 from fleet.lane import Outbox
+from fleet.observe import Observer
 from fleet.process import loop
 from fleet.process.signals import stop_signals
 from fleet.process.turns import Turns
@@ -17,11 +18,13 @@ from fleet.settings import BAD_SETTINGS, FleetSettings, load
 from protos import chat_pb2 as pb
 from worker.contract.images import Images
 from worker.health import health_service
-from worker.openai.client import StreamingAzureOpenAIClient, StreamingOpenAIClient
+from worker.openai.client import Streaming
+from worker.services.model import ModelService
+from worker.services.service import Service
 from worker.serving import agent
 from worker.serving.catalog import Model, ModelsError, load_models
-from worker.serving.gateway_watch import Gateways
-from worker.serving.registry import Desk
+from worker.serving.gateway_watch import GatewayWatch
+from worker.serving.registry import Registry
 from worker.serving.status import Heartbeat
 from worker.settings import WorkerSettings
 from worker.wire.pacer import Pacer
@@ -29,20 +32,23 @@ from worker.wire.pacer import Pacer
 log = logs.logger("worker")
 
 FLUSH_TIMEOUT = 3.0
-"""Seconds that gateways get to take the last chunks of a worker that leaves."""
+"""Seconds for which a worker that leaves waits until its last events are acknowledged."""
 
 
 class Worker:
-    """A worker's life: everything it consists of is made here."""
+    """Creates the parts of a worker and runs them until it is stopped."""
 
-    def __init__(self, settings: WorkerSettings, fleet: FleetSettings, models: dict[str, Model]) -> None:
+    def __init__(
+        self, settings: WorkerSettings, fleet: FleetSettings, models: dict[str, Model], observer: Observer
+    ) -> None:
         self.id = topics.new_member_id()
         self._settings = settings
         self._link_timeout = fleet.link_timeout
         self._models = models
+        self._observer = observer
         self._runtime = FleetRuntime(fleet, self._on_link)
         self._outbox = Outbox(self.id, self._send, settings.flush_interval)
-        self._desk: Desk | None = None
+        self._registry: Registry | None = None
         self._heartbeat: Heartbeat | None = None
 
     async def serve(self) -> None:
@@ -59,32 +65,25 @@ class Worker:
             await self._serve(stop)
 
     async def _serve(self, stop: asyncio.Event) -> None:
-        outbox = self._outbox
-        interval = self._settings.flush_interval
-        pacer = Pacer(interval, outbox.hold, outbox.release) if interval else None
-        turns = Turns()
-        for model in self._models.values():
-            if isinstance(model.client, StreamingOpenAIClient | StreamingAzureOpenAIClient):
-                model.client.work_in(turns)
-                if pacer is not None:
-                    model.client.read_together(pacer)
-        images = Images(self._settings.image_pixels)
-        async with asyncio.TaskGroup() as chats:
-            desk = self._desk = Desk(self._models, images, self._outbox, self._settings.capacity, chats, turns)
-            gateways = Gateways(desk, self._outbox, self._settings.gateway_timeout, self._link_timeout)
+        settings, outbox = self._settings, self._outbox
+        pacer = Pacer(settings.flush_interval, outbox.hold, outbox.release) if settings.flush_interval else None
+        images = Images(settings.image_pixels)
+        services = self._services(Turns(), images, pacer)
+        async with asyncio.TaskGroup() as group:
+            registry = self._registry = Registry(services, outbox, settings.capacity, group, self._observer)
+            watch = GatewayWatch(registry, outbox, settings.gateway_timeout, self._link_timeout)
             heartbeat = self._heartbeat = Heartbeat(
-                self.id, VERSION, desk, lambda status: self._runtime.publish(status, topics.WORKERS)
+                self.id, VERSION, registry, lambda status: self._runtime.publish(status, topics.WORKERS)
             )
-            await agent.register(self._runtime, self.id, desk, gateways)
-            log.info("serving", worker=self.id, models=list(self._models), capacity=self._settings.capacity)
+            await agent.register(self._runtime, self.id, registry, watch)
+            log.info("serving", worker=self.id, models=list(services), capacity=settings.capacity)
             await self._runtime.start()
-            helpers = [chats.create_task(heartbeat.run()), chats.create_task(gateways.watch())]
+            helpers = [group.create_task(heartbeat.run()), group.create_task(watch.watch())]
             await stop.wait()
-            await self._drain(desk, heartbeat)
+            await self._drain(registry, heartbeat)
             for helper in helpers:
                 helper.cancel()
         heartbeat.leave()
-        await asyncio.sleep(0.05)  # the last word is queued, not sent; nothing tells when it has left
         await self._runtime.stop()
         for model in self._models.values():
             await model.client.close()
@@ -93,32 +92,41 @@ class Worker:
             pacer.close()
         log.info("stopped", worker=self.id)
 
-    async def _drain(self, desk: Desk, heartbeat: Heartbeat) -> None:
-        """Refuse new chats, let the running ones end, and see their last chunks acknowledged."""
-        desk.draining = True
+    def _services(self, turns: Turns, images: Images, pacer: Pacer | None) -> dict[str, Service]:
+        services: dict[str, Service] = {}
+        for name, model in self._models.items():
+            if isinstance(model.client, Streaming):
+                model.client.work_in(turns, pacer)
+            services[name] = ModelService(model.client, model.system_message, turns, images)
+        return services
+
+    async def _drain(self, registry: Registry, heartbeat: Heartbeat) -> None:
+        """Refuse new runs, let the others end, and see their last events acknowledged."""
+        registry.draining = True
         heartbeat.beat()
-        log.info("draining", worker=self.id, active=desk.active)
+        log.info("draining", worker=self.id, active=registry.active)
         try:
             async with asyncio.timeout(self._settings.drain_timeout):
-                await desk.idle()
+                await registry.idle()
         except TimeoutError:
-            log.warning("chats cut off by the drain timeout", worker=self.id, active=desk.active)
-            desk.cancel_all("worker_drained")
-            await desk.idle()
+            log.warning("runs cut off by the drain timeout", worker=self.id, active=registry.active)
+            registry.cancel_all("worker_drained")
+            await registry.idle()
         with suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_TIMEOUT):
                 await self._outbox.flushed()
 
     def _not_ready(self) -> str | None:
-        """Why no gateway would give this worker a chat now."""
-        if self._desk is None or not self._runtime.linked:
+        """Why no gateway would send this worker a request now; None when one would."""
+        if self._registry is None or not self._runtime.linked:
             return "no link to the host"
-        return "draining" if self._desk.draining else None
+        return "draining" if self._registry.draining else None
 
     def _send(self, gateway_id: str, batch: pb.ChunkBatch) -> None:
         self._runtime.publish(batch, topics.chunks(gateway_id))
 
     def _on_link(self, up: bool) -> None:
+        self._observer.link_changed(up)
         if up:
             self._outbox.link_up()
             if self._heartbeat is not None:
@@ -137,7 +145,7 @@ def main() -> None:
     except ModelsError as error:
         print(f"WORKER_MODELS: {error}", file=sys.stderr)
         raise SystemExit(BAD_SETTINGS) from None
-    loop.run(Worker(settings, fleet, models).serve())
+    loop.run(Worker(settings, fleet, models, Observer()).serve())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Says over HTTP whether the worker lives and serves, for container engines and orchestrators: off unless it is set."""
+"""Health checks over HTTP for container engines and orchestrators."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,9 +10,9 @@ from fleet.settings import HostPort
 
 @asynccontextmanager
 async def health_service(address: HostPort, not_ready: Callable[[], str | None]) -> AsyncIterator[None]:
-    """Answer ``GET /healthz`` (200 while the loop turns) and ``GET /readyz`` (503 with the reason) in the ``with``.
+    """Answer ``GET /healthz`` (200 while the loop runs) and ``GET /readyz`` (503 with a reason) within the ``with``.
 
-    Raises ``OSError`` when the address cannot be had.
+    Raises ``OSError`` when it cannot listen on the address.
     """
 
     async def healthz(_: web.Request) -> web.Response:
@@ -26,10 +26,10 @@ async def health_service(address: HostPort, not_ready: Callable[[], str | None])
 
     app = web.Application()
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz)])
-    runner = web.AppRunner(app, access_log=None, handle_signals=False)
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0)
     await runner.setup()
     try:
-        await web.TCPSite(runner, address.host, address.port, shutdown_timeout=0).start()
+        await web.TCPSite(runner, address.host, address.port).start()
         yield
     finally:
         await runner.cleanup()

@@ -9,7 +9,7 @@ from fleet.settings import Address
 
 
 class WorkerSettings(BaseSettings):
-    """What a worker serves, and how much of it at once."""
+    """What a worker serves, and how many requests concurrently."""
 
     model_config = SettingsConfigDict(env_prefix="WORKER_", extra="ignore", frozen=True)
 
@@ -27,4 +27,4 @@ class WorkerSettings(BaseSettings):
     image_pixels: int = Field(default=40_000_000, ge=1, le=10**9)
     """Pixels that the images of one request may have in all, for a model whose client takes images as data."""
     health_bind: Address | None = None
-    """Where it says whether it lives and serves (``/healthz``, ``/readyz``), if anybody is to ask."""
+    """Where health checks are served (``/healthz``, ``/readyz``)."""

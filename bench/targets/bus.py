@@ -19,7 +19,8 @@ class Bus(Target):
 
     def start(self) -> None:
         host = f"127.0.0.1:{free_port()}"
-        self.run("host", sys.executable, "-m", "host", HOST_BIND=host)
+        relay = f"127.0.0.1:{free_port()}"
+        self.run("host", sys.executable, "-m", "host", HOST_BIND=host, HOST_RELAY_BIND=relay)
         self._gateways = self._members("gateway", host)
         wait_until(lambda: self._counts(), 30, "the bus has gateways")
         self._members("worker", host)

@@ -36,7 +36,7 @@ class Fleet(Target):
         host = f"127.0.0.1:{free_port()}"
         models = self.folder / "models.yaml"
         models.write_text(yaml.safe_dump(self._models()))
-        self._module("host", HOST_BIND=host)
+        self._module("host", HOST_BIND=host, HOST_RELAY_BIND=f"127.0.0.1:{free_port()}")
         for _ in range(self.workers):
             self._module("worker", FLEET_HOST=host, WORKER_MODELS=str(models))
         for port in self.ports:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import grpc
+from autogen_core import Subscription
+from autogen_ext.runtimes.grpc._utils import subscription_to_proto
 from autogen_ext.runtimes.grpc._worker_runtime import HostConnection, QueueAsyncIterable
 from autogen_ext.runtimes.grpc.protos import agent_worker_pb2, agent_worker_pb2_grpc
 
@@ -21,12 +23,11 @@ KEEPALIVE_TIMEOUT = 7.0
 """Seconds of silence until a ping, and from the ping until the peer is given up: a dead peer is noticed within 10 s, a
 process that stands still for less than 7 s is not taken for dead."""
 
-
 CLIENT_ID = "client-id"
-"""The metadata by which AutoGen's host knows whose call it is: another for each link."""
+"""Metadata that tells AutoGen's host whose call it is. Each link has its own."""
 
 MEMBER_KEY = "chatfleet-member-key"
-"""The metadata with which a member proves on a new link that its member id is its own: one secret for a process."""
+"""Metadata with which a member proves on a new link that a member id is its own. Each process has one secret."""
 
 
 def channel_options() -> list[tuple[str, int]]:
@@ -40,7 +41,7 @@ def channel_options() -> list[tuple[str, int]]:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.enable_http_proxy", 0),
-        # Every dial is a fresh try: gRPC must not keep one address's failures for the next channel.
+        # Otherwise a new channel inherits the back-off of the one before to the same address.
         ("grpc.use_local_subchannel_pool", 1),
     ]
 
@@ -78,7 +79,7 @@ class Link(HostConnection):
 
     @property
     def metadata(self) -> Sequence[tuple[str, str]]:
-        """What every call carries: who calls, and the fleet's token."""
+        """What every call carries: the caller, and the fleet's token."""
         known = [(CLIENT_ID, self._client_id), (MEMBER_KEY, self._key)]
         return [*known, ("authorization", f"Bearer {self._token}")] if self._token else known
 
@@ -101,6 +102,16 @@ class Link(HostConnection):
             raise
         return link
 
+    async def register(self, agent_type: str) -> None:
+        """Make an agent type this member's own. Raises ``grpc.RpcError``."""
+        request = agent_worker_pb2.RegisterAgentTypeRequest(type=agent_type)
+        await self.stub.RegisterAgent(request, metadata=self.metadata)
+
+    async def subscribe(self, subscription: Subscription) -> None:
+        """Listen to a topic. Raises ``grpc.RpcError``."""
+        request = agent_worker_pb2.AddSubscriptionRequest(subscription=subscription_to_proto(subscription))
+        await self.stub.AddSubscription(request, metadata=self.metadata)
+
     def put(self, message: agent_worker_pb2.Message) -> None:
         """Queue a message for the host. The lanes' windows bound what waits here."""
         self._send_queue.put_nowait(message)
@@ -114,16 +125,20 @@ class Link(HostConnection):
         message = await self._stream.read()
         return None if message is grpc.aio.EOF else message
 
-    async def ticket(self) -> str | None:
-        """What lets this member onto the host's relay; None from a host that has none."""
-        for key, value in await self._stream.initial_metadata() or ():
-            if key == relay.TICKET:
-                return str(value)
-        return None
+    async def relay(self) -> tuple[int, str] | None:
+        """The host's port for relays, and the ticket that lets this member in; None from a host that offers none."""
+        told = {key: str(value) for key, value in await self._stream.initial_metadata() or ()}
+        if relay.PORT not in told or relay.TICKET not in told:
+            return None
+        return int(told[relay.PORT]), told[relay.TICKET]
+
+    def finish(self) -> None:
+        """End the stream after what is queued. The host ends its side once it has handled all of it."""
+        self._send_queue.put_nowait(_END)
 
     async def close(self) -> None:
         """End the connection at once."""
-        self._send_queue.put_nowait(_END)
+        self.finish()
         await self._channel.close()
 
 

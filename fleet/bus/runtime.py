@@ -1,13 +1,14 @@
 """A member's link to the host: AutoGen's runtime that starts before the host, and comes back after it.
 
 AutoGen 0.7.5's ``GrpcWorkerAgentRuntime`` fails to start without a host and publishes into nothing after its loss.
-:class:`FleetRuntime` keeps one link after another alive under the same agents and subscriptions. Parts of AutoGen that
-are private and used here: ``HostConnection``, ``_host_connection``, ``_running``, ``_background_tasks``,
-``_process_event``, ``_agent_factories``, ``_register_agent_type``, ``_subscription_manager``,
-``_serialization_registry``; ``tests/unit/fleet/bus/test_autogen_private.py`` fails when one changes.
+:class:`FleetRuntime` keeps one link after another alive under the same agents and subscriptions. It uses these private
+parts of AutoGen: ``HostConnection``, ``_host_connection``, ``_running``, ``_background_tasks``, ``_process_event``,
+``_agent_factories``, ``_register_agent_type``, ``_subscription_manager``, ``_serialization_registry``;
+``tests/unit/fleet/bus/test_autogen_private.py`` fails when one changes.
 """
 
 import asyncio
+import contextlib
 import itertools
 import os
 import random
@@ -19,7 +20,6 @@ from typing import Any, TypeVar
 import grpc
 from autogen_core import PROTOBUF_DATA_CONTENT_TYPE, AgentId, CancellationToken, Subscription, TopicId
 from autogen_ext.runtimes.grpc import GrpcWorkerAgentRuntime
-from autogen_ext.runtimes.grpc._utils import subscription_to_proto
 from autogen_ext.runtimes.grpc.protos import agent_worker_pb2, cloudevent_pb2
 from google.protobuf.message import Message
 
@@ -29,26 +29,26 @@ from fleet.bus.events import TYPE_URL, event, event_of
 from fleet.bus.link import AWAY, KEEPALIVE_TIME, KEEPALIVE_TIMEOUT, MESSAGE_BYTES, Link, reason_of
 from fleet.bus.relay import Relay
 from fleet.process.repeats import Repeats
-from fleet.security import diagnosis
+from fleet.security.diagnosis import Diagnosis
 from fleet.settings import FleetSettings
 
 log = logs.logger(__name__)
 
 RETRY_FIRST = 0.05
 RETRY_LAST = 1.0
-"""Seconds between attempts to reach the host, doubled from first to last, each shortened by chance by up to half."""
+"""Seconds between attempts to reach the host, doubled from first to last. Each is shortened at random by up to half."""
 
 STEADY = 5.0
 """Seconds that a link must have lasted for the next attempts to begin with the first pause again."""
 
-DIAGNOSE_EVERY = 3.0
-"""Seconds between two looks at why the host cannot be joined."""
-
 DIAL_TIMEOUT = 5.0
-"""Seconds for one attempt to reach the host and to register, or to have its relay."""
+"""Seconds for one attempt to reach the host and to register, or to open the relay."""
 
 RELAY_RETRY = 5.0
-"""Seconds between attempts to have the relay of a host that is there."""
+"""Seconds between attempts to open the relay of a host that is there."""
+
+LEAVE_TIMEOUT = 1.0
+"""Seconds that the host gets to confirm what a leaving member published last."""
 
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -59,25 +59,26 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
     Agents are registered as always, before or after :meth:`start`. Events published while the link is down are dropped:
     what must arrive goes through a lane. ``on_link`` is called with True after every join, when all agents and
     subscriptions are known to the host, and with False after every loss.
+
+    It has 13 attributes because AutoGen's base reads the link's state here.
     """
 
     def __init__(self, settings: FleetSettings, on_link: Callable[[bool], None]) -> None:
-        # gRPC's core would write a line of its own about every try to join that fails, once a second.
+        # gRPC's core would write a line of its own about every failed attempt to join, once a second.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         super().__init__(str(settings.host), payload_serialization_format=PROTOBUF_DATA_CONTENT_TYPE)
         self._settings = settings
         self._on_link = on_link
         self._link: Link | None = None
-        self._diagnosis: str | None = None
-        self._diagnose_at = float("-inf")
+        self._relay: Relay | None = None
         self._host_connection = AWAY
         self._keeper: asyncio.Task[None] | None = None
+        self._diagnosis = Diagnosis()
         self._event_ids = itertools.count(1)
-        self._relay: Relay | None = None
         self._key = secrets.token_urlsafe(24)
         self._stamp = b""
         self._repeats = Repeats()
-        self._shortcuts: dict[bytes, Callable[[bytes], None]] = {}
+        self._receivers: dict[bytes, Callable[[bytes], None]] = {}
         """By the message's full name."""
 
     @property
@@ -93,12 +94,24 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
         self._keeper = asyncio.create_task(self._keep_link())
 
     async def stop(self) -> None:
-        """Leave the host. What was published and not sent is lost: drain the lanes first."""
+        """Leave the host once it has handled all that was published, or after :data:`LEAVE_TIMEOUT` seconds."""
         self._running = False
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-            self._keeper = None
+        if self._keeper is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_TIMEOUT):
+                await self._leave(self._keeper)
+        self._keeper.cancel()
+        await asyncio.gather(self._keeper, return_exceptions=True)
+        self._keeper = None
+
+    async def _leave(self, keeper: asyncio.Task[None]) -> None:
+        """End both connections in order, so that the host gets the relay's last frames before the stream's end."""
+        if self._relay is not None:
+            await self._relay.ask(relay.PING)
+        if self._link is not None:
+            self._link.finish()
+            await asyncio.wait({keeper})
 
     def publish(self, message: Message, topic: TopicId, sender: AgentId | None = None) -> None:
         """Send an event, or drop it while the link is down. The message may be changed afterwards."""
@@ -121,119 +134,100 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
         self.publish(message, topic_id, sender)
 
     def shortcut(self, kind: type[MessageT], receive: Callable[[MessageT], None], largest: int = MESSAGE_BYTES) -> None:
-        """Hand every event of this ``kind`` straight to ``receive``, in the order of arrival, instead of to an agent.
+        """Pass every event of this ``kind`` straight to ``receive``, in the order of arrival, instead of to an agent.
 
-        For the messages that come by the hundred a second: a task, a copy and a log text for each cost more than what
-        is done with them. Whatever topic of ours they came on, no agent sees them. One of more than ``largest`` bytes
-        is dropped before it is parsed.
+        For frequent messages: an agent's task, copy and log text cost more than what is done with the message. The
+        topic does not matter. A message of more than ``largest`` bytes is dropped before it is parsed.
         """
         parse = kind.FromString
 
-        def take(payload: bytes) -> None:
+        def parse_and_receive(payload: bytes) -> None:
             if len(payload) <= largest:
                 receive(parse(payload))
             elif self._repeats.is_new("large", kind.DESCRIPTOR.name):
                 log.warning("dropped a message that is too large", kind=kind.DESCRIPTOR.name, bytes=len(payload))
 
-        self._shortcuts[kind.DESCRIPTOR.full_name.encode()] = take
+        self._receivers[kind.DESCRIPTOR.full_name.encode()] = parse_and_receive
 
     async def add_subscription(self, subscription: Subscription) -> None:
         """Subscribe, now and on every later link."""
         await self._subscription_manager.add_subscription(subscription)
         if self._link is not None:
-            await self._subscribe(self._link, subscription)
+            await self._link.subscribe(subscription)
 
     async def _register_agent_type(self, agent_type: str) -> None:
         if (member := topics.member(agent_type)) is not None:
             self._stamp = relay.stamp(member[1])
         if self._link is not None:
-            await self._register(self._link, agent_type)
+            await self._link.register(agent_type)
 
-    async def _register(self, link: Link, agent_type: str) -> None:
-        request = agent_worker_pb2.RegisterAgentTypeRequest(type=agent_type)
-        await link.stub.RegisterAgent(request, metadata=link.metadata)
-
-    async def _subscribe(self, link: Link, subscription: Subscription) -> None:
-        request = agent_worker_pb2.AddSubscriptionRequest(subscription=subscription_to_proto(subscription))
-        await link.stub.AddSubscription(request, metadata=link.metadata)
+    # ------------------------------------------------------------ the link's life
 
     async def _keep_link(self) -> None:
-        """Join, serve until the link ends, join again; each new reason for failing is logged once."""
-        delay, said = 0.0, ""
-        while True:
+        """Join, serve until the link ends, join again. Each new reason for failing is logged once."""
+        delay, logged = 0.0, ""
+        while self._running:
             await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311
             try:
                 link = await self._join()
-            except Exception as error:  # whatever it is, a member that stopped trying would be lost without a word
-                reason = await self._why(error)
-                if reason != said:
-                    said = reason
+            except Exception as error:  # a member that stopped trying would be lost without a trace
+                reason = await self._reason_of(error)
+                if reason != logged:
+                    logged = reason
                     log.warning("cannot join the host, trying on", host=self._host_address, reason=reason)
                 delay = min(max(RETRY_FIRST, delay * 2), RETRY_LAST)
                 continue
-            said, joined_at = "", time.monotonic()
+            logged, joined_at = "", time.monotonic()
             try:
                 await self._serve(link)
             except Exception as error:  # as above
                 log.error("the link failed, joining again", exc_info=error)
             finally:
-                await self._close(link)
+                await _close(link)
             steady = time.monotonic() - joined_at >= STEADY
             delay = 0.0 if steady else min(max(RETRY_FIRST, delay * 2), RETRY_LAST)
 
-    async def _close(self, link: Link) -> None:
-        try:
-            await link.close()
-        except Exception as error:  # it is gone in any case
-            log.debug("a link did not close", reason=type(error).__name__)
-
-    async def _why(self, error: Exception) -> str:
-        """Why joining failed; for a connection that was not to be had, what TLS has to do with it."""
+    async def _reason_of(self, error: Exception) -> str:
         unreachable = isinstance(error, grpc.RpcError) and error.code() == grpc.StatusCode.UNAVAILABLE
         if not unreachable and not isinstance(error, TimeoutError):
             return reason_of(error)
-        now = time.monotonic()
-        if now >= self._diagnose_at:
-            self._diagnose_at = now + DIAGNOSE_EVERY
-            try:
-                self._diagnosis = await diagnosis.refusal(self._settings.host, self._settings.identity())
-            except Exception as trouble:  # a diagnosis must not end the tries
-                log.debug("no diagnosis", reason=type(trouble).__name__)
-        return self._diagnosis or reason_of(error)
+        return await self._diagnosis.refusal(self._settings.host, self._settings.identity()) or reason_of(error)
 
     async def _join(self) -> Link:
         async with asyncio.timeout(DIAL_TIMEOUT):
             link = await Link.dial(self._settings, self._key)
             try:
                 for agent_type in list(self._agent_factories):
-                    await self._register(link, agent_type)
+                    await link.register(agent_type)
                 for subscription in list(self._subscription_manager.subscriptions):
-                    await self._subscribe(link, subscription)
+                    await link.subscribe(subscription)
             except BaseException:
-                await self._close(link)
+                await _close(link)
                 raise
             return link
 
     async def _serve(self, link: Link) -> None:
+        """Carry events until one of the link's two connections ends."""
         self._link = self._host_connection = link
         log.info("joined the host", host=self._host_address)
         reason = ""
-        ways = [asyncio.create_task(self._read(link)), asyncio.create_task(self._carry(link))]
+        connections = [asyncio.create_task(self._read(link)), asyncio.create_task(self._keep_relay(link))]
         try:
             self._on_link(True)
-            ended, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            way = next(iter(ended))
-            reason = "cancelled" if way.cancelled() else way.result()
+            ended, _ = await asyncio.wait(connections, return_when=asyncio.FIRST_COMPLETED)
+            first = next(iter(ended))
+            reason = "cancelled" if first.cancelled() else first.result()
         finally:
             self._link, self._host_connection = None, AWAY
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
+            for connection in connections:
+                connection.cancel()
+            await asyncio.gather(*connections, return_exceptions=True)
             self._on_link(False)
-        log.warning("lost the host", host=self._host_address, reason=reason)
+        if self._running:
+            log.warning("lost the host", host=self._host_address, reason=reason)
 
     async def _read(self, link: Link) -> str:
-        """Take what comes on the gRPC stream until it ends; why it did."""
+        """Receive from the gRPC stream until it ends; returns why it did."""
         try:
             while (message := await link.read()) is not None:
                 self._receive(message)
@@ -241,47 +235,49 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
             return reason_of(error)
         return "closed by the host"
 
-    async def _carry(self, link: Link) -> str:
-        """Have the relay until it is lost; why it was. A host that cannot be reached by relay is asked again."""
+    async def _keep_relay(self, link: Link) -> str:
+        """Open the relay and return when it is lost. Until the host accepts it, events pass by gRPC."""
         try:
-            ticket = await link.ticket()
+            offered = await link.relay()
         except grpc.RpcError as error:
             return reason_of(error)
-        said = False
-        while ticket is not None:
+        logged = False
+        while offered is not None:
             try:
                 async with asyncio.timeout(DIAL_TIMEOUT):
-                    found = await self._dial(ticket)
+                    opened = await self._open_relay(*offered)
             except Exception as error:  # whatever it is, events can pass by gRPC
-                if not said:
-                    said = True
-                    log.warning("no relay, events pass by gRPC", host=self._host_address, reason=reason_of(error))
+                if not logged:
+                    logged = True
+                    log.warning("no relay, events pass by gRPC", port=offered[0], reason=reason_of(error))
                 await asyncio.sleep(RELAY_RETRY)
                 continue
-            self._relay = found
+            self._relay = opened
             try:
-                await asyncio.shield(found.closed)  # which goes on to tell the relay's own watch
+                await asyncio.shield(opened.closed)  # a cancelled wait must not cancel the relay's own future
             finally:
                 self._relay = None
-                found.close()
+                opened.close()
             return "its relay was closed"
-        await asyncio.get_running_loop().create_future()  # for ever
+        await asyncio.get_running_loop().create_future()  # until the stream ends
         raise AssertionError
 
-    async def _dial(self, ticket: str) -> Relay:
+    async def _open_relay(self, port: int, ticket: str) -> Relay:
         identity = self._settings.identity()
         return await relay.dial(
-            self._settings.host,
+            (self._settings.host.host, port),
             identity.context() if identity is not None else None,
             ticket,
             lambda: Relay(self._relayed, MESSAGE_BYTES, KEEPALIVE_TIME, KEEPALIVE_TIMEOUT),
         )
 
+    # ------------------------------------------------------------ what arrives
+
     def _receive(self, message: agent_worker_pb2.Message) -> None:
         if message.WhichOneof("message") != "cloudEvent":
             return  # no member of the fleet sends anything else
         payload = message.cloudEvent.proto_data
-        self._take(payload.type_url.removeprefix(TYPE_URL).encode(), payload.value, lambda: message.cloudEvent)
+        self._dispatch(payload.type_url.removeprefix(TYPE_URL).encode(), payload.value, lambda: message.cloudEvent)
 
     def _relayed(self, frame: bytes) -> None:
         try:
@@ -289,11 +285,11 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
         except IndexError as error:
             self._not_understood("a frame that is cut off", error)
         else:
-            self._take(name, payload, lambda: event_of(frame))
+            self._dispatch(name, payload, lambda: event_of(frame))
 
-    def _take(self, name: bytes, payload: bytes, whole: Callable[[], cloudevent_pb2.CloudEvent]) -> None:
-        """Hand an event to the shortcut of its kind, or to the agents that know it, if there are any."""
-        receive = self._shortcuts.get(name)
+    def _dispatch(self, name: bytes, payload: bytes, whole: Callable[[], cloudevent_pb2.CloudEvent]) -> None:
+        """Pass an event to the receiver of its kind, or to the agents that know it, if there are any."""
+        receive = self._receivers.get(name)
         kind = name.decode("ascii", "replace")
         try:
             if receive is not None:
@@ -318,3 +314,10 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
     def _not_understood(self, kind: str, error: BaseException) -> None:
         if self._repeats.is_new("not understood", kind):
             log.error("an event was not understood", kind=kind, exc_info=error)
+
+
+async def _close(link: Link) -> None:
+    try:
+        await link.close()
+    except Exception as error:  # it is gone in any case
+        log.debug("a link did not close", reason=type(error).__name__)

@@ -38,6 +38,8 @@ class Sink:
         self._reply = reply
         self._producer: Producer | None = None
         self._ready: asyncio.Future[None] | None = None
+        self.on_first: Callable[[], None] | None = None
+        """Called once, with the first event of the reply that is not ``accepted`` or terminal."""
 
     @property
     def finished(self) -> bool:
@@ -111,6 +113,7 @@ class Sink:
         was_writable = reply.writable
         if lane.sender.write(reply, kind, text, tokens):
             lane.schedule()
+            self._note_first()
         if was_writable and not reply.writable:
             self._pause()
 
@@ -121,8 +124,14 @@ class Sink:
         was_writable = reply.writable
         lane.sender.put(reply, event)
         lane.schedule()
+        self._note_first()
         if was_writable and not reply.writable and not reply.finished:
             self._pause()
+
+    def _note_first(self) -> None:
+        if self.on_first is not None and self._reply.started and not self._reply.finished:
+            on_first, self.on_first = self.on_first, None
+            on_first()
 
     def _pause(self) -> None:
         self._lane.block(self._reply, self)

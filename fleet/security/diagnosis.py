@@ -1,37 +1,63 @@
-"""Why the host does not take a connection: gRPC says only that it was closed, so the handshake is tried once more."""
+"""Why the host does not accept a connection: gRPC says only that it was closed, so the handshake is tried once more."""
 
 import asyncio
 import contextlib
 import socket
 import ssl
-from functools import partial
+import time
 
+from fleet import logs
 from fleet.security.identity import Identity
 
-PATIENCE = 1.0
-"""Seconds for each answer of the host: a process that is to end waits for the look to end."""
+log = logs.logger(__name__)
+
+ANSWER_TIMEOUT = 1.0
+"""Seconds for each answer of the host. A process that is to end waits for the attempt."""
+
+EVERY = 3.0
+"""Seconds between two attempts."""
 
 _HANDSHAKE = b"\x16"
 """First byte of an answer in TLS."""
 
 
+class Diagnosis:
+    """Tells, for a host that cannot be joined, what TLS has to do with it."""
+
+    def __init__(self) -> None:
+        self._refusal: str | None = None
+        self._due = float("-inf")
+
+    async def refusal(self, address: tuple[str, int], identity: Identity | None) -> str | None:
+        """As :func:`refusal`, asked at most every :data:`EVERY` seconds. Raises nothing."""
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + EVERY
+            try:
+                self._refusal = await refusal(address, identity)
+            except Exception as error:  # a diagnosis must not end the attempts to join
+                log.debug("no diagnosis", reason=type(error).__name__)
+        return self._refusal
+
+
 async def refusal(address: tuple[str, int], identity: Identity | None) -> str | None:
-    """What is wrong with this side's or the host's TLS, in words for a log; None when TLS is not what is wrong."""
+    """What is wrong with this side's or the host's TLS, for a log; None when TLS is not what is wrong."""
     # In a thread, because OpenSSL tells the other side what it does not like only when it has the socket itself.
-    look = partial(_with_tls, address, identity) if identity else partial(_without_tls, address)
     try:
-        return await asyncio.to_thread(look)
-    except (OSError, ValueError):  # such as a name that is none
+        if identity is None:
+            return await asyncio.to_thread(_without_tls, address)
+        return await asyncio.to_thread(_with_tls, address, identity)
+    except (OSError, ValueError):  # such as a name that cannot be one
         return None
 
 
 def _with_tls(address: tuple[str, int], identity: Identity) -> str | None:
     context = identity.context()
-    with socket.create_connection(address, PATIENCE) as connection:
+    with socket.create_connection(address, ANSWER_TIMEOUT) as connection:
         try:
             with context.wrap_socket(connection, server_hostname=address[0]) as tls:
                 # A host that refuses a certificate says so only after the client's side of the handshake is done.
-                return None if _hears(tls) else "the host does not take this member's certificate (FLEET_TLS_CERT)"
+                return None if _stays_open(tls) else "the host does not take this member's certificate (FLEET_TLS_CERT)"
         except ssl.SSLCertVerificationError as error:
             return f"the host's certificate is not trusted: {error.verify_message.rstrip('.').lower()}"
         except ssl.SSLError as error:
@@ -40,7 +66,7 @@ def _with_tls(address: tuple[str, int], identity: Identity) -> str | None:
             return f"TLS failed: {(error.reason or 'unknown').lower().replace('_', ' ')}"
 
 
-def _hears(tls: ssl.SSLSocket) -> bool:
+def _stays_open(tls: ssl.SSLSocket) -> bool:
     try:
         return bool(tls.recv(1))
     except TimeoutError:
@@ -50,7 +76,7 @@ def _hears(tls: ssl.SSLSocket) -> bool:
 
 
 def _without_tls(address: tuple[str, int]) -> str | None:
-    with socket.create_connection(address, PATIENCE) as connection:
+    with socket.create_connection(address, ANSWER_TIMEOUT) as connection:
         connection.sendall(_client_hello())
         if connection.recv(1) != _HANDSHAKE:
             return None
@@ -58,7 +84,7 @@ def _without_tls(address: tuple[str, int]) -> str | None:
 
 
 def _client_hello() -> bytes:
-    """How TLS begins: enough to see whether the other side speaks it, without beginning a session."""
+    """The first message of TLS: enough to see whether the other side speaks it."""
     sent = ssl.MemoryBIO()
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).wrap_bio(ssl.MemoryBIO(), sent, server_hostname="host")
     with contextlib.suppress(ssl.SSLWantReadError):

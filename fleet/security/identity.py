@@ -29,16 +29,16 @@ class Identity:
         self.context()
 
     def context(self) -> ssl.SSLContext:
-        """The same for Python's TLS, as a client that asks for HTTP/2. Raises :class:`IdentityError`."""
+        """For Python's TLS, as a client that asks for HTTP/2. Raises :class:`IdentityError`."""
         context = self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         context.set_alpn_protocols(["h2"])
         return context
 
     def server_context(self) -> ssl.SSLContext:
-        """The same as a server that insists on a certificate. Raises :class:`IdentityError`."""
+        """For Python's TLS, as a server that insists on a certificate. Raises :class:`IdentityError`."""
         context = self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
         context.verify_mode = ssl.CERT_REQUIRED
-        context.num_tickets = 0  # a session that goes on would outlive a change of authorities
+        context.num_tickets = 0  # a resumed session would outlive a change of authorities
         return context
 
     def _load(self, context: ssl.SSLContext) -> ssl.SSLContext:
@@ -52,13 +52,13 @@ class Identity:
             except OSError as error:
                 raise IdentityError(f"FLEET_TLS_{name}: {path}: {_why(error, '')}") from None
         try:
-            # A password would be asked for at the terminal; none is known here.
+            # Without one, OpenSSL would ask for a password at the terminal.
             context.load_cert_chain(self.cert, self.key, password="")
         except ssl.SSLError as error:
             if error.reason == "KEY_VALUES_MISMATCH":
                 raise IdentityError(f"FLEET_TLS_KEY: {self.key} is not the key of {self.cert}") from None
-            wrong = f"{self.cert} and {self.key} are not a PEM certificate that is taken and its key without a password"
-            raise IdentityError(f"FLEET_TLS_CERT, FLEET_TLS_KEY: {wrong}") from None
+            wrong = "are not a PEM certificate that OpenSSL accepts and its key without a password"
+            raise IdentityError(f"FLEET_TLS_CERT, FLEET_TLS_KEY: {self.cert} and {self.key} {wrong}") from None
         return context
 
     def channel_credentials(self) -> Any:
@@ -69,7 +69,7 @@ class Identity:
         return grpc.ssl_channel_credentials(self.ca.read_bytes(), self.key.read_bytes(), self.cert.read_bytes())
 
     def server_credentials(self) -> Any:
-        """What the host listens with: it insists on a certificate, and takes up replaced files at the next connection.
+        """What the host listens with. It insists on a certificate and uses replaced files from the next connection on.
 
         Raises :class:`IdentityError`; files that become unusable later are reported once and change nothing.
         """
@@ -88,13 +88,13 @@ class Identity:
                 if self.stamp() != stamp:  # changed while it was read
                     return None
             except (OSError, IdentityError) as error:
-                # Three files cannot be replaced at one moment: what does not fit yet may fit at the next connection.
+                # Three files cannot be replaced at once: what does not fit yet may fit at the next connection.
                 if reported != current:
                     log.warning("changed TLS files cannot be used, going on with the old ones", reason=str(error))
                     reported = current
                 return None
             current = stamp
-            log.info("took up changed TLS files")
+            log.info("using changed TLS files")
             return configuration
 
         return grpc.dynamic_ssl_server_credentials(self._configuration(), changed, require_client_authentication=True)
@@ -107,7 +107,7 @@ class Identity:
         return grpc.ssl_server_certificate_configuration([pair], self.ca.read_bytes())
 
     def stamp(self) -> list[files.Stamp]:
-        """What changes when one of the files does. Raises ``OSError``."""
+        """Changes when one of the files does. Raises ``OSError``."""
         return [files.stamp(path) for path in (self.ca, self.cert, self.key)]
 
 

@@ -1,6 +1,6 @@
-"""The fleet's tokens: one secret, or a file whose first line members send and of which the host takes every line.
+"""The fleet's tokens: one secret, or a file of which members send the first line and the host accepts every line.
 
-A line is a token, good for every role, or a role, a blank and a token that only members of that role may show.
+A line is a token that is good for every role, or a role, a space and a token that only members of that role may show.
 """
 
 import hmac
@@ -32,7 +32,7 @@ class Token(NamedTuple):
         role, blank, secret = line.rpartition(" ")
         if blank and role not in MEMBERS:
             raise ValueError(
-                f"a line must be a token without spaces, or one of {', '.join(MEMBERS)}, a blank and a token"
+                f"a line must be a token without spaces, or one of {', '.join(MEMBERS)}, a space and a token"
             )
         if len(secret) < SHORTEST or not secret.isprintable():
             raise ValueError(f"a token must be {SHORTEST} or more printable characters without spaces")
@@ -103,23 +103,23 @@ class Tokens:
         if self._file is None:
             return
         try:
-            if self._stamp != self._look(self._file):
+            if self._stamp != self._stamp_of(self._file):
                 self._stamp, self._tokens = self._read(self._file)
                 self._reported = ""
-                log.info("took up a changed token file")
+                log.info("using a changed token file")
         except TokenError as error:
             if str(error) != self._reported:
                 self._reported = str(error)
                 log.warning("a changed token file cannot be used, going on with the old one", reason=str(error))
 
-    def _look(self, file: Path) -> files.Stamp:
+    def _stamp_of(self, file: Path) -> files.Stamp:
         try:
             return files.stamp(file)
         except OSError as error:
             raise TokenError(f"{file}: {(error.strerror or '').lower()}") from None
 
     def _read(self, file: Path) -> tuple[files.Stamp, list[Token]]:
-        stamp = self._look(file)
+        stamp = self._stamp_of(file)
         try:
             lines = file.read_text("ascii").split("\n")
         except OSError as error:

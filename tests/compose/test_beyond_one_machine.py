@@ -27,9 +27,10 @@ async def test_a_worker_on_another_machine_joins_with_a_copied_identity(
     stack: Stack, tmp_path: Path, figures: Say
 ) -> None:
     """The fleet runs on while its host is published; the worker runs outside of Docker."""
-    port = free_port()
+    port, relay = free_port(), free_port()
     stack.files.append("deploy/compose.remote-workers.yml")
     stack.set(CHATFLEET_HOST_PORT=f"127.0.0.1:{port}", FLEET_HOST_NAMES=NAME)
+    stack.set(CHATFLEET_RELAY_PORT=str(relay), CHATFLEET_RELAY_ADDRESS="127.0.0.1")
     remote = Process("remote", "worker", tmp_path, {})
     try:
         async with constant_load(stack.address, load(), 20) as tally:
@@ -47,6 +48,7 @@ async def test_a_worker_on_another_machine_joins_with_a_copied_identity(
             stack.backend.forget()
             await go_on(tally, 60)
             keys = [record["authorization"] for record in stack.backend.requests()]
+            assert "no relay" not in remote.log()
             assert await asyncio.to_thread(remote.stop, 30) == 0
             await eventually(lambda: stack.has_workers(2), PATIENCE, "it has left")
         share = keys.count("Bearer remote") / len(keys)
@@ -64,7 +66,7 @@ async def test_a_worker_on_another_machine_joins_with_a_copied_identity(
     finally:
         end_all([remote] if remote.is_alive else [])
         stack.files.pop()
-        stack.set(CHATFLEET_HOST_PORT="", FLEET_HOST_NAMES="")
+        stack.set(CHATFLEET_HOST_PORT="", CHATFLEET_RELAY_PORT="", CHATFLEET_RELAY_ADDRESS="", FLEET_HOST_NAMES="")
         await asyncio.to_thread(stack.up)
         docker("network", "rm", f"{stack.project}_remote")  # which `down` does not know without that file
 

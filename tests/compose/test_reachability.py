@@ -26,7 +26,8 @@ import concurrent.futures, json
 with concurrent.futures.ThreadPoolExecutor(32) as pool:
     print(json.dumps(dict(zip(sys.argv[1:], pool.map(knock, sys.argv[1:])))))
 """
-NAMES = {"host:50051", "model:8502", "gateway:8501", "ingress:8501"}
+HOST = {"host:50051", "host:50052"}
+NAMES = HOST | {"model:8502", "gateway:8501", "ingress:8501"}
 
 
 def reached(stack: Stack, container: str, targets: set[str]) -> set[str]:
@@ -50,7 +51,7 @@ def test_a_worker_reaches_the_host_and_the_model_only(stack: Stack) -> None:
     others = (
         addresses(stack, "gateway", 8501) | addresses(stack, "ingress", 8501) | {f"{gateways.strip()}:{stack.port}"}
     )
-    assert reached(stack, worker, NAMES | others) == {"host:50051", "model:8502"}
+    assert reached(stack, worker, NAMES | others) == HOST | {"model:8502"}
     assert ways_out(stack, worker) == {"providers"}
 
 
@@ -58,7 +59,10 @@ def test_the_model_reaches_nobody(stack: Stack) -> None:
     model = stack.container("model")
     worker = stack.containers("worker")[0]
     others = set().union(
-        *(addresses(stack, name, port) for name, port in (("host", 50051), ("gateway", 8501), ("ingress", 8501)))
+        *(
+            addresses(stack, name, port)
+            for name, port in (("host", 50051), ("host", 50052), ("gateway", 8501), ("ingress", 8501))
+        )
     )
     workers = {f"{stack.ip(worker, network)}:8503" for network in ("workers", "models", "providers")}
     assert reached(stack, model, NAMES | others | workers) == {"model:8502"}  # itself
@@ -67,12 +71,8 @@ def test_the_model_reaches_nobody(stack: Stack) -> None:
 
 def test_gateway_and_host_reach_what_they_need_and_have_no_way_out(stack: Stack) -> None:
     gateway, host = stack.container("gateway"), stack.container("host")
-    assert reached(stack, gateway, NAMES | addresses(stack, "model", 8502)) == {
-        "host:50051",
-        "gateway:8501",
-        "ingress:8501",
-    }
-    assert reached(stack, host, NAMES | addresses(stack, "model", 8502)) == {"host:50051", "gateway:8501"}
+    assert reached(stack, gateway, NAMES | addresses(stack, "model", 8502)) == HOST | {"gateway:8501", "ingress:8501"}
+    assert reached(stack, host, NAMES | addresses(stack, "model", 8502)) == HOST | {"gateway:8501"}
     assert ways_out(stack, gateway) == ways_out(stack, host) == set()
 
 

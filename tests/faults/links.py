@@ -15,30 +15,58 @@ class Detour(Proxy):
         self._target = target
 
 
-class Cable:
-    """Where one member's connections to the host run."""
+class Wire:
+    """Where one connection of a member runs: the host's ``port``, as dialled at ``address``."""
 
-    def __init__(self, host_port: int) -> None:
-        self._host: Address = ("127.0.0.1", host_port)
-        self._near = Detour(self._host)
-        self._far = Proxy(self._host)
-        self._near.redirect(("", 0))
+    def __init__(self, address: str, port: int) -> None:
+        self._host: Address = ("127.0.0.1", port)
+        self.near = Detour(self._host, (address, port))
+        self.far = Proxy(self._host)
+        self.near.redirect(("", 0))
+
+    @contextlib.contextmanager
+    def laid(self) -> Iterator[None]:
+        with self.far, self.near:
+            self.near.redirect(self.far.address)
+            yield
+
+    def swallow(self) -> None:
+        self.far.hold()
+        self.near.redirect(self._host)
+
+
+class Cable:
+    """Where one member's two connections to the host run.
+
+    The member dials another loopback address than the host's, because the port of the relay is the host's own.
+    """
+
+    def __init__(self, address: str, host_port: int, relay_port: int) -> None:
+        self._address = f"{address}:{host_port}"
+        self._wires = [Wire(address, host_port), Wire(address, relay_port)]
 
     @contextlib.contextmanager
     def laid(self) -> Iterator[str]:
         """Carry connections; gives the address to dial."""
-        with self._far, self._near:
-            self._near.redirect(self._far.address)
-            yield "{}:{}".format(*self._near.address)
+        with contextlib.ExitStack() as stack:
+            for wire in self._wires:
+                stack.enter_context(wire.laid())
+            yield self._address
+
+    @property
+    def connections(self) -> int:
+        """How many of the member's are open."""
+        return sum(wire.near.connections for wire in self._wires)
 
     def sever(self) -> None:
-        """Reset the connection on both sides. The next one passes."""
-        self._near.sever()
+        """Reset both connections on both sides. The next ones pass."""
+        for wire in self._wires:
+            wire.near.sever()
 
     def swallow(self) -> None:
-        """Make the connection half-open for ever: nothing passes, not even its end. The next one passes."""
-        self._far.hold()
-        self._near.redirect(self._host)
+        """Make both connections half-open until the test ends: nothing passes, not even an end. The next ones pass."""
+        for wire in self._wires:
+            wire.swallow()
 
 
 def joins(member: Process) -> int:

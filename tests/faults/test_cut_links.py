@@ -41,7 +41,8 @@ class Cabled:
 
 @pytest.fixture(scope="module")
 def cabled(plain_standing: Standing) -> Iterator[Cabled]:
-    cables = {"worker": Cable(plain_standing.fleet.host_port), "gateway": Cable(plain_standing.fleet.host_port)}
+    ports = plain_standing.fleet.host_port, plain_standing.fleet.relay_port
+    cables = {"worker": Cable("127.0.0.2", *ports), "gateway": Cable("127.0.0.3", *ports)}
     with (
         plain_standing.whole() as fleet,
         cables["worker"].laid() as worker_dials,
@@ -52,6 +53,7 @@ def cabled(plain_standing: Standing) -> Iterator[Cabled]:
         worker.start()
         gateway.start()
         settle(lambda: len(fleet.ready_workers()) == 3 and joins(gateway) == 1, "both have joined")
+        settle(lambda: all(cable.connections == 2 for cable in cables.values()), "each has its relay on its cable")
         yield Cabled(fleet, worker, gateway, cables)
         worker.end()
         gateway.end()

@@ -92,7 +92,7 @@ class Fleet:
         identities: Path | None = None,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="chatfleet-test-"))
-        self.host_port = free_port()
+        self.host_port, self.relay_port = free_port(), free_port()
         self.expects_trouble = False
         self._settings = dict(settings or {})
         self._identities = identities
@@ -100,7 +100,7 @@ class Fleet:
         self._first_workers = workers
         self._starts = start
         self.backend = Backend(self.folder)
-        bind = {"HOST_BIND": f"127.0.0.1:{self.host_port}"}
+        bind = {"HOST_BIND": f"127.0.0.1:{self.host_port}", "HOST_RELAY_BIND": f"127.0.0.1:{self.relay_port}"}
         self.host = Process("host", "host", self.folder, self._settings | self._identity("host") | bind)
         self.gateways: list[Process] = []
         self.addresses: list[Address] = []

@@ -24,6 +24,8 @@ class Process:
         self, name: str, module: str, folder: Path, settings: Mapping[str, str], arguments: Sequence[str] = ()
     ) -> None:
         self.name = name
+        self.code = REPOSITORY
+        """Whose modules it runs from its next life on."""
         self.log_file = folder / f"{name}.log"
         self._command = [sys.executable, "-m", module, *arguments]
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(SETTINGS)}
@@ -38,7 +40,7 @@ class Process:
         assert not self.is_alive, f"{self} runs"
         with self.log_file.open("ab") as log:
             self._popen = subprocess.Popen(
-                self._command, cwd=REPOSITORY, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self._command, cwd=self.code, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
     @property

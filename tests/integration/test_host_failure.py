@@ -1,5 +1,6 @@
 """A host whose server has failed does not live on: it says why, and ends so that it is started again."""
 
+import socket
 import subprocess
 import sys
 
@@ -10,21 +11,27 @@ from tests.harness.process import REPOSITORY
 
 HOST = """
 import asyncio, grpc, socket
-from host import __main__, door
+from host import __main__
+from host.listener import Listener
 
 {fault}
 
 __main__.main()
 """
 
+BROKEN_PORT = """
+accept, ports = Listener._accept, []
+async def broken(self, listening):
+    ports.append(listening)
+    if len(ports) == {number} + 1:
+        asyncio.get_running_loop().call_later(0.2, listening.shutdown, socket.SHUT_RDWR)
+    await accept(self, listening)
+Listener._accept = broken
+"""
+
 FAULTS = {
-    "its listener breaks": """
-accept = door.Door._accept
-async def broken(self, listener):
-    asyncio.get_running_loop().call_later(0.2, listener.shutdown, socket.SHUT_RDWR)
-    await accept(self, listener)
-door.Door._accept = broken
-""",
+    "its port breaks": BROKEN_PORT.format(number=0),
+    "its relays' port breaks": BROKEN_PORT.format(number=1),
     "gRPC does not start": """
 async def start(self):
     raise RuntimeError("gRPC cannot start")
@@ -45,7 +52,7 @@ def test_the_process_ends_with_an_error_when(fault: str) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", HOST.format(fault=FAULTS[fault])],
         cwd=REPOSITORY,
-        env={"HOST_BIND": f"127.0.0.1:{free_port()}"},
+        env={"HOST_BIND": f"127.0.0.1:{free_port()}", "HOST_RELAY_BIND": f"127.0.0.1:{free_port()}"},
         capture_output=True,
         text=True,
         timeout=30,
@@ -55,3 +62,22 @@ def test_the_process_ends_with_an_error_when(fault: str) -> None:
     assert ended.returncode == 1, output
     assert output.count("the server has failed, so this process ends") == 1
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("taken", ["HOST_BIND", "HOST_RELAY_BIND"])
+def test_a_port_in_use_is_one_line_that_names_the_setting(taken: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        free = {name: f"127.0.0.1:{free_port()}" for name in ("HOST_BIND", "HOST_RELAY_BIND")}
+        ended = subprocess.run(
+            [sys.executable, "-m", "host"],
+            cwd=REPOSITORY,
+            env=free | {taken: address},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == f"{taken}: cannot listen on {address}: address already in use"
+    assert "Traceback" not in ended.stderr

@@ -109,7 +109,9 @@ def settings() -> dict[str, str]:
     """An environment without the tester's settings, and with addresses that are free."""
     unwanted = ("MAKE", "MFLAGS", "WORKERS", *SETTINGS)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
-    binds = {name: f"127.0.0.1:{free_port()}" for name in ("HOST_BIND", "GATEWAY_BIND", "MODEL_BIND")}
+    binds = {
+        name: f"127.0.0.1:{free_port()}" for name in ("HOST_BIND", "HOST_RELAY_BIND", "GATEWAY_BIND", "MODEL_BIND")
+    }
     return clean | binds | {"PYTHONPATH": str(REPOSITORY), "WORKERS": "1"}
 
 

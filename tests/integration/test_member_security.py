@@ -1,4 +1,7 @@
-"""Members that show the right certificate and token are let in, all others are refused in words on both sides."""
+"""Members that show the right certificate and token are let in, all others are refused with one line on both sides.
+
+The member's line says why. gRPC tells the host only that a handshake failed, so its line for that says no more.
+"""
 
 import asyncio
 import shutil
@@ -21,14 +24,9 @@ from tests.harness.waiting import eventually, wait_until
 from tests.schedule import Schedule
 
 WITHIN = 20.0
-
-
-@pytest.fixture(scope="module")
-def identities(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the fleet's members show each other."""
-    folder = tmp_path_factory.mktemp("identities")
-    Authority(folder).look_after()
-    return folder
+ALERT = b"\x15"
+"""First byte of an alert in TLS."""
+TLS_FAILED = "TLS or HTTP/2 failed before it authenticated"
 
 
 @pytest.fixture(scope="module")
@@ -48,19 +46,19 @@ def fleet(identities: Path) -> Iterator[Fleet]:
 def refused(fleet: Fleet, settings: dict[str, str], member: str, host: str) -> None:
     """A worker with these settings does not get in; both sides say why, once each."""
     worker = fleet.new_worker(**settings)
-    said = fleet.host.log_size()
+    before = fleet.host.log_size()
     worker.start()
     try:
         worker.wait_for_log("cannot join the host", WITHIN)
-        wait_until(lambda: host in fleet.host.log(said), WITHIN, f"{host!r} in the host's log")
+        wait_until(lambda: host in fleet.host.log(before), WITHIN, f"{host!r} in the host's log")
         assert member in worker.log()
         assert len(fleet.ready_workers()) == 1
         # It goes on trying about once a second, silently: three tries later nothing has been added.
-        lines = worker.log().splitlines(), fleet.host.log(said).splitlines()
+        lines = worker.log().splitlines(), fleet.host.log(before).splitlines()
         with pytest.raises(TimeoutError):
-            wait_until(lambda: (worker.log().splitlines(), fleet.host.log(said).splitlines()) != lines, 3.0)
+            wait_until(lambda: (worker.log().splitlines(), fleet.host.log(before).splitlines()) != lines, 3.0)
         assert sum("cannot join" in line for line in lines[0]) == 1, lines[0]
-        assert sum("refused a member" in line for line in lines[1]) == 1, lines[1]
+        assert sum('event="refused a' in line for line in lines[1]) == 1, lines[1]
     finally:
         forget(fleet, worker)
 
@@ -89,14 +87,15 @@ def test_a_member_with_another_fleets_certificate_is_refused(fleet: Fleet, stran
         fleet,
         {"FLEET_TLS_CERT": theirs["FLEET_TLS_CERT"], "FLEET_TLS_KEY": theirs["FLEET_TLS_KEY"]},
         "the host does not take this member's certificate",
-        "its certificate is not of an authority in FLEET_TLS_CA",
+        TLS_FAILED,
     )
     assert ours["FLEET_TLS_CA"] != theirs["FLEET_TLS_CA"]
 
 
-def test_a_member_without_tls_is_refused(fleet: Fleet) -> None:
+def test_a_member_without_tls_is_refused(identities: Path) -> None:
     nothing = dict.fromkeys(("FLEET_TLS_CA", "FLEET_TLS_CERT", "FLEET_TLS_KEY"), "")
-    refused(fleet, nothing, "the host wants TLS", "it speaks without TLS")
+    with Fleet(workers=1, identities=identities) as fleet:  # the other's log has its line for this minute
+        refused(fleet, nothing, "the host wants TLS", TLS_FAILED)
 
 
 def test_a_member_does_not_join_a_host_of_another_fleet(fleet: Fleet, strangers: Path) -> None:
@@ -104,7 +103,7 @@ def test_a_member_does_not_join_a_host_of_another_fleet(fleet: Fleet, strangers:
     worker.start()
     try:
         worker.wait_for_log("the host's certificate is not trusted", WITHIN)
-        fleet.host.wait_for_log("do not trust this host's certificate", WITHIN)
+        assert len(fleet.ready_workers()) == 1
     finally:
         forget(fleet, worker)
 
@@ -132,7 +131,7 @@ def test_a_member_that_was_there_before_the_host_hears_why_it_is_refused(identit
         worker.wait_for_log("cannot join the host", WITHIN)
         fleet.host.start()
         worker.wait_for_log("the host does not take this member's certificate", WITHIN)
-        fleet.host.wait_for_log("its certificate is not of an authority", WITHIN)
+        fleet.host.wait_for_log(TLS_FAILED, WITHIN)
         lines = [line for line in worker.log().splitlines() if "cannot join" in line]
         assert len(lines) == 2, lines
 
@@ -158,15 +157,18 @@ def test_a_refused_call_is_not_even_read(identities: Path, tmp_path: Path, figur
         assert grown < 100
 
 
-def test_a_scan_gets_nothing(fleet: Fleet) -> None:
-    """What a scanner sends: nothing, plain HTTP, plain HTTP/2, and TLS without a certificate."""
-    address = ("127.0.0.1", fleet.host_port)
+@pytest.mark.parametrize("port", ["host_port", "relay_port"])
+def test_a_scan_gets_nothing(fleet: Fleet, port: str) -> None:
+    """What a scanner sends: plain HTTP, plain HTTP/2, zeros, and TLS without a certificate."""
+    address = ("127.0.0.1", getattr(fleet, port))
     http2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9)
     for sent in (b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", http2, b"\x00" * 64):
         with socket.create_connection(address, 5) as scanner:
             scanner.settimeout(15)
             scanner.sendall(sent)
-            assert everything(scanner) == b""
+            # One word of TLS, an alert, is all that there may be.
+            answer = everything(scanner)
+            assert answer == b"" or (answer[:1], len(answer)) == (ALERT, 7), answer
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
@@ -178,7 +180,7 @@ def test_a_scan_gets_nothing(fleet: Fleet) -> None:
 def everything(scanner: socket.socket) -> bytes:
     try:
         return b"".join(iter(lambda: scanner.recv(65536), b""))
-    except ConnectionError:
+    except (ConnectionError, ssl.SSLError):
         return b""
 
 

@@ -22,14 +22,14 @@ from autogen_core import (
 from autogen_ext.runtimes.grpc import GrpcWorkerAgentRuntime
 
 from fleet.bus import relay, runtime, topics
-from fleet.bus.relay import FIRST_BYTES, GO, HEAD, MAGIC, Relay, RelayRefused
+from fleet.bus.relay import FIRST_BYTES, HEAD, Relay, RelayRefused
 from fleet.bus.runtime import FleetRuntime
 from fleet.security.identity import Identity
 from fleet.security.tokens import Tokens
 from fleet.settings import FleetSettings, HostPort
+from host import member as hosts
 from host.server import FleetHost
-from host.servicer import Connection, Servicer
-from identities.authority import Authority
+from host.servicer import Servicer
 from protos import chat_pb2 as pb
 from tests.harness.fleet import Fleet
 from tests.harness.ports import free_port
@@ -99,9 +99,9 @@ class GrpcMember(Member):
 
     def __init__(self, name: str, host: HostPort) -> None:
         super().__init__(name, host)
-        self.runtime._carry = self._carry_nothing  # type: ignore[method-assign]
+        self.runtime._keep_relay = self._keep_none  # type: ignore[method-assign]
 
-    async def _carry_nothing(self, link: Any) -> str:
+    async def _keep_none(self, link: Any) -> str:
         await asyncio.get_running_loop().create_future()
         raise AssertionError
 
@@ -111,6 +111,7 @@ class Group:
 
     def __init__(self, identities: Path | None = None) -> None:
         self.address = HostPort("127.0.0.1", free_port())
+        self.relay_address = HostPort("127.0.0.1", free_port())
         self._identity = identity(identities / "host") if identities else None
         self._identities = identities
         self._members = AsyncExitStack()
@@ -125,7 +126,7 @@ class Group:
         await self.host.stop()
 
     def open(self) -> None:
-        self.host = FleetHost(self.address, Tokens(None, None), self._identity)
+        self.host = FleetHost(self.address, self.relay_address, Tokens(None, None), self._identity)
         self.host.start()
 
     async def member(self, name: str, kind: str = EAR) -> Member:
@@ -150,17 +151,9 @@ class Group:
     def servicer(self) -> Servicer:
         return self.host._servicer
 
-    def connection(self, member: Member) -> Connection:
+    def connection(self, member: Member) -> hosts.Member:
         """The host's side of a member's link."""
-        return self.servicer._owners[member.agent_type]
-
-    async def stranger(self, first: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Somebody who knows the protocol."""
-        reader, writer = await asyncio.open_connection(*self.address)
-        writer.write(MAGIC)
-        assert await reader.readexactly(1) == GO
-        writer.write(first)
-        return reader, writer
+        return self.servicer.registry._owners[member.agent_type]
 
 
 def identity(folder: Path) -> Identity:
@@ -172,8 +165,9 @@ def frame_of(content: str) -> bytes:
 
 
 async def refused(group: Group, first: bytes) -> None:
-    """The host hangs up at this, and says nothing."""
-    reader, writer = await group.stranger(first)
+    """The host ends the connection at this, and sends nothing."""
+    reader, writer = await asyncio.open_connection(*group.relay_address)
+    writer.write(first)
     try:
         assert await asyncio.wait_for(reader.read(), 5) == b""
     except ConnectionError:
@@ -188,13 +182,6 @@ async def group() -> AsyncIterator[Group]:
         yield group
 
 
-@pytest.fixture(scope="module")
-def identities(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("identities")
-    Authority(folder).look_after()
-    return folder
-
-
 # ---------------------------------------------------------------- which way events go
 
 
@@ -202,13 +189,13 @@ def identities(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def by_grpc(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What the host sends by gRPC."""
     sent: list[Any] = []
-    put = Connection.put
+    put = hosts.Member.put
 
-    def noted(connection: Connection, message: Any) -> None:
+    def noted(connection: hosts.Member, message: Any) -> None:
         sent.append(message)
         put(connection, message)
 
-    monkeypatch.setattr(Connection, "put", noted)
+    monkeypatch.setattr(hosts.Member, "put", noted)
     return sent
 
 
@@ -281,7 +268,7 @@ async def test_nothing_is_read_after_a_wrong_ticket(group: Group) -> None:
     one = await group.grpc_member("one")
     ticket = group.connection(one).ticket
     await refused(group, frame_of("not-a-ticket") + frame_of(ticket) + relay.pack("one", pb.CancelChat(request_id="x")))
-    assert group.servicer._tickets == {ticket: group.connection(one)}
+    assert group.servicer.tickets == {ticket: group.connection(one)}
     assert group.connection(one).relay is None
     one.say("one", "still here")
     await eventually(lambda: one.heard, WITHIN, "its own word")
@@ -302,7 +289,7 @@ async def test_a_ticket_is_good_while_its_link_is_there(group: Group) -> None:
     connection.close()  # its stream may take a while to end
     await refused(group, frame_of(connection.ticket))
     await eventually(lambda: one.links == [True, False, True], WITHIN, "it is back")
-    assert list(group.servicer._tickets) == [group.connection(one).ticket]
+    assert list(group.servicer.tickets) == [group.connection(one).ticket]
 
 
 async def test_a_first_frame_that_is_too_big_is_refused_at_its_head(group: Group) -> None:
@@ -315,8 +302,8 @@ async def test_no_ticket_is_kept_when_members_have_gone(group: Group) -> None:
         one, two = await group.member("one"), await group.grpc_member("two")
         await one.runtime.stop()
         await two.runtime.stop()
-        await eventually(lambda: group.servicer.members == 0, WITHIN, "both have left")
-    assert group.servicer._tickets == {}
+        await eventually(lambda: not group.servicer.members, WITHIN, "both have left")
+    assert group.servicer.tickets == {}
 
 
 async def test_with_identities_the_relay_is_tls_and_strangers_stay_out(identities: Path) -> None:
@@ -329,20 +316,20 @@ async def test_with_identities_the_relay_is_tls_and_strangers_stay_out(identitie
         host_end = group.connection(one).relay
         assert host_end is not None
         assert host_end.transport.get_extra_info("peercert")
-        group.servicer._tickets["spare"] = group.connection(one)
+        group.servicer.tickets["spare"] = group.connection(one)
         trusting = ssl.create_default_context(cafile=identities / "worker" / "ca.pem")
 
         def stranger() -> Relay:
             return Relay(lambda frame: None, 1000, 60, 60)
 
         with pytest.raises((OSError, RelayRefused)):
-            await relay.dial(group.address, trusting, "spare", stranger)
+            await relay.dial(group.relay_address, trusting, "spare", stranger)
         with pytest.raises((OSError, RelayRefused)):
-            await relay.dial(group.address, None, "spare", stranger)
+            await relay.dial(group.relay_address, None, "spare", stranger)
         await refused(group, frame_of("spare"))
-        assert "spare" in group.servicer._tickets
+        assert "spare" in group.servicer.tickets
         own = identity(identities / "worker").context()
-        end = await relay.dial(group.address, own, "spare", stranger)
+        end = await relay.dial(group.relay_address, own, "spare", stranger)
         end.close()
         await asyncio.wait_for(end.closed, 5)
 
@@ -387,6 +374,16 @@ async def test_a_member_that_leaves_ends_both_connections(group: Group) -> None:
     left = pb.MemberLeft(member_id="one", kind="worker", cause=pb.LEAVE_CAUSE_CLOSED, sent_by=[topics.HOST])
     assert two.left == [left]
     assert one.links == [True, False]
+
+
+@pytest.mark.parametrize("by", ["relay", "gRPC"])
+async def test_a_member_that_leaves_loses_nothing_of_what_it_published(group: Group, by: str) -> None:
+    two = await group.member("two")
+    for number in range(10):
+        one = await (group.member if by == "relay" else group.grpc_member)(f"one-{number}")
+        one.say("two", *(["word"] * 200))
+        await one.runtime.stop()
+        await eventually(lambda: len(two.heard) == 200 * (number + 1), WITHIN, "all words")  # noqa: B023
 
 
 async def test_members_are_back_on_the_relay_after_the_hosts_loss(group: Group) -> None:
@@ -439,14 +436,16 @@ async def listener(fleet: Fleet) -> AsyncIterator[Member]:
 
 
 def peers(fleet: Fleet) -> Callable[[], set[int]]:
-    """The ports of those who are connected to the host."""
+    """The ports of the connections to the host, of both kinds."""
+
+    ports = fleet.host_port, fleet.relay_port
 
     def look() -> set[int]:
         connections = psutil.Process(fleet.host.pid).net_connections("tcp")
         return {
             connection.raddr.port
             for connection in connections
-            if connection.raddr and connection.laddr.port == fleet.host_port and connection.status == "ESTABLISHED"
+            if connection.raddr and connection.laddr.port in ports and connection.status == "ESTABLISHED"
         }
 
     return look

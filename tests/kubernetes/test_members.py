@@ -175,11 +175,13 @@ def test_services_lead_to_the_ports_that_processes_listen_on(
     for name, service in manifests.of("Service").items():
         selector = {"matchLabels": service["spec"]["selector"]}
         (pod,) = (pod for pod in manifests.pods().values() if selects(selector, pod["metadata"]["labels"]))
-        (container,), (port,) = pod["spec"]["containers"], service["spec"]["ports"]
-        (target,) = (each for each in container["ports"] if each["name"] == port["targetPort"])
-        bind = settings_of(manifests, container["name"], monkeypatch).bind
-        assert bind == HostPort("0.0.0.0", target["containerPort"]), name
-        assert port["port"] == target["containerPort"], "policies and addresses name the same number"
+        (container,) = pod["spec"]["containers"]
+        settings = settings_of(manifests, container["name"], monkeypatch)
+        binds = [settings.bind, settings.relay] if container["name"] == "host" else [settings.bind]
+        for port, bind in zip(service["spec"]["ports"], binds, strict=True):
+            (target,) = (each for each in container["ports"] if each["name"] == port["targetPort"])
+            assert bind == HostPort("0.0.0.0", target["containerPort"]), name
+            assert port["port"] == target["containerPort"], "policies and addresses name the same number"
 
 
 def test_members_and_models_are_looked_for_at_services(embedded: Manifests) -> None:
@@ -200,6 +202,8 @@ def test_probes_ask_ports_that_are_listened_on(manifests: Manifests, monkeypatch
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
         settings = settings_of(manifests, role, monkeypatch)
         listens = {settings.health_bind.port} if role == "worker" else {settings.bind.port}
+        if role == "host":
+            listens.add(settings.relay.port)
         for name in ("startupProbe", "readinessProbe", "livenessProbe"):
             if "httpGet" in container[name]:
                 assert ports[container[name]["httpGet"]["port"]] in listens

@@ -91,7 +91,7 @@ class Arena(Fleet):
     @property
     def target(self) -> Target:
         """What its attackers know."""
-        return Target(self.address, ("127.0.0.1", self.host_port), TOKEN)
+        return Target(self.address, ("127.0.0.1", self.host_port), ("127.0.0.1", self.relay_port), TOKEN)
 
 
 def hostile_entries(backend: str, port: int) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""``python -m tests.security.peer PORT KIND SECONDS [IDENTITY]``: a hostile peer of the host's port, without a token.
+"""``python -m tests.security.peer PORT RELAY_PORT KIND SECONDS [IDENTITY]``: a hostile peer of the host.
 
 It attacks for so many seconds from a process of its own, so that the test's own streams are read in time. ``IDENTITY``
 is a folder with ``ca.pem``, ``cert.pem`` and ``key.pem`` for TLS. :data:`KINDS` has the ways.
@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fleet.bus.relay import MAGIC, PONG
+from fleet.bus import relay
+from fleet.bus.relay import HEAD, PONG
 from fleet.process.loop import raise_file_limit
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -144,17 +145,27 @@ FLOODS: dict[str, Callable[[], Iterator[bytes]]] = {
     "inflating checks": calls(HEALTH + "Check", BOMB, (b"grpc-encoding", b"gzip")),
     "metadata": calls(REGISTER, b"", *((b"x%d" % number, b"v" * 900) for number in range(100))),
     "nonsense": lambda: iter(lambda: b"\xff" * 65536, b""),
-    "pongs to the relay": lambda: iter([MAGIC, *[PONG * 10_000] * 10_000]),
     "slow preface": slow_preface,
+}
+
+GUESS = HEAD.pack(32) + b"A" * 32
+RELAY_FLOODS: dict[str, Callable[[], Iterator[bytes]]] = {
+    "pongs to the relay": lambda: iter([PONG * 10_000] * 10_000),
+    "pings to the relay": lambda: iter([relay.PING * 10_000] * 10_000),
+    "tickets to the relay": lambda: iter([GUESS * 10_000] * 10_000),
+    "a long frame to the relay": lambda: iter([b"\xff" * 4, *[bytes(MEBIBYTE)] * 1000]),
 }
 
 HOLDS: dict[str, bytes] = {
     "silent": b"",
-    "half a magic": MAGIC[:5],
-    "magic": MAGIC,
     "half a preface": PREFACE[:16],
     "half a handshake": HELLO,
     "prefaces": GREETING,
+}
+RELAY_HOLDS: dict[str, bytes] = {
+    "silent relays": b"",
+    "half a ticket": GUESS[:20],
+    "half a handshake with the relay": HELLO,
 }
 
 
@@ -248,20 +259,27 @@ def beginning(pieces: Callable[[], Iterator[bytes]]) -> bytes:
     return begun
 
 
-BURSTS = [b"", GREETING, MAGIC, beginning(resets), beginning(many_headers)]
+BURSTS = [b"", GREETING, HELLO, beginning(resets), beginning(many_headers)]
+RELAY_BURSTS = [b"", HELLO, GUESS, PONG, relay.PING * 1000]
 CHURNS = {"churn": 0.0, "slow churn": 0.2}
 """Seconds that a connection stays after it has sent its burst."""
-KINDS = [*FLOODS, *HOLDS, *CHURNS]
+RELAY_CHURNS = {"churn at the relay": 0.0, "slow churn at the relay": 0.2}
+RELAY_KINDS = [*RELAY_FLOODS, *RELAY_HOLDS, *RELAY_CHURNS]
+KINDS = [*FLOODS, *HOLDS, *CHURNS, *RELAY_KINDS]
 
 
-def attack(port: int, kind: str, seconds: float, identity: Path | None) -> None:
-    peer = Peer(port, time.monotonic() + seconds, identity)
-    if kind in FLOODS:
-        threads = [threading.Thread(target=peer.flood, args=(FLOODS[kind],)) for _ in range(4)]
-    elif kind in HOLDS:
-        threads = [threading.Thread(target=peer.hold, args=(HOLDS[kind],))]
+def attack(ports: tuple[int, int], kind: str, seconds: float, identity: Path | None) -> None:
+    """At the host's port, or its relay's."""
+    at_relay = kind in RELAY_KINDS
+    peer = Peer(ports[at_relay], time.monotonic() + seconds, identity)
+    floods, holds = FLOODS | RELAY_FLOODS, HOLDS | RELAY_HOLDS
+    if kind in floods:
+        threads = [threading.Thread(target=peer.flood, args=(floods[kind],)) for _ in range(4)]
+    elif kind in holds:
+        threads = [threading.Thread(target=peer.hold, args=(holds[kind],))]
     else:
-        threads = [threading.Thread(target=peer.churn, args=(burst, CHURNS[kind])) for burst in 4 * BURSTS]
+        stays, bursts = (CHURNS | RELAY_CHURNS)[kind], RELAY_BURSTS if at_relay else BURSTS
+        threads = [threading.Thread(target=peer.churn, args=(burst, stays)) for burst in 4 * bursts]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -270,4 +288,9 @@ def attack(port: int, kind: str, seconds: float, identity: Path | None) -> None:
 
 if __name__ == "__main__":
     raise_file_limit()
-    attack(int(sys.argv[1]), sys.argv[2], float(sys.argv[3]), Path(sys.argv[4]) if sys.argv[4:] else None)
+    attack(
+        (int(sys.argv[1]), int(sys.argv[2])),
+        sys.argv[3],
+        float(sys.argv[4]),
+        Path(sys.argv[5]) if sys.argv[5:] else None,
+    )

@@ -97,7 +97,7 @@ def test_a_member_outlives_any_frame_of_the_host(figures: Say) -> None:
         for kind in (pb.ChunkBatch, pb.ChunkAck, pb.WorkerStatus):
             runtime.shortcut(kind, lambda message: None)
         noted = Noted(LIMIT)
-        noted.frame_received = runtime._relayed  # type: ignore[method-assign]
+        noted.received = runtime._relayed
         noted.connection_made(Wire())
         for data in sliced(stream.data, stream.sizes):
             noted.data_received(data)
@@ -115,7 +115,7 @@ def fleet() -> Iterator[Fleet]:
 
 
 def test_a_host_passes_chats_on_beside_any_frames_of_a_member(fleet: Fleet, figures: Say) -> None:
-    target = Target(fleet.address, ("127.0.0.1", fleet.host_port), TOKEN)
+    target = Target(fleet.address, ("127.0.0.1", fleet.host_port), ("127.0.0.1", fleet.relay_port), TOKEN)
     before = {process: (process.pid, held(process).memory) for process in fleet.processes}
     lines = fleet.log_sizes()
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from identities.authority import Authority
 from tests.faults.crowd import Say, crowd
 from tests.harness.fleet import Fleet
 from tests.harness.process import Process
@@ -28,9 +27,19 @@ TOGETHER = {
     "frames": ["resets", "pings", "settings", "windows", "priorities", "empty data", "nonsense", "slow preface"],
     "calls": ["checks", "large checks", "large watches", "large calls", "endless call", "unknown methods"],
     "headers": ["endless headers", "many headers", "metadata", "inflating messages", "inflating checks"],
-    "connections": ["silent", "half a magic", "half a preface", "half a handshake", "prefaces"],
-    "relay": ["magic", "pongs to the relay"],
+    "connections": ["silent", "half a preface", "half a handshake", "prefaces"],
     "churn": ["churn", "slow churn"],
+    "relay": [
+        "pongs to the relay",
+        "pings to the relay",
+        "tickets to the relay",
+        "a long frame to the relay",
+        "silent relays",
+        "half a ticket",
+        "half a handshake with the relay",
+        "churn at the relay",
+        "slow churn at the relay",
+    ],
 }
 SECONDS = 3.0
 
@@ -39,13 +48,6 @@ SECONDS = 3.0
 def guarded() -> Iterator[Fleet]:
     with Fleet(workers=1, settings={"FLEET_TOKEN": TOKEN}) as fleet:
         yield fleet
-
-
-@pytest.fixture(scope="module")
-def identities(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("identities")
-    Authority(folder).look_after()
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +80,8 @@ async def withstand(
     """A paced stream passes and a worker joins while the attacks go on, and afterwards all is as before."""
     before, logs = descriptors(fleet), fleet.log_sizes()
     forget_peak(fleet)
-    arguments = [str(fleet.host_port)], [str(seconds), *([str(identity)] if identity else [])]
-    peers = [Process(kind, "tests.security.peer", tmp_path, {}, [*arguments[0], kind, *arguments[1]]) for kind in kinds]
+    ports, more = [str(fleet.host_port), str(fleet.relay_port)], [str(seconds), *([str(identity)] if identity else [])]
+    peers = [Process(kind, "tests.security.peer", tmp_path, {}, [*ports, kind, *more]) for kind in kinds]
     for peer in peers:
         peer.start()
     worker = fleet.new_worker()
@@ -127,3 +129,4 @@ async def test_a_certificate_without_a_token_makes_no_difference(
 
 async def test_nothing_helps_without_a_certificate(encrypted: Fleet, tmp_path: Path, figures: Say) -> None:
     await withstand(encrypted, [*TOGETHER["connections"], "resets", "churn"], SECONDS, tmp_path, figures)
+    await withstand(encrypted, TOGETHER["relay"], SECONDS, tmp_path, figures)

@@ -22,9 +22,8 @@ from fleet.bus.relay import HEAD, Relay
 from fleet.security.identity import Identity
 from fleet.security.tokens import Tokens
 from fleet.settings import HostPort
-from host import servicer
+from host import member, servicer
 from host.server import FleetHost
-from identities.authority import Authority
 from protos import chat_pb2 as pb
 from tests.faults.crowd import Say
 from tests.harness.chat import JSON, ask, assert_complete, body_of, send
@@ -68,11 +67,12 @@ class Peer:
             await self.stream.read()  # raises
 
     async def dial(self) -> None:
-        """Have the relay."""
-        ticket = (await self.stream.initial_metadata())[relay.TICKET]
+        """Open the relay."""
+        told = await self.stream.initial_metadata()
+        address = (self._address[0], int(told[relay.PORT]))
         context = self._identity.context() if self._identity is not None else None
         self.relay = await relay.dial(
-            self._address, context, ticket, lambda: Relay(self._relayed, 2**25, 3600.0, 3600.0)
+            address, context, told[relay.TICKET], lambda: Relay(self._relayed, 2**25, 3600.0, 3600.0)
         )
 
     def _relayed(self, frame: bytes) -> None:
@@ -116,7 +116,7 @@ class Host:
 
     def __init__(self, tokens: Tokens, identity: Identity | None) -> None:
         self.address = HostPort("127.0.0.1", free_port())
-        self.host = FleetHost(self.address, tokens, identity)
+        self.host = FleetHost(self.address, HostPort("127.0.0.1", 0), tokens, identity)
         self.host.start()
         self._peers: list[Peer] = []
 
@@ -157,13 +157,6 @@ async def serving(tokens: Tokens | None = None, identity: Identity | None = None
 async def host() -> AsyncIterator[Host]:
     async with serving() as host:
         yield host
-
-
-@pytest.fixture(scope="module")
-def identities(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("identities")
-    Authority(folder).look_after()
-    return folder
 
 
 def identity(folder: Path) -> Identity:
@@ -295,7 +288,7 @@ async def test_an_id_belongs_to_its_member_until_that_has_left(host: Host) -> No
                 await other.register("my_agent.x")
             gc.collect()  # gRPC's client keeps a refused call open until its error is collected
     await first.close()
-    await eventually(lambda: "x" not in host.servicer._ids, WITHIN, "it has left")
+    await eventually(lambda: "x" not in host.servicer.registry._ids, WITHIN, "it has left")
     await host.peer("my_agent.x", key="second")
 
 
@@ -402,19 +395,19 @@ async def test_a_message_that_would_hold_its_receivers_up_is_dropped(host: Host,
 async def test_a_member_that_reads_nothing_by_grpc_is_dropped_when_it_has_too_much_to_read(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(servicer, "WAITING", 2 * 1024 * 1024)
+    monkeypatch.setattr(member, "WAITING", 2 * 1024 * 1024)
     lazy = await host.peer("ear.lazy", hears=("talk",))
     keen = await host.peer("ear.keen", by_relay=True, hears=("talk",))
     sender = await host.peer("ear.sender", by_relay=True)
-    await eventually(lambda: host.servicer.members == 3, WITHIN, "all are there")
+    await eventually(lambda: len(host.servicer.members) == 3, WITHIN, "all are there")
     sent = 0
-    while host.servicer.members == 3:
+    while len(host.servicer.members) == 3:
         assert sent < 100
         await sender.publish("talk", pb.CancelChat(request_id="x" * 100_000))
         sent += 1
         await asyncio.sleep(0.01)
     await eventually(lambda: len(keen.heard) == sent, WITHIN, "the other has all")
-    assert "ear.lazy" not in host.servicer._owners
+    assert "ear.lazy" not in host.servicer.registry._owners
     with pytest.raises(grpc.aio.AioRpcError):
         await read_all(lazy)
 

@@ -1,1 +1,1 @@
-"""The fleet's requests and failures in AutoGen's terms. Imports nothing else of the worker."""
+"""The fleet's requests, events and failures in AutoGen's terms. Imports nothing else of the worker."""

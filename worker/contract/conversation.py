@@ -14,7 +14,8 @@ from autogen_core.models import (
 
 from fleet.process.turns import Turn
 from protos import chat_pb2 as pb
-from worker.contract.images import SentImage, Unsupported
+from worker.contract.errors import Unsupported
+from worker.contract.images import SentImage
 
 
 async def messages(history: pb.ChatHistory, system_message: str, turn: Turn) -> list[LLMMessage]:

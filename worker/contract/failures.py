@@ -1,4 +1,4 @@
-"""What can go wrong with a model, as the error that ends the stream.
+"""The error that ends a reply, for what went wrong with its model.
 
 ::
 
@@ -8,7 +8,7 @@
     model_failed            yes        5xx, an error inside the stream, or one of a client that is not ours
     model_timeout           yes        the model's client gave up waiting
     model_stream_broken     yes        the stream ended or broke in the middle; the answer is not what the model's API
-                                       sends, is no HTTP, passes a bound, or is a redirect that is not followed
+                                       sends, is not HTTP, exceeds a limit, or is a redirect that is not followed
     model_unauthorized      no         401, 403: the worker's key is refused
     model_not_found         no         404: the provider has no such model
     model_rejected_request  no         any other 4xx: the request itself is at fault
@@ -16,7 +16,7 @@
     deadline                yes        the request's own deadline passed
     internal_error          no         anything else: a defect, logged with its place
 
-Known by type and status, never by text, so that it holds for every provider's SDK.
+Decided by type and status, never by text, so that it holds for every provider's SDK.
 """
 
 import json
@@ -29,17 +29,13 @@ import pydantic
 from autogen_core.models import RequestUsage
 
 from protos import chat_pb2 as pb
-from worker.contract.images import Unsupported
+from worker.contract.errors import BadAnswer, ClientFailed, ModelReported, StreamBroken, Unsupported
 from worker.contract.utf8 import clean
-from worker.openai.completion import NO_CHUNKS, ModelReported, StreamBroken
-from worker.wire.connection import BadAnswer
+
+NO_CHUNKS = "the model's stream holds something else than chunks"
 
 MESSAGE_LIMIT = 500
 """Characters of a provider's message that are passed on."""
-
-
-class ClientFailed(Exception):
-    """A client that is not ours raised what is its cause."""
 
 
 def failure(error: Exception, started: bool) -> pb.Error:
@@ -116,11 +112,10 @@ def _refusal(error: Exception, status: int) -> pb.Error:
         return limited
     if status == 408 or status >= 500:
         return _error("model_failed", f"the model failed (HTTP {status})", retryable=True)
-    return _error("model_rejected_request", f"the model rejected the request (HTTP {status}): {_said(error)}")
+    return _error("model_rejected_request", f"the model rejected the request (HTTP {status}): {_explanation(error)}")
 
 
 def _broken(error: BaseException) -> pb.Error:
-    """What the model's server sent cannot be used."""
     match error:
         case StreamBroken():
             return _error("model_stream_broken", str(error), retryable=True, usage=usage(error.usage))
@@ -133,7 +128,7 @@ def _broken(error: BaseException) -> pb.Error:
 
 
 def _reported(error: BaseException) -> pb.Error:
-    return _error("model_failed", f"the model reported an error: {_said(error)}", retryable=True)
+    return _error("model_failed", f"the model reported an error: {_explanation(error)}", retryable=True)
 
 
 def _retry_after(error: Exception) -> float | None:
@@ -145,13 +140,13 @@ def _retry_after(error: Exception) -> float | None:
     return min(seconds, 3600.0) if seconds >= 0 else None
 
 
-def _said(error: BaseException) -> str:
-    """What the provider said, from the error's body where the SDK kept one."""
+def _explanation(error: BaseException) -> str:
+    """The provider's explanation, from the error's body where the SDK kept one."""
     body: Any = getattr(error, "body", None)
     if isinstance(body, dict):
         body = body.get("error", body)
-    said = body.get("message") if isinstance(body, dict) else body
-    return said[:MESSAGE_LIMIT] if isinstance(said, str) and said else "no reason given"
+    text = body.get("message") if isinstance(body, dict) else body
+    return text[:MESSAGE_LIMIT] if isinstance(text, str) and text else "no reason given"
 
 
 def _error(code: str, message: str, *, retryable: bool = False, usage: pb.Usage | None = None) -> pb.Error:

@@ -18,6 +18,7 @@ from autogen_core import Image
 from autogen_core.models import LLMMessage, UserMessage
 
 from protos import chat_pb2 as pb
+from worker.contract.errors import Unsupported
 from worker.contract.image_size import ImageSize, image_size
 
 _decoding = threading.Lock()
@@ -25,10 +26,6 @@ _decoding = threading.Lock()
 
 PIXELS = 40_000_000
 """Pixels of one image that are decoded, where no budget was set for its request."""
-
-
-class Unsupported(ValueError):
-    """The history holds something that this worker cannot pass on; its text says what, for the user."""
 
 
 class SentImage(Image):

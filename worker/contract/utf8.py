@@ -1,4 +1,4 @@
-"""Text from a model as text that UTF-8 can carry: JSON may hold half a character in one piece and half in the next."""
+"""Text from a model as valid UTF-8: JSON may hold half a character in one piece and the other half in the next."""
 
 
 class SurrogateJoiner:
@@ -7,15 +7,10 @@ class SurrogateJoiner:
     def __init__(self) -> None:
         self._high = ""
 
-    @property
-    def empty(self) -> bool:
-        """Whether nothing is held back."""
-        return not self._high
-
     def join(self, text: str) -> str:
         """``text`` with what was held back before it, without what must be held back now."""
         if text.isascii() and not self._high:
-            return str(text)
+            return text
         text, self._high = self._high + text, ""
         if "\ud800" <= text[-1:] <= "\udbff":
             text, self._high = text[:-1], text[-1]

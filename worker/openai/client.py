@@ -1,56 +1,100 @@
-"""AutoGen's OpenAI clients with a stream that can be trusted and costs little: drop-in subclasses for the stock ones.
+"""AutoGen's OpenAI clients with a stream that is written into a sink: drop-in subclasses for the stock ones.
 
-What differs from AutoGen 0.7.5's ``create_stream``: the HTTP response is closed whenever the generator is, so that a
-cancelled chat stops the model; reasoning comes as ``ReasoningText``, not between tags in the text; a stream that ends
-without a finish reason raises ``StreamBroken`` instead of passing for a reply; finish reason and usage are taken from
-whichever chunk has them; the stream's bytes are decoded in :mod:`worker.openai.completion`, not by the SDK's models,
-and read through :mod:`worker.wire.connection`; requests are made like earlier ones
-(:mod:`worker.openai.request_head`). Private parts used:
-``_process_create_args``, ``_client``, ``_add_usage`` and the two usage counters;
+Differences from AutoGen 0.7.5: the HTTP response is closed whenever the stream is abandoned, so that
+a cancelled run stops the model; reasoning is told apart from text; a stream without a finish reason raises
+``StreamBroken``; finish reason and usage are taken from whichever chunk has them; chunks are decoded in
+:mod:`worker.openai.completion`, not by the SDK's models. Requests go out through the SDK's public ``post``, as bytes:
+its own pass over a conversation blocks the event loop for 0.4 ms a message.
+
+Private names used: ``_process_create_args``, ``_client``, ``_add_usage`` and the two usage counters;
 ``tests/unit/fleet/bus/test_autogen_private.py`` fails when one changes.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from functools import partial
 from typing import Any, Literal
+from urllib.parse import quote
 from urllib.request import getproxies
 
 import httpx2
 import openai
 import openai.resources.chat.completions  # else the SDK loads it within the first request, which takes 40 ms
+import orjson
 from autogen_core import CancellationToken
-from autogen_core.models import CreateResult, LLMMessage
+from autogen_core.models import CreateResult, LLMMessage, RequestUsage
 from autogen_core.tools import Tool, ToolSchema
 from autogen_ext.models.openai import AzureOpenAIChatCompletionClient, OpenAIChatCompletionClient
 from autogen_ext.models.openai._openai_client import BaseOpenAIChatCompletionClient, _add_usage
 from pydantic import BaseModel
 
 from fleet.process.turns import Turns
-from worker.openai.completion import PIECES, Reply, Stream
-from worker.openai.request import Request, build
-from worker.openai.request_head import PreparedRequests
+from protos import chat_pb2 as pb
+from worker.contract.sink import Sink
+from worker.openai.collected import Collected
+from worker.openai.completion import Completion
+from worker.openai.request import Json, build
 from worker.wire.answers import Bounded, bound
-from worker.wire.connection import Transport
+from worker.wire.connection import READ
 from worker.wire.pacer import Pacer
 from worker.wire.proxied import Proxied
+from worker.wire.transport import BODY, Body, Transport
+
+_STREAMED = {"X-Stainless-Raw-Response": "stream"}
+"""Makes the SDK return a response before its body was read."""
+
+_SENT = httpx2.Request("POST", "")
+"""Takes the place of a request that was sent, which would keep the conversation for as long as its reply takes."""
+
+_PATH = "/chat/completions"
 
 
 class Streaming(BaseOpenAIChatCompletionClient):
     """The stream, for both kinds of client."""
 
-    _pacer: Pacer | None = None
-    _prepared: PreparedRequests | None = None
-    _own_headers: Mapping[str, str] | None = None
     _turns: Turns | None = None
+    _pacer: Pacer | None = None
 
-    def work_in(self, turns: Turns) -> None:
-        """Convert conversations in these turns, beside other long work on the loop."""
+    def work_in(self, turns: Turns, pacer: Pacer | None) -> None:
+        """Convert conversations in ``turns``; read streams when ``pacer`` says, from their first delta on."""
         self._turns = turns
-
-    def read_together(self, pacer: Pacer) -> None:
-        """Read all streams, from their first token on, when ``pacer`` says: text that came together is one piece."""
         self._pacer = pacer
+
+    async def stream(
+        self,
+        sink: Sink,
+        messages: Sequence[LLMMessage],
+        *,
+        tools: Sequence[Tool | ToolSchema] = [],
+        tool_choice: Tool | Literal["auto", "required", "none"] = "auto",
+        json_output: bool | type[BaseModel] | None = None,
+        extra_create_args: Mapping[str, Any] = {},
+        include_usage: bool | None = None,
+    ) -> pb.Done:
+        """Write the model's reply into ``sink``, and return how it ended. Cancelling closes the connection.
+
+        ``json_output`` is no class: schemas go into ``extra_create_args["response_format"]``. Raises the OpenAI
+        SDK's errors, httpx2's once the response has begun, :class:`StreamBroken`, :class:`ModelReported`, and
+        ``ValueError`` for what the model cannot do.
+        """
+        if isinstance(json_output, type):
+            raise ValueError("json_output takes no class here: put the schema into response_format")
+        turns = self._turns or Turns()
+        body = await build(self, turns, messages, tools, tool_choice, json_output, extra_create_args)
+        if include_usage is not False:
+            body.setdefault("stream_options", {"include_usage": True})
+        del messages, tools, tool_choice, extra_create_args  # a conversation must not outlive its request
+        response = await self._post(body)
+        del body
+        try:
+            done = await self._receive(response, sink)
+        finally:
+            await response.aclose()
+        usage = RequestUsage(done.usage.prompt_tokens, done.usage.completion_tokens)
+        self._total_usage = _add_usage(self._total_usage, usage)
+        self._actual_usage = _add_usage(self._actual_usage, usage)
+        return done
 
     async def create_stream(
         self,
@@ -64,74 +108,82 @@ class Streaming(BaseOpenAIChatCompletionClient):
         max_consecutive_empty_chunk_tolerance: int = 0,
         include_usage: bool | None = None,
     ) -> AsyncGenerator[str | CreateResult, None]:
-        """Yield pieces of text and reasoning, then one ``CreateResult``.
+        """Yield the text as it arrives, then one ``CreateResult``, which has the reasoning too.
 
-        Close the generator (or cancel the task that waits in it) to end the request: the connection is closed with it.
-        Takes what :meth:`tapped_stream` takes, and raises what it raises.
+        Closing the generator ends the request. Takes and raises what :meth:`stream` does.
         """
-        arguments = {
-            "tools": tools,
-            "tool_choice": tool_choice,
-            "json_output": json_output,
-            "extra_create_args": extra_create_args,
-            "include_usage": include_usage,
-        }
-        async with aclosing(self.tapped_stream(None, messages, **arguments)) as stream:  # type: ignore[arg-type]
-            async for piece in stream:
-                yield piece
-
-    async def tapped_stream(
-        self,
-        tap: Callable[[str, int], bool] | None,
-        messages: Sequence[LLMMessage],
-        *,
-        tools: Sequence[Tool | ToolSchema] = [],
-        tool_choice: Tool | Literal["auto", "required", "none"] = "auto",
-        json_output: bool | type[BaseModel] | None = None,
-        extra_create_args: Mapping[str, Any] = {},
-        include_usage: bool | None = None,
-        keep: bool = True,
-    ) -> AsyncGenerator[str | CreateResult, None]:
-        """As :meth:`create_stream`, but most text of a stream that is read together goes past the generator.
-
-        ``tap`` is called with text, and with how many of the model's pieces that is, while the generator is waited for;
-        it takes the text and returns true, or leaves it to the generator. Without ``keep`` the result holds no text and
-        no arguments of tool calls: memory does not grow with the reply. ``json_output`` takes true, false or None; a
-        schema goes into ``extra_create_args["response_format"]``.
-        Raises the OpenAI SDK's errors, :class:`StreamBroken`, :class:`ModelReported`, and ``ValueError`` for what the
-        model cannot do.
-        """
-        if isinstance(json_output, type):
-            raise ValueError("json_output takes no class here: put the schema into response_format")
-        turns = self._turns or Turns()
-        request = await build(self, turns, messages, tools, tool_choice, json_output, extra_create_args)
-        if include_usage is not False:
-            request.arguments.setdefault("stream_options", {"include_usage": True})
-        del messages, tools, tool_choice, extra_create_args  # a conversation is not kept for as long as its reply takes
-        reply = Reply(keep)
-        async with AsyncExitStack() as stack:
-            response = await self._ask(stack, request)
-            del request
-            stream = Stream(response, reply, self._pacer, tap)
-            while (pieces := await stream.next()) is not None:
-                for number, piece in enumerate(pieces, 1):
+        collected = Collected()
+        stream = self.stream(
+            collected,
+            messages,
+            tools=tools,
+            tool_choice=tool_choice,
+            json_output=json_output,
+            extra_create_args=extra_create_args,
+            include_usage=include_usage,
+        )
+        writer = asyncio.create_task(stream)
+        if cancellation_token is not None:
+            cancellation_token.link_future(writer)
+        try:
+            async with aclosing(collected.pieces(writer)) as pieces:
+                async for piece in pieces:
                     yield piece
-                    if not number % PIECES:
-                        await asyncio.sleep(0)
-        result = reply.result()
-        self._total_usage = _add_usage(self._total_usage, result.usage)
-        self._actual_usage = _add_usage(self._actual_usage, result.usage)
-        yield result
+            yield collected.result(await writer)
+        finally:
+            writer.cancel()
+            await asyncio.wait([writer])
 
-    async def _ask(self, stack: AsyncExitStack, request: Request) -> httpx2.Response:
-        """Send a request; its response is closed with ``stack``."""
-        if self._prepared is None:
-            self._prepared = PreparedRequests(self._client, self._own_headers)
-        response = await self._prepared.send(request)
-        if response is not None:
-            stack.push_async_callback(response.aclose)
-            return response
-        return await self._prepared.send_by_sdk(request, stack)
+    async def _post(self, body: Json) -> httpx2.Response:
+        """Send a request; return the response, whose body is not read."""
+        options: Any = {"headers": _STREAMED}
+        if "timeout" in body:
+            options["timeout"] = body.pop("timeout")
+        extra = body.pop("extra_body", {})
+        client: openai.AsyncOpenAI = self._client
+        response: httpx2.Response = await client.post(
+            _path(client, body),
+            cast_to=httpx2.Response,
+            content=orjson.dumps({"stream": True, **body, **extra}),
+            options=options,
+        )
+        response.request = _SENT
+        return response
+
+    async def _receive(self, response: httpx2.Response, sink: Sink) -> pb.Done:
+        body: Body | None = response.extensions.get(BODY)
+        if body is None:  # it is decompressed, or came through a proxy
+            completion = Completion(sink)
+            await _pump(response.aiter_bytes(), completion, sink)
+            return await completion.end()
+        completion = Completion(sink, partial(body.pace, self._pacer) if self._pacer is not None else None)
+        body.deliver_to(completion)
+        sink.attach(body)
+        try:
+            return await completion.end()
+        finally:
+            sink.attach(None)
+            if completion.is_whole:
+                body.content_ended()
+
+
+async def _pump(pieces: AsyncIterator[bytes], completion: Completion, sink: Sink) -> None:
+    """Feed a body that cannot be pushed."""
+    async for piece in pieces:
+        for start in range(0, len(piece), READ):
+            completion.data_received(piece[start : start + READ])
+            if completion.is_over:
+                return
+            await asyncio.sleep(0)
+        await sink.ready()
+    completion.eof_received()
+
+
+def _path(client: openai.AsyncOpenAI, body: Json) -> str:
+    """Where completions are created. An Azure client without a deployment has one for each model."""
+    if isinstance(client, openai.AsyncAzureOpenAI) and "/deployments" not in client.base_url.path:
+        return f"/deployments/{quote(str(body.get('model')), safe='')}{_PATH}"
+    return _PATH
 
 
 def http_client() -> httpx2.AsyncClient:
@@ -150,7 +202,6 @@ class StreamingOpenAIClient(Streaming, OpenAIChatCompletionClient):
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**{"http_client": http_client(), **config})
-        self._own_headers = config.get("default_headers")
 
 
 class StreamingAzureOpenAIClient(Streaming, AzureOpenAIChatCompletionClient):

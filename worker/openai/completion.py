@@ -1,24 +1,20 @@
-"""A completion as an OpenAI-compatible server streams it: decoded, in pieces, and as a whole when it is over."""
+"""A streamed completion of an OpenAI-compatible server, decoded as it arrives and written into a sink."""
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import Literal
 
-import httpx2
-import openai
-import orjson
-from autogen_core import FunctionCall
-from autogen_core.models import CreateResult, FinishReasons, RequestUsage
+from autogen_core.models import FinishReasons, RequestUsage
 
-from worker.contract.utf8 import clean
-from worker.openai.pieces import ReasoningText, TextPiece, TokenLogprobs, ToolCallPart, joined
+from protos import chat_pb2 as pb
+from worker.contract import failures
+from worker.contract.errors import ModelReported, StreamBroken
+from worker.contract.failures import NO_CHUNKS
+from worker.contract.sink import Sink
+from worker.contract.tool_call import ID_LIMIT, NAME_LIMIT, tool_call
+from worker.contract.utf8 import SurrogateJoiner
+from worker.openai.chunk import ODD, CallPart, Chunk, Delta, Function, NoChunk, decode, logprobs_slices
 from worker.openai.sse import EventDecoder, EventTooLong
-from worker.openai.text_frame import TextFrame
-from worker.wire.connection import BODY, Connection
-from worker.wire.pacer import Pacer
-
-Json = dict[str, Any]
 
 FINISH_REASONS: dict[str, FinishReasons] = {
     "stop": "stop",
@@ -31,363 +27,206 @@ FINISH_REASONS: dict[str, FinishReasons] = {
 }
 """Servers' finish reasons in AutoGen's words."""
 
-
-NO_CHUNKS = "the model's stream holds something else than chunks"
-
-VALUES_LIMIT = 200_000
-"""JSON values of one event, by the characters that separate them: so many are decoded in less than 20 ms."""
-
-FEW = 64 * 1024
-"""Bytes of an event in which there cannot be too many values to decode."""
-
 CALLS_LIMIT = 1024
 """Tool calls of one reply, and parts of calls in one event."""
 
-NAME_LIMIT = 1024
-"""Characters of a tool call's name."""
-
-ID_LIMIT = 16 * 1024
-"""Characters of a tool call's id, in which some servers put a model's signature."""
-
-LOGPROBS_SLICE = 16 * 1024
-"""Bytes of log probabilities that are passed on at a time, unless those of one token take more."""
-
-LOGPROBS_LIMIT = 64 * 1024
-"""Bytes of one token's log probabilities."""
-
-PIECES = 64
-"""Pieces that are passed on in one turn of the loop: some hundred microseconds of work."""
+_NO_FUNCTION = Function()
 
 SILENCE = 16 * 1024 * 1024
-"""Bytes of a stream without a piece for the user, as of chunks that say nothing."""
-
-STEP = 32 * 1024
-"""Bytes of a stream that are decoded in one turn of the loop: at most about 10 ms of work."""
+"""Bytes of a stream that may arrive without anything to write, such as empty chunks."""
 
 
-ODD = (ValueError, TypeError, ArithmeticError, RecursionError)
-"""What odd JSON raises: NaN, infinities, numbers of thousands of digits, half characters, deep nesting."""
+class Completion:
+    """Consumes a response's body (:class:`worker.wire.connection.Consumer`). What came before an error is written.
 
+    ``on_first`` is called once, with the first delta.
+    """
 
-class StreamBroken(Exception):
-    """The model's stream is not what was agreed, or ended early. ``usage`` is what it had told by then."""
-
-    def __init__(self, message: str, usage: RequestUsage) -> None:
-        super().__init__(message)
-        self.usage = usage
-
-
-class NoChunk(ValueError):
-    """What the model sent is no chunk of a completion; its text says why."""
-
-
-class ModelReported(Exception):
-    """The model reported an error inside its stream; ``body`` is what it said."""
-
-    def __init__(self, body: object) -> None:
-        super().__init__("the model reported an error")
-        self.body = body
-
-
-class _Call:
-    """A tool call so far; only its length, unless it is kept."""
-
-    __slots__ = ("arguments", "id", "name")
-
-    def __init__(self) -> None:
-        self.id = ""
-        self.name = ""
-        self.arguments: list[str] = []
-
-    def label(self, piece: ToolCallPart) -> None:
-        """Add a part's id and name, which some servers repeat in every part. Raises :class:`NoChunk`."""
-        if piece.id != self.id:
-            self.id += piece.id
-        if piece.name != self.name:
-            self.name += piece.name
-        if len(self.id) > ID_LIMIT:
-            raise NoChunk(f"a tool call's id is longer than {ID_LIMIT:,} characters")
-        if len(self.name) > NAME_LIMIT:
-            raise NoChunk(f"a tool call's name is longer than {NAME_LIMIT:,} characters")
-
-
-class Reply:
-    """What the chunks of one stream amount to so far. Without ``keep`` text and arguments are only passed on."""
-
-    def __init__(self, keep: bool = True) -> None:
-        self.finish_reason: str | None = None
-        self.usage = RequestUsage(prompt_tokens=0, completion_tokens=0)
-        self._keep = keep
-        self._text: list[str] = []
-        self._thought: list[str] = []
-        self._calls: dict[int, _Call] = {}
-
-    def add_text(self, text: str) -> None:
-        """Note text that was passed on already."""
-        if self._keep:
-            self._text.append(text)
-
-    def take(self, payload: bytes) -> list[str]:
-        """Note a chunk and return its pieces.
-
-        Raises :class:`ModelReported`, :class:`NoChunk`, and what decoders raise for odd JSON (:data:`ODD`).
-        """
-        if len(payload) > FEW and sum(map(payload.count, (b"[", b"{", b":", b","))) > VALUES_LIMIT:
-            raise NoChunk(f"an event holds more than {VALUES_LIMIT:,} JSON values")
-        try:
-            chunk = orjson.loads(payload)
-        except orjson.JSONDecodeError:
-            chunk = json.loads(payload)  # takes half surrogate pairs, NaN and infinities
-        if not isinstance(chunk, dict):
-            raise NoChunk("an event is no object")
-        if error := chunk.get("error"):
-            raise ModelReported(error)
-        if usage := _object(chunk, "usage"):
-            self.usage = RequestUsage(_count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
-        choices = _list(chunk, "choices")
-        if not choices:
-            return []
-        if not isinstance(choices[0], dict):
-            raise NoChunk("a choice is no object")
-        return self._choice(choices[0])
-
-    def _choice(self, choice: Json) -> list[str]:
-        self.finish_reason = _text(choice, "finish_reason") or self.finish_reason
-        delta = _object(choice, "delta")
-        pieces: list[str] = []
-        reasoning = delta.get("reasoning_content") or delta.get("reasoning")
-        if isinstance(reasoning, str) and reasoning:
-            if self._keep:
-                self._thought.append(reasoning)
-            pieces.append(ReasoningText(reasoning))
-        text = delta.get("content") or delta.get("refusal")
-        if isinstance(text, str) and text:
-            self.add_text(text)
-            pieces.append(TextPiece(text))
-        if logprobs := _list(_object(choice, "logprobs"), "content"):
-            pieces.extend(map(TokenLogprobs, _slices(logprobs)))
-        if parts := _list(delta, "tool_calls"):
-            if len(parts) > CALLS_LIMIT:
-                raise NoChunk(f"an event holds more than {CALLS_LIMIT:,} parts of tool calls")
-            pieces.extend(piece for part in parts if (piece := self._call(part)) is not None)
-        return pieces
-
-    def _call(self, part: object) -> ToolCallPart | None:
-        """The piece for a part of a tool call; None for one that says nothing."""
-        if not isinstance(part, dict):
-            raise NoChunk("a part of a tool call is no object")
-        index = part.get("index")
-        if index is None:  # some providers leave it out and send each call whole
-            index = len(self._calls)
-        if type(index) is not int or not 0 <= index < 2**32:
-            raise NoChunk("a tool call's index is no whole number from 0 to 4,294,967,295")
-        function = _object(part, "function")
-        piece = ToolCallPart(index, _text(part, "id"), _text(function, "name"), _text(function, "arguments"))
-        call = self._calls.get(index)
-        if call is None:
-            if len(self._calls) >= CALLS_LIMIT:
-                raise NoChunk(f"more than {CALLS_LIMIT:,} tool calls")
-            call = self._calls[index] = _Call()
-        elif not (piece.id or piece.name or piece.arguments):
-            return None
-        call.label(piece)
-        if self._keep:
-            call.arguments.append(piece.arguments)
-        return piece
-
-    def result(self) -> CreateResult:
-        """The whole, once the stream has said that it is complete. Raises :class:`StreamBroken`."""
-        if self.finish_reason is None:
-            raise StreamBroken("the model's stream ended without a finish reason", self.usage)
-        text = "".join(self._text)
-        thought = "".join(self._thought) or None
-        calls = [
-            FunctionCall(id=call.id, name=call.name, arguments="".join(call.arguments)) for call in self._calls.values()
-        ]
-        return CreateResult(
-            finish_reason=FINISH_REASONS.get(self.finish_reason.lower(), "unknown"),
-            content=calls or text,
-            usage=self.usage,
-            cached=False,
-            thought=(thought or text or None) if calls else thought,
-        )
-
-
-def _object(value: Json, name: str) -> Json:
-    """The object of that name; an empty one where there is none. Raises :class:`NoChunk`."""
-    found = value.get(name)
-    if not found:
-        return {}
-    if not isinstance(found, dict):
-        raise NoChunk(f"{name} is no object")
-    return found
-
-
-def _list(value: Json, name: str) -> list[Any]:
-    found = value.get(name)
-    if not found:
-        return []
-    if not isinstance(found, list):
-        raise NoChunk(f"{name} is no list")
-    return found
-
-
-def _text(value: Json, name: str) -> str:
-    found = value.get(name)
-    if not found:
-        return ""
-    if not isinstance(found, str):
-        raise NoChunk(f"{name} is no text")
-    return found
-
-
-def _count(usage: Json, name: str) -> int:
-    """A number of tokens. Raises :class:`NoChunk`, ``ValueError`` for NaN and ``OverflowError`` for infinity."""
-    found = usage.get(name) or 0
-    if not isinstance(found, int | float):
-        raise NoChunk(f"{name} is no number")
-    return int(found)
-
-
-def _slices(logprobs: list[Any]) -> Iterator[str]:
-    """``logprobs`` as JSON arrays of bounded length."""
-    if not all(isinstance(token, dict) for token in logprobs):
-        raise NoChunk("a token's log probabilities are no object")
-    whole = _dumps(logprobs)
-    if len(whole) <= LOGPROBS_SLICE:
-        yield whole
-        return
-    tokens: list[str] = []
-    size = 0
-    for token in map(_dumps, logprobs):
-        if len(token) > LOGPROBS_LIMIT:
-            raise NoChunk(f"the log probabilities of one token are longer than {LOGPROBS_LIMIT:,} bytes")
-        if tokens and size + len(token) > LOGPROBS_SLICE:
-            yield f"[{','.join(tokens)}]"
-            tokens, size = [], 0
-        tokens.append(token)
-        size += len(token)
-    yield f"[{','.join(tokens)}]"
-
-
-def _dumps(value: object) -> str:
-    """``value`` as JSON that any decoder takes: half characters are replaced, infinities and NaN null."""
-    # The gateway puts this into objects of its own, which must not be too deep for orjson then.
-    try:
-        return orjson.dumps([[[[[[[[value]]]]]]]]).decode()[8:-8]
-    except orjson.JSONEncodeError:
-        plain = orjson.loads(clean(json.dumps(value, ensure_ascii=False, allow_nan=False)))
-        return orjson.dumps([[[[[[[[plain]]]]]]]]).decode()[8:-8]
-
-
-class Stream:
-    """The stream's pieces up to ``[DONE]`` or its end, with the transport's errors as the SDK's."""
-
-    def __init__(
-        self,
-        response: httpx2.Response,
-        reply: Reply,
-        pacer: Pacer | None,
-        tap: Callable[[str, int], bool] | None,
-    ) -> None:
-        self._tap = tap
-        self._frame = TextFrame()
-        self._response = response
-        self._reply = reply
-        self._pacer = pacer
-        self._decoder = EventDecoder()
-        self._read, self._connection = _reader(response)
-        self._left = b""
-        """What was received and is not decoded."""
+    def __init__(self, sink: Sink, on_first: Callable[[], None] | None = None) -> None:
+        self.is_whole = False
+        """Whether ``[DONE]`` was received."""
+        self._sink = sink
+        self._on_first = on_first
+        self._events = EventDecoder()
+        self._text = _Text(sink)
+        self._calls: dict[int, _Label] = {}
+        self._finish_reason = ""
+        self._usage = RequestUsage(prompt_tokens=0, completion_tokens=0)
         self._silent = 0
-        self._done = False
+        self._over = asyncio.Event()
         self._error: Exception | None = None
 
-    async def next(self) -> list[str] | None:
-        """The pieces that came next, at least one; None at the end. What came before an error is given first."""
-        while not self._done and self._error is None:
-            received = await self._receive()
-            self._silent += len(received)
-            if pieces := self._pieces(received):
-                self._silent = 0
-                if self._pacer is not None and self._connection is not None:
-                    self._connection.pace(self._pacer, self._tapped if self._tap is not None else None)
-                return joined(pieces) if len(pieces) > 1 else pieces
-            if self._silent > SILENCE:
-                raise StreamBroken(f"the model's stream said nothing in {SILENCE:,} bytes", self._reply.usage)
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will be written."""
+        return self._over.is_set()
+
+    async def end(self) -> pb.Done:
+        """Wait for the end. Raises :class:`StreamBroken`, :class:`ModelReported` and what :meth:`failed` was given."""
+        await self._over.wait()
         if self._error is not None:
             raise self._error
-        return None
+        reason = FINISH_REASONS.get(self._finish_reason.lower(), "unknown")
+        return pb.Done(finish_reason=reason, usage=failures.usage(self._usage))
 
-    async def _receive(self) -> bytes:
-        """What came next, so much that decoding it does not hold up the loop; nothing at the end."""
-        if self._left:
-            await asyncio.sleep(0)
-        else:
-            self._left = await self._receive_all()
-        if len(self._left) <= STEP:
-            received, self._left = self._left, b""
-        else:
-            received, self._left = self._left[:STEP], self._left[STEP:]
-        return received
+    # ------------------------------------------------------------ called by the connection
 
-    async def _receive_all(self) -> bytes:
+    def data_received(self, data: bytes) -> None:
+        self._silent += len(data)
+        self._read(data)
+        if self._silent > SILENCE:
+            self._end(StreamBroken(f"the model's stream said nothing in {SILENCE:,} bytes", self._usage))
+
+    def eof_received(self) -> None:
+        self._read(b"")
+        self._end(None)
+
+    def failed(self, error: Exception) -> None:
+        self._end(error)
+
+    def _read(self, data: bytes) -> None:
+        """Decode ``data``, or what is left when it is empty: the stream has ended."""
+        if self._over.is_set():
+            return
+        error: Exception | None = None
         try:
-            return await self._read()
-        except httpx2.TimeoutException as error:
-            raise openai.APITimeoutError(self._response.request) from error
-        except httpx2.TransportError as error:
-            raise openai.APIConnectionError(request=self._response.request) from error
-
-    def _pieces(self, received: bytes) -> list[str]:
-        pieces: list[str] = []
-        try:
-            for payload in self._decoder.feed(received) if received else self._decoder.end():
+            for payload in self._events.feed(data) if data else self._events.end():
                 if payload == b"[DONE]":
-                    self._done = True
-                    if self._connection is not None:
-                        self._connection.say_all()
+                    self.is_whole = True
                     break
-                taken = _take(self._reply, payload)
-                if len(taken) == 1 and type(taken[0]) is TextPiece:
-                    self._frame.learn(payload, taken[0])
-                pieces += taken
-        except (StreamBroken, ModelReported) as error:
-            self._error = error
-        except EventTooLong as error:
-            self._error = StreamBroken(f"{NO_CHUNKS}: {error}", self._reply.usage)
-        self._done = self._done or not received
-        return pieces
+                self._chunk(decode(payload))
+        except (ModelReported, StreamBroken) as reported:
+            error = reported
+        except (NoChunk, EventTooLong) as odd:
+            error = StreamBroken(f"{NO_CHUNKS}: {odd}", self._usage)
+        except ODD:
+            error = StreamBroken(NO_CHUNKS, self._usage)
+        self._text.flush()
+        if self.is_whole or error is not None:
+            self._end(error)
 
-    def _tapped(self, received: bytes) -> bool:
-        """Take what was received if it is text in whole events and nothing else."""
-        assert self._tap is not None
-        texts = self._frame.texts(received) if self._decoder.empty else None
-        if texts is None:
-            return False
-        text = "".join(texts)
-        if not self._tap(text, len(texts)):
-            return False
-        self._reply.add_text(text)
-        return True
+    def _end(self, error: Exception | None) -> None:
+        if self._over.is_set():
+            return
+        if error is None:
+            self._text.end()
+            if not self._finish_reason:
+                error = StreamBroken("the model's stream ended without a finish reason", self._usage)
+        self._error = error
+        self._over.set()
+
+    # ------------------------------------------------------------ what a chunk holds
+
+    def _chunk(self, chunk: Chunk) -> None:
+        if chunk.error:
+            raise ModelReported(chunk.error)
+        if chunk.usage is not None:
+            self._usage = RequestUsage(int(chunk.usage.prompt_tokens or 0), int(chunk.usage.completion_tokens or 0))
+        if not chunk.choices:
+            return
+        choice = chunk.choices[0]
+        if choice.finish_reason:
+            self._finish_reason = choice.finish_reason
+        if choice.delta is not None:
+            self._delta(choice.delta)
+        if choice.logprobs is not None:
+            for part in logprobs_slices(choice.logprobs.content or []):
+                self._event(pb.ReplyEvent(logprobs=part))
+
+    def _delta(self, delta: Delta) -> None:
+        reasoning = delta.reasoning_content or delta.reasoning
+        if reasoning and isinstance(reasoning, str):
+            self._spoke()
+            self._text.add("reasoning", reasoning)
+        text = delta.content or delta.refusal
+        if text and isinstance(text, str):
+            self._spoke()
+            self._text.add("text", text)
+        if delta.tool_calls:
+            if len(delta.tool_calls) > CALLS_LIMIT:
+                raise NoChunk(f"an event holds more than {CALLS_LIMIT:,} parts of tool calls")
+            for part in delta.tool_calls:
+                self._call(part)
+
+    def _call(self, part: CallPart) -> None:
+        index = part.index
+        if index is None:  # some providers leave it out and send each call whole
+            index = len(self._calls)
+        if not 0 <= index < 2**32:
+            raise NoChunk("a tool call's index is no whole number from 0 to 4,294,967,295")
+        function = part.function or _NO_FUNCTION
+        id_, name, arguments = part.id or "", function.name or "", function.arguments or ""
+        label = self._calls.get(index)
+        if label is None:
+            if len(self._calls) >= CALLS_LIMIT:
+                raise NoChunk(f"more than {CALLS_LIMIT:,} tool calls")
+            label = self._calls[index] = _Label()
+        elif not (id_ or name or arguments):
+            return
+        label.add(id_, name)
+        self._event(tool_call(index, id_, name, arguments))
+
+    def _event(self, event: pb.ReplyEvent) -> None:
+        self._spoke()
+        self._text.flush()
+        self._sink.event(event)
+
+    def _spoke(self) -> None:
+        self._silent = 0
+        if self._on_first is not None:
+            on_first, self._on_first = self._on_first, None
+            on_first()
 
 
-def _take(reply: Reply, payload: bytes) -> list[str]:
-    try:
-        return reply.take(payload)
-    except NoChunk as error:
-        raise StreamBroken(f"{NO_CHUNKS}: {error}", reply.usage) from None
-    except ODD:
-        raise StreamBroken(NO_CHUNKS, reply.usage) from None
+class _Text:
+    """Joins text of one kind that arrives together, so that it is written once."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._kind: Literal["text", "reasoning"] = "text"
+        self._pieces: list[str] = []
+        self._tokens = 0
+        self._joiner = SurrogateJoiner()
+
+    def add(self, kind: Literal["text", "reasoning"], text: str) -> None:
+        if kind != self._kind:
+            self.flush()
+            self._kind = kind
+        self._pieces.append(text)
+        self._tokens += 1
+
+    def flush(self) -> None:
+        if self._pieces:
+            text = self._pieces[0] if len(self._pieces) == 1 else "".join(self._pieces)
+            self._pieces.clear()
+            self._write(self._joiner.join(text))
+
+    def end(self) -> None:
+        """Write what was held back for the other half of a character."""
+        self._write(self._joiner.end())
+
+    def _write(self, text: str) -> None:
+        if text:
+            write = self._sink.text if self._kind == "text" else self._sink.reasoning
+            write(text, self._tokens)
+            self._tokens = 0
 
 
-def _reader(response: httpx2.Response) -> tuple[Callable[[], Awaitable[bytes]], Connection | None]:
-    """What gives the body as it arrives, and nothing at its end.
+class _Label:
+    """A tool call's id and name so far. Some servers repeat them in every part."""
 
-    It is the connection itself, which is given too, where that is ours and nothing has to be decoded.
-    """
-    connection: Connection | None = response.extensions.get(BODY)
-    if connection is not None:
-        return connection.read, connection
-    chunks = response.aiter_bytes()
-    return lambda: anext(chunks, b""), None
+    __slots__ = ("_id", "_name")
+
+    def __init__(self) -> None:
+        self._id = self._name = ""
+
+    def add(self, id_: str, name: str) -> None:
+        """Add a part's id and name. Raises :class:`NoChunk`."""
+        if id_ != self._id:
+            self._id += id_
+        if name != self._name:
+            self._name += name
+        if len(self._id) > ID_LIMIT:
+            raise NoChunk(f"a tool call's id is longer than {ID_LIMIT:,} characters")
+        if len(self._name) > NAME_LIMIT:
+            raise NoChunk(f"a tool call's name is longer than {NAME_LIMIT:,} characters")

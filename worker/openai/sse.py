@@ -3,37 +3,35 @@
 The work is linear in what is fed, and what is kept is bounded, whatever a server sends.
 """
 
-EVENT_LIMIT = 4 * 1024 * 1024
-"""Bytes until an event is complete, with the comments and blank lines before it. A token takes some hundred; 4 MiB
-leave room for an image that a model put into an event."""
+from worker.wire.answers import EVENT_LIMIT
 
 LINE_LIMIT = 4096
 """``data:`` lines of one event. Model APIs send one; some pretty-print."""
 
 
 class EventTooLong(Exception):
-    """An event is longer than a bound allows; its text says which, and the bound."""
+    """An event exceeds a limit; its text says which."""
 
 
 class EventDecoder:
-    """Feed it what arrives; it gives back the payloads that are complete."""
+    """Splits a stream into payloads."""
 
     def __init__(self) -> None:
         self._rest: list[bytes] = []
-        """The line that is not complete, in pieces: joined once, when its end is there."""
+        """The line that is not complete, in pieces: they are joined once, at its end."""
         self._data: list[bytes] = []
         self._size = 0
-        """Bytes since the last event, but for those that came in one piece with it."""
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing is left of an event that is not complete."""
-        return not self._rest and not self._data
+        """Bytes since the last event, except those that were fed together with it."""
 
     def feed(self, received: bytes) -> list[bytes]:
         """The payloads that ``received`` completes. Raises :class:`EventTooLong`."""
+        if received.startswith(b"data: ") and received.endswith(b"}\n\n") and not self._rest and not self._data:
+            payloads = received[6:-2].split(b"\n\ndata: ")
+            if received.count(b"\n") == 2 * len(payloads):  # whole events of one line: the loop below takes 1 us more
+                self._size = 0
+                return payloads
         self._size += len(received)
-        payloads: list[bytes] = []
+        payloads = []
         if b"\n" in received:
             lines = (b"".join([*self._rest, received]) if self._rest else received).split(b"\n")
             rest = lines.pop()
@@ -46,7 +44,7 @@ class EventDecoder:
         return payloads
 
     def end(self) -> list[bytes]:
-        """What is complete but for its blank line: some servers leave out the last one."""
+        """The payload that only lacks its blank line: some servers leave out the last one."""
         payloads: list[bytes] = []
         self._read([b"".join(self._rest), b""], payloads)
         self._rest = []

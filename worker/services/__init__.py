@@ -1,1 +1,1 @@
-"""What a worker serves. Imports openai and contract."""
+"""What a worker serves. Imports openai, wire and contract."""

@@ -1,8 +1,7 @@
-"""AutoGen's Ollama client, which gives Ollama's SDK images as bytes.
+"""AutoGen's Ollama client with images as bytes and bounded responses.
 
-The SDK looks whether base64 is the name of a file, which it would send; for a large image that takes 200 ms of the
-event loop. Private part used: ``_process_create_args``; ``tests/unit/worker/contract/test_images.py`` fails when it
-changes.
+Ollama's SDK checks whether base64 names a file, which it would send; for a large image that blocks the event loop for
+200 ms. Private names used: ``_process_create_args`` and ``_client``; a test of images fails when one changes.
 """
 
 from base64 import b64decode
@@ -10,9 +9,15 @@ from typing import Any
 
 from autogen_ext.models.ollama import OllamaChatCompletionClient
 
+from worker.wire.httpx_transport import bound_httpx
+
 
 class BytesOllamaClient(OllamaChatCompletionClient):
     """Stands in for ``OllamaChatCompletionClient``; same configuration."""
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)
+        bound_httpx(self._client._client)
 
     def _process_create_args(self, *args: Any, **kwargs: Any) -> Any:
         params = super()._process_create_args(*args, **kwargs)

@@ -1,1 +1,1 @@
-"""The runs of this worker: taking requests, running them, telling the fleet. Imports services."""
+"""Runs requests and reports to the fleet. Imports services, wire and contract."""

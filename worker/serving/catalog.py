@@ -26,7 +26,7 @@ STREAMING = {
     "AzureOpenAIChatCompletionClient": "worker.openai.client.StreamingAzureOpenAIClient",
     "azure_openai_chat_completion_client": "worker.openai.client.StreamingAzureOpenAIClient",
 }
-"""Stock providers, and the subclass of each that closes its connections and tells reasoning from text."""
+"""Stock providers, and our subclass of each, whose stream can be pushed."""
 
 OLLAMA = {
     "autogen_ext.models.ollama.OllamaChatCompletionClient": "worker.services.ollama_client.BytesOllamaClient",
@@ -35,7 +35,7 @@ OLLAMA = {
 """The same for Ollama's, whose subclass passes images on as bytes."""
 
 ANTHROPIC = "autogen_ext.models.anthropic."
-"""Clients of an SDK that tries again by itself, as OpenAI's does."""
+"""Prefix of clients whose SDK retries by itself, as OpenAI's does."""
 
 _VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})")
 
@@ -46,7 +46,7 @@ class ModelsError(Exception):
 
 @dataclass(frozen=True)
 class Model:
-    """One public model name, and what answers to it."""
+    """A public model name and its client."""
 
     name: str
     client: ChatCompletionClient
@@ -99,7 +99,7 @@ def _load(where: str, name: str, entry: Any, environment: Mapping[str, str]) -> 
 
 def _client(where: str, provider: str, config: dict[str, Any]) -> ChatCompletionClient:
     if provider in STREAMING or provider.startswith(ANTHROPIC):
-        # Trying again is the gateway's part: it knows the deadline and the other workers.
+        # The gateway retries: it knows the deadline and the other workers.
         config = {"max_retries": 0, **config}
     component = {"provider": (STREAMING | OLLAMA).get(provider, provider), "component_type": "model", "config": config}
     try:
@@ -117,15 +117,10 @@ def _client(where: str, provider: str, config: dict[str, Any]) -> ChatCompletion
 
 
 def _bound(client: ChatCompletionClient) -> None:
-    """Bound what a client takes from its server, if it has its HTTP client where the SDKs have it."""
+    """Limit what a client accepts from its server, if its HTTP client is where the SDKs have it."""
     http: Any = getattr(getattr(client, "_client", None), "_client", None)
-    if isinstance(http, httpx2.AsyncClient):
-        if not isinstance(http._transport, Bounded):
-            bound(http, lambda inner: Bounded(inner, lines=True))
-    elif type(client).__module__ == "worker.services.ollama_client":  # any other may have its own transport, for TLS
-        from worker.wire.httpx_transport import bound_httpx
-
-        bound_httpx(http)
+    if isinstance(http, httpx2.AsyncClient) and not isinstance(http._transport, Bounded):
+        bound(http, lambda inner: Bounded(inner, lines=True))
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Which gateways still wait for us: one that is gone has its chats cancelled and its lane dropped."""
+"""Decides which gateways are gone; their runs are cancelled and their lanes dropped."""
 
 import asyncio
 
@@ -6,43 +6,53 @@ from fleet import logs
 from fleet.bus.senders import Senders
 from fleet.lane import Outbox
 from protos import chat_pb2 as pb
-from worker.serving.registry import Desk
+from worker.serving.registry import Registry
 
 log = logs.logger(__name__)
 
 RETURN_WITHIN = 0.9
-"""Seconds in which a gateway whose connection was closed must be heard again: a cut link is back by then, a dead
-process never is."""
+"""Seconds after which a gateway whose connection was closed is gone, unless it was heard again. A dropped link
+reconnects within this time; a dead process does not."""
 
-LOOK_EVERY = 0.2
+POLL_INTERVAL = 0.2
 
 
-class Gateways:
-    """Decides when a gateway is gone: it left and stayed away, or answers nothing for ``timeout`` seconds.
+class GatewayWatch:
+    """A gateway is gone when it left and did not return, or was silent for ``timeout`` seconds.
 
-    When our own link to the host is away for ``link_timeout`` seconds, all of them are gone: they have given us up.
+    When our own link to the host is down for ``link_timeout`` seconds, all of them are: they have given us up.
     """
 
-    def __init__(self, desk: Desk, outbox: Outbox, timeout: float, link_timeout: float) -> None:
-        self._desk = desk
+    def __init__(
+        self,
+        registry: Registry,
+        outbox: Outbox,
+        timeout: float,
+        link_timeout: float,
+        return_within: float = RETURN_WITHIN,
+        poll_interval: float = POLL_INTERVAL,
+    ) -> None:
+        self._registry = registry
         self._outbox = outbox
         self._timeout = timeout
         self._link_timeout = link_timeout
+        self._return_within = return_within
+        self._poll_interval = poll_interval
         self._left_at: dict[str, float] = {}
         self._linked_at = 0.0
         self._senders = Senders()
 
     def acknowledged(self, ack: pb.ChunkAck) -> None:
-        """A gateway spoke."""
+        """A gateway was heard."""
         if not self._senders.believes(ack, ack.gateway_id):
             return
         self._left_at.pop(ack.gateway_id, None)
         self._outbox.acknowledge(ack)
         if ack.complete:
-            self._desk.keep_only(ack.gateway_id, {(credit.request_id, credit.attempt) for credit in ack.credits})
+            self._registry.keep_only(ack.gateway_id, {(credit.request_id, credit.attempt) for credit in ack.credits})
 
     def left(self, member: pb.MemberLeft) -> None:
-        """The host says that a member's connection ended; it may come back on another one."""
+        """The host reports that a member's connection ended; the member may return on another one."""
         if member.kind != "gateway" or not self._outbox.has(member.member_id):
             return
         self._outbox.ask(member.member_id)
@@ -50,9 +60,9 @@ class Gateways:
             self._left_at[member.member_id] = asyncio.get_running_loop().time()
 
     async def watch(self) -> None:
-        """Look for gateways that are gone, for ever."""
+        """Check until cancelled."""
         while True:
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(self._poll_interval)
             for gateway_id in self._find_gone(asyncio.get_running_loop().time()):
                 self._gone(gateway_id)
 
@@ -61,11 +71,11 @@ class Gateways:
             self._left_at = dict.fromkeys(self._left_at, now)
             return set(self._outbox.gateways()) if now - self._linked_at > self._link_timeout else set()
         self._linked_at = now
-        gone = [gateway_id for gateway_id, at in self._left_at.items() if now - at > RETURN_WITHIN]
+        gone = [gateway_id for gateway_id, at in self._left_at.items() if now - at > self._return_within]
         return {*gone, *self._outbox.silent_gateways(self._timeout)}
 
     def _gone(self, gateway_id: str) -> None:
         self._left_at.pop(gateway_id, None)
-        cancelled = self._desk.cancel_gateway(gateway_id)
+        cancelled = self._registry.cancel_gateway(gateway_id)
         self._outbox.forget(gateway_id)
         log.info("gateway gone", gateway=gateway_id, cancelled=cancelled)

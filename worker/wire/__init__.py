@@ -1,1 +1,1 @@
-"""HTTP/1.1 to models' servers. Imports nothing else of the worker."""
+"""HTTP/1.1 to model servers. Imports contract."""

@@ -1,35 +1,36 @@
-"""What a worker takes from a model's server: answers whose cost is bounded, of the server that was asked and no other.
+"""Limits on what a worker accepts from a model's server, for every client whose transport can be reached.
 
-A :class:`Bounded` transport stands before the one that talks to the server, for every client whose transport can be
-reached (:func:`bound`):
+A :class:`Bounded` transport wraps the one that talks to the server (:func:`bound`):
 
-- of an answer that is no success, 64 KiB of the body are read, in 5 s, and the connection is closed if there is more;
-- a redirect is followed once, within the same origin (307 and 308); the prompt goes nowhere else;
-- answers are asked for without compression. One that is compressed all the same is decoded in small steps, and ends
+- of an error response at most 64 KiB of the body are read, within 5 s;
+- a redirect is followed once, within the same origin (307 and 308), so that the prompt goes nowhere else;
+- responses are requested without compression. One that is compressed all the same is decoded in small steps, and fails
   when it grows more than a hundredfold;
-- with ``lines`` a line, or an event, of the body has at most 4 MiB: for clients that gather them without a bound.
+- with ``lines``, a line or an event of the body has at most 4 MiB: for clients that collect them without a limit.
 
-What passes a bound raises :class:`worker.wire.connection.BadAnswer`.
+A response beyond a limit raises :class:`worker.contract.errors.BadAnswer`.
 """
 
 import asyncio
 import zlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 
 import httpx2
 
-from worker.openai.sse import EVENT_LIMIT
-from worker.wire.connection import BODY, BadAnswer, Transport, head_of
+from worker.contract.errors import BadAnswer
+from worker.wire.connection import LENGTH, READ
+from worker.wire.transport import BODY
+
+EVENT_LIMIT = 4 * 1024 * 1024
+"""Bytes of one event, with the comments and blank lines before it, or of one line. A token takes a few hundred; 4 MiB
+leave room for an image that a model puts into an event."""
 
 ERROR_BYTES = 64 * 1024
-"""Bytes that are read of the body of an answer that is no success."""
+"""Bytes that are read of the body of an error response."""
 
 ERROR_TIME = 5.0
-"""Seconds in which they must have come."""
-
-STEP = 32 * 1024
-"""Bytes that are decompressed in one turn of the loop."""
+"""Seconds for reading them."""
 
 FREE = 1024 * 1024
 """Bytes up to which a compressed body may grow by any factor."""
@@ -38,61 +39,45 @@ RATIO = 100
 """Factor by which it may grow beyond them; events of one shape compress about twentyfold."""
 
 IDENTITY = {"accept-encoding": "identity"}
-"""Compression saves nothing on events of some hundred bytes, and would cost the short way through the worker."""
+"""Compression saves nothing on events of a few hundred bytes, and a compressed body cannot be pushed."""
 
 _REDIRECTS = (307, 308)
-_BODY_HEADERS = (b"content-encoding", b"content-length", b"transfer-encoding")
-
-Send = Callable[[httpx2.Request], Awaitable[httpx2.Response]]
+_BODY_HEADERS = (b"content-encoding", *LENGTH)
 
 
 class Bounded(httpx2.AsyncBaseTransport):
-    """A transport before ``inner``."""
+    """Keeps the responses of ``inner`` within the limits."""
 
-    def __init__(self, inner: httpx2.AsyncBaseTransport, lines: bool = False) -> None:
+    def __init__(self, inner: httpx2.AsyncBaseTransport, lines: bool = False, error_time: float = ERROR_TIME) -> None:
         self.inner = inner
         self._lines = lines
+        self._error_time = error_time
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send ``request``; raises ``httpx2.TransportError``, and :class:`BadAnswer`, which is one."""
-        return await self._ask(request, self.inner.handle_async_request)
-
-    async def send(self, request: httpx2.Request, head: bytes, body: bytes) -> httpx2.Response:
-        """The same as :meth:`worker.wire.connection.Transport.send`, of which ``inner`` must be one."""
-        inner = self.inner
-        assert isinstance(inner, Transport)
-        return await self._ask(
-            request, lambda asked: inner.send(asked, head if asked is request else head_of(asked), body)
-        )
+        response = await self.inner.handle_async_request(request)
+        if response.is_redirect:
+            await response.aclose()
+            response = await self.inner.handle_async_request(_moved(request, response))
+            if response.is_redirect:
+                await response.aclose()
+                raise BadAnswer(f"the model's server redirects more than once (HTTP {response.status_code})")
+        if response.is_success:
+            return await _checked(response, self._lines)
+        return await _refusal(response, self._error_time)
 
     async def aclose(self) -> None:
         """Close the inner transport."""
         await self.inner.aclose()
 
-    async def _ask(self, request: httpx2.Request, send: Send) -> httpx2.Response:
-        response = await send(request)
-        if response.is_redirect:
-            response = await self._follow(request, response, send)
-        if response.is_success:
-            return await _checked(response, self._lines)
-        return await _refusal(response)
-
-    async def _follow(self, request: httpx2.Request, response: httpx2.Response, send: Send) -> httpx2.Response:
-        await response.aclose()
-        response = await send(_moved(request, response))
-        if response.is_redirect:
-            await response.aclose()
-            raise BadAnswer(f"the model's server redirects more than once (HTTP {response.status_code})")
-        return response
-
 
 def _moved(request: httpx2.Request, response: httpx2.Response) -> httpx2.Request:
-    """``request`` as a redirect wants it. Raises :class:`BadAnswer` for one that is not followed."""
+    """The request that a redirect asks for. Raises :class:`BadAnswer` for one that is not followed."""
     status = response.status_code
     try:
         url = request.url.join(response.headers.get("location", ""))
     except (httpx2.InvalidURL, ValueError):
-        raise BadAnswer(f"the model's server redirects to what is no address (HTTP {status})") from None
+        raise BadAnswer(f"the model's server redirects to an invalid address (HTTP {status})") from None
     if status not in _REDIRECTS:
         raise BadAnswer(f"the model's server redirects with HTTP {status}; only 307 and 308 keep a request as it is")
     if _origin(url) != _origin(request.url):
@@ -106,11 +91,11 @@ def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme)
 
 
-async def _refusal(response: httpx2.Response) -> httpx2.Response:
-    """An answer that is no success, with as much of its body as is of use."""
+async def _refusal(response: httpx2.Response, seconds: float) -> httpx2.Response:
+    """An error response with the first part of its body."""
     body = bytearray()
     try:
-        async with asyncio.timeout(ERROR_TIME), aclosing(_decoded(response)) as pieces:
+        async with asyncio.timeout(seconds), aclosing(_decoded(response)) as pieces:
             async for piece in pieces:
                 body += piece
                 if len(body) >= ERROR_BYTES:
@@ -120,13 +105,11 @@ async def _refusal(response: httpx2.Response) -> httpx2.Response:
     finally:
         await response.aclose()
     content = bytes(body[:ERROR_BYTES])
-    return httpx2.Response(
-        response.status_code, headers=_without_framing(response), content=content, request=response.request
-    )
+    return httpx2.Response(response.status_code, headers=_without_framing(response), content=content)
 
 
 async def _checked(response: httpx2.Response, lines: bool) -> httpx2.Response:
-    """An answer whose body is decoded and bounded; itself, where nothing has to be done."""
+    """``response`` with a decoded and bounded body; unchanged where that is not needed."""
     encoded = _encoding(response)
     if encoded not in ("", "gzip", "deflate"):
         await response.aclose()
@@ -138,7 +121,6 @@ async def _checked(response: httpx2.Response, lines: bool) -> httpx2.Response:
         headers=_without_framing(response),
         stream=_Body(response, lines),
         extensions={name: value for name, value in response.extensions.items() if name != BODY},
-        request=response.request,
     )
 
 
@@ -206,7 +188,7 @@ async def _decoded(response: httpx2.Response) -> AsyncGenerator[bytes]:
 
 
 class _Inflater:
-    """Decompresses gzip, and deflate as the standard has it, step by step."""
+    """Decompresses gzip and zlib step by step."""
 
     def __init__(self) -> None:
         self._decoder = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)
@@ -219,7 +201,7 @@ class _Inflater:
     def inflate(self, data: bytes) -> Iterator[bytes]:
         while data and not self._decoder.eof:
             try:
-                piece = self._decoder.decompress(data, STEP)
+                piece = self._decoder.decompress(data, READ)
             except zlib.error:
                 raise BadAnswer("the model's server sent a compressed answer that cannot be decoded") from None
             left = self._decoder.unconsumed_tail
@@ -233,7 +215,7 @@ class _Inflater:
 
 
 def bound(client: httpx2.AsyncClient, wrap: Callable[[httpx2.AsyncBaseTransport], httpx2.AsyncBaseTransport]) -> None:
-    """Put what ``wrap`` gives in the place of each transport of ``client``, and ask for answers without compression."""
+    """Wrap each transport of ``client``, and ask for responses without compression."""
     client.headers.update(IDENTITY)
     client._transport = wrap(client._transport)
     client._mounts = {pattern: inner and wrap(inner) for pattern, inner in client._mounts.items()}

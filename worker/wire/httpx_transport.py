@@ -1,4 +1,4 @@
-"""Our HTTP for clients of the httpx package, which Ollama's is: httpx2's predecessor, with the same interface."""
+"""Our transport for clients that use httpx, the predecessor of httpx2, as Ollama's does."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -7,11 +7,11 @@ import httpx
 import httpx2
 
 from worker.wire.answers import IDENTITY, Bounded
-from worker.wire.connection import Transport
+from worker.wire.transport import Transport
 
 
 class HttpxTransport(httpx.AsyncBaseTransport):
-    """An httpx2 transport ``inner`` as one of httpx; errors keep their names, and ours are their causes."""
+    """Makes the httpx2 transport ``inner`` one of httpx. Errors keep their names and have the originals as causes."""
 
     def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
         self._inner = inner
@@ -59,6 +59,6 @@ def _renamed() -> Iterator[None]:
 
 
 def bound_httpx(client: httpx.AsyncClient) -> None:
-    """Have ``client`` send through our transport, but for what its environment sends through proxies."""
+    """Have ``client`` send through our transport, except where the environment names a proxy."""
     client.headers.update(IDENTITY)
     client._transport = HttpxTransport(Bounded(Transport(), lines=True))

@@ -1,9 +1,8 @@
-"""Reads many streams together, when the next batch to the gateway would take what has come anyway.
+"""Reads many streams together, once in each of the lane's slots, because a batch leaves only once in a slot anyway.
 
-Waking up is most of what a token costs a worker: 5 to 10 us of work when all is warm, several times that when each
-token finds the caches cold. So while tokens come more often than batches go, nothing wakes the worker but the clock: it
-reads what has come for all streams at once, at the beginning of each of the lane's slots. As network cards do it, the
-first token after a silence is read when it comes; it is the second one within a slot that waits for the next.
+Waking up is most of the cost of a token: 5 to 10 us of work with warm caches, several times that with cold ones.
+While tokens arrive more often than batches leave, only the clock wakes the worker. As in network cards, the first token
+after a silence is read at once; the second one within a slot waits for the next slot.
 """
 
 import asyncio
@@ -15,17 +14,17 @@ from collections.abc import Callable
 from fleet.lane import delay, slot, slot_begins
 
 TURN = 0.02
-"""Seconds that reading may take in one turn of the loop. What is left is read in the next slot: a server that sends as
-fast as it can must not hold up the others."""
+"""Seconds that reading may take in one turn of the loop. The rest is read in the next slot: a server that sends as fast
+as it can must not hold up the others."""
 
 Read = Callable[[], bool]
-"""Reads what there is; whether all of it was dealt with at once, so that nothing is left for a task to do."""
+"""Reads what has arrived. False when a task must run before all of it is written."""
 
 
 class Pacer:
-    """Calls ``read`` for each file descriptor that has something to read, once in a slot of ``interval`` seconds.
+    """Calls ``read`` for each readable file descriptor, once in a slot of ``interval`` seconds.
 
-    ``begin`` is called before those calls and ``end`` after them, with true when each of them dealt with all at once.
+    ``begin`` is called before those calls, and ``end`` after them; its argument is true when all of them returned true.
     """
 
     def __init__(
@@ -41,28 +40,28 @@ class Pacer:
         self._poll = _Poll()
         self._reads: dict[int, Read] = {}
         self._late: list[int] = []
-        """Descriptors that a turn of the loop left unread; the next one begins with them."""
+        """Descriptors that the last turn left unread; the next turn begins with them."""
         self._slot = -1
-        """The last slot in which was read."""
+        """The slot of the last reading."""
         self._timer: asyncio.TimerHandle | None = None
         self._listens = False
 
     def add(self, fd: int, read: Read) -> None:
-        """Watch ``fd``, which must not be watched by the loop meanwhile."""
+        """Watch ``fd``, which the loop must not watch."""
         self._reads[fd] = read
         self._poll.add(fd)
         if self._timer is None:
             self._listen()
 
     def remove(self, fd: int) -> None:
-        """Watch it no more; before it is closed."""
+        """Stop watching ``fd``, before it is closed."""
         del self._reads[fd]
         self._poll.remove(fd)
         if not self._reads:
             self._rest()
 
     def close(self) -> None:
-        """End; everything must have been removed."""
+        """Release the poll; everything must have been removed."""
         self._rest()
         self._poll.close()
 
@@ -83,7 +82,7 @@ class Pacer:
             self._timer = None
 
     def _alert(self) -> None:
-        """Something came while nothing was due: read it, or, if this slot's reading is done, in the next slot."""
+        """Something arrived after a silence: read it now, or in the next slot if this slot's reading is done."""
         now = time.monotonic()
         if slot(now, self._interval) > self._slot:
             self._read(now)
@@ -121,7 +120,7 @@ class Pacer:
             for number, fd in enumerate(ready, 1):
                 try:
                     done += self._reads[fd]()
-                except Exception as error:  # as the loop does with its callbacks: the others go on
+                except Exception as error:  # as for the loop's callbacks: the others go on
                     self._loop.call_exception_handler({"message": "a paced read failed", "exception": error})
                 if time.monotonic() - now > TURN:
                     self._late = ready[number:]
@@ -132,7 +131,7 @@ class Pacer:
 
 
 class _Poll:
-    """Which descriptors can be read: epoll itself where there is one, as its cover in ``selectors`` costs more."""
+    """Finds readable descriptors: with epoll itself where there is one, because ``selectors`` adds cost."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll() if hasattr(select, "epoll") else None

@@ -1,4 +1,4 @@
-"""The SDK's transport for environments with proxies, which is aiohttp's, with errors that tell what happened."""
+"""Errors with the right names for the SDK's aiohttp transport, which is used where the environment has proxies."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import httpx2
 
 
 class Proxied(httpx2.AsyncBaseTransport):
-    """The SDK's transport ``inner``, which calls a lost connection a timeout and knows no error for what is no HTTP."""
+    """Corrects ``inner``, which reports a lost connection as a timeout and has no error for what is not HTTP."""
 
     def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
         self._inner = inner
@@ -20,7 +20,7 @@ class Proxied(httpx2.AsyncBaseTransport):
         except httpx2.ReadError as error:
             cause = error.__cause__
             if not isinstance(cause, aiohttp.ServerDisconnectedError) or not isinstance(cause.message, str):
-                raise  # not closed without a word: else the message is what came of a head
+                raise  # the message holds a head that was begun: the server did answer
         return await self._ask(request)
 
     async def _ask(self, request: httpx2.Request) -> httpx2.Response:

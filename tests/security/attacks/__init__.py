@@ -16,6 +16,7 @@ class Target:
 
     gateway: Address
     host: Address
+    relay: Address
     token: str
     """A worker's, for who has joined the fleet and means ill."""
 

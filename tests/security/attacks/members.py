@@ -28,7 +28,7 @@ LARGE = 2**63
 
 
 class Ill:
-    """A member's connection, on both of its ways, without any of our manners."""
+    """A member's two connections, without any of our manners."""
 
     def __init__(self, target: Target, opened: grpc.aio.Channel) -> None:
         self._target = target
@@ -42,9 +42,9 @@ class Ill:
         """Open the stream, and the relay where asked."""
         metadata = await self._call.initial_metadata()
         if by_relay:
-            reader, self._writer = await asyncio.open_connection(*self._target.host)
-            self._writer.write(relay.MAGIC)
-            await reader.readexactly(len(relay.GO))
+            if relay.TICKET not in metadata:
+                raise ConnectionError("the host ended the stream")
+            reader, self._writer = await asyncio.open_connection(*self._target.relay)
             ticket = str(metadata[relay.TICKET]).encode()
             self._writer.write(relay.HEAD.pack(len(ticket)) + ticket)
             await reader.readexactly(len(relay.PONG))

@@ -9,7 +9,7 @@ import grpc
 from autogen_ext.runtimes.grpc.protos import agent_worker_pb2, agent_worker_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from fleet.bus.relay import MAGIC
+from fleet.bus.relay import HEAD
 from tests.security import peer
 from tests.security.attacks import Subject, Target
 from tests.security.attacks.clients import LASTS, raw, side_by_side
@@ -82,17 +82,16 @@ RAW = [
     "settings",
     "endless headers",
     "silent",
-    "half a magic",
-    "magic",
     "prefaces",
+    "silent relays",
     "pongs to the relay",
 ]
-"""One of each group of :mod:`tests.security.test_host_unauthenticated`, which has them all."""
+"""Some of each group of :mod:`tests.security.test_host_unauthenticated`, which has them all."""
 
 
 async def _raw(kind: str, target: Target) -> None:
     # Its thread outlasts a cancelled strike, and ends with the attacker's process.
-    await asyncio.to_thread(peer.attack, target.host[1], kind, LASTS, None)
+    await asyncio.to_thread(peer.attack, (target.host[1], target.relay[1]), kind, LASTS, None)
 
 
 for _kind in RAW:
@@ -102,8 +101,8 @@ for _kind in RAW:
 @ATTACKS
 async def guessed_tickets(target: Target) -> None:
     async def guess() -> None:
-        async with raw(target.host) as connection:
-            await connection.send(MAGIC + b"\0\0\0\x20" + os.urandom(16).hex().encode())
+        async with raw(target.relay) as connection:
+            await connection.send(HEAD.pack(32) + os.urandom(16).hex().encode())
             await connection.closed()
 
     await side_by_side(50, guess)

@@ -52,9 +52,9 @@ def test_it_holds_the_newest_of_each_source_within_its_bound(steps: list[tuple[i
 def test_an_allowance_passes_a_burst_and_then_its_rate() -> None:
     allowance = Allowance(100, 10, 0.0)
     assert allowance.wait(100, 0.0) == 0
-    allowance.take(100)
+    allowance.spend(100)
     assert allowance.wait(20, 0.0) == 2
-    allowance.take(20)
+    allowance.spend(20)
     assert allowance.wait(20, 1.0) == 3
     assert allowance.wait(100, 1000.0) == 0, "what was not used is kept up to the burst"
     assert allowance.wait(101, 1000.0) > 0
@@ -66,7 +66,7 @@ def test_an_allowance_never_passes_more_than_burst_and_rate(steps: list[tuple[in
     for size, later in steps:
         now += later
         if allowance.wait(size, now) == 0:
-            allowance.take(size)
+            allowance.spend(size)
             passed += size
         assert passed <= 100 + 10 * now + 1e-6
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import httptools
-import httpx2
 import openai
 import pytest
 import uvicorn
@@ -24,9 +23,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from worker.openai.client import http_client
-from worker.openai.request_head import _OTHER_KEYS
 from worker.wire.answers import Bounded
-from worker.wire.connection import Transport
+from worker.wire.transport import Transport
 
 
 def parameters(function: Callable[..., Any]) -> list[str]:
@@ -115,33 +113,6 @@ async def test_the_sdk_keeps_its_transport_where_ours_looks() -> None:
     assert isinstance(client._client._transport, Bounded)
     assert isinstance(client._client._transport.inner, Transport)
     await client.close()
-
-
-def test_the_sdk_keeps_what_authorizes_it_where_ours_looks() -> None:
-    async def key() -> str:
-        return "k"
-
-    assert all(hasattr(openai.AsyncOpenAI(api_key="k"), name) for name in _OTHER_KEYS)
-    assert openai.AsyncOpenAI(api_key="k")._api_key_provider is None
-    assert openai.AsyncOpenAI(api_key=key)._api_key_provider is key
-
-
-@pytest.mark.parametrize(
-    ("status", "kind"),
-    [
-        (400, openai.BadRequestError),
-        (401, openai.AuthenticationError),
-        (429, openai.RateLimitError),
-        (500, openai.InternalServerError),
-    ],
-)
-def test_the_sdk_makes_its_errors_of_a_response(status: int, kind: type[openai.APIStatusError]) -> None:
-    request = httpx2.Request("POST", "http://127.0.0.1/")
-    response = httpx2.Response(status, json={"error": {"message": "no"}}, headers={"retry-after": "7"}, request=request)
-    error = openai.AsyncOpenAI(api_key="k")._make_status_error_from_response(response)
-    assert type(error) is kind
-    assert (error.status_code, error.body) == (status, {"message": "no"})
-    assert error.response.headers["retry-after"] == "7"
 
 
 class Wire(asyncio.Transport):

@@ -1,4 +1,4 @@
-"""Frames of the relay: how events become bytes, how bytes are cut into frames, and how silence is noticed."""
+"""The relay: events become frames, bytes are cut into frames, silence is noticed, and a ticket opens it."""
 
 import asyncio
 import itertools
@@ -15,12 +15,9 @@ from hypothesis import strategies as st
 
 from fleet.bus import relay
 from fleet.bus.events import TYPE_URL, event, event_of, fits_a_frame, packed
-from fleet.bus.relay import GO, HEAD, MAGIC, PING, PONG, Frames, Relay, RelayRefused
+from fleet.bus.relay import HEAD, PING, PONG, Relay, RelayRefused
 from fleet.bus.topics import MEMBERS, SOURCE
-from fleet.security.identity import Identity, ServerContext
-from host.door import LOOPBACK, _Guest, _Inner
-from host.member_relay import MemberEnd
-from host.pending import Allowance, Pending
+from fleet.security.identity import Identity
 from identities.authority import Authority
 from protos import chat_pb2 as pb
 from tests.harness.waiting import eventually
@@ -28,6 +25,7 @@ from tests.harness.waiting import eventually
 pytestmark = pytest.mark.both_loops
 
 LIMIT = 1000
+LOOPBACK = "127.0.0.1"
 SILENCE = 0.1
 """Seconds until a ping, and from the ping to the end, where silence is what is tested."""
 
@@ -129,18 +127,16 @@ def test_only_events_such_as_ours_fit_a_frame() -> None:
 # ---------------------------------------------------------------- bytes as frames
 
 
-class Noted(Frames):
+class Noted(Relay):
     """Notes what it is given."""
 
     def __init__(self, limit: int = LIMIT, ping_after: float = 60.0, give_up_after: float = 60.0) -> None:
-        super().__init__(limit, ping_after, give_up_after)
         self.frames: list[bytes] = []
+        super().__init__(self.frames.append, limit, ping_after, give_up_after)
         self.pongs = 0
 
-    def frame_received(self, frame: bytes) -> None:
-        self.frames.append(frame)
-
     def pong_received(self) -> None:
+        super().pong_received()
         self.pongs += 1
 
 
@@ -226,17 +222,34 @@ async def test_what_is_sent_after_the_end_is_dropped() -> None:
     assert wire.sent == b"before"
 
 
+async def test_each_answer_settles_one_question_in_order() -> None:
+    frames, wire = on_wire()
+    first, second, third = frames.ask(PING), frames.ask(b"ticket"), frames.ask(PING)
+    assert wire.sent == PING + b"ticket" + PING
+    frames.data_received(PONG)
+    assert (first.done(), second.done()) == (True, False)
+    second.cancel()  # the one who asked waits no longer
+    frames.data_received(PONG)
+    frames.connection_lost(None)
+    assert (await first, await third) == (True, False)
+    assert await frames.ask(PING) is False
+
+
+async def test_pongs_that_were_not_asked_for_are_ignored() -> None:
+    frames, wire = on_wire()
+    frames.data_received(PONG * 3)
+    asked = frames.ask(PING)
+    assert not asked.done()
+    assert not wire.ended
+
+
 # ---------------------------------------------------------------- silence
-
-
-async def nobody(guest: _Guest) -> _Inner:
-    raise OSError
 
 
 @pytest.fixture
 async def pair(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., Any]]:
     """Makes two ends of one connection."""
-    monkeypatch.setattr(relay, "LOOK_EVERY", SILENCE / 5)
+    monkeypatch.setattr(relay, "CHECK_EVERY", SILENCE / 5)
     loop = asyncio.get_running_loop()
     ends: list[Any] = []
     servers: list[asyncio.Server] = []
@@ -246,40 +259,39 @@ async def pair(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., A
 
         def accept() -> Any:
             made.append(there())
-            if not isinstance(made[0], MemberEnd):
-                return made[0]
-            allowance = Allowance(100_000, 100_000, 0)
-            return _Guest(lambda settled: made[0], nobody, 60, Pending(8), allowance, lambda address, reason: None)
+            return made[0]
 
         server = await loop.create_server(accept, LOOPBACK, 0)
         servers.append(server)
         _, near = await loop.create_connection(here, *server.sockets[0].getsockname())
-        await eventually(lambda: made, what="the other end")
-        if isinstance(made[0], MemberEnd) and isinstance(near, Mute):
-            near.transport.write(MAGIC)
+        await eventually(lambda: made and hasattr(made[0], "transport"), what="the other end")
         ends.extend((near, made[0]))
         return near, made[0]
 
     yield connect
     for end in ends:
-        if hasattr(end, "transport") and not end.transport.is_closing():
+        if not end.transport.is_closing():
             end.transport.abort()
-    await asyncio.sleep(0.01)  # the transports end
     for server in servers:
         server.close()
+    await eventually(lambda: all(end.ended.done() for end in ends if isinstance(end, Mute)), what="the ends")
 
 
 class Mute(asyncio.Protocol):
-    """Takes everything and answers nothing."""
+    """Reads everything and answers nothing."""
 
     def __init__(self) -> None:
-        self.taken = b""
+        self.received = b""
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        self.taken += data
+        self.received += data
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.ended.set_result(None)
 
 
 def impatient() -> Noted:
@@ -299,8 +311,8 @@ async def test_a_silent_peer_is_pinged_and_then_dropped(pair: Callable[..., Any]
     begun = asyncio.get_running_loop().time()
     await asyncio.wait_for(near.closed, 5)
     assert asyncio.get_running_loop().time() - begun > 2 * SILENCE
-    assert far.taken
-    assert far.taken.replace(PING, b"") == b""
+    assert far.received
+    assert far.received.replace(PING, b"") == b""
 
 
 async def test_a_peer_that_answers_is_kept(pair: Callable[..., Any]) -> None:
@@ -314,7 +326,7 @@ async def test_nobody_is_pinged_before_the_watch_begins(pair: Callable[..., Any]
     near, far = await pair(impatient, Mute)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(asyncio.shield(near.closed), 4 * SILENCE)
-    assert far.taken == b""
+    assert far.received == b""
 
 
 async def test_a_process_that_stood_still_does_not_drop_its_peer(pair: Callable[..., Any]) -> None:
@@ -335,333 +347,107 @@ async def test_the_watch_ends_with_the_connection() -> None:
     assert frames._watch is None
 
 
-# ---------------------------------------------------------------- the member's end
+# ---------------------------------------------------------------- the ticket
 
 
 class Host(Mute):
-    """Says what it is told to, when it has got so many bytes."""
+    """Answers when it has received as many bytes."""
 
-    def __init__(self, *says: tuple[int, bytes]) -> None:
+    def __init__(self, after: int, answer: bytes) -> None:
         super().__init__()
-        self._says = list(says)
+        self._after = after
+        self._answer = answer
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        while self._says and len(self.taken) >= self._says[0][0]:
-            self.transport.write(self._says.pop(0)[1])
+        if len(self.received) == self._after:
+            if self._answer:
+                self.transport.write(self._answer)
+            else:
+                self.transport.close()
 
 
 TICKET = "a-ticket"
-SHOWN = MAGIC + frame_of(TICKET.encode())
+SHOWN = frame_of(TICKET.encode())
 
 
-@pytest.fixture
-async def heard() -> list[bytes]:
-    return []
+class Listening:
+    """A host that answers this to a ticket, with TLS where it has an identity."""
+
+    def __init__(self, answer: bytes, identity: Identity | None = None) -> None:
+        self.hosts: list[Host] = []
+        self.heard: list[bytes] = []
+        self._answer = answer
+        self._context = identity.server_context() if identity is not None else None
+
+    async def __aenter__(self) -> "Listening":
+        def accept() -> Host:
+            self.hosts.append(Host(len(SHOWN), self._answer))
+            return self.hosts[-1]
+
+        self._server = await asyncio.get_running_loop().create_server(accept, LOOPBACK, 0, ssl=self._context)
+        self.address = LOOPBACK, self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for host in self.hosts:
+            if hasattr(host, "transport"):
+                if not host.transport.is_closing():
+                    host.transport.abort()
+                await asyncio.wait_for(host.ended, 5)
+
+    async def dial(self, context: ssl.SSLContext | None = None) -> Relay:
+        async with asyncio.timeout(5):
+            return await relay.dial(self.address, context, TICKET, lambda: Relay(self.heard.append, LIMIT, 60.0, 60.0))
 
 
-@pytest.fixture
-async def enter(pair: Callable[..., Any], heard: list[bytes]) -> Callable[..., Any]:
-    """Enters a host that says this; gives the member's end and the host."""
-
-    async def connect(*says: tuple[int, bytes]) -> tuple[Relay, Host]:
-        near, far = await pair(lambda: Relay(heard.append, LIMIT, 60, 60), lambda: Host(*says))
-        await asyncio.wait_for(near.enter((LOOPBACK, 1), None, TICKET), 5)
-        return near, far
-
-    return connect
-
-
-async def test_a_member_is_in_once_its_ticket_was_answered(enter: Callable[..., Any], heard: list[bytes]) -> None:
-    first = relay.pack("t", pb.MemberLeft(member_id="m"))
-    near, far = await enter((len(MAGIC), GO), (len(SHOWN), PONG + first))
-    assert far.taken == SHOWN
-    assert heard == [first]
-    near.send(first)
-    await eventually(lambda: far.taken == SHOWN + first, what="the event")
+async def test_a_member_is_in_once_its_ticket_was_answered() -> None:
+    event = relay.pack("t", pb.MemberLeft(member_id="m"))
+    async with Listening(PONG + event) as listening:
+        near = await listening.dial()
+        (host,) = listening.hosts
+        assert host.received == SHOWN
+        await eventually(lambda: listening.heard == [event], what="the event that came with the answer")
+        near.send(event)
+        await eventually(lambda: host.received == SHOWN + event, what="the event")
+        near.close()
+        await asyncio.wait_for(near.closed, 5)
 
 
-@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n", GO + PONG])
-async def test_a_host_of_another_kind_is_left(enter: Callable[..., Any], answer: bytes) -> None:
-    with pytest.raises(RelayRefused, match="no relay"):
-        await enter((1, answer))
+async def test_a_ticket_that_is_not_accepted_refuses() -> None:
+    async with Listening(b"") as listening:
+        with pytest.raises(RelayRefused, match="does not accept the ticket"):
+            await listening.dial()
 
 
-async def test_a_host_that_hangs_up_refuses(pair: Callable[..., Any], heard: list[bytes]) -> None:
-    near, far = await pair(lambda: Relay(heard.append, LIMIT, 60, 60), Host)
-    entering = asyncio.create_task(near.enter((LOOPBACK, 1), None, TICKET))
-    await eventually(lambda: far.taken == MAGIC, what="the member's first words")
-    far.transport.abort()
-    with pytest.raises(RelayRefused, match="no relay"):
-        await entering
-
-
-async def test_a_host_that_is_gone_already_refuses(pair: Callable[..., Any], heard: list[bytes]) -> None:
-    near, far = await pair(lambda: Relay(heard.append, LIMIT, 60, 60), Host)
-    far.transport.abort()
-    await asyncio.wait_for(asyncio.shield(near.closed), 5)
-    with pytest.raises(RelayRefused, match="no relay"):
-        await near.enter((LOOPBACK, 1), None, TICKET)
-    near.send(PING)
-
-
-async def test_a_ticket_that_is_not_taken_refuses(enter: Callable[..., Any], pair: Callable[..., Any]) -> None:
-    near, far = await pair(lambda: Relay(lambda frame: None, LIMIT, 60, 60), lambda: Host((len(MAGIC), GO)))
-    entering = asyncio.create_task(near.enter((LOOPBACK, 1), None, TICKET))
-    await eventually(lambda: far.taken == SHOWN, what="the ticket")
-    far.transport.abort()
-    with pytest.raises(RelayRefused, match="ticket"):
-        await entering
-
-
-# ---------------------------------------------------------------- the host's end
-
-
-class Someone:
-    """A member, as the host's end sees it."""
-
-    def __init__(self) -> None:
-        self.relay: MemberEnd | None = None
-        self.heard_at = 0.0
-        self.ends = 0
-
-    @property
-    def last_heard(self) -> float:
-        return max(self.heard_at, self.relay.heard_at) if self.relay is not None else self.heard_at
-
-    def close(self) -> None:
-        self.ends += 1
-
-
-class Desk:
-    """Admits the member of one ticket, once."""
-
-    def __init__(self) -> None:
-        self.member = Someone()
-        self.tickets = {TICKET: self.member}
-        self.asked: list[str] = []
-        self.routed: list[bytes] = []
-
-    def route(self, sender: Someone, frame: bytes) -> None:
-        assert sender is self.member
-        self.routed.append(frame)
-
-    def admit(self, ticket: str) -> Someone | None:
-        self.asked.append(ticket)
-        return self.tickets.pop(ticket, None)
-
-
-async def at_desk() -> tuple[Desk, MemberEnd, Wire]:
-    desk, wire = Desk(), Wire()
-    end = MemberEnd(None, desk.admit, desk.route, 60)
-    end.connection_made(wire)
-    assert wire.sent == GO
-    wire.sent = b""
-    return desk, end, wire
-
-
-async def test_a_member_is_let_in_with_its_ticket_and_its_events_go_on() -> None:
-    desk, end, wire = await at_desk()
-    sent = frame_of(b"x" * LIMIT)
-    end.data_received(frame_of(TICKET.encode()) + sent + PING)
-    assert wire.sent == PONG + PONG
-    assert desk.routed == [sent]
-    assert (desk.member.relay, desk.member.ends) == (end, 0)
-    end.connection_lost(None)
-    assert (desk.member.relay, desk.member.ends) == (None, 1)
-    assert desk.member.heard_at > 0
-
-
-async def test_a_member_that_reads_nothing_is_dropped_before_it_fills_the_hosts_memory() -> None:
-    desk, end, wire = await at_desk()
-    end.data_received(frame_of(TICKET.encode()))
-    end.pause_writing()
-    assert wire.ended == ["aborted"]
-    end.connection_lost(None)
-    assert desk.member.ends == 1
-
-
-@pytest.mark.parametrize("first", [b"not-it", b"\xff\xfe", b"t", TICKET.encode() + b"!", b"x" * relay.FIRST_BYTES])
-async def test_nothing_is_read_after_a_wrong_ticket(first: bytes) -> None:
-    desk, end, wire = await at_desk()
-    end.data_received(frame_of(first) + frame_of(TICKET.encode()) + frame_of(b"an event"))
-    assert wire.ended == ["aborted"]
-    assert len(desk.asked) == 1
-    assert desk.member.relay is None
-    assert wire.sent == b""
-    assert not desk.routed
-    end.connection_lost(None)
-    assert desk.member.ends == 0
-
-
-async def test_a_first_frame_that_is_no_ticket_by_its_size_ends_the_connection() -> None:
-    desk, end, wire = await at_desk()
-    end.data_received(HEAD.pack(relay.FIRST_BYTES + 1))
-    assert wire.ended == ["aborted"]
-    assert not desk.asked
-    end.connection_lost(None)
-
-
-async def test_a_stranger_gets_no_pongs() -> None:
-    """Who reads none of them would make the host keep them."""
-    _, end, wire = await at_desk()
-    end.data_received(PING * 1000)
-    assert wire.ended == ["aborted"]
-    assert wire.sent == b""
-    end.connection_lost(None)
-
-
-async def test_a_stranger_who_says_nothing_is_dropped(pair: Callable[..., Any]) -> None:
-    desk = Desk()
-    near, far = await pair(Mute, lambda: MemberEnd(None, desk.admit, desk.route, SILENCE))
-    await eventually(near.transport.is_closing, what="the end")
-    await asyncio.wait_for(far.closed, 5)
-    assert near.taken == GO
-
-
-# ---------------------------------------------------------------- TLS
-
-
-@pytest.fixture(scope="module")
-def identities(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("identities")
-    Authority(folder).look_after()
-    return folder
-
-
-@pytest.fixture(scope="module")
-def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("strangers")
-    Authority(folder).look_after()
-    return folder
+async def test_a_port_where_no_one_listens_is_an_error() -> None:
+    async with Listening(PONG) as listening:
+        pass
+    with pytest.raises(ConnectionRefusedError):
+        await listening.dial()
 
 
 def identity(folder: Path) -> Identity:
     return Identity(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
 
 
-def guarded(desk: Desk, identities: Path, patience: float = 60.0) -> Callable[[], MemberEnd]:
-    return lambda: MemberEnd(ServerContext(identity(identities / "host")), desk.admit, desk.route, patience)
+async def test_with_an_identity_frames_pass_by_tls(identities: Path) -> None:
+    async with Listening(PONG, identity(identities / "host")) as listening:
+        near = await listening.dial(identity(identities / "worker").context())
+        assert near.transport.get_extra_info("ssl_object").version() == "TLSv1.3"
+        assert near.transport.get_extra_info("peercert")
+        down = frame_of(b"d" * LIMIT)
+        for _ in range(20):
+            listening.hosts[0].transport.write(down)
+        await eventually(lambda: listening.heard == [down] * 20, what="all frames")
+        near.close()
+        await asyncio.wait_for(near.closed, 5)
 
 
-async def test_with_an_identity_frames_pass_by_tls(pair: Callable[..., Any], identities: Path) -> None:
-    desk, heard = Desk(), list[bytes]()
-    near, far = await pair(lambda: Relay(heard.append, LIMIT, 60, 60), guarded(desk, identities))
-    await near.enter((LOOPBACK, 1), identity(identities / "worker").context(), TICKET)
-    for end in (near, far):
-        assert end.transport.get_extra_info("ssl_object").version() == "TLSv1.3"
-        assert end.transport.get_extra_info("peercert")
-    up, down = frame_of(b"u" * LIMIT), frame_of(b"d" * LIMIT)
-    for _ in range(20):
-        near.send(up)
-        far.send(down)
-    await eventually(lambda: (desk.routed, heard) == ([up] * 20, [down] * 20), what="all frames, both ways")
-    near.close()
-    await eventually(lambda: desk.member.ends == 1, what="the end, on the other side")
-    await asyncio.wait_for(near.closed, 5)
-
-
-def bare(identities: Path) -> ssl.SSLContext:
-    """A client that shows no certificate."""
-    return ssl.create_default_context(cafile=identities / "worker" / "ca.pem")
-
-
-def strange(identities: Path, strangers: Path) -> ssl.SSLContext:
-    """A client that trusts the host and has a certificate of another fleet."""
-    theirs = strangers / "worker"
-    return Identity(identities / "worker" / "ca.pem", theirs / "cert.pem", theirs / "key.pem").context()
-
-
-@pytest.mark.parametrize("shows", ["nothing", "another fleet's"])
-async def test_who_shows_no_certificate_of_the_fleet_does_not_get_in(
-    pair: Callable[..., Any], identities: Path, strangers: Path, shows: str
-) -> None:
-    desk = Desk()
-    near, far = await pair(lambda: Relay(lambda frame: None, LIMIT, 60, 60), guarded(desk, identities))
-    context = bare(identities) if shows == "nothing" else strange(identities, strangers)
-    with pytest.raises((OSError, RelayRefused)):
-        await near.enter((LOOPBACK, 1), context, TICKET)
-    await asyncio.wait_for(far.closed, 5)
-    assert not desk.asked
-    assert far._greeting.done()
-
-
-async def test_a_host_of_another_fleet_is_not_given_the_ticket(
-    pair: Callable[..., Any], identities: Path, strangers: Path
-) -> None:
-    desk = Desk()
-    near, far = await pair(lambda: Relay(lambda frame: None, LIMIT, 60, 60), guarded(desk, strangers))
-    with pytest.raises(ssl.SSLCertVerificationError):
-        await near.enter((LOOPBACK, 1), identity(identities / "worker").context(), TICKET)
-    await asyncio.wait_for(far.closed, 5)
-    assert not desk.asked
-
-
-@pytest.mark.parametrize("early", [True, False], ids=["at once", "after the host's word"])
-async def test_a_ticket_without_tls_is_not_looked_at(
-    pair: Callable[..., Any], identities: Path, early: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    desk = Desk()
-    if early:  # the door hands on what came in one piece with the magic
-        made = MemberEnd.connection_made
-
-        def connected(end: MemberEnd, transport: asyncio.BaseTransport) -> None:
-            made(end, transport)
-            end.data_received(frame_of(TICKET.encode()))
-
-        monkeypatch.setattr(MemberEnd, "connection_made", connected)
-    near, far = await pair(Mute, guarded(desk, identities))
-    if not early:
-        await eventually(lambda: near.taken == GO, what="the host's word")
-        near.transport.write(frame_of(TICKET.encode()))
-    await asyncio.wait_for(far.closed, 5)
-    assert not desk.asked
-    assert desk.member.relay is None
-
-
-async def test_a_handshake_that_does_not_end_is_dropped(pair: Callable[..., Any], identities: Path) -> None:
-    near, far = await pair(Mute, guarded(Desk(), identities, SILENCE))
-    await eventually(near.transport.is_closing, what="the end")
-    await eventually(far._greeting.cancelled, what="the end of the handshake")
-    assert near.taken == GO
-
-
-async def test_a_handshake_that_breaks_off_leaves_nothing_behind(pair: Callable[..., Any], identities: Path) -> None:
-    near, far = await pair(Mute, guarded(Desk(), identities))
-    await eventually(lambda: near.taken == GO, what="the host's word")
-    near.transport.abort()
-    await eventually(far._greeting.done, what="the end of the handshake")
-    assert far._greeting.exception() is None
-    assert far._expiry is None
-
-
-async def test_a_ticket_that_comes_with_the_handshakes_end_is_answered_by_tls(
-    pair: Callable[..., Any], identities: Path
-) -> None:
-    """On asyncio's loop the protocol gets it before the handshake's task hears that there is TLS."""
-    desk = Desk()
-    near, _ = await pair(Mute, guarded(desk, identities))
-    await eventually(lambda: near.taken == GO, what="the host's word")
-    near.taken = b""
-    coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
-    context = identity(identities / "worker").context()
-    tls = context.wrap_bio(coming, going, server_hostname=LOOPBACK)
-
-    async def step(do: Callable[[], Any]) -> Any:
-        """Do it, once what it has to wait for has come."""
-        while True:
-            try:
-                return do()
-            except ssl.SSLWantReadError:
-                near.transport.write(going.read())
-                await eventually(lambda: near.taken, what="the host's answer")
-                coming.write(near.taken)
-                near.taken = b""
-
-    await step(tls.do_handshake)
-    tls.write(frame_of(TICKET.encode()) + PING)  # and it goes in one piece with what ends the handshake
-    got = b""
-    while len(got) < 2 * len(PONG):
-        got += await step(tls.read)
-    assert got == PONG + PONG
-    assert desk.member.relay is not None
+async def test_a_host_of_another_fleet_is_not_given_the_ticket(identities: Path, tmp_path: Path) -> None:
+    Authority(tmp_path).look_after()
+    async with Listening(PONG, identity(tmp_path / "host")) as listening:
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await listening.dial(identity(identities / "worker").context())
+        assert not any(host.received for host in listening.hosts)

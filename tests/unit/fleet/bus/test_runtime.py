@@ -13,11 +13,12 @@ from fleet.bus import relay, topics
 from fleet.bus import runtime as module
 from fleet.bus.events import event
 from fleet.bus.link import Link
-from fleet.bus.relay import Relay
+from fleet.bus.relay import PING, PONG, Relay
 from fleet.bus.runtime import FleetRuntime
 from fleet.settings import FleetSettings
 from protos import chat_pb2 as pb
 from tests.harness.waiting import eventually
+from tests.unit.fleet.bus.test_relay import Wire
 
 
 class Listener(RoutedAgent):
@@ -114,8 +115,12 @@ class Joined(Link):
     async def read(self) -> Any:
         return await self.end
 
-    async def ticket(self) -> str | None:
-        return "a-ticket"
+    async def relay(self) -> tuple[int, str] | None:
+        return 1, "a-ticket"
+
+    def finish(self) -> None:
+        if not self.end.done():
+            self.end.set_result(None)
 
     async def close(self) -> None:
         self.closed = True
@@ -134,14 +139,27 @@ async def links(runtime: FleetRuntime, monkeypatch: pytest.MonkeyPatch) -> list[
     """All that the runtime has joined; no relay is to be had."""
     joined: list[Joined] = []
 
-    async def refuse(runtime: FleetRuntime, ticket: str) -> Relay:
+    async def refuse(runtime: FleetRuntime, port: int, ticket: str) -> Relay:
         raise ConnectionRefusedError
 
     monkeypatch.setattr(runtime, "_join", links_of(joined))
-    monkeypatch.setattr(FleetRuntime, "_dial", refuse)
+    monkeypatch.setattr(FleetRuntime, "_open_relay", refuse)
     monkeypatch.setattr(module, "RETRY_LAST", 0.05)
     monkeypatch.setattr(module, "RELAY_RETRY", 0.05)
     return joined
+
+
+class Answering(Wire):
+    """A host that answers every ping at once."""
+
+    def __init__(self, relay: Relay) -> None:
+        super().__init__()
+        self._relay = relay
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        super().write(data)
+        if data == PING:
+            self._relay.data_received(PONG)
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), RuntimeError("whatever it is"), None], ids=repr)
@@ -184,15 +202,14 @@ async def test_whatever_keeps_a_member_off_the_relay_its_link_stays_and_it_asks_
 ) -> None:
     errors = iter([OSError(), TypeError("start_tls"), UnicodeError(), TimeoutError()])
 
-    async def dial(ticket: str) -> Relay:
+    async def dial(port: int, ticket: str) -> Relay:
         for error in errors:
             raise error
         relay = Relay(lambda frame: None, 1, 1, 1)
-        relay.connection_made(asyncio.Transport())
-        monkeypatch.setattr(relay, "close", lambda: None)
+        relay.connection_made(Answering(relay))
         return relay
 
-    monkeypatch.setattr(runtime, "_dial", dial)
+    monkeypatch.setattr(runtime, "_open_relay", dial)
     await runtime.start()
     await eventually(lambda: runtime._relay is not None, what="the relay")
     assert len(links) == 1
@@ -272,3 +289,37 @@ async def test_what_a_member_publishes_is_stamped_already(
     _, payload = relay.content_of(sent[0])
     assert payload.startswith(relay.stamp("w"))
     assert list(pb.WorkerStatus.FromString(payload).sent_by) == ["w"]
+
+
+async def test_a_member_that_leaves_waits_until_the_host_has_handled_what_it_published(
+    runtime: FleetRuntime, links: list[Joined], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end, wire = Relay(lambda frame: None, 1000, 60.0, 60.0), Wire()
+    end.connection_made(wire)
+
+    async def dial(port: int, ticket: str) -> Relay:
+        return end
+
+    monkeypatch.setattr(runtime, "_open_relay", dial)
+    await runtime.start()
+    await eventually(lambda: runtime._relay is not None, what="the relay")
+    runtime.publish(pb.WorkerStatus(worker_id="w"), topics.WORKERS)
+    stopping = asyncio.create_task(runtime.stop())
+    await eventually(lambda: wire.sent.endswith(PING), what="the question")
+    assert not links[0].end.done(), "the stream ends after the relay was answered"
+    end.data_received(PONG)
+    await asyncio.wait_for(stopping, 5)
+    assert links[0].end.done()
+    assert wire.ended == ["closed"]
+
+
+async def test_a_host_that_answers_nothing_does_not_keep_a_member(
+    runtime: FleetRuntime, links: list[Joined], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LEAVE_TIMEOUT", 0.1)
+    monkeypatch.setattr(Joined, "finish", lambda link: None)
+    await runtime.start()
+    await eventually(lambda: runtime.linked, what="the link")
+    await asyncio.wait_for(runtime.stop(), 5)
+    assert links[0].closed
+    assert not runtime.linked

@@ -5,15 +5,16 @@ import shutil
 import ssl
 import stat
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from cryptography import x509
 
-from fleet.security.diagnosis import refusal
+from fleet.security import diagnosis
+from fleet.security.diagnosis import Diagnosis, refusal
 from fleet.security.identity import Identity, IdentityError, ServerContext
 from fleet.security.tokens import TokenError, Tokens
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
-from host.handshakes import HandshakeLog
 from identities import authority
 from identities.__main__ import host_name
 from identities.authority import ROLES, Authority, Change
@@ -295,18 +296,6 @@ def test_settings_that_do_not_fit_are_named(
     assert line.startswith(words)
 
 
-def test_the_cores_lines_become_one_refusal_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
-    said: list[str] = []
-    handshakes = HandshakeLog(lambda reason: said.append(reason))
-    failed = b"I0000 ssl_transport_security.cc:1665] Handshake failed with error SSL_ERROR_SSL: error:100000c0:"
-    none = failed + b"SSL routines:OPENSSL_internal:PEER_DID_NOT_RETURN_A_CERTIFICATE: Invalid certificate\n"
-    new = failed + b"SSL routines:OPENSSL_internal:SOMETHING_NEW: x\n"
-    idle = b"I0000 00:00:1.2 3 server.cc:1] something\n"
-    assert [handshakes.line(line) for line in (none, none, new, idle)] == [b""] * 4
-    assert handshakes.line(b"E0000 fatal\n") == b"E0000 fatal\n"
-    assert said == ["it shows no certificate", "something new"]
-
-
 def test_changes_asked_for_twice_lock_nobody_out(identities: Path, tmp_path: Path) -> None:
     """As after an interrupted run: members that lag behind both still get in."""
     before = Path(shutil.copytree(identities, tmp_path / "before"))
@@ -386,3 +375,24 @@ async def test_no_look_at_a_host_raises(made: Path) -> None:
     for host in ("a..b", ".host", "x" * 64 + ".example", "127.0.0.1"):
         assert await refusal((host, 1), identity(made / "worker")) is None
         assert await refusal((host, 1), None) is None
+
+
+async def test_a_host_is_asked_for_a_diagnosis_now_and_then_and_nothing_is_raised(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[Any] = ["no TLS", RuntimeError("no thread")]
+
+    async def ask(address: tuple[str, int], identity: Identity | None) -> str | None:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return cast("str", answer)
+
+    monkeypatch.setattr(diagnosis, "refusal", ask)
+    found = Diagnosis()
+    for _ in range(3):
+        assert await found.refusal(("127.0.0.1", 1), None) == "no TLS"
+    assert len(answers) == 1
+    monkeypatch.setattr(diagnosis, "EVERY", 0.0)
+    found = Diagnosis()
+    assert await found.refusal(("127.0.0.1", 1), None) is None

@@ -11,7 +11,7 @@ from autogen_core.models import AssistantMessage, FunctionExecutionResultMessage
 from fleet.process.turns import Turns
 from protos import chat_pb2 as pb
 from worker.contract import conversation
-from worker.contract.images import Unsupported
+from worker.contract.errors import Unsupported
 
 
 def messages(history: pb.ChatHistory, system_message: str) -> list[LLMMessage]:

@@ -7,10 +7,8 @@ import openai
 import pytest
 from autogen_core.models import RequestUsage
 
-from worker.contract.failures import ClientFailed, failure
-from worker.contract.images import Unsupported
-from worker.openai.completion import ModelReported, StreamBroken
-from worker.wire.connection import BadAnswer
+from worker.contract.errors import BadAnswer, ClientFailed, ModelReported, StreamBroken, Unsupported
+from worker.contract.failures import failure
 
 REQUEST = httpx2.Request("POST", "http://127.0.0.1/v1")
 

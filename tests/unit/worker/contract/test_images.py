@@ -18,8 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protos import chat_pb2 as pb
+from worker.contract.errors import Unsupported
 from worker.contract.image_size import ImageSize, image_size
-from worker.contract.images import Images, SentImage, Unsupported
+from worker.contract.images import Images, SentImage
 from worker.services.ollama_client import BytesOllamaClient
 
 INFO = ModelInfo(vision=True, function_calling=True, json_output=True, family="unknown", structured_output=True)

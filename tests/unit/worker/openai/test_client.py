@@ -1,64 +1,257 @@
-"""What a model's chunks amount to."""
+"""Requests are what the SDK would send, and its errors are raised, against a server that keeps what it was sent."""
 
+import asyncio
+import gc
 import json
+from collections.abc import AsyncIterator
+from typing import Any
 
+import httpx2
+import openai
 import pytest
-from autogen_core import FunctionCall
-from autogen_core.models import RequestUsage
+from autogen_core.models import ModelFamily, ModelInfo, UserMessage
+from autogen_core.tools import ToolSchema
+from autogen_ext.models.openai import OpenAIChatCompletionClient
+from pydantic import BaseModel
 
-from worker.openai.completion import ModelReported, Reply, StreamBroken
-from worker.openai.pieces import ReasoningText
+from tests.harness.scripted import CHUNKED, END, Part, Server, chunk, listening
+from tests.harness.waiting import until
+from tests.unit.worker.recording import Recording
+from worker.openai.client import StreamingAzureOpenAIClient, StreamingOpenAIClient
 
-
-def chunk(finish_reason: str | None = None, **delta: object) -> bytes:
-    return json.dumps({"choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]}).encode()
-
-
-def test_text_and_reasoning_are_told_apart() -> None:
-    reply = Reply()
-    pieces = reply.take(chunk(role="assistant", content="", reasoning_content="hm"))
-    pieces += reply.take(chunk(content="a")) + reply.take(chunk("stop"))
-    assert pieces == ["hm", "a"]
-    assert [isinstance(piece, ReasoningText) for piece in pieces] == [True, False]
-    result = reply.result()
-    assert (result.content, result.thought, result.finish_reason) == ("a", "hm", "stop")
+INFO = ModelInfo(
+    vision=False, function_calling=True, json_output=True, family=ModelFamily.UNKNOWN, structured_output=True
+)
+TOOL = ToolSchema(name="f", description="é", parameters={"type": "object", "properties": {}})
+REPLY = chunk(b'data: {"choices": [{"delta": {"content": "a"}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n')
+WHOLE: list[Part] = [CHUNKED + REPLY + END]
 
 
-def test_tool_calls_come_in_parts_or_whole() -> None:
-    reply = Reply()
-    reply.take(chunk(tool_calls=[{"index": 0, "id": "1", "function": {"name": "f", "arguments": ""}}]))
-    reply.take(chunk(tool_calls=[{"index": 0, "function": {"arguments": '{"a"'}}]))
-    reply.take(chunk("tool_calls", tool_calls=[{"index": 0, "function": {"arguments": ": 1}"}}]))
-    reply.take(chunk(tool_calls=[{"id": "2", "function": {"name": "g", "arguments": "{}"}}]))
-    result = reply.result()
-    assert result.content == [
-        FunctionCall(id="1", name="f", arguments='{"a": 1}'),
-        FunctionCall(id="2", name="g", arguments="{}"),
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    made = Server()
+    async with listening(made.serve) as made.url:
+        yield made
+
+
+class Asker:
+    """A client, and what it writes."""
+
+    def __init__(self, server: Server, **config: Any) -> None:
+        given = {"model": "m", "base_url": server.url + "/v1", "api_key": "k", "max_retries": 0, "model_info": INFO}
+        self.server = server
+        self.client = StreamingOpenAIClient(**{**given, **config})
+
+    async def ask(self, text: str = "hi", *answer: Part, **arguments: Any) -> Recording:
+        self.server.answers.append(list(answer or WHOLE))
+        recording = Recording()
+        recording.end = await self.client.stream(recording, [UserMessage(content=text, source="user")], **arguments)
+        return recording
+
+    async def fail(self, text: str, *answer: Part, **arguments: Any) -> openai.APIStatusError:
+        with pytest.raises(openai.APIStatusError) as failed:
+            await self.ask(text, *answer, **arguments)
+        return failed.value
+
+
+@pytest.fixture
+async def asker(server: Server) -> AsyncIterator[Asker]:
+    made = Asker(server)
+    yield made
+    await made.client.close()
+
+
+def parted(request: bytes) -> tuple[list[bytes], Any]:
+    """A request's head, without its length, and its body."""
+    head, _, body = request.partition(b"\r\n\r\n")
+    return [line for line in head.split(b"\r\n") if not line.lower().startswith(b"content-length")], json.loads(body)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"tools": [TOOL], "tool_choice": "required"},
+        {"json_output": True},
+        {"extra_create_args": {"temperature": 0.5, "stop": ["é"], "seed": 2**53}},
+        {"extra_create_args": {"response_format": {"type": "json_object"}, "logprobs": True}},
+        {"extra_create_args": {"extra_body": {"cache_prompt": True}}},
+        {"extra_create_args": {"timeout": 3}},
+        {"extra_create_args": {"stream_options": {"include_usage": False}}},
+    ],
+    ids=repr,
+)
+async def test_a_request_is_what_the_sdk_would_send(server: Server, asker: Asker, arguments: dict[str, Any]) -> None:
+    await asker.ask("zweitens: ü", **arguments)
+    theirs = OpenAIChatCompletionClient(model="m", base_url=server.url + "/v1", api_key="k", model_info=INFO)
+    given = {**arguments}
+    given["extra_create_args"] = {
+        "stream_options": {"include_usage": True},
+        **arguments.get("extra_create_args", {}),
+    }
+    server.answers.append(list(WHOLE))
+    params = theirs._process_create_args(
+        [UserMessage(content="zweitens: ü", source="user")],
+        given.get("tools", []),
+        given.get("tool_choice", "auto"),
+        given.get("json_output"),
+        given["extra_create_args"],
+    )
+    tools = {"tools": params.tools} if params.tools else {}
+    sdk: Any = theirs._client.chat.completions
+    async for _ in await sdk.create(messages=params.messages, stream=True, **tools, **params.create_args):
+        pass
+    await theirs.close()
+    ours, expected = map(parted, server.requests)
+    assert ours[1] == expected[1]
+    ignored = (b"accept-encoding", b"x-stainless-raw-response")
+    assert [line for line in ours[0] if not line.lower().startswith(ignored)] == [
+        line for line in expected[0] if not line.lower().startswith(ignored)
     ]
-    assert result.finish_reason == "function_calls"
 
 
-def test_usage_is_taken_from_whichever_chunk_has_it() -> None:
-    reply = Reply()
-    reply.take(b'{"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": null}}')
-    reply.take(chunk("stop"))
-    assert reply.result().usage == RequestUsage(3, 0)
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, openai.BadRequestError),
+        (401, openai.AuthenticationError),
+        (403, openai.PermissionDeniedError),
+        (404, openai.NotFoundError),
+        (429, openai.RateLimitError),
+        (503, openai.InternalServerError),
+    ],
+)
+@pytest.mark.parametrize("body", [b'{"error": {"message": "no", "code": "c"}}', b"no", b""])
+async def test_a_refusal_is_the_sdks_error(asker: Asker, status: int, kind: type[Exception], body: bytes) -> None:
+    head = b"HTTP/1.1 %d X\r\nretry-after: 7\r\ncontent-length: %d\r\n\r\n" % (status, len(body))
+    error = await asker.fail("hi", head + body)
+    assert type(error) is kind
+    assert (error.status_code, error.response.headers["retry-after"]) == (status, "7")
+    assert error.response.text == body.decode()
+    assert error.body == ({"message": "no", "code": "c"} if body.startswith(b"{") else body.decode())
 
 
-def test_a_stream_without_a_finish_reason_is_no_reply() -> None:
-    reply = Reply()
-    reply.take(chunk(content="a"))
-    with pytest.raises(StreamBroken):
-        reply.result()
+async def test_a_refusal_leaves_its_connection_for_the_next(server: Server, asker: Asker) -> None:
+    await asker.ask()
+    await asker.fail("no", b"HTTP/1.1 429 X\r\ncontent-length: 2\r\n\r\nno")
+    await asker.ask()
+    assert server.connections == 1
 
 
-def test_an_error_in_the_stream_is_the_models() -> None:
-    with pytest.raises(ModelReported) as reported:
-        Reply().take(b'{"error": {"message": "overloaded"}}')
-    assert reported.value.body == {"message": "overloaded"}
+async def test_a_refusal_that_breaks_off_is_a_broken_connection(server: Server, asker: Asker) -> None:
+    broken = [b"HTTP/1.1 500 X\r\ncontent-length: 9\r\n\r\nno", None]
+    server.answers.append(list(broken))
+    with pytest.raises(openai.APIConnectionError):
+        await asker.ask("hi", *broken)
 
 
-@pytest.mark.parametrize("payload", [b"", b"<html>", b"[]", b'{"choices": [1]}', b'{"choices": {"a": 1}}'])
-def test_what_is_no_chunk_is_refused(payload: bytes) -> None:
-    with pytest.raises((ValueError, AttributeError, LookupError)):
-        Reply().take(payload)
+async def test_retries_are_the_sdks_where_they_are_configured(server: Server) -> None:
+    asker = Asker(server, max_retries=1)
+    server.answers.append([b"HTTP/1.1 429 X\r\nretry-after-ms: 1\r\ncontent-length: 0\r\n\r\n"])
+    assert (await asker.ask()).events == [("text", "a")]
+    await asker.client.close()
+    assert len(server.requests) == 2
+
+
+async def test_headers_of_the_configuration_are_sent(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "x-other: o")
+    asker = Asker(server, default_headers={"X-Tenant": "t"}, organization="o")
+    await asker.ask()
+    await asker.client.close()
+    for header in (b"x-tenant: t\r\n", b"x-other: o\r\n", b"openai-organization: o\r\n"):
+        assert header in server.requests[0].lower()
+
+
+async def test_another_transport_is_read_too(server: Server) -> None:
+    async with httpx2.AsyncClient() as other:
+        asker = Asker(server, http_client=other)
+        assert (await asker.ask()).events == [("text", "a")]
+        await asker.client.close()
+
+
+@pytest.mark.parametrize("deployment", [{"azure_deployment": "d"}, {}])
+async def test_azures_client_asks_its_deployment(server: Server, deployment: dict[str, str]) -> None:
+    client = StreamingAzureOpenAIClient(
+        model="m/1",
+        azure_endpoint=server.url,
+        api_version="2024-10-21",
+        api_key="k",
+        max_retries=0,
+        model_info=INFO,
+        **deployment,
+    )
+    server.answers.append(list(WHOLE))
+    await client.stream(Recording(), [UserMessage(content="hi", source="user")])
+    await client.close()
+    name = b"d" if deployment else b"m%2F1"
+    path = b"POST /openai/deployments/%b/chat/completions?api-version=2024-10-21 HTTP/1.1\r\n" % name
+    assert server.requests[0].startswith(path)
+    assert b"\r\napi-key: k\r\n" in server.requests[0]
+
+
+async def test_a_key_that_is_made_for_each_request_is(server: Server) -> None:
+    keys = iter(["k1", "k2"])
+
+    async def key() -> str:
+        return next(keys)
+
+    asker = Asker(server, api_key=key)
+    for _ in range(2):
+        await asker.ask()
+    await asker.client.close()
+    assert [b"authorization: bearer k%d" % n in server.requests[n - 1].lower() for n in (1, 2)] == [True, True]
+
+
+@pytest.mark.parametrize("status", [307, 308])
+async def test_a_redirect_within_the_origin_is_followed_once(server: Server, asker: Asker, status: int) -> None:
+    moved = b"HTTP/1.1 %d X\r\nlocation: /v2/chat/completions\r\ncontent-length: 0\r\n\r\n" % status
+    server.answers += [[moved]]
+    assert (await asker.ask()).events == [("text", "a")]
+    assert [request.split(b" ")[1][:4] for request in server.requests] == [b"/v1/", b"/v2/"]
+    assert parted(server.requests[1])[1] == parted(server.requests[0])[1]
+    server.answers += [[moved]]
+    with pytest.raises(openai.APIConnectionError) as failed:
+        await asker.ask("hi", moved)
+    assert "more than once" in str(failed.value.__cause__)
+    assert len(server.requests) == 4
+
+
+async def test_a_kept_connection_that_the_server_closes_on_the_request_is_replaced_once(
+    server: Server, asker: Asker
+) -> None:
+    await asker.ask()
+    server.answers.append([None])
+    assert (await asker.ask()).events == [("text", "a")]
+    assert (server.connections, len(server.requests)) == (2, 3)
+    server.answers.append([None])
+    with pytest.raises(openai.APIConnectionError):
+        await asker.ask("hi", None)
+    assert len(server.requests) == 5
+
+
+async def test_a_server_that_says_nothing_is_a_timeout_and_is_not_asked_again(server: Server) -> None:
+    asker = Asker(server, timeout=0.1)
+    with pytest.raises(openai.APITimeoutError):
+        await asker.ask("hi", asyncio.Event())
+    await asker.client.close()
+    assert len(server.requests) == 1
+
+
+async def test_a_schema_as_a_class_is_refused(asker: Asker) -> None:
+    with pytest.raises(ValueError, match="response_format"):
+        await asker.ask(json_output=BaseModel)
+
+
+async def test_a_conversation_is_not_kept_for_as_long_as_its_reply_takes(server: Server, asker: Asker) -> None:
+    text = "x" * 1_000_000
+    go_on = asyncio.Event()
+    event = b'data: {"choices": [{"delta": {"content": "a"}, "finish_reason": "stop"}]}\n\n'
+    recording = Recording()
+    server.answers.append([CHUNKED + chunk(event), go_on, END])
+    writing = asyncio.create_task(asker.client.stream(recording, [UserMessage(content=text, source="user")]))
+    await until(lambda: recording.events)
+    gc.collect()
+    large = [found for found in gc.get_objects() if isinstance(found, httpx2.Request | UserMessage)]
+    assert not [found for found in large if len(getattr(found, "content", b"")) >= len(text)]
+    go_on.set()
+    await writing

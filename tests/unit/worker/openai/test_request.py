@@ -74,26 +74,24 @@ async def test_steps_make_what_one_step_makes(model: StreamingOpenAIClient, runs
             await made(model, messages)
         return
     request = await made(model, messages)
-    assert request.large == {"messages": expected.messages}
-    assert request.arguments == expected.create_args
+    assert request == expected.create_args | {"messages": expected.messages}
 
 
-async def test_what_is_large_is_kept_from_the_sdk() -> None:
+async def test_schemas_are_sent_as_the_client_wrote_them() -> None:
     text = '{"properties": {"a": 1}}'
-    said = pb.ChatOptions(
+    given = pb.ChatOptions(
         tools=[pb.Tool(name="f", parameters=text)],
         tool_choice="tool:f",
         response_format='{"type":"json_object"}',
         extra='{"stop":["x"],"temperature":0.5}',
     )
     async with Turns().turn() as turn:
-        arguments = await options.arguments(said, turn, as_text=True)
+        arguments = await options.arguments(given, turn, as_text=True)
     request = await build(
         CLIENTS[0], Turns(), [USER], arguments["tools"], arguments["tool_choice"], None, arguments["extra_create_args"]
     )
-    assert set(request.arguments) == {"model", "temperature", "tool_choice"}
-    assert set(request.large) == {"messages", "tools", "response_format", "stop"}
-    assert text.encode() in orjson.dumps(request.large)
+    assert set(request) == {"model", "temperature", "tool_choice", "messages", "tools", "response_format", "stop"}
+    assert text.encode() in orjson.dumps(request)
 
 
 async def test_other_clients_get_schemas_as_objects() -> None:
@@ -114,4 +112,4 @@ async def test_few_messages_of_many_parts_wait_for_their_turn() -> None:
         await asyncio.sleep(0)
     assert not building.done()
     await turn.__aexit__()
-    assert len((await building).large["messages"]) == 3
+    assert len((await building)["messages"]) == 3

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.openai.sse import EVENT_LIMIT, LINE_LIMIT, EventDecoder, EventTooLong
+from worker.openai.sse import LINE_LIMIT, EventDecoder, EventTooLong
+from worker.wire.answers import EVENT_LIMIT
 
 STREAM = (
     b': hello\ndata: {"a": 1}\n\nevent: x\r\ndata:two\r\ndata: lines\r\n\r\nid: 3\n\ndata: \xe6\xbc\xa2\n\ndata: [DONE]'
@@ -20,6 +21,30 @@ def test_where_the_bytes_are_cut_does_not_matter(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(STREAM)]
     payloads = [payload for start, end in pairwise(edges) for payload in decoder.feed(STREAM[start:end])]
     assert payloads + decoder.end() == PAYLOADS
+
+
+EVENTS = st.sampled_from(
+    [
+        b'data: {"a":1}',
+        b'data:{"b":2}',
+        b"data: [DONE]",
+        b": ping",
+        b"event: x",
+        b'data: {"c"\ndata: :3}',
+        b"data: {}\r",
+    ]
+)
+
+
+@given(st.lists(EVENTS, max_size=6), st.sampled_from([b"\n\n", b"\n", b"\r\n\r\n", b"\n\n\n"]))
+def test_events_that_come_together_are_the_same_as_byte_by_byte(events: list[bytes], between: bytes) -> None:
+    stream = b"".join(event + between for event in events)
+    alone = EventDecoder()
+    payloads = [payload for number in range(len(stream)) for payload in alone.feed(stream[number : number + 1])]
+    together = EventDecoder()
+    found = together.feed(stream)
+    assert [payload.strip() for payload in found] == [payload.strip() for payload in payloads]
+    assert together.end() == alone.end()
 
 
 def test_an_event_without_its_blank_line_is_complete_at_the_end() -> None:

@@ -1,30 +1,31 @@
-"""Recorded streams of models: whichever way they are read, they amount to the same."""
+"""Recorded streams of models: the reply is the same, whichever way they are read."""
 
 import asyncio
+import gzip
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+import secrets
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-import openai
 import pytest
+from autogen_core import CancellationToken, FunctionCall
 from autogen_core.models import CreateResult, ModelFamily, ModelInfo, UserMessage
 from autogen_ext.models.openai import OpenAIChatCompletionClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fleet.lane import CREDIT, Inbox, Outbox, payload_bytes
+from fleet.observe import Observer
 from fleet.process.turns import Turns
 from protos import chat_pb2 as pb
-from tests.harness.scripted import CHUNKED, END, Part, Server, chunk, listening
+from tests.harness.scripted import CHUNKED, END, OK, Part, Server, chunk, listening
 from tests.harness.waiting import until
+from tests.unit.worker.recording import Recording
 from worker.contract.images import Images
 from worker.openai.client import StreamingOpenAIClient
-from worker.openai.completion import ModelReported, StreamBroken
-from worker.openai.pieces import ReasoningText, TextPiece, TokenLogprobs, ToolCallPart
-from worker.serving.catalog import Model
-from worker.serving.chat import Chat
+from worker.services.model import ModelService
+from worker.serving.run import Run
 from worker.wire.pacer import Pacer
 
 INFO = ModelInfo(
@@ -132,41 +133,11 @@ OTHERS: dict[str, list[bytes]] = {
 STREAMS = COMPLETE | OTHERS
 
 
-@dataclass
-class Outcome:
-    """What a stream amounted to: its pieces of a kind joined, and how many of the model's they were."""
-
-    pieces: list[tuple[str, str]] = field(default_factory=list)
-    tokens: int = 0
-    end: object = None
-
-    def add(self, kind: str, content: str, tokens: int = 0) -> None:
-        self.tokens += tokens
-        if self.pieces and self.pieces[-1][0] == kind and kind in ("text", "reasoning"):
-            content = self.pieces.pop()[1] + content
-        self.pieces.append((kind, content))
-
-    def note(self, piece: object) -> None:
-        match piece:
-            case CreateResult():
-                self.end = piece
-            case ReasoningText():
-                self.add("reasoning", piece, piece.tokens)
-            case TextPiece():
-                self.add("text", piece, piece.tokens)
-            case ToolCallPart():
-                self.add("call", f"{piece.position} {piece.id} {piece.name} {piece.arguments}")
-            case TokenLogprobs():
-                self.add("logprobs", piece.json)
-            case _:
-                raise AssertionError(piece)
-
-
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     made = Server()
     made.pause = 0.003
-    async with listening(made.serve) as made.url:
+    async with asyncio.timeout(20), listening(made.serve) as made.url:
         yield made
 
 
@@ -174,35 +145,30 @@ def client(server: Server, kind: type[OpenAIChatCompletionClient] = StreamingOpe
     return kind(model="m", base_url=server.url, api_key="k", max_retries=0, model_info=INFO)
 
 
-Tap = Callable[[str, int], bool]
+def framed(parts: Sequence[bytes]) -> list[Part]:
+    return [CHUNKED, *[chunk(part) for part in parts], END]
 
 
-async def outcome(server: Server, parts: Sequence[Part], pacer: Pacer | None, accept: Tap | None = None) -> Outcome:
-    """What our client makes of a stream."""
-    server.answers.append([CHUNKED, *parts, END])
-    found = Outcome()
+def compressed(parts: Sequence[bytes]) -> list[Part]:
+    """The stream as a body that cannot be pushed."""
+    body = gzip.compress(b"".join(parts))
+    return [OK + b"content-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(body) + body]
 
-    def tap(content: str, tokens: int) -> bool:
-        assert accept is not None
-        taken = accept(content, tokens)
-        if taken:
-            found.add("text", content, tokens)
-        return taken
 
+async def recorded(server: Server, answer: list[Part], pacer: Pacer | None = None) -> Recording:
+    """What our client writes of a stream."""
+    server.answers.append(answer)
     ours = client(server)
-    if pacer is not None:
-        ours.read_together(pacer)
-    try:
-        async for piece in ours.tapped_stream(tap if accept is not None else None, MESSAGES):
-            found.note(piece)
-    except (StreamBroken, ModelReported, openai.APIError) as error:
-        found.end = type(error), str(error)
+    ours.work_in(Turns(), pacer)
+    recording = Recording()
+    await recording.of(ours.stream(recording, MESSAGES))
     await ours.close()
-    return found
+    assert recording.producer is None
+    return recording
 
 
-async def stock(server: Server, parts: Sequence[Part]) -> CreateResult:
-    server.answers.append([CHUNKED, *parts, END])
+async def stock(server: Server, parts: Sequence[bytes]) -> CreateResult:
+    server.answers.append(framed(parts))
     theirs = client(server, OpenAIChatCompletionClient)
     *_, result = [
         piece
@@ -213,57 +179,32 @@ async def stock(server: Server, parts: Sequence[Part]) -> CreateResult:
     return result
 
 
-def framed(parts: Sequence[bytes]) -> list[Part]:
-    return [chunk(part) for part in parts]
-
-
 @pytest.mark.parametrize("name", STREAMS)
 async def test_a_stream_is_the_same_however_it_is_read(server: Server, name: str) -> None:
-    parts = framed(STREAMS[name])
-    turns = 0
-
-    def every_other(_: str, __: int) -> bool:
-        nonlocal turns
-        turns += 1
-        return turns % 2 == 0
-
-    alone = await outcome(server, parts, None)
+    alone = await recorded(server, framed(STREAMS[name]))
     pacer = Pacer(INTERVAL)
-    assert await outcome(server, parts, pacer) == alone
-    assert await outcome(server, parts, pacer, lambda *_: True) == alone
-    assert await outcome(server, parts, pacer, every_other) == alone
+    assert await recorded(server, framed(STREAMS[name]), pacer) == alone
     assert not pacer._reads
     pacer.close()
+    assert await recorded(server, compressed(STREAMS[name])) == alone
 
 
 @pytest.mark.parametrize("name", COMPLETE)
-async def test_a_complete_stream_is_what_autogen_takes_it_for(server: Server, name: str) -> None:
-    parts = framed(COMPLETE[name])
-    pacer = Pacer(INTERVAL)
-    ours = await outcome(server, parts, pacer, lambda *_: True)
-    pacer.close()
-    theirs = await stock(server, parts)
-    assert isinstance(ours.end, CreateResult)
-    for field_ in ("content", "finish_reason", "usage", "thought", "cached"):
-        assert getattr(ours.end, field_) == getattr(theirs, field_), field_
+async def test_a_complete_stream_is_what_autogen_reads_in_it(server: Server, name: str) -> None:
+    server.answers.append(framed(COMPLETE[name]))
+    ours = client(server)
+    *pieces, result = [piece async for piece in ours.create_stream(MESSAGES)]
+    await ours.close()
+    theirs = await stock(server, COMPLETE[name])
+    assert isinstance(result, CreateResult)
+    for field in ("content", "finish_reason", "usage", "thought", "cached"):
+        assert getattr(result, field) == getattr(theirs, field), field
+    assert "".join(pieces) == (result.content if isinstance(result.content, str) else result.thought or "")
 
 
-async def test_plain_text_goes_to_the_tap(server: Server) -> None:
-    taken: list[str] = []
-
-    def tap(content: str, _: int) -> bool:
-        taken.append(content)
-        return True
-
-    pacer = Pacer(INTERVAL)
-    await outcome(server, framed(STREAMS["text"]), pacer, tap)
-    pacer.close()
-    assert "".join(taken) == "".join(f"w{number} " for number in range(1, 8))
-
-
-@given(sizes=st.lists(st.integers(1, 400), min_size=1, max_size=8), takes=st.lists(st.booleans(), min_size=1))
+@given(sizes=st.lists(st.integers(1, 400), min_size=1, max_size=8))
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_stream_is_the_same_wherever_it_is_cut(sizes: list[int], takes: list[bool]) -> None:
+def test_a_stream_is_the_same_wherever_it_is_cut(sizes: list[int]) -> None:
     whole = b"".join(STREAMS["text"])
     parts: list[bytes] = []
     for size in itertools.cycle(sizes):
@@ -271,130 +212,153 @@ def test_a_stream_is_the_same_wherever_it_is_cut(sizes: list[int], takes: list[b
         whole = whole[size:]
         if not whole:
             break
-    turns = itertools.cycle(takes)
 
-    async def read() -> Outcome:
+    async def read() -> Recording:
         made = Server()
         made.pause = 0.0
-        async with listening(made.serve) as made.url:
+        async with asyncio.timeout(20), listening(made.serve) as made.url:
             pacer = Pacer(INTERVAL)
-            found = await outcome(made, framed(parts), pacer, lambda *_: next(turns))
+            found = await recorded(made, framed(parts), pacer)
             pacer.close()
         return found
 
     found = asyncio.run(read())
-    assert found.pieces == [("text", "".join(f"w{number} " for number in range(8)))]
+    assert found.events == [("text", "".join(f"w{number} " for number in range(8)))]
     assert found.tokens == 8
 
 
-# ------------------------------------------------------------ the same through a chat and its lane
+# ------------------------------------------------------------ AutoGen's contract
 
 
-@dataclass
-class Answered:
-    """What a gateway gets of a chat."""
-
-    said: Outcome
-    end: pb.ReplyEvent
-    tapped: int
-
-
-async def answered(server: Server, parts: Sequence[Part], paced: bool) -> Answered:
-    """Run a chat whose client takes all at once."""
-    server.answers.append([CHUNKED, *parts, END])
-    said, tapped = Outcome(), 0
-    ends: list[pb.ReplyEvent] = []
-
-    def to_gateway(_: str, batch: pb.ChunkBatch) -> None:
-        for piece in inbox.receive(pb.ChunkBatch.FromString(batch.SerializeToString()))[0]:
-            kind = piece.WhichOneof("event") or ""
-            if kind in ("done", "error", "cancelled"):
-                ends.append(piece)
-            elif kind != "accepted":
-                assert piece.text or kind != "text"
-                said.add(kind, str(getattr(piece, kind)), piece.tokens)
-            incoming.consumed(payload_bytes(piece))
-
-    inbox = Inbox("g", lambda ack, _: outbox.acknowledge(ack))
-    outbox = Outbox("w", to_gateway, INTERVAL)
-    outbox.link_up()
-    incoming = inbox.open("w", "r", 1)
-    pacer = Pacer(INTERVAL, outbox.hold, outbox.release)
+async def test_create_stream_yields_text_only_and_the_result_has_the_reasoning(server: Server) -> None:
+    server.answers.append(framed(OTHERS["reasoning"]))
     ours = client(server)
-    if paced:
-        ours.read_together(pacer)
-    history = pb.ChatHistory(request_id="r", attempt=1, reply_to="g")
-    history.messages.add(role=pb.ROLE_USER).content.add(text="hi")
-    chat = Chat(history, Model("m", ours), outbox.open("g", "r", 1), Turns(), Images(1))
-    tap = chat._tap
-
-    def counting(content: str, tokens: int) -> bool:
-        nonlocal tapped
-        taken = tap(content, tokens)
-        tapped += taken
-        return taken
-
-    chat._tap = counting  # type: ignore[method-assign, assignment]
-    async with asyncio.timeout(20):
-        await chat.run()
-        await outbox.flushed()
-    assert outbox.held is None
-    pacer.close()
+    *pieces, result = [piece async for piece in ours.create_stream(MESSAGES)]
     await ours.close()
-    (end,) = ends
-    return Answered(said, end, tapped)
+    assert "".join(pieces) == result.content == "".join(f"w{number} " for number in range(8))
+    assert result.thought == "hm"
+
+
+async def test_create_stream_joins_a_call_whose_id_is_repeated(server: Server) -> None:
+    part = event(tool_calls=[{"index": 0, "id": "i" * 1000, "function": {"name": "n" * 100, "arguments": "1"}}])
+    server.answers.append(framed([*[part] * 50, event("tool_calls"), DONE]))
+    ours = client(server)
+    *_, result = [piece async for piece in ours.create_stream(MESSAGES)]
+    await ours.close()
+    assert result.content == [FunctionCall(id="i" * 1000, name="n" * 100, arguments="1" * 50)]
+
+
+@pytest.mark.parametrize("how", ["closed", "cancelled"])
+async def test_a_create_stream_that_is_abandoned_closes_its_connection(server: Server, how: str) -> None:
+    server.answers.append([CHUNKED + chunk(WORDS[0])])
+    ours = client(server)
+    token = CancellationToken()
+    stream = ours.create_stream(MESSAGES, cancellation_token=token)
+    assert await anext(stream) == "w0 "
+    if how == "closed":
+        await stream.aclose()
+    else:
+        token.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await anext(stream)
+    await server.closed.wait()
+    await ours.close()
+
+
+@pytest.mark.parametrize("answer", [framed, compressed])
+async def test_create_stream_reads_no_further_than_its_reader(server: Server, answer: Any) -> None:
+    parts = [text(secrets.token_hex(15_000)) for _ in range(100)]
+    server.answers.append(answer([*parts, STOP, DONE]))
+    ours = client(server)
+    stream = ours.create_stream(MESSAGES)
+    first = await anext(stream)
+    await asyncio.sleep(0.1)  # for what must not happen
+    assert len(stream.ag_frame.f_locals["collected"]._unread) < 10
+    assert len(first) + sum([len(piece) async for piece in stream if isinstance(piece, str)]) == 3_000_000
+    await ours.close()
 
 
 @pytest.mark.parametrize("paced", [False, True])
 async def test_a_connection_is_kept_though_its_responses_end_comes_after_done(server: Server, paced: bool) -> None:
     ours, pacer = client(server), Pacer(INTERVAL)
-    if paced:
-        ours.read_together(pacer)
+    ours.work_in(Turns(), pacer if paced else None)
+    transport = ours._client._client._transport.inner
     for _ in range(3):
-        server.answers.append([CHUNKED, *framed(COMPLETE["text"]), END])
-        assert [piece async for piece in ours.create_stream(MESSAGES)]
-        await asyncio.sleep(0.1)
+        server.answers.append(framed(COMPLETE["text"]))
+        await ours.stream(Recording(), MESSAGES)
+        await until(lambda: not transport._ending)
     assert server.connections == 1
     pacer.close()
     await ours.close()
 
 
+# ------------------------------------------------------------ the same through a run and its lane
+
+
+def history() -> pb.ChatHistory:
+    made = pb.ChatHistory(request_id="r", attempt=1, reply_to="g")
+    made.messages.add(role=pb.ROLE_USER).content.add(text="hi")
+    return made
+
+
+class Bench:
+    """A worker and a gateway, with a lane between them."""
+
+    def __init__(self, server: Server, paced: bool, consumes: bool = True) -> None:
+        self.received = Recording()
+        self.ends: list[pb.ReplyEvent] = []
+        self._consumes = consumes
+        self._inbox = Inbox("g", lambda ack, _: self.outbox.acknowledge(ack))
+        self._incoming = self._inbox.open("w", "r", 1)
+        self.outbox = Outbox("w", self._publish, INTERVAL)
+        self.outbox.link_up()
+        self._pacer = Pacer(INTERVAL, self.outbox.hold, self.outbox.release)
+        self._client = client(server)
+        self._client.work_in(Turns(), self._pacer if paced else None)
+        service = ModelService(self._client, "", Turns(), Images(1))
+        self.sink = self.outbox.open("g", "r", 1)
+        self.run = Run(history(), service, self.sink, Observer())
+
+    def _publish(self, _: str, batch: pb.ChunkBatch) -> None:
+        for event_ in self._inbox.receive(pb.ChunkBatch.FromString(batch.SerializeToString()))[0]:
+            kind = event_.WhichOneof("event")
+            event_.ClearField("position")  # it depends on what was merged
+            if kind in ("done", "error", "cancelled"):
+                self.ends.append(event_)
+            elif kind != "accepted":
+                self.received.add(event_)
+            if self._consumes:
+                self._incoming.consumed(payload_bytes(event_))
+
+    async def close(self) -> None:
+        self._pacer.close()
+        await self._client.close()
+
+
 @pytest.mark.parametrize("name", STREAMS)
-async def test_a_chat_is_the_same_however_its_stream_is_read(server: Server, name: str) -> None:
-    parts = framed(STREAMS[name])
-    alone, paced = await answered(server, parts, False), await answered(server, parts, True)
-    assert (paced.said, paced.end) == (alone.said, alone.end)
-    assert alone.tapped == 0
+async def test_a_run_is_the_same_however_its_stream_is_read(server: Server, name: str) -> None:
+    benches = []
+    for paced in (False, True):
+        server.answers.append(framed(STREAMS[name]))
+        bench = Bench(server, paced)
+        await bench.run.run()
+        await bench.outbox.flushed()
+        assert bench.outbox.held is None
+        await bench.close()
+        benches.append(bench)
+    alone, paced_ = benches
+    assert paced_.received == alone.received
+    assert len(alone.ends) == 1
+    assert paced_.ends == alone.ends
 
 
-async def test_most_text_of_a_chat_goes_past_its_task(server: Server) -> None:
-    assert (await answered(server, framed(STREAMS["text"]), True)).tapped >= 4
-
-
-async def test_a_chat_that_is_read_together_minds_its_credit(server: Server) -> None:
-    """Nobody takes anything: the model is read up to the credit and not beyond."""
-    piece = 1000
-    server.answers.append([CHUNKED, *framed([text("x" * piece)] * 3), *framed([text("x" * piece) * 20] * 20)])
-    inbox = Inbox("g", lambda ack, _: outbox.acknowledge(ack))
-
-    def to_gateway(_: str, batch: pb.ChunkBatch) -> None:
-        inbox.receive(batch)
-
-    outbox = Outbox("w", to_gateway, INTERVAL)
-    outbox.link_up()
-    inbox.open("w", "r", 1)
-    pacer = Pacer(INTERVAL, outbox.hold, outbox.release)
-    ours = client(server)
-    ours.read_together(pacer)
-    history = pb.ChatHistory(request_id="r", attempt=1, reply_to="g")
-    history.messages.add(role=pb.ROLE_USER).content.add(text="hi")
-    reply = outbox.open("g", "r", 1)
-    running = asyncio.create_task(Chat(history, Model("m", ours), reply, Turns(), Images(1)).run())
-    await until(lambda: not reply.writable)
-    await asyncio.sleep(10 * INTERVAL)
-    queued = reply._reply._written
-    assert CREDIT <= queued <= 2 * CREDIT
+async def test_a_run_reads_its_model_up_to_the_credit(server: Server) -> None:
+    server.answers.append(framed([text("x" * 1000)] * 1000))
+    bench = Bench(server, paced=True, consumes=False)
+    running = asyncio.create_task(bench.run.run())
+    await until(lambda: not bench.sink.writable)
+    await asyncio.sleep(10 * INTERVAL)  # for what must not happen
+    assert CREDIT <= bench.sink._reply._written <= 2 * CREDIT
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    pacer.close()
-    await ours.close()
+    await bench.close()

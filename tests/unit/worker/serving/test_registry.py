@@ -1,37 +1,31 @@
-"""Which chats a worker takes on, and which it refuses."""
+"""Which requests a worker runs, and which it refuses."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
-from autogen_core.models import CreateResult, RequestUsage
 
 from fleet.lane import Outbox
-from fleet.process.turns import Turns
+from fleet.observe import Observer
 from protos import chat_pb2 as pb
 from tests.harness.waiting import until
-from worker.contract.images import Images
-from worker.serving.catalog import Model
-from worker.serving.registry import Desk
+from worker.contract.sink import Sink
+from worker.serving.registry import Registry
 
 
-class Client:
-    """A model that says nothing until it is let go on, and takes its time to stop."""
+class Slow:
+    """A service that writes nothing until it may go on, and takes its time to stop."""
 
     def __init__(self) -> None:
         self.running = 0
-        self.peak = 0
         self.go_on = asyncio.Event()
         self.may_stop = asyncio.Event()
 
-    async def create_stream(self, *_: Any, **__: Any) -> AsyncGenerator[str | CreateResult, None]:
+    async def run(self, request: pb.ChatHistory, sink: Sink) -> pb.Done:
         self.running += 1
-        self.peak = max(self.peak, self.running)
         try:
             await self.go_on.wait()
-            usage = RequestUsage(prompt_tokens=0, completion_tokens=0)
-            yield CreateResult(finish_reason="stop", content="", usage=usage, cached=False)
+            return pb.Done(finish_reason="stop")
         finally:
             await self.may_stop.wait()
             self.running -= 1
@@ -57,8 +51,8 @@ class Sent:
 
 
 @pytest.fixture
-def client() -> Client:
-    return Client()
+def service() -> Slow:
+    return Slow()
 
 
 @pytest.fixture
@@ -67,16 +61,14 @@ def sent() -> Sent:
 
 
 @pytest.fixture
-async def desk(client: Client, sent: Sent) -> AsyncIterator[Desk]:
+async def registry(service: Slow, sent: Sent) -> AsyncIterator[Registry]:
     outbox = Outbox("w", sent, 0.001)
     outbox.link_up()
-    images = Images(1)
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-        made = Desk({"m": Model("m", client)}, images, outbox, 2, group, Turns())  # type: ignore[arg-type]
+        made = Registry({"m": service}, outbox, 2, group, Observer(), histories=100)
         yield made
-        client.may_stop.set()
+        service.may_stop.set()
         made.cancel_all("shutdown")
-    images.close()
 
 
 def asked(request_id: str, attempt: int = 1) -> pb.ChatHistory:
@@ -89,64 +81,112 @@ def large(request_id: str, attempt: int = 1) -> pb.ChatHistory:
     return history
 
 
-async def test_a_newer_attempt_takes_the_place_of_the_older_at_capacity(desk: Desk, client: Client, sent: Sent) -> None:
+async def test_a_newer_attempt_takes_the_place_of_the_older_at_capacity(
+    registry: Registry, service: Slow, sent: Sent
+) -> None:
     for request_id in ("a", "b"):
-        desk.take(asked(request_id))
-    await until(lambda: client.running == 2)
-    desk.take(asked("a", 2))
-    assert desk.active == 2
-    desk.take(asked("c"))
-    desk.take(asked("a", 1))  # late: it was replaced
+        registry.begin(asked(request_id))
+    await until(lambda: service.running == 2)
+    registry.begin(asked("a", 2))
+    assert registry.active == 2
+    registry.begin(asked("c"))
+    registry.begin(asked("a", 1))  # late: it was replaced
     await until(lambda: sent.ends("c", 1) == ["worker_full"])
-    client.may_stop.set()
+    service.may_stop.set()
     await until(lambda: sent.ends("a", 1) == ["cancelled"])
-    client.go_on.set()
+    service.go_on.set()
     await until(lambda: sent.ends("a", 2) == ["done"])
-    await until(lambda: desk.active == 0)
+    await until(lambda: registry.active == 0)
     assert sent.ends("b", 1) == ["done"]
 
 
-async def test_a_request_whose_id_is_long_is_ignored(desk: Desk) -> None:
-    desk.take(asked("a" * 129))
-    assert (desk.active, desk.started_total) == (0, 0)
-    desk.take(asked("a" * 128))
-    assert desk.active == 1
+async def test_a_request_whose_id_is_long_is_ignored(registry: Registry) -> None:
+    registry.begin(asked("a" * 129))
+    assert (registry.active, registry.started_total) == (0, 0)
+    registry.begin(asked("a" * 128))
+    assert registry.active == 1
 
 
 async def test_large_requests_whose_model_has_not_answered_are_bounded_together(
-    desk: Desk, client: Client, sent: Sent, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, service: Slow, sent: Sent
 ) -> None:
-    monkeypatch.setattr("worker.serving.registry.HISTORIES", 100)
-    client.may_stop.set()
-    desk.take(large("a"))  # one alone may be larger
-    desk.take(large("b"))
+    service.may_stop.set()
+    registry.begin(large("a"))  # one alone may be larger
+    registry.begin(large("b"))
     await until(lambda: sent.ends("b", 1) == ["worker_full"])
-    client.go_on.set()
+    service.go_on.set()
     await until(lambda: sent.ends("a", 1) == ["done"])
-    desk.take(large("b", 2))
+    registry.begin(large("b", 2))
     await until(lambda: sent.ends("b", 2) == ["done"])
 
 
 async def test_a_place_that_was_taken_over_is_free_once_the_newer_attempt_has_ended(
-    desk: Desk, client: Client, sent: Sent
+    registry: Registry, service: Slow, sent: Sent
 ) -> None:
-    client.may_stop.set()
-    desk.take(asked("a"))
-    desk.take(asked("b"))
+    service.may_stop.set()
+    registry.begin(asked("a"))
+    registry.begin(asked("b"))
     for attempt in range(2, 6):
-        desk.take(asked("a", attempt))
-        assert desk.active == 2
-    client.go_on.set()
+        registry.begin(asked("a", attempt))
+        assert registry.active == 2
+    service.go_on.set()
     await until(lambda: sent.ends("a", 5) == ["done"])
-    await until(lambda: desk.active == 0)
-    desk.take(asked("c"))
+    await until(lambda: registry.active == 0)
+    registry.begin(asked("c"))
     await until(lambda: sent.ends("c", 1) == ["done"])
 
 
-async def test_a_worker_that_drains_takes_no_newer_attempt(desk: Desk, client: Client, sent: Sent) -> None:
-    client.may_stop.set()
-    desk.take(asked("a"))
-    desk.draining = True
-    desk.take(asked("a", 2))
+async def test_a_worker_that_drains_refuses_newer_attempts(registry: Registry, service: Slow, sent: Sent) -> None:
+    service.may_stop.set()
+    registry.begin(asked("a"))
+    registry.draining = True
+    registry.begin(asked("a", 2))
     await until(lambda: sent.ends("a", 2) == ["worker_draining"])
     await until(lambda: sent.ends("a", 1) == ["cancelled"])
+
+
+async def test_a_request_may_wait_again_once_the_reply_of_another_has_begun(registry: Registry, sent: Sent) -> None:
+    class Writes(Slow):
+        async def run(self, request: pb.ChatHistory, sink: Sink) -> pb.Done:
+            sink.text("a")
+            return await super().run(request, sink)
+
+    registry.services["m"] = Writes()
+    registry.begin(large("a"))
+    await until(lambda: any(chunk.text for chunk in sent.chunks))
+    registry.begin(large("b"))
+    assert registry.active == 2
+    registry.services["m"].may_stop.set()  # type: ignore[attr-defined]
+
+
+async def test_a_gateways_runs_are_its_own(registry: Registry, service: Slow, sent: Sent) -> None:
+    service.may_stop.set()
+    other = asked("a")
+    other.reply_to = "h"
+    registry.begin(asked("a"))
+    registry.begin(other)
+    assert registry.active_by_gateway() == {"g": 1, "h": 1}
+    registry.keep_only("h", set())
+    await until(lambda: registry.active_by_gateway() == {"g": 1})
+    registry.keep_only("g", {("a", 1)})
+    assert registry.cancel_gateway("h") == 0
+    assert registry.cancel_gateway("g") == 1
+    await registry.idle()
+    assert [chunk.cancelled.reason for chunk in sent.chunks if chunk.HasField("cancelled")] == [
+        "unknown_request",
+        "gateway_gone",
+    ]
+
+
+async def test_a_model_that_is_not_served_is_refused_and_none_means_the_first(
+    registry: Registry, service: Slow, sent: Sent
+) -> None:
+    service.may_stop.set()
+    request = asked("a")
+    request.model = "other"
+    registry.begin(request)
+    request = asked("b")
+    request.model = ""
+    registry.begin(request)
+    await until(lambda: sent.ends("a", 1) == ["unknown_model"])
+    assert registry.active == 1

@@ -1,283 +1,252 @@
-"""Our HTTP/1.1 transport against a server that sends exactly what a test says."""
+"""A body that is pushed: nothing is lost, repeated or out of order, however it is cut, paced and paused."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import itertools
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 
 import httpx2
 import pytest
+import uvloop
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.harness.scripted import CHUNKED, END, OK, Part, Server, chunk, length_of, listening, read_request
+from tests.harness.scripted import CHUNKED, END, OK, Part, Server, chunk, listening
 from tests.harness.waiting import until
-from worker.wire.connection import BODY, Connection, Transport
+from tests.unit.worker.wire.consumer import Kept
+from worker.wire.connection import READ, Connection, Origin
 from worker.wire.pacer import Pacer
+from worker.wire.transport import BODY, Body, Transport
 
-LARGE = 8 * 1024 * 1024
-"""Bytes of a request that the system's buffers do not hold."""
+INTERVAL = 0.005
+SOON = 5.0
+PACED = pytest.mark.parametrize("paced", [False, True])
 
 
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     made = Server()
-    async with asyncio.timeout(20), listening(made.serve) as address:
-        made.url = f"{address}/v1/x?y=1"
+    async with asyncio.timeout(20), listening(made.serve) as made.url:
         yield made
 
 
 @pytest.fixture
-def transport() -> Transport:
-    return Transport()
-
-
-@pytest.fixture
-async def client(transport: Transport) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(transport=transport, timeout=5) as made:
+async def client() -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(transport=Transport(), timeout=SOON) as made:
         yield made
 
 
-async def post(client: httpx2.AsyncClient, server: Server, *answer: Part, read: float = 5.0) -> httpx2.Response:
+@pytest.fixture
+async def pacer() -> AsyncIterator[Pacer]:
+    made = Pacer(INTERVAL)
+    yield made
+    assert not made._reads
+    made.close()
+
+
+async def read(
+    client: httpx2.AsyncClient, server: Server, pacer: Pacer | None, *answer: Part, read: float = SOON
+) -> bytes:
+    """Read a whole answer, paced from its first piece on."""
     server.answers.append(list(answer))
-    return await client.post(server.url, json={"a": 1}, timeout=httpx2.Timeout(5, read=read))
+    async with client.stream("POST", server.url, timeout=httpx2.Timeout(SOON, read=read)) as response:
+        body: Body = response.extensions[BODY]
+        kept = Kept(body)
+        await kept.some()
+        if pacer is not None:
+            body.pace(pacer)
+        return await kept.whole()
 
 
+@PACED
 @pytest.mark.parametrize(
     "answer",
     [
-        [OK + b"content-length: 6\r\n\r\nabc", b"def"],
-        [CHUNKED + b"3\r\nab", b"c\r\n", b"3\r\ndef\r\n0\r\n\r\n"],
-        [b"HTTP/1.1 100 Continue\r\n\r\n", CHUNKED, b"6\r\nabcdef\r\n0\r\nx-late: 1\r\n\r\n"],
-        [OK + b"connection: close\r\n\r\nabc", b"def", None],
+        [CHUNKED, chunk(b"a"), chunk(b"b"), chunk(b"c"), END],
+        [CHUNKED + chunk(b"a"), chunk(b"b"), chunk(b"c") + END],
+        [CHUNKED + chunk(b"a") + chunk(b"b") + chunk(b"c") + END],
     ],
 )
-async def test_a_body_comes_whole_however_its_end_is_told(
-    client: httpx2.AsyncClient, server: Server, answer: list[Part]
+async def test_a_body_comes_whole_and_its_connection_is_free_again(
+    client: httpx2.AsyncClient, server: Server, pacer: Pacer, paced: bool, answer: list[Part]
 ) -> None:
-    response = await post(client, server, *answer)
-    assert (response.status_code, response.content) == (200, b"abcdef")
-    assert "x-late" not in response.headers
-    assert server.requests[0].startswith(b"POST /v1/x?y=1 HTTP/1.1\r\n")
-    assert server.requests[0].endswith(b'{"a":1}')
-
-
-async def test_a_connection_takes_one_request_after_the_other(client: httpx2.AsyncClient, server: Server) -> None:
-    for number in range(3):
-        response = await post(client, server, OK + b"x-n: %d\r\ncontent-length: 1\r\n\r\na" % number)
-        assert response.headers["x-n"] == str(number)
+    for _ in range(3):
+        assert await read(client, server, pacer if paced else None, *answer) == b"abc"
     assert server.connections == 1
 
 
-async def test_a_connection_that_the_server_closed_is_not_used_again(
-    client: httpx2.AsyncClient, server: Server
+@PACED
+async def test_a_body_may_end_with_its_connection(
+    client: httpx2.AsyncClient, server: Server, pacer: Pacer, paced: bool
 ) -> None:
-    await post(client, server, OK + b"content-length: 1\r\n\r\na", None)
-    await asyncio.sleep(0.05)
-    await post(client, server, OK + b"content-length: 1\r\n\r\na")
-    assert server.connections == 2
+    assert await read(client, server, pacer if paced else None, OK + b"\r\na", b"b", None) == b"ab"
 
 
-@pytest.mark.parametrize("answer", [[None], [CHUNKED + b"3\r\nab", None], [OK + b"content-length: 3\r\n\r\nab", None]])
-async def test_an_answer_that_breaks_off_is_an_error(
-    client: httpx2.AsyncClient, server: Server, answer: list[Part]
+@PACED
+@pytest.mark.parametrize(("last", "error"), [(None, httpx2.ReadError), (b"zz\r\n", httpx2.RemoteProtocolError)])
+async def test_what_came_before_an_error_is_delivered(
+    client: httpx2.AsyncClient, server: Server, pacer: Pacer, paced: bool, last: Part, error: type[Exception]
 ) -> None:
-    with pytest.raises(httpx2.ReadError):
-        await post(client, server, *answer)
+    server.answers.append([CHUNKED + chunk(b"a"), chunk(b"b"), last])
+    async with client.stream("POST", server.url) as response:
+        body: Body = response.extensions[BODY]
+        kept = Kept(body)
+        if paced:
+            body.pace(pacer)
+        with pytest.raises(error):
+            await kept.whole()
+        assert kept.all == b"ab"
 
 
-@pytest.mark.parametrize("answer", [b"what?\r\n\r\n", CHUNKED + b"zz\r\n"])
-async def test_what_is_no_http_is_an_error(client: httpx2.AsyncClient, server: Server, answer: bytes) -> None:
-    with pytest.raises(httpx2.RemoteProtocolError):
-        await post(client, server, answer)
-
-
-@pytest.mark.parametrize("answer", [[], [CHUNKED + b"1\r\na\r\n"]])
+@PACED
 async def test_silence_beyond_the_read_timeout_is_an_error(
-    client: httpx2.AsyncClient, server: Server, answer: list[Part]
+    client: httpx2.AsyncClient, server: Server, pacer: Pacer, paced: bool
 ) -> None:
     with pytest.raises(httpx2.ReadTimeout):
-        await post(client, server, *answer, read=0.1)
+        await read(
+            client, server, pacer if paced else None, CHUNKED + chunk(b"a"), chunk(b"b"), asyncio.Event(), read=0.1
+        )
 
 
-async def test_nobody_there_is_an_error(client: httpx2.AsyncClient) -> None:
-    with pytest.raises(httpx2.ConnectError):
-        await client.get("http://127.0.0.1:1/")
+async def test_what_is_delivered_is_no_silence(client: httpx2.AsyncClient, server: Server, pacer: Pacer) -> None:
+    assert await read(client, server, pacer, CHUNKED, *[chunk(b"a")] * 40, END, read=0.2) == 40 * b"a"
 
 
-async def test_a_body_that_is_not_wanted_any_more_closes_its_connection(
-    client: httpx2.AsyncClient, server: Server
+@PACED
+async def test_silence_does_not_count_while_reading_is_paused(
+    client: httpx2.AsyncClient, server: Server, pacer: Pacer, paced: bool
 ) -> None:
-    server.answers.append([CHUNKED + b"1\r\na\r\n"])
+    go_on = asyncio.Event()
+    server.answers.append([CHUNKED + chunk(b"a"), go_on, chunk(b"b"), END])
+    async with client.stream("POST", server.url, timeout=httpx2.Timeout(SOON, read=0.1)) as response:
+        body: Body = response.extensions[BODY]
+        kept = Kept(body)
+        await kept.some()
+        if paced:
+            body.pace(pacer)
+        body.pause_reading()
+        await asyncio.sleep(0.3)  # longer than the timeout
+        assert kept.ended is None
+        body.resume_reading()
+        go_on.set()
+        assert await kept.whole() == b"ab"
+
+
+@PACED
+async def test_nothing_is_delivered_while_reading_is_paused(
+    client: httpx2.AsyncClient, server: Server, pacer: Pacer, paced: bool
+) -> None:
+    server.answers.append([CHUNKED + chunk(b"a"), *[chunk(bytes(1024 * 1024))] * 4, END])
+    server.pause = 0.0
     async with client.stream("POST", server.url) as response:
-        connection: Connection = response.extensions[BODY]
-        assert await connection.read() == b"a"
+        body: Body = response.extensions[BODY]
+        kept = Kept(body)
+        if paced:
+            body.pace(pacer)
+        await kept.some(2)
+        body.pause_reading()
+        size = len(kept.all)
+        await asyncio.sleep(10 * INTERVAL)  # for what must not happen
+        assert len(kept.all) == size
+        body.resume_reading()
+        assert len(await kept.whole()) == 1 + 4 * 1024 * 1024
+        assert max(map(len, kept.pieces)) <= READ
+
+
+async def test_a_paced_body_that_is_abandoned_closes_its_connection(
+    client: httpx2.AsyncClient, server: Server, pacer: Pacer
+) -> None:
+    server.answers.append([CHUNKED + chunk(b"a")])
+    async with client.stream("POST", server.url) as response:
+        body: Body = response.extensions[BODY]
+        await Kept(body).some()
+        body.pace(pacer)
     await server.closed.wait()
 
 
-@pytest.mark.parametrize("paced", [False, True])
-async def test_a_body_that_has_said_all_keeps_its_connection_when_its_end_comes_later(
-    client: httpx2.AsyncClient, server: Server, transport: Transport, paced: bool
-) -> None:
-    end = asyncio.Event()
-    pacer = Pacer(0.005)
-    await say_all(client, server, pacer if paced else None, end, END)
-    assert not transport._idle
-    pacer.close()
-    end.set()
-    await until(lambda: bool(transport._idle))
-    await post(client, server, OK + b"content-length: 0\r\n\r\n")
-    assert server.connections == 1
-    assert not transport._ending
+# ------------------------------------------------------------ cut anywhere
 
 
-@pytest.mark.parametrize("last", [[], [chunk(b"more") + END], [b"zz\r\n"], [None]])
-async def test_a_body_that_has_said_all_and_does_not_end_closes_its_connection(
-    client: httpx2.AsyncClient,
-    server: Server,
-    transport: Transport,
-    last: list[Part],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("worker.wire.connection.TAIL", 0.2)
-    await say_all(client, server, None, *last, asyncio.Event())
-    await until(lambda: not transport._ending)
-    assert not transport._idle
-    await post(client, server, OK + b"content-length: 0\r\n\r\n")
-    assert server.connections == 2
+def cut(data: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
+    """``data`` in pieces of these sizes, over and over."""
+    for size in itertools.cycle(sizes):
+        if not data:
+            return
+        yield data[:size]
+        data = data[size:]
 
 
-async def test_nothing_is_open_when_the_transport_is_closed_before_a_bodys_end(
-    client: httpx2.AsyncClient, server: Server, transport: Transport
-) -> None:
-    connection = await say_all(client, server, None, asyncio.Event())
-    assert transport._ending == {connection}
-    await transport.aclose()
-    assert not transport._ending
-    assert connection._sock.fileno() == -1
+async def exchange(wire: bytes, sizes: Sequence[int], pauses: Sequence[bool], rests: Sequence[bool]) -> bytes:
+    """Read ``wire``, sent in pieces of these sizes with some pauses, by a consumer that sometimes rests."""
+    loop = asyncio.get_running_loop()
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    far.setblocking(False)
+    connection = Connection(Origin(False, "a", 80, "a"), near)
+    pacer = Pacer(INTERVAL)
+    turns = itertools.cycle(rests)
 
-
-async def say_all(client: httpx2.AsyncClient, server: Server, pacer: Pacer | None, *rest: Part) -> Connection:
-    """Read an answer that says by itself where its content ends, before ``rest``."""
-    server.answers.append([CHUNKED + chunk(b"all"), *rest])
-    async with client.stream("POST", server.url) as response:
-        connection: Connection = response.extensions[BODY]
-        assert await connection.read() == b"all"
-        if pacer is not None:
+    class Resting(Kept):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
             connection.pace(pacer)
-        connection.say_all()
-    return connection
+            if next(turns):
+                connection.pause_reading()
+                loop.call_later(INTERVAL / 2, connection.resume_reading)
+
+    async def answer() -> None:
+        await loop.sock_recv(far, 1024)
+        for piece, pause in zip(cut(wire, sizes), itertools.cycle(pauses), strict=False):
+            await loop.sock_sendall(far, piece)
+            await asyncio.sleep(INTERVAL if pause else 0)
+
+    kept = Resting()
+    with far:
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            group.create_task(answer())
+            await connection.ask(b"GET / HTTP/1.1\r\n\r\n", SOON)
+            connection.deliver_to(kept)
+            await kept.whole()
+        assert connection.release()
+        assert not pacer._reads
+        pacer.close()
+        connection.close()
+    return kept.all
 
 
-async def test_a_sender_waits_for_its_reader(client: httpx2.AsyncClient, server: Server) -> None:
-    size = 64 * 1024 * 1024
-    server.answers.append([OK + b"content-length: %d\r\n\r\n" % size, *[bytes(1024 * 1024)] * 64])
-    async with client.stream("POST", server.url) as response:
-        connection: Connection = response.extensions[BODY]
-        await asyncio.sleep(0.3)
-        assert sum(map(len, connection._chunks)) < 4 * 1024 * 1024
-        got = 0
-        while data := await connection.read():
-            got += len(data)
-    assert got == size
+def on(factory: Callable[[], asyncio.AbstractEventLoop], life: Coroutine[object, object, bytes]) -> bytes:
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(life)
 
 
-async def test_what_comes_after_the_response_is_no_part_of_it(client: httpx2.AsyncClient, server: Server) -> None:
-    surplus = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 3\r\n\r\nbye"
-    response = await post(client, server, OK + b"content-length: 1\r\n\r\na" + surplus)
-    assert (response.status_code, response.content) == (200, b"a")
-    assert (await post(client, server, OK + b"content-length: 1\r\n\r\nb")).content == b"b"
-    assert server.connections == 2
-
-
-async def test_a_request_cancelled_as_its_answer_ends_keeps_or_closes_its_connection(
-    client: httpx2.AsyncClient, server: Server, transport: Transport
+@pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+@given(
+    parts=st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=12),
+    sizes=st.lists(st.integers(1, 60), min_size=1, max_size=6),
+    pauses=st.lists(st.booleans(), min_size=1, max_size=5),
+    rests=st.lists(st.booleans(), min_size=1, max_size=5),
+    chunked=st.booleans(),
+)
+@settings(max_examples=40, deadline=None)
+def test_a_body_is_whole_and_in_order_wherever_it_is_cut(
+    factory: Callable[[], asyncio.AbstractEventLoop],
+    parts: list[bytes],
+    sizes: list[int],
+    pauses: list[bool],
+    rests: list[bool],
+    chunked: bool,
 ) -> None:
-    await post(client, server, OK + b"content-length: 0\r\n\r\n")
-    (idle,) = transport._idle.values()
-    connection = idle[0]
-    asking = asyncio.create_task(post(client, server, OK + b"content-length: 0\r\n\r\n"))
-    await until(lambda: not connection._complete)
-    while not connection._complete:
-        await asyncio.sleep(0)
-    asking.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await asking
-    assert idle == [connection]
+    body = b"".join(parts)
+    wire = CHUNKED + b"".join(map(chunk, parts)) + END
+    if not chunked:
+        wire = OK + b"content-length: %d\r\n\r\n" % len(body) + body
+    assert on(factory, exchange(wire, sizes, pauses, rests)) == body
 
 
-async def refuse_unread(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.readuntil(b"\r\n\r\n")
-    writer.write(b"HTTP/1.1 413 Too Large\r\ncontent-length: 4\r\n\r\nlong")
-    await asyncio.Event().wait()
-
-
-async def test_a_server_may_answer_before_it_has_read_what_it_refuses(client: httpx2.AsyncClient) -> None:
-    """The rest of the request is still due on that connection, so the next request takes another one."""
-    async with asyncio.timeout(20), listening(refuse_unread) as address:
-        for _ in range(2):
-            response = await client.post(address, content=bytes(LARGE))
-            assert (response.status_code, response.content) == (413, b"long")
-
-
-async def refuse_and_hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.readuntil(b"\r\n\r\n")
-    writer.write(b"HTTP/1.1 413 Too Large\r\nconnection: close\r\ncontent-length: 4\r\n\r\nlong")
-    await writer.drain()
-    writer.write_eof()
-    while await reader.read(LARGE):
-        pass
-
-
-async def test_a_refusal_is_read_though_the_server_hangs_up(client: httpx2.AsyncClient) -> None:
-    async with asyncio.timeout(20), listening(refuse_and_hang_up) as address:
-        response = await client.post(address, content=bytes(LARGE))
-    assert (response.status_code, response.content) == (413, b"long")
-
-
-async def begin_early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    head = await reader.readuntil(b"\r\n\r\n")
-    writer.write(CHUNKED)
-    await asyncio.sleep(0.05)
-    body = await reader.readexactly(length_of(head))
-    writer.write(b"8\r\n%08d\r\n0\r\n\r\n" % len(body))
-    await asyncio.Event().wait()
-
-
-async def test_a_request_is_sent_whole_to_a_server_that_begins_its_answer_early(client: httpx2.AsyncClient) -> None:
-    async with asyncio.timeout(20), listening(begin_early) as address:
-        response = await client.post(address, content=bytes(LARGE))
-        assert (response.status_code, response.content) == (200, b"%08d" % LARGE)
-
-
-async def read_slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    head = await reader.readuntil(b"\r\n\r\n")
-    left = length_of(head)
-    while left:
-        left -= len(await reader.read(min(left, LARGE // 32)))
-        await asyncio.sleep(0.02)
-    writer.write(OK + b"content-length: 4\r\n\r\nread")
-    await asyncio.Event().wait()
-
-
-async def test_a_server_that_reads_slowly_is_not_silent(client: httpx2.AsyncClient) -> None:
-    async with asyncio.timeout(20), listening(read_slowly) as address:
-        response = await client.post(address, content=bytes(LARGE), timeout=httpx2.Timeout(5, read=0.4))
-    assert (response.status_code, response.content) == (200, b"read")
-
-
-async def read_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await asyncio.Event().wait()
-
-
-async def test_a_server_that_reads_nothing_is_an_error(client: httpx2.AsyncClient) -> None:
-    async with asyncio.timeout(20), listening(read_nothing) as address:
-        with pytest.raises(httpx2.ReadTimeout):
-            await client.post(address, content=bytes(LARGE), timeout=httpx2.Timeout(5, read=0.1))
-
-
-async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await read_request(reader)
-    writer.transport.abort()
-
-
-async def test_a_connection_that_is_reset_is_an_error(client: httpx2.AsyncClient) -> None:
-    async with asyncio.timeout(20), listening(hang_up) as address:
-        with pytest.raises(httpx2.ReadError):
-            await client.post(address, content=b"a")
+async def test_what_is_read_at_once_is_bounded(client: httpx2.AsyncClient, server: Server) -> None:
+    """A consumer decodes all of it in one turn of the loop."""
+    server.answers.append([OK + b"content-length: %d\r\n\r\n" % (1024 * 1024), bytes(1024 * 1024)])
+    async with client.stream("POST", server.url) as response:
+        kept = Kept(response.extensions[BODY])
+        await until(lambda: kept.ended)
+    assert max(map(len, kept.pieces)) <= READ

@@ -5,24 +5,17 @@ from typing import Any
 
 import orjson
 import pytest
-from autogen_core import FunctionCall
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fleet.lane import payload_bytes
 from protos import chat_pb2 as pb
+from tests.unit.worker.recording import Recording
 from worker.contract import failures
-from worker.contract.utf8 import SurrogateJoiner, clean
-from worker.openai.completion import (
-    CALLS_LIMIT,
-    ID_LIMIT,
-    NAME_LIMIT,
-    VALUES_LIMIT,
-    ModelReported,
-    Reply,
-    StreamBroken,
-    _take,
-)
-from worker.openai.pieces import TextPiece, TokenLogprobs, ToolCallPart
+from worker.contract.errors import ModelReported, StreamBroken
+from worker.contract.tool_call import ID_LIMIT, NAME_LIMIT
+from worker.openai.chunk import VALUES_LIMIT
+from worker.openai.completion import CALLS_LIMIT, Completion
 
 ODD_NUMBERS = st.sampled_from(
     [
@@ -84,34 +77,26 @@ CHUNK = st.fixed_dictionaries(
 )
 
 
-def deliver(pieces: list[str]) -> None:
-    """What a chat makes of pieces: all of it can be sent, and read by a gateway."""
-    joiner = SurrogateJoiner()
-    for piece in pieces:
-        match piece:
-            case ToolCallPart():
-                call = pb.ToolCall(
-                    index=piece.position, id=clean(piece.id), name=clean(piece.name), arguments=clean(piece.arguments)
-                )
-                pb.ReplyEvent(tool_call=call).SerializeToString()
-            case TokenLogprobs():
-                pb.ReplyEvent(logprobs=piece.json).SerializeToString()
-                tokens = orjson.loads(piece.json)
-                assert all(isinstance(token, dict) for token in tokens)
-                orjson.dumps({"choices": [{"logprobs": {"content": tokens}}]})
-            case _:
-                assert isinstance(piece, TextPiece)
-                pb.ReplyEvent(text=joiner.join(piece)).SerializeToString()
+def stream(*payloads: bytes) -> tuple[Recording, Completion]:
+    """What is written for a stream of these chunks."""
+    recording = Recording()
+    completion = Completion(recording)
+    for payload in payloads:
+        completion.data_received(b"data: " + payload + b"\n\n")
+    completion.eof_received()
+    return recording, completion
 
 
-def taken(*payloads: bytes, keep: bool = True) -> pb.Error | pb.Done:
-    """How a stream of these chunks ends."""
-    reply = Reply(keep)
+async def ended(*payloads: bytes) -> pb.Error | pb.Done:
+    """How a stream of these chunks ends. All of it can be sent, and read by a gateway."""
+    recording, completion = stream(*payloads)
+    for kind, value in recording.events:
+        if kind == "logprobs":
+            tokens = orjson.loads(str(value))
+            assert all(isinstance(token, dict) for token in tokens)
+            orjson.dumps({"choices": [{"logprobs": {"content": tokens}}]})
     try:
-        for payload in payloads:
-            deliver(_take(reply, payload))
-        result = reply.result()
-        return pb.Done(finish_reason=result.finish_reason, usage=failures.usage(result.usage))
+        return await completion.end()
     except (StreamBroken, ModelReported) as error:
         made = failures.failure(error, True)
         made.SerializeToString()
@@ -119,17 +104,17 @@ def taken(*payloads: bytes, keep: bool = True) -> pb.Error | pb.Done:
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.lists(odd(CHUNK), min_size=1, max_size=3), st.booleans(), st.booleans())
-def test_any_json_is_understood_or_the_models_fault(chunks: list[Any], ascii_: bool, keep: bool) -> None:
+@given(st.lists(odd(CHUNK), min_size=1, max_size=3), st.booleans())
+async def test_any_json_is_understood_or_the_models_fault(chunks: list[Any], ascii_: bool) -> None:
     payloads = [json.dumps(chunk, ensure_ascii=ascii_).encode("utf-8", "surrogatepass") for chunk in chunks]
-    end = taken(*payloads, keep=keep)
+    end = await ended(*payloads)
     assert isinstance(end, pb.Done) or end.code in ("model_stream_broken", "model_failed")
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=60))
-def test_any_bytes_are_the_models_fault(payload: bytes) -> None:
-    end = taken(payload)
+async def test_any_bytes_are_the_models_fault(payload: bytes) -> None:
+    end = await ended(payload)
     assert isinstance(end, pb.Error)
     assert end.code in ("model_stream_broken", "model_failed")
 
@@ -168,69 +153,57 @@ def call(**fields: object) -> bytes:
         choice(delta={"tool_calls": [{"index": 0}] * (CALLS_LIMIT + 1)}),
     ],
 )
-def test_nonsense_is_a_broken_stream(payload: bytes) -> None:
-    end = taken(choice(delta={"content": "a"}), payload)
+async def test_nonsense_is_a_broken_stream(payload: bytes) -> None:
+    end = await ended(choice(delta={"content": "a"}), payload)
     assert isinstance(end, pb.Error)
     assert (end.code, end.retryable) == ("model_stream_broken", True)
     assert end.message.startswith("the model's stream holds something else than chunks")
 
 
-def test_counts_of_tokens_are_kept_within_what_they_can_be() -> None:
+async def test_counts_of_tokens_are_kept_within_what_they_can_be() -> None:
     usage = b'{"choices": [{"finish_reason": "stop"}], "usage": {"prompt_tokens": -5, "completion_tokens": 1e300}}'
-    end = taken(usage)
+    end = await ended(usage)
     assert isinstance(end, pb.Done)
     assert (end.usage.prompt_tokens, end.usage.completion_tokens) == (0, 2**53)
 
 
 def test_half_a_character_in_log_probabilities_is_replaced() -> None:
-    reply = Reply()
-    (piece,) = reply.take(b'{"choices": [{"logprobs": {"content": [{"token": "\\ud83d", "logprob": -1}]}}]}')
-    assert isinstance(piece, TokenLogprobs)
-    assert json.loads(piece.json) == [{"token": "\ufffd", "logprob": -1}]
+    payload = b'{"choices": [{"logprobs": {"content": [{"token": "\\ud83d", "logprob": -1}]}}]}'
+    ((_, written),) = stream(payload)[0].events
+    assert json.loads(str(written)) == [{"token": "\ufffd", "logprob": -1}]
 
 
-def test_many_log_probabilities_are_passed_on_in_parts() -> None:
+def test_many_log_probabilities_are_written_in_parts() -> None:
     content = [{"token": f"{number}", "logprob": -1.5, "bytes": [1] * 50} for number in range(1000)]
-    pieces = Reply().take(choice(logprobs={"content": content}))
-    assert len(pieces) > 5
-    assert [
-        token for piece in pieces if isinstance(piece, TokenLogprobs) for token in json.loads(piece.json)
-    ] == content
-    assert max(len(piece.json) for piece in pieces if isinstance(piece, TokenLogprobs)) <= 17 * 1024
+    parts = [str(part) for _, part in stream(choice(logprobs={"content": content}))[0].events]
+    assert len(parts) > 5
+    assert [token for part in parts for token in json.loads(part)] == content
+    assert max(map(len, parts)) <= 17 * 1024
 
 
-def test_an_id_may_not_grow_either() -> None:
-    end = taken(*[call(index=0, id=f"{number:4096}") for number in range(5)])
+async def test_an_id_may_not_grow_either() -> None:
+    end = await ended(*[call(index=0, id=f"{number:4096}") for number in range(5)])
     assert isinstance(end, pb.Error)
     assert "16,384 characters" in end.message
 
 
-def test_an_id_that_is_repeated_does_not_grow() -> None:
+async def test_an_id_that_is_repeated_does_not_grow() -> None:
     part = call(index=0, id="i" * 1000, function={"name": "n" * 100, "arguments": "1"})
-    reply = Reply()
-    for _ in range(50):
-        assert reply.take(part)
-    reply.finish_reason = "tool_calls"
-    assert reply.result().content == [FunctionCall(id="i" * 1000, name="n" * 100, arguments="1" * 50)]
+    assert isinstance(await ended(*[part] * 50, choice(finish_reason="tool_calls")), pb.Done)
 
 
-def test_a_reply_has_a_bounded_number_of_tool_calls() -> None:
-    reply = Reply(keep=False)
-    for index in range(CALLS_LIMIT):
-        assert reply.take(call(index=index))
-    with pytest.raises(ValueError, match="more than 1,024 tool calls"):
-        reply.take(call(index=CALLS_LIMIT))
-    assert reply.take(call(index=0)) == []  # it says nothing
-    assert reply.take(call(index=0, function={"arguments": "{"}))
+def test_the_largest_label_is_no_event_that_the_lane_refuses() -> None:
+    part = call(index=0, id="\u20ac" * ID_LIMIT, function={"name": "\u20ac" * NAME_LIMIT, "arguments": ""})
+    ((kind, written),) = stream(part)[0].events
+    assert kind == "tool_call"
+    assert payload_bytes(pb.ReplyEvent(tool_call=written)) < 64 * 1024  # type: ignore[arg-type]
 
 
-def test_what_is_not_kept_is_passed_on_all_the_same() -> None:
-    reply = Reply(keep=False)
-    assert reply.take(choice(delta={"content": "a", "reasoning_content": "b"})) == ["b", "a"]
-    (part,) = reply.take(call(index=0, id="1", function={"name": "f", "arguments": "{}"}))
-    assert isinstance(part, ToolCallPart)
-    assert (part.id, part.name, part.arguments) == ("1", "f", "{}")
-    reply.take(choice(finish_reason="tool_calls"))
-    assert reply.result().finish_reason == "function_calls"
-    assert not reply._text
-    assert not reply._thought
+async def test_a_reply_has_a_bounded_number_of_tool_calls() -> None:
+    calls = [call(index=index) for index in range(CALLS_LIMIT)]
+    again = [call(index=0), call(index=0, function={"arguments": "{"})]  # the first of them says nothing
+    recording, _ = stream(*calls, *again)
+    assert len(recording.events) == CALLS_LIMIT + 1
+    end = await ended(*calls, call(index=CALLS_LIMIT))
+    assert isinstance(end, pb.Error)
+    assert "more than 1,024 tool calls" in end.message

@@ -11,8 +11,9 @@ import pytest
 from identities.authority import Authority
 from tests.harness.scripted import CHUNKED, END, OK, Server, chunk, listening
 from tests.harness.waiting import until
-from worker.wire.connection import BODY, Connection, Transport
+from tests.unit.worker.wire.consumer import Kept
 from worker.wire.pacer import Pacer
+from worker.wire.transport import BODY, Body, Transport
 
 LARGE = 4 * 1024 * 1024
 
@@ -67,7 +68,8 @@ async def test_a_connection_that_the_server_closed_is_not_used_again(
 ) -> None:
     server.answers += [[OK + b"content-length: 1\r\n\r\na", None], [OK + b"content-length: 1\r\n\r\nb"]]
     await client.post(server.url)
-    await asyncio.sleep(0.05)
+    ((connection, _),) = next(iter(client._transport._idle.values())).items()  # type: ignore[attr-defined]
+    await until(lambda: not connection.is_open)
     assert (await client.post(server.url)).content == b"b"
     assert server.connections == 2
 
@@ -121,7 +123,6 @@ async def test_a_server_that_shakes_no_hand_is_given_up(client: httpx2.AsyncClie
 async def test_one_reading_takes_all_records_that_have_come(client: httpx2.AsyncClient, server: Server) -> None:
     """A server puts each token into a record of its own: one in a slot would let them pile up."""
     readings = 0
-    taken = b""
     count = 40
     go_on = asyncio.Event()
     server.answers.append([CHUNKED + chunk(b"a"), go_on, *[chunk(b"b")] * count, asyncio.Event()])
@@ -130,21 +131,14 @@ async def test_one_reading_takes_all_records_that_have_come(client: httpx2.Async
         nonlocal readings
         readings += 1
 
-    def tap(data: bytes) -> bool:
-        nonlocal taken
-        taken += data
-        return True
-
     pacer = Pacer(0.25, begin)
     async with client.stream("POST", server.url) as response:
-        connection: Connection = response.extensions[BODY]
-        assert await connection.read() == b"a"
-        connection.pace(pacer, tap)
-        reading = asyncio.create_task(connection.read())
-        await asyncio.sleep(0)
+        body: Body = response.extensions[BODY]
+        kept = Kept(body)
+        await kept.some()
+        body.pace(pacer)
         go_on.set()
-        await until(lambda: len(taken) == count)
-        reading.cancel()
+        await kept.some(1 + count)
     pacer.close()
     assert readings <= 5
 
@@ -152,11 +146,9 @@ async def test_one_reading_takes_all_records_that_have_come(client: httpx2.Async
 async def test_a_paced_body_comes_whole(client: httpx2.AsyncClient, server: Server) -> None:
     server.answers.append([CHUNKED + chunk(b"a"), *[chunk(bytes(100_000))] * 8, END])
     pacer = Pacer(0.005)
-    got = b""
     async with client.stream("POST", server.url) as response:
-        connection: Connection = response.extensions[BODY]
-        while data := await connection.read():
-            got += data
-            connection.pace(pacer)
+        body: Body = response.extensions[BODY]
+        kept = Kept(body)
+        body.pace(pacer)
+        assert await kept.whole() == b"a" + bytes(800_000)
     pacer.close()
-    assert got == b"a" + bytes(800_000)

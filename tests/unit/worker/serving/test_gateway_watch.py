@@ -1,0 +1,134 @@
+"""Which gateways are gone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from fleet.lane import Outbox
+from protos import chat_pb2 as pb
+from tests.harness.waiting import until
+from worker.serving.gateway_watch import GatewayWatch
+
+CLOSED = pb.MemberLeft(member_id="g", kind="gateway", cause=pb.LEAVE_CAUSE_CLOSED)
+
+
+class Runs:
+    """A registry that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.cancelled: list[str] = []
+        self.kept: list[set[tuple[str, int]]] = []
+
+    def cancel_gateway(self, gateway_id: str) -> int:
+        self.cancelled.append(gateway_id)
+        return 1
+
+    def keep_only(self, gateway_id: str, wanted: set[tuple[str, int]]) -> None:
+        self.kept.append(wanted)
+
+
+@pytest.fixture
+def runs() -> Runs:
+    return Runs()
+
+
+@pytest.fixture
+async def outbox() -> Outbox:
+    made = Outbox("w", lambda *_: None, 0.001)
+    made.link_up()
+    made.open("g", "r", 1).accept()
+    return made
+
+
+@pytest.fixture
+async def watch(runs: Runs, outbox: Outbox) -> AsyncIterator[GatewayWatch]:
+    made = watching(runs, outbox)
+    task = asyncio.create_task(made.watch())
+    yield made
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def watching(runs: Runs, outbox: Outbox, timeout: float = 60.0, link_timeout: float = 60.0) -> GatewayWatch:
+    made: Any = runs
+    return GatewayWatch(made, outbox, timeout, link_timeout, return_within=0.05, poll_interval=0.005)
+
+
+async def watched(watch: GatewayWatch, runs: Runs) -> None:
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(watch.watch())
+        await until(lambda: runs.cancelled)
+        task.cancel()
+
+
+def ack(outbox: Outbox, **fields: object) -> pb.ChunkAck:
+    return pb.ChunkAck(gateway_id="g", counts_all=True, **fields)  # type: ignore[arg-type]
+
+
+async def test_a_gateway_that_left_and_does_not_return_is_gone(watch: GatewayWatch, runs: Runs, outbox: Outbox) -> None:
+    watch.left(CLOSED)
+    await until(lambda: runs.cancelled == ["g"])
+    assert not outbox.has("g")
+
+
+async def test_a_gateway_that_is_heard_again_is_not_gone(watch: GatewayWatch, runs: Runs, outbox: Outbox) -> None:
+    watch.left(CLOSED)
+    watch.acknowledged(ack(outbox))
+    await asyncio.sleep(0.1)  # for what must not happen
+    assert not runs.cancelled
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        pb.MemberLeft(member_id="g", kind="worker", cause=pb.LEAVE_CAUSE_CLOSED),
+        pb.MemberLeft(member_id="h", kind="gateway", cause=pb.LEAVE_CAUSE_CLOSED),
+        pb.MemberLeft(member_id="g", kind="gateway", cause=pb.LEAVE_CAUSE_SILENT),
+    ],
+    ids=["a worker", "without a lane", "silent at the host"],
+)
+async def test_other_members_that_leave_end_nothing(watch: GatewayWatch, runs: Runs, member: pb.MemberLeft) -> None:
+    watch.left(member)
+    await asyncio.sleep(0.1)  # for what must not happen
+    assert not runs.cancelled
+
+
+async def test_a_silent_gateway_is_gone(runs: Runs, outbox: Outbox) -> None:
+    outbox.ask("g")
+    await watched(watching(runs, outbox, timeout=0.02), runs)
+    assert runs.cancelled[0] == "g"
+
+
+async def test_all_gateways_are_gone_when_our_own_link_is_away_for_long(runs: Runs, outbox: Outbox) -> None:
+    outbox.open("h", "r", 1).accept()
+    watch = watching(runs, outbox, link_timeout=0.02)
+    outbox.link_down()
+    await watched(watch, runs)
+    await until(lambda: {*runs.cancelled} == {"g", "h"})
+
+
+async def test_a_gateway_may_take_its_time_while_our_link_is_away(
+    watch: GatewayWatch, runs: Runs, outbox: Outbox
+) -> None:
+    await until(lambda: watch._linked_at)
+    outbox.link_down()
+    watch.left(CLOSED)
+    await asyncio.sleep(0.1)  # for what must not happen
+    assert not runs.cancelled
+    outbox.link_up()
+    await until(lambda: runs.cancelled == ["g"])
+
+
+async def test_a_complete_ack_names_the_runs_that_are_wanted(watch: GatewayWatch, runs: Runs, outbox: Outbox) -> None:
+    credits_ = [pb.Credit(request_id="r", attempt=2)]
+    watch.acknowledged(ack(outbox, credits=credits_))
+    assert runs.kept == []
+    watch.acknowledged(ack(outbox, credits=credits_, complete=True))
+    assert runs.kept == [{("r", 2)}]
+
+
+async def test_an_ack_in_anothers_name_is_ignored(watch: GatewayWatch, runs: Runs, outbox: Outbox) -> None:
+    watch.acknowledged(ack(outbox, complete=True, sent_by=["h"]))
+    assert runs.kept == []

@@ -1,0 +1,53 @@
+"""What a worker reports of itself, and when."""
+
+import asyncio
+from types import SimpleNamespace
+
+from protos import chat_pb2 as pb
+from tests.harness.waiting import until
+from worker.serving.status import Heartbeat
+
+
+def heartbeat(sent: list[pb.WorkerStatus], draining: bool = False) -> Heartbeat:
+    registry = SimpleNamespace(
+        services={"a": None, "b": None},
+        capacity=7,
+        active=2,
+        draining=draining,
+        started_total=9,
+        active_by_gateway=lambda: {"g": 2},
+    )
+    return Heartbeat("w", "1.2.3", registry, sent.append, interval=0.005)  # type: ignore[arg-type]
+
+
+def test_a_status_has_all_that_gateways_choose_by() -> None:
+    sent: list[pb.WorkerStatus] = []
+    heartbeat(sent).beat()
+    assert sent == [
+        pb.WorkerStatus(
+            worker_id="w",
+            models=["a", "b"],
+            capacity=7,
+            active=2,
+            state=pb.WORKER_STATE_READY,
+            version="1.2.3",
+            active_by_gateway={"g": 2},
+            started_total=9,
+        )
+    ]
+
+
+def test_a_worker_that_drains_or_leaves_says_so() -> None:
+    sent: list[pb.WorkerStatus] = []
+    beating = heartbeat(sent, draining=True)
+    beating.beat()
+    beating.leave()
+    assert [status.state for status in sent] == [pb.WORKER_STATE_DRAINING, pb.WORKER_STATE_LEFT]
+
+
+async def test_it_is_repeated_until_cancelled() -> None:
+    sent: list[pb.WorkerStatus] = []
+    task = asyncio.create_task(heartbeat(sent).run())
+    await until(lambda: len(sent) >= 3)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,40 @@
+"""What a worker answers to those who ask for its health."""
+
+import socket
+
+import httpx
+import pytest
+
+from fleet.settings import HostPort
+from worker.health import health_service
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+    return port
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "body"),
+    [
+        (None, 200, {"status": "ready"}),
+        ("draining", 503, {"status": "not ready", "reason": "draining"}),
+    ],
+)
+async def test_it_lives_and_says_whether_it_serves(reason: str | None, status: int, body: dict[str, str]) -> None:
+    address = HostPort("127.0.0.1", free_port())
+    url = f"http://127.0.0.1:{address.port}"
+    async with httpx.AsyncClient() as client:
+        async with health_service(address, lambda: reason):
+            assert (await client.get(f"{url}/healthz")).json() == {"status": "ok"}
+            answer = await client.get(f"{url}/readyz")
+            assert (answer.status_code, answer.json()) == (status, body)
+        with pytest.raises(httpx.ConnectError):
+            await client.get(f"{url}/healthz")
+
+
+async def test_an_address_in_use_is_an_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock, pytest.raises(OSError, match="in use"):
+        async with health_service(HostPort("127.0.0.1", sock.getsockname()[1]), lambda: None):
+            pass

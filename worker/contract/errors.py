@@ -1,0 +1,41 @@
+"""What a model, its server or its client can do wrong; :mod:`worker.contract.failures` says how each ends a reply.
+
+::
+
+    Unsupported (ValueError)                    the request asks for something that the model's client cannot pass on
+    BadAnswer (httpx2.RemoteProtocolError)      the model's server exceeded a limit, or its answer cannot be used
+    StreamBroken                                the model's stream is invalid, or ended early
+    ModelReported                               the model reported an error inside its stream
+    ClientFailed                                a client that is not ours raised; its ``__cause__`` is what it raised
+"""
+
+import httpx2
+from autogen_core.models import RequestUsage
+
+
+class Unsupported(ValueError):
+    """The request holds something that this worker cannot pass on; its text says what, for the user."""
+
+
+class BadAnswer(httpx2.RemoteProtocolError):
+    """A model's server exceeded a limit, or its answer cannot be used; its text is a sentence for the user."""
+
+
+class StreamBroken(Exception):
+    """The model's stream is invalid, or ended early. ``usage`` is what the stream had reported until then."""
+
+    def __init__(self, message: str, usage: RequestUsage) -> None:
+        super().__init__(message)
+        self.usage = usage
+
+
+class ModelReported(Exception):
+    """The model reported an error inside its stream; ``body`` is that error as the model sent it."""
+
+    def __init__(self, body: object) -> None:
+        super().__init__("the model reported an error")
+        self.body = body
+
+
+class ClientFailed(Exception):
+    """A client that is not ours raised its ``__cause__``."""

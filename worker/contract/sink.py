@@ -1,0 +1,25 @@
+"""What a reply is written to: the lane's sink, or one that collects it."""
+
+from typing import Protocol
+
+from fleet.lane import Producer
+from protos import chat_pb2 as pb
+
+
+class Sink(Protocol):
+    """The part of :class:`fleet.lane.Sink` that services write to. Writing never waits."""
+
+    def text(self, text: str, tokens: int = 1) -> None:
+        """Write text that the model gave as ``tokens`` deltas."""
+
+    def reasoning(self, text: str, tokens: int = 1) -> None:
+        """Write reasoning, as :meth:`text`."""
+
+    def event(self, event: pb.ReplyEvent) -> None:
+        """Write any other event."""
+
+    def attach(self, producer: Producer | None) -> None:
+        """Pause and resume ``producer`` from now on."""
+
+    async def ready(self) -> None:
+        """Wait until more may be written."""

@@ -1,0 +1,100 @@
+"""One run: a request goes to its service, and exactly one terminal event ends its reply."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from fleet import logs
+from fleet.lane import Sink
+from fleet.observe import Observer
+from protos import chat_pb2 as pb
+from worker.contract import failures
+from worker.services.service import Service
+
+log = logs.logger(__name__)
+
+
+class Run:
+    """One attempt at one request. Cancel its task to stop it; ``reason`` is then what the gateway is told.
+
+    ``on_first`` is called with the reply's first event: by then the service has sent the request on.
+    """
+
+    def __init__(
+        self,
+        request: pb.ChatHistory,
+        service: Service,
+        sink: Sink,
+        observer: Observer,
+        on_first: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.request_id = request.request_id
+        self.attempt = request.attempt
+        self.gateway_id = request.reply_to
+        self.reason = "shutdown"
+        self._request = request
+        self._model = request.model
+        self._service = service
+        self._sink = sink
+        self._observer = observer
+        self._on_first = on_first
+        self._started = False
+
+    async def run(self) -> None:
+        """Serve the request. Returns, whatever happens, after the terminal event was written."""
+        self._observer.run_started(self.request_id, self.attempt, self._model)
+        self._sink.on_first = self._first
+        self._sink.accept()
+        try:
+            end = await self._serve()
+            # The last events may wait for credit. Until then the client can still cancel the run.
+            await self._sink.ready()
+        except asyncio.CancelledError:
+            self._finish(pb.Cancelled(reason=self.reason))
+            raise
+        self._finish(end)
+
+    async def _serve(self) -> pb.Done | pb.Error:
+        deadline = asyncio.timeout(self._time_left())
+        try:
+            async with deadline:
+                request, self._request = self._request, pb.ChatHistory()
+                running = self._service.run(request, self._sink)
+                del request  # it must not be kept for as long as the reply takes
+                return await running
+        except Exception as error:
+            failure = self._failure(error, deadline.expired())
+            report = log.error if failure.code == "internal_error" else log.warning
+            report("chat failed", request=self.request_id, model=self._model, code=failure.code, exc_info=error)
+            return failure
+
+    def _failure(self, error: Exception, expired: bool) -> pb.Error:
+        """The error to send. Raises nothing: that would end the worker, with every run on it."""
+        try:
+            return failures.deadline() if expired else failures.failure(error, self._started)
+        except Exception as defect:
+            log.error("a failure was not understood", request=self.request_id, exc_info=defect)
+            return pb.Error(code="internal_error", message="the worker failed")
+
+    def _finish(self, end: pb.Done | pb.Error | pb.Cancelled) -> None:
+        self._sink.finish(end)
+        match end:
+            case pb.Done():
+                code = "ok"
+            case pb.Error():
+                code = end.code
+            case pb.Cancelled():
+                code = "cancelled"
+        details: dict[str, Any] = {
+            "prompt_tokens": end.usage.prompt_tokens,
+            "completion_tokens": end.usage.completion_tokens,
+        }
+        self._observer.run_ended(self.request_id, self.attempt, code, details)
+
+    def _first(self) -> None:
+        self._started = True
+        self._on_first()
+        self._observer.first_event(self.request_id)
+
+    def _time_left(self) -> float | None:
+        return self._request.deadline.ToNanoseconds() / 1e9 if self._request.HasField("deadline") else None
