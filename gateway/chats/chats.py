@@ -6,6 +6,7 @@ import math
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from copy import deepcopy
 from functools import partial
 from itertools import chain, islice
 
@@ -279,17 +280,22 @@ def _receive(reply: Reply, attempt: Attempt, event: pb.ReplyEvent, kind: str | N
         pass  # it has come before
     elif kind is None:
         attempt.incoming.consumed(_unknown_bytes(event))
-    elif kind == "done":
-        reply.finish(Completed(event.done.finish_reason or "unknown", event.done.usage))
-        attempt.end()
-    elif kind == "error":
-        attempt.end(ModelFailed(event.error))
-    elif kind == "cancelled":
-        attempt.end(WorkerLost("worker_stopped", "the worker stopped this request"))
+    elif kind in TERMINAL:
+        _end(reply, attempt, deepcopy(event))  # what is kept of it must not keep the memory of its whole batch
     else:
         reply.push(event, kind)
         if not attempt.started:
             attempt.start()
+
+
+def _end(reply: Reply, attempt: Attempt, event: pb.ReplyEvent) -> None:
+    if event.HasField("done"):
+        reply.finish(Completed(event.done.finish_reason or "unknown", event.done.usage))
+        attempt.end()
+    elif event.HasField("error"):
+        attempt.end(ModelFailed(event.error))
+    else:
+        attempt.end(WorkerLost("worker_stopped", "the worker stopped this request"))
 
 
 def _unknown_bytes(event: pb.ReplyEvent) -> int:

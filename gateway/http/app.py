@@ -79,8 +79,9 @@ class ChatService(Fleet):
         model = history.model or next(iter(self._views.models()), "")
         if key.models is not None:
             history.model = model  # exactly the model that is checked, even if another becomes the default meanwhile
-        grant = self._access.enter(key, model, history)
         chat = Chat(history, body.release)
+        encoder = asked.encoder(lambda: chat.model)  # before the grant, which a defective face must not leave open
+        grant = self._access.enter(key, model, history)
         grant.follow(chat.reply)
 
         def done() -> None:
@@ -90,7 +91,7 @@ class ChatService(Fleet):
         response = ChatResponse(
             self._chats,
             chat,
-            asked.encoder(lambda: chat.model),
+            encoder,
             stream=asked.stream,
             hold=self._settings.hold_status,
             stall=self._settings.stall_timeout,

@@ -464,6 +464,21 @@ async def test_a_worker_that_is_lost_after_a_chat_was_cut_off_gets_no_successor(
     assert len(stage.histories()) == 1
 
 
+@pytest.mark.parametrize("field", ["done", "error"])
+async def test_an_end_does_not_keep_its_batch(field: str) -> None:
+    stage = Stage()
+    chat, driver = stage.begin()
+    [(_, worker)] = await stage.asked()
+    kind = {"done": pb.Done, "error": pb.Error}[field]
+    end: dict[str, Any] = {field: kind(usage=pb.Usage(prompt_tokens=1))}
+    batch = pb.ChunkBatch(events=[pb.ReplyEvent(request_id="r", attempt=1, **end)])
+    stage.chats.deliver(worker, list(batch.events))
+    getattr(batch.events[0], field).usage.prompt_tokens = 2
+    _, ended = await read(chat)
+    assert ended.usage == pb.Usage(prompt_tokens=1)
+    await driver
+
+
 async def test_attempts_are_found_by_their_worker_and_forgotten_with_their_end() -> None:
     stage = Stage()
     chat, driver = stage.begin()

@@ -1,6 +1,7 @@
 """A reply's events: passed on while they can be written, buffered while not, within the lane's credit."""
 
 import asyncio
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -146,6 +147,20 @@ def test_what_is_buffered_does_not_keep_its_batch() -> None:
     batch.events[1].text = "changed"
     assert list(buffer) == [pb.ReplyEvent(tool_call=CALL), pb.ReplyEvent(text="a")]
     assert not buffer
+
+
+@pytest.mark.parametrize("delta", ["ab", "\u4e00"])
+def test_small_deltas_take_little_more_memory_than_their_bytes(delta: str) -> None:
+    buffer = Buffer()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(CREDIT // len(delta.encode())):
+            buffer.append(pb.ReplyEvent(text=delta))
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 2 * CREDIT
 
 
 @given(st.lists(st.tuples(st.text(max_size=3), st.integers(0, 3))))
