@@ -124,12 +124,10 @@ class Gateway:
         self._runtime.publish(message, topics.chat(worker_id))
 
     def _on_link(self, up: bool) -> None:
-        """Tell everything that depends on the link.
+        """Tell everything that depends on the link, in the order in which they rely on each other.
 
-        The order is the one in which they rely on each other. While the link was down no worker could be heard: first
-        the directory counts none as ready, so that nothing is dispatched to a worker that may be gone. Then the lanes
-        ask the workers for what is missing, and last the chats end the attempts that no worker may have received, whose
-        retries wait in the queue for the workers' next statuses.
+        No worker could be heard while it was down: the directory counts none as ready until it is heard again. Then the
+        lanes ask for what is missing, and the chats end the attempts that no worker may have received.
         """
         now = time.monotonic()
         if up:

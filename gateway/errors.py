@@ -32,8 +32,8 @@ from protos import chat_pb2 as pb
 class GatewayError(Exception):
     """Ends one request. Not changed once it is made.
 
-    ``status`` is the HTTP status, for as long as nothing was sent. ``retry_after`` is in seconds, ``param`` names the
-    field at fault, ``headers`` go with the answer, ``usage`` is what the request has used.
+    ``retry_after`` is in seconds, ``param`` names the field at fault, ``headers`` go with the answer, ``usage`` is what
+    the request has used.
     """
 
     status = 500

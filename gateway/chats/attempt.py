@@ -12,9 +12,8 @@ from gateway.settings import GatewaySettings
 class Attempt:
     """``outcome`` is None for an end that reached the reply, else why the attempt failed.
 
-    It ends by itself after a silence that is too long for its phase: until the acceptance, until the first event, and
-    between two events. ``excused`` tells whether a silence is not the worker's fault, and then it counts from that
-    moment. Its credit goes to ``incoming``. The owner must call :meth:`close`.
+    It ends by itself after a silence that is too long for its phase, unless ``excused`` says that the silence is not
+    the worker's fault: then it counts from that moment. The owner must call :meth:`close`.
     """
 
     def __init__(

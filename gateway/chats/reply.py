@@ -8,6 +8,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import orjson
 
@@ -29,6 +30,7 @@ Write = Callable[[pb.ReplyEvent], None]
 
 @dataclass(frozen=True)
 class Completed:
+    code: ClassVar = "ok"
     finish_reason: str
     usage: pb.Usage = field(default_factory=pb.Usage)
 
@@ -82,9 +84,8 @@ class Buffer:
 class Reply:
     """Written by the fan-in, which never waits, and read by one response.
 
-    ``accepted`` and ``started`` tell whether a worker has accepted the request and an event has come, ``tokens`` how
-    many of the model's have. ``unread`` is what is buffered, in bytes. Everything that was passed on to the response's
-    writer is reported as credit to ``attempt``, the present one.
+    ``tokens`` are the model's so far, ``unread`` the bytes that are buffered. What was passed on to the response is
+    reported as credit to ``attempt``.
     """
 
     def __init__(self) -> None:

@@ -97,8 +97,7 @@ class Body:
 class Bodies:
     """All bodies that are being read or belong to requests without their first token; ``limit`` is in bytes.
 
-    If there is no room for a body, the one that is being read and has cost most, maybe itself, is dropped: the client
-    that sends slowest cannot keep the others out.
+    If there is no room, the body that is being read and has cost most is dropped: slow clients keep no others out.
     """
 
     def __init__(self, limit: int, turns: Turns) -> None:

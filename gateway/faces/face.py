@@ -67,10 +67,7 @@ class Face(ABC):
 
     @abstractmethod
     async def read(self, body: Body, request_id: str, default_model: str) -> Asked:
-        """Turn a request's body into a history. Raises a :class:`GatewayError` that names the field at fault.
-
-        Work on the body inside ``async with body.work()``.
-        """
+        """Turn a request's body into a history, inside ``async with body.work()``. Raises a :class:`GatewayError`."""
 
     @abstractmethod
     def refusal(self, error: GatewayError, request_id: str) -> Response:

@@ -177,7 +177,7 @@ class Protocol(HttpToolsProtocol):
             self.watch()
 
     def refuse(self, error: GatewayError) -> None:
-        """Answer what the application never sees, in OpenAI's shape, which has all fields of ours, and close.
+        """Answer what the application never sees, and close.
 
         Nothing is written after an answer that has begun, or that was given before its request ended: the client would
         read it as a part of that answer, or as the answer to its next request.

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from fleet import logs
 from gateway.chats.chats import Chat, Chats
-from gateway.chats.reply import Buffer, Completed, End
+from gateway.chats.reply import Buffer, End
 from gateway.errors import GatewayError
 from gateway.faces.encoder import Encoder
 from gateway.http.wire import EXTENSION, Wire
@@ -38,9 +38,8 @@ _LEFT = ClientGone, ClientStalled
 class ChatResponse(Response):
     """Streams one chat in the encoder's format, or answers with one JSON object when ``stream`` is false.
 
-    ``hold`` is how long the status line waits for the first event, ``stall`` for how long a client may read nothing;
-    both in seconds. ``done`` is called once, when the reply has its end or its client is gone: before the client can
-    know, so that its next request finds its place free.
+    ``hold`` and ``stall`` are seconds: until the status line is sent without an event, and for a client that reads
+    nothing. ``done`` is called once, before the client can know that the reply is over: its next request finds room.
     """
 
     status_code = 200
@@ -72,12 +71,9 @@ class ChatResponse(Response):
         self._pinger: asyncio.TimerHandle | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer. The chat is cancelled, down to the model, as soon as the client is gone or reads nothing.
-
-        Raises the reply's :class:`GatewayError` if it failed before anything was sent.
-        """
-        self._wire = scope["extensions"][EXTENSION]
+        """Answer, until the client is gone or reads nothing. Raises what the request is refused with."""
         try:
+            self._wire = scope["extensions"][EXTENSION]
             async with self._chats.open(self._chat), asyncio.TaskGroup() as group:
                 watcher = group.create_task(_watch(receive))
                 refusal = await self._answer(send)
@@ -129,7 +125,7 @@ class ChatResponse(Response):
         end = await self._pass_on(self._write)
         self._stop_pings()  # one after the body's end would begin the connection's next answer
         last = self._encoder.end(end)
-        self._finish(_code(end))
+        self._finish(end.code)
         # In a chunk of its own, before the end of the body: clients that read chunks see it as such.
         self._write_chunk(last)
         await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
@@ -184,7 +180,7 @@ class ChatResponse(Response):
         if isinstance(end, GatewayError):
             return end
         body = self._encoder.whole(list(events), end)
-        self._finish(_code(end))
+        self._finish(end.code)
         headers = [*self.raw_headers, (b"content-length", str(len(body)).encode())]
         await self._send(send, {"type": "http.response.start", "status": 200, "headers": headers})
         for start in range(0, len(body), SLICE):
@@ -218,7 +214,3 @@ async def _watch(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     raise ClientGone
-
-
-def _code(end: End) -> str:
-    return "ok" if isinstance(end, Completed) else end.code

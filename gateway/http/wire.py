@@ -1,7 +1,6 @@
-"""The way past ASGI's ``send`` to a client's connection, for answers that write one small chunk after another.
+"""The way past ASGI's ``send``, which costs more than all else, for answers that write one small chunk after another.
 
-The server puts a :class:`Wire` into ``scope["extensions"]`` under :data:`EXTENSION`. A response sends the status line
-and the end of the body by ASGI, and writes the chunks in between to the wire: ``send`` costs more than all else there.
+The server puts a :class:`Wire` into ``scope["extensions"]``. The status line and the body's end still go by ``send``.
 """
 
 import asyncio

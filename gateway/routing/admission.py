@@ -64,8 +64,7 @@ class Lease:
 class Admission:
     """Leases places on workers. Call :meth:`dispatch` whenever a worker may have become available.
 
-    At most ``queue_limit`` requests wait, each for at most ``queue_timeout`` seconds over all its attempts. A retry
-    that finds the queue full displaces the latest request that is none.
+    A retry that finds the queue full displaces the latest request that is none.
     """
 
     def __init__(
@@ -104,10 +103,7 @@ class Admission:
         }
 
     async def lease(self, claim: Claim) -> Lease:
-        """A place on a worker, at once or after a wait.
-
-        Raises :class:`UnknownModel`, :class:`Busy` (429) or, if there is no worker at all, :class:`Unavailable` (503).
-        """
+        """A place on a worker, at once or after a wait. Raises a :class:`GatewayError` with status 404, 429 or 503."""
         if error := self._unknown(claim.model):
             raise error
         waiting = self._enqueue(claim)

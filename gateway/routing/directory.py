@@ -122,10 +122,7 @@ class Directory:
         return True
 
     def relinked(self, now: float) -> None:
-        """Our link is back. No worker could be heard without it, so every silence counts from now.
-
-        No worker is ready before it is heard again: after a restart of the host they come back one by one.
-        """
+        """Our link is back: every silence counts from now, and no worker is ready before it is heard again."""
         for worker in self._workers.values():
             worker.heard_at = now
             worker.left_at = None
@@ -145,10 +142,9 @@ class Directory:
         return [worker for worker in self if worker.is_ready(now)]
 
     def describe_load(self, waiting: int, now: float) -> dict[str, object]:
-        """The ``load`` entry of ``GET /fleet``, with ``waiting`` requests in this gateway's queue.
+        """The ``load`` entry of ``GET /fleet``: ``ratio``, for autoscalers, is (active + waiting) / capacity.
 
-        ``ratio`` is (active + waiting) / capacity, for autoscalers. Active are the chats on all workers, capacity is
-        that of the ready ones. The ratio is None if none is ready, which does not say how many workers are needed.
+        Active are the requests on all workers; capacity is that of the ready ones, and without any there is no ratio.
         """
         active = sum(worker.load for worker in self)
         capacity = sum(worker.capacity for worker in self.ready(now))
