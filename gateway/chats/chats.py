@@ -139,7 +139,7 @@ class Chats:
                 _receive(chat.reply, attempt, event, kind)
             except WorkerLost as error:
                 attempt.end(error)
-            if chat.history is not None and (attempt.started or chat.reply.end is not None):
+            if chat.history is not None and (attempt.started or attempt.code == ""):
                 self._breakers.succeeded((worker_id, chat.asked))
                 chat.forget_history()
                 self.observer.first_event(chat.request_id)
@@ -284,8 +284,7 @@ def _receive(reply: Reply, attempt: Attempt, event: pb.ReplyEvent, kind: str | N
         _end(reply, attempt, deepcopy(event))  # what is kept of it must not keep the memory of its whole batch
     else:
         reply.push(event, kind)
-        if not attempt.started:
-            attempt.start()
+        attempt.start()
 
 
 def _end(reply: Reply, attempt: Attempt, event: pb.ReplyEvent) -> None:

@@ -479,6 +479,17 @@ async def test_an_end_does_not_keep_its_batch(field: str) -> None:
     await driver
 
 
+async def test_an_acceptance_after_a_cut_off_is_no_success_of_its_worker() -> None:
+    stage = Stage(workers=1)
+    chat = Chat(pb.ChatHistory(request_id="r", model="m"))
+    async with stage.chats.open(chat):
+        [(_, worker)] = await stage.asked()
+        stage.breakers.failed((worker, "m"), stage.clock())
+        stage.chats.cut_off()
+        stage.chunk(worker, accepted=pb.Accepted())
+        assert len(stage.breakers) == 1
+
+
 async def test_attempts_are_found_by_their_worker_and_forgotten_with_their_end() -> None:
     stage = Stage()
     chat, driver = stage.begin()
