@@ -96,7 +96,7 @@ def _check_depth(text: str) -> None:
     for event in yaml.parse(text, yaml.CSafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEPTH:
+        if depth > DEPTH:  # the C loader would exhaust the stack
             raise KeysError(f"nested more than {DEPTH} deep")
 
 

@@ -69,9 +69,9 @@ class Face(ABC):
     async def read(self, body: Body, request_id: str, default_model: str) -> Asked:
         """Turn a request's body into a history, inside ``async with body.work()``. Raises a :class:`GatewayError`."""
 
-    @abstractmethod
     def refusal(self, error: GatewayError, request_id: str) -> Response:
         """An error as the answer to a request, wherever it was raised."""
+        return json_refusal(error, error.body(request_id))
 
     def chat(self, path: str, openapi: Json) -> Route:
         """The route ``POST path`` of requests that :meth:`read` reads."""

@@ -29,6 +29,7 @@ from gateway.http.response import ChatResponse
 from gateway.settings import GatewaySettings
 
 COUNTED = 200
+"""Names of unknown fields that are counted one by one; the rest share one count."""
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,8 @@ UNPARSED = frozenset({State.LAST, State.CLOSING, State.CLOSED})
 
 @dataclass(frozen=True)
 class Bounds:
+    """Seconds, but for ``max_headers``, which is bytes."""
+
     max_headers: int
     header_timeout: float
     body_timeout: float

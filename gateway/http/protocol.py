@@ -16,6 +16,7 @@ from gateway.http.wire import EXTENSION, Wire
 
 log = logs.logger("gateway.http")
 
+# A valid Host, by RFC 9110 and RFC 3986.
 HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 
 NO_UPGRADE = frozenset({b"upgrade", b"http2-settings"})

@@ -23,7 +23,7 @@ class Claim:
     model: str
     avoid: set[str] = field(default_factory=set)
     """Workers that failed it: others are preferred."""
-    waited: float = 0.0
+    waited: float = 0.0  # seconds in the queue so far
     is_retry: bool = False
     """Whether it had a worker before. Retries go first."""
 
@@ -33,7 +33,7 @@ class _Waiting:
     claim: Claim
     granted: asyncio.Future[Worker]
     since: float
-    rank: tuple[bool, int]
+    rank: tuple[bool, int]  # retries first, then by arrival
     line: "_Line"
 
 

@@ -42,7 +42,7 @@ class OpenAIFormat:
         self._model = model
         self._include_usage = include_usage
         self._created = int(time.time())
-        self._head = self._tail = b""
+        self._head = self._tail = b""  # around the fields of ``delta``, in every event but the first
 
     def begin(self) -> bytes:
         return b""
