@@ -34,19 +34,20 @@ class FanIn:
 
     def receive(self, batch: pb.ChunkBatch) -> None:
         """Deliver a batch. One of an unknown worker is dropped; the worker's lane resends it."""
-        if self._directory.get(batch.worker_id) is None:
+        worker_id = batch.worker_id
+        if self._directory.get(worker_id) is None:
             return
-        if not self._senders.believes(batch, batch.worker_id):
+        if not self._senders.believes(batch, worker_id):
             return
         if len(batch.events) > EVENTS:
-            if self._repeats.is_new(batch.worker_id):
-                log.warning("dropped a batch of too many events", worker=batch.worker_id, events=len(batch.events))
+            if self._repeats.is_new(worker_id):
+                log.warning("dropped a batch of too many events", worker=worker_id, events=len(batch.events))
             return
         events, broken = self._inbox.receive(batch)
         if broken:
-            log.warning("lane broken", worker=batch.worker_id)
-            self._chats.lane_broken(batch.worker_id)
-        self._chats.deliver(batch.worker_id, events)
+            log.warning("lane broken", worker=worker_id)
+            self._chats.lane_broken(worker_id)
+        self._chats.deliver(worker_id, events)
 
 
 class GatewayAgent(RoutedAgent):
