@@ -106,22 +106,20 @@ class Sink:
         reply, lane = self._reply, self._lane
         if not text or reply.finished:
             return
-        was_writable = reply.writable
         if lane.sender.write(reply, kind, text, tokens):
             lane.schedule()
             self._note_first()
-        if was_writable and not reply.writable:
+        if not reply.writable:
             self._pause()
 
     def _put(self, event: pb.ReplyEvent) -> None:
         reply, lane = self._reply, self._lane
         if reply.finished:
             return
-        was_writable = reply.writable
         lane.sender.put(reply, event)
         lane.schedule()
         self._note_first()
-        if was_writable and not reply.writable and not reply.finished:
+        if not reply.writable and not reply.finished:
             self._pause()
 
     def _note_first(self) -> None:
@@ -188,7 +186,7 @@ class _Lane:
         loop = asyncio.get_running_loop()
         # At the end of this turn of the loop, not now: what else is read in this turn joins the batch.
         left = delay(at, now)
-        self._timer = loop.call_later(left, self._flush) if left > 0 else loop.call_soon(self._flush)
+        self._timer = loop.call_later(left, self._wake) if left > 0 else loop.call_soon(self._wake)
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -199,12 +197,12 @@ class _Lane:
         """Repeat what is left for :data:`LAST_WORDS` seconds, then send no more."""
         self._quiet_at = self._outbox.clock() + LAST_WORDS
 
-    def flush(self) -> None:
-        self.stop()
-        self._flush()
-
-    def _flush(self) -> None:
+    def _wake(self) -> None:
         self._timer = None
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what may go now. A timer that is armed stays: cancelling and arming it in every slot would cost more."""
         now = self._outbox.clock()
         if not self._outbox.linked or now > self._quiet_at:
             return

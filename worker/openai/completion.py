@@ -45,6 +45,8 @@ class Completion:
     def __init__(self, sink: Sink, on_first: Callable[[], None] | None = None) -> None:
         self.is_whole = False
         """Whether ``[DONE]`` was received."""
+        self.is_over = False
+        """Whether nothing more will be written."""
         self._sink = sink
         self._on_first = on_first
         self._events = EventDecoder()
@@ -55,11 +57,6 @@ class Completion:
         self._silent = 0
         self._over = asyncio.Event()
         self._error: Exception | None = None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more will be written."""
-        return self._over.is_set()
 
     async def end(self) -> pb.Done:
         """Wait for the end. Raises :class:`StreamBroken`, :class:`ModelReported` and what :meth:`failed` was given."""
@@ -86,7 +83,7 @@ class Completion:
 
     def _read(self, data: bytes) -> None:
         """Decode ``data``, or what is left when it is empty: the stream has ended."""
-        if self._over.is_set():
+        if self.is_over:
             return
         error: Exception | None = None
         try:
@@ -106,7 +103,7 @@ class Completion:
             self._end(error)
 
     def _end(self, error: Exception | None) -> None:
-        if self._over.is_set():
+        if self.is_over:
             return
         self._text.end()
         for index, call in self._calls.items():
@@ -115,6 +112,7 @@ class Completion:
         if error is None and not self._finish_reason:
             error = StreamBroken("the model's stream ended without a finish reason", self._usage)
         self._error = error
+        self.is_over = True
         self._over.set()
 
     # ------------------------------------------------------------ what a chunk holds
