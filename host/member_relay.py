@@ -3,30 +3,17 @@
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 from fleet import logs
 from fleet.bus.link import KEEPALIVE_TIME, KEEPALIVE_TIMEOUT, MESSAGE_BYTES
 from fleet.bus.relay import FIRST_BYTES, PONG, Relay
+from host.backlog import WAITING
+
+if TYPE_CHECKING:
+    from host.member import Member
 
 log = logs.logger(__name__)
-
-WAITING = 64 * 1024 * 1024
-"""Bytes that may wait for a member to read them. The lanes' windows stay far below for any member that reads at all."""
-
-
-class TicketHolder(Protocol):
-    """The member that a ticket was given to."""
-
-    relay: "MemberRelay | None"
-    heard_at: float
-
-    @property
-    def last_heard(self) -> float:
-        """When something last came, by either connection: monotonic seconds."""
-
-    def close(self) -> None:
-        """End the member's gRPC stream."""
 
 
 class MemberRelay(Relay):
@@ -35,11 +22,11 @@ class MemberRelay(Relay):
     Everything else ends the connection before that. ``route`` gets the member and its events.
     """
 
-    def __init__(self, admit: Callable[[str], TicketHolder | None], route: Callable[[Any, bytes], None]) -> None:
+    def __init__(self, admit: Callable[[str], "Member | None"], route: Callable[["Member", bytes], None]) -> None:
         super().__init__(self._ticket_received, FIRST_BYTES, KEEPALIVE_TIME, KEEPALIVE_TIMEOUT)
         self._admit = admit
         self._route = route
-        self._member: TicketHolder | None = None
+        self._member: Member | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -70,6 +57,7 @@ class MemberRelay(Relay):
         self.watch()
 
     def pause_writing(self) -> None:
+        # Events stop before that: it sends pings and reads no pongs.
         log.warning("dropped a member that reads nothing", waiting=WAITING)
         self.transport.abort()
 
