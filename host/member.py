@@ -6,17 +6,17 @@ import hmac
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Set
+from typing import NamedTuple, Self
 
 from autogen_ext.runtimes.grpc.protos import agent_worker_pb2
 
 from fleet import logs
 from fleet.bus import relay
 from fleet.bus.link import MESSAGE_BYTES
+from fleet.bus.relay import Relay
 from host import roles
 from host.backlog import Backlog
-from host.member_relay import MemberRelay
 from host.roles import Rights
-from host.subscription import Subscription
 
 log = logs.logger(__name__)
 
@@ -27,6 +27,35 @@ Routes = Mapping[Rights, dict[bytes, list["Member"]]]
 """The members that get what is published to a topic, by the sender's rights. A topic that these forbid is not there."""
 
 _Message = agent_worker_pb2.Message
+
+
+class Subscription(NamedTuple):
+    """What a member listens to: one topic, or all that begin with it."""
+
+    topic: str
+    is_prefix: bool
+    agent_type: str
+
+    @classmethod
+    def parse(cls, message: agent_worker_pb2.Subscription) -> Self:
+        """Raises ``ValueError``."""
+        match message.WhichOneof("subscription"):
+            case "typeSubscription":
+                return cls(message.typeSubscription.topic_type, False, message.typeSubscription.agent_type)
+            case "typePrefixSubscription":
+                prefix = message.typePrefixSubscription
+                return cls(prefix.topic_type_prefix, True, prefix.agent_type)
+        raise ValueError("the subscription is of no known kind")
+
+    def message(self, id_: str) -> agent_worker_pb2.Subscription:
+        message = agent_worker_pb2.Subscription(id=id_)
+        if self.is_prefix:
+            message.typePrefixSubscription.topic_type_prefix = self.topic
+            message.typePrefixSubscription.agent_type = self.agent_type
+        else:
+            message.typeSubscription.topic_type = self.topic
+            message.typeSubscription.agent_type = self.agent_type
+        return message
 
 
 class Member:
@@ -40,7 +69,7 @@ class Member:
         """When something last came by gRPC."""
         self.ticket = secrets.token_urlsafe(24)
         """What its relay must show, once."""
-        self.relay: MemberRelay | None = None
+        self.relay: Relay | None = None
         self.may_be = may_be
         """The roles that it may choose from, by what it showed."""
         self.rights: Rights = roles.OTHER if may_be >= roles.ANY else roles.NOTHING
@@ -50,6 +79,7 @@ class Member:
         self.routes = routes[self.rights]
         self.types: set[str] = set()
         self.subscriptions: dict[str, Subscription] = {}
+        """By id."""
         self.is_closed = False
         self._key = hashlib.sha256(key.encode()).digest() if key else b""
         self._routes = routes

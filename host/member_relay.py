@@ -3,15 +3,12 @@
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from fleet import logs
 from fleet.bus.link import KEEPALIVE_TIME, KEEPALIVE_TIMEOUT, MESSAGE_BYTES
 from fleet.bus.relay import FIRST_BYTES, PONG, Relay
 from host.backlog import WAITING
-
-if TYPE_CHECKING:
-    from host.member import Member
+from host.member import Member
 
 log = logs.logger(__name__)
 
@@ -22,7 +19,7 @@ class MemberRelay(Relay):
     Everything else ends the connection before that. ``route`` gets the member and its events.
     """
 
-    def __init__(self, admit: Callable[[str], "Member | None"], route: Callable[["Member", bytes], None]) -> None:
+    def __init__(self, admit: Callable[[str], Member | None], route: Callable[[Member, bytes], None]) -> None:
         super().__init__(self._ticket_received, FIRST_BYTES, KEEPALIVE_TIME, KEEPALIVE_TIMEOUT)
         self._admit = admit
         self._route = route
@@ -58,7 +55,8 @@ class MemberRelay(Relay):
 
     def pause_writing(self) -> None:
         # Events stop before that: it sends pings and reads no pongs.
-        log.warning("dropped a member that reads nothing", waiting=WAITING)
+        member = self._member.id if self._member is not None else ""
+        log.warning("dropped a member that reads nothing", member=member or "unknown", waiting=WAITING)
         self.transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:

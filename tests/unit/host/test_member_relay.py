@@ -1,6 +1,7 @@
 """The host's end of a relay: nothing is read before a valid ticket, and a member that reads nothing is dropped."""
 
 import asyncio
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +15,8 @@ pytestmark = pytest.mark.both_loops
 
 class Someone:
     """A member, as its relay sees it."""
+
+    id = "m"
 
     def __init__(self) -> None:
         self.relay: MemberRelay | None = None
@@ -37,7 +40,7 @@ class Host:
         self.asked: list[str] = []
         self.routed: list[bytes] = []
         self.wire = Wire()
-        self.end = MemberRelay(self.admit, self.route)
+        self.end = MemberRelay(cast("Any", self.admit), cast("Any", self.route))
         self.end.connection_made(self.wire)
 
     def route(self, sender: Someone, frame: bytes) -> None:

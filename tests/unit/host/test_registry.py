@@ -1,8 +1,6 @@
 """Who has which agent type and id, who listens where, and who gets what is published."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 from autogen_ext.runtimes.grpc.protos import agent_worker_pb2 as rpc

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import grpc
@@ -93,7 +94,7 @@ class Stuck(Joined):
     """A member that reads nothing."""
 
     async def _run(self) -> None:
-        stream = self._servicer.OpenChannel(self._messages(), self.context)
+        stream: Any = self._servicer.OpenChannel(self._messages(), self.context)
         await anext(stream)
         await self._sent_none.wait()
         await stream.aclose()
@@ -244,7 +245,7 @@ async def test_a_member_that_reads_nothing_is_dropped_and_the_others_get_all(
     worker = await group.join("three", "my_agent.w")
     for count in range(1, 31):
         worker.publish("workers", pb.WorkerStatus(worker_id="w" * 100))
-        await eventually(lambda count=count: len(keen.heard) == count, what="the event")
+        await eventually(partial(lambda count: len(keen.heard) == count, count), what="the event")
     assert group.dropped == [stuck.context.peer()]
     assert stuck.member.is_closed
     await stuck.leave()
