@@ -155,6 +155,8 @@ class Member:
             self._outgoing.get_nowait()
         self._queued = 0
         self._outgoing.put_nowait(None)
+        if self.relay is not None:
+            self.relay.transport.abort()
         # A stream that waits for its reader cannot be told of its end, and gRPC keeps what it was given last.
         self._cut()
 

@@ -73,8 +73,7 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"the metadata {CLIENT_ID} is missing")
         if client_id in self.members:
             await context.abort(grpc.StatusCode.ALREADY_EXISTS, f"the metadata {CLIENT_ID} is in use")
-        may_be = await self._roles(context, metadata.get("authorization", ""))
-        cut = partial(self._drop, context.peer())
+        may_be, cut = await self._roles(context), partial(self._drop, context.peer())
         member = Member(may_be, metadata.get(MEMBER_KEY, ""), self.registry.routes, cut)
         self.members[client_id] = member
         receiving = asyncio.create_task(self._receive(member, request_iterator))
@@ -108,7 +107,7 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
         try:
             self.registry.register(member, request.type)
         except Denied as denied:
-            await self._deny(member, context, denied)
+            await self._deny(context, denied, member=member.id)
         return agent_worker_pb2.RegisterAgentTypeResponse()
 
     async def AddSubscription(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -116,7 +115,7 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
         try:
             self.registry.subscribe(member, request.subscription)
         except Denied as denied:
-            await self._deny(member, context, denied)
+            await self._deny(context, denied, member=member.id)
         except ValueError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         return agent_worker_pb2.AddSubscriptionResponse()
@@ -141,42 +140,35 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
 
     # ------------------------------------------------------------ who calls
 
-    async def _roles(self, context: Any, authorization: str) -> Set[str]:
+    async def _roles(self, context: Any) -> Set[str]:
         """The roles that a connection may have, by its certificate and its token."""
-        allowed = roles.ANY if not self._tokens else self._tokens.roles(authorization)
+        shown = _metadata(context).get("authorization", "")
+        allowed = self._tokens.roles(shown) if self._tokens else roles.ANY
         certified = roles.certified(context.auth_context())
         if certified is None:
             secure = b"ssl" in context.auth_context().get("transport_security_type", ())
             if secure and allowed >= roles.ANY and self._repeats.is_new("no role"):
                 log.warning("a member's certificate and token name no role: it can join as a worker or as a gateway")
             return allowed
+        if not certified:
+            await self._deny(context, Denied("a host's certificate lets no member in"))
         if not certified & allowed:
-            reason = (
-                "a host's certificate lets no member in"
-                if not certified
-                else "the certificate and the token of this member are of different roles"
-            )
-            self._log_denied(reason)
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
+            await self._deny(context, Denied("the certificate and the token of this member are of different roles"))
         return certified & allowed
 
     async def _caller(self, context: Any) -> Member:
-        metadata = _metadata(context)
-        member = self.members.get(metadata.get(CLIENT_ID, ""))
+        member = self.members.get(_metadata(context).get(CLIENT_ID, ""))
         if member is None:
-            await self._roles(context, metadata.get("authorization", ""))  # which may be why it has none
+            await self._roles(context)  # which may be why it has none
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the member has no channel open")
             raise AssertionError
         return member
 
-    async def _deny(self, member: Member, context: Any, denied: Denied) -> None:
-        self._log_denied(str(denied), member=member.id)
+    async def _deny(self, context: Any, denied: Denied, **more: str) -> None:
+        if self._repeats.is_new("denied", str(denied)):
+            log.warning("refused a member", reason=str(denied), **more)
         status = grpc.StatusCode.ALREADY_EXISTS if isinstance(denied, Taken) else grpc.StatusCode.PERMISSION_DENIED
         await context.abort(status, str(denied))
-
-    def _log_denied(self, reason: str, **more: str) -> None:
-        if self._repeats.is_new("denied", reason):
-            log.warning("refused a member", reason=reason, **more)
 
     # ------------------------------------------------------------ tickets
 
@@ -194,13 +186,12 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
     # ------------------------------------------------------------ members that leave
 
     def _left(self, member: Member) -> None:
+        """Tell the others that a member has left, unless it is back on a new link or the host itself ends."""
         rights, member_id = self.registry.withdraw(member)
         if self._closing or not member_id:
             return
         silent = time.monotonic() - member.last_heard > SILENT_AFTER
-        self._tell(rights.role or "", member_id, pb.LEAVE_CAUSE_SILENT if silent else pb.LEAVE_CAUSE_CLOSED)
-
-    def _tell(self, kind: str, member_id: str, cause: pb.LeaveCause) -> None:
+        kind, cause = rights.role or "", pb.LEAVE_CAUSE_SILENT if silent else pb.LEAVE_CAUSE_CLOSED
         log.info("member left", kind=kind, member=member_id, cause=pb.LeaveCause.Name(cause))
         left = pb.MemberLeft(member_id=member_id, kind=kind, cause=cause, sent_by=[topics.HOST])
         message = _Message(cloudEvent=event(left, topics.MEMBERS, f"left.{member_id}"))

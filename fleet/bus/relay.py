@@ -50,15 +50,15 @@ class RelayRefused(Exception):
 
 
 def pack(topic: str, message: Message, stamp: bytes = b"") -> bytes:
-    """An event as a frame. Raises ``OverflowError`` for what does not :func:`fit <fits>`.
-
-    With the member's own :func:`stamp` in front, the host need not copy the frame to put it there.
-    """
+    """As :func:`pack_bytes`, for a message that is not encoded yet."""
     return pack_bytes(topic, message.DESCRIPTOR.full_name, message.SerializeToString(), stamp)
 
 
 def pack_bytes(topic: str, name: str, payload: bytes, stamp: bytes = b"") -> bytes:
-    """As :func:`pack`, for a message of that full name that is encoded already."""
+    """An event as a frame. Raises ``OverflowError`` for what does not :func:`fit <fits>`.
+
+    With the member's own :func:`stamp` in front, the host need not copy the frame to put it there.
+    """
     labels = _labels(topic, name, stamp)
     return b"".join((HEAD.pack(len(labels) + len(payload)), labels, payload))
 
@@ -90,13 +90,6 @@ def stamped(frame: bytes, payload_at: int, stamp: bytes) -> bytes:
 def fits(topic: str, name: str) -> bool:
     """Whether a frame can carry an event of this topic's type and this full name."""
     return max(len(topic.encode()), len(name.encode())) < 256
-
-
-def content_of(frame: bytes) -> tuple[bytes, bytes]:
-    """Full name and encoded message of a frame that holds an event. Raises ``IndexError`` for one that is cut off."""
-    name_at = 6 + frame[4]
-    payload_at = name_at + frame[name_at - 1]
-    return frame[name_at:payload_at], frame[payload_at:]
 
 
 def unpack(frame: bytes) -> tuple[str, str, bytes]:

@@ -78,7 +78,7 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
         self._key = secrets.token_urlsafe(24)
         self._stamp = b""
         self._repeats = Repeats()
-        self._receivers: dict[bytes, Callable[[bytes], None]] = {}
+        self._receivers: dict[str, Callable[[bytes], None]] = {}
         """By the message's full name."""
 
     @property
@@ -147,7 +147,7 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
             elif self._repeats.is_new("large", kind.DESCRIPTOR.name):
                 log.warning("dropped a message that is too large", kind=kind.DESCRIPTOR.name, bytes=len(payload))
 
-        self._receivers[kind.DESCRIPTOR.full_name.encode()] = parse_and_receive
+        self._receivers[kind.DESCRIPTOR.full_name] = parse_and_receive
 
     async def add_subscription(self, subscription: Subscription) -> None:
         """Subscribe, now and on every later link."""
@@ -277,20 +277,19 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
         if message.WhichOneof("message") != "cloudEvent":
             return  # no member of the fleet sends anything else
         payload = message.cloudEvent.proto_data
-        self._dispatch(payload.type_url.removeprefix(TYPE_URL).encode(), payload.value, lambda: message.cloudEvent)
+        self._dispatch(payload.type_url.removeprefix(TYPE_URL), payload.value, lambda: message.cloudEvent)
 
     def _relayed(self, frame: bytes) -> None:
         try:
-            name, payload = relay.content_of(frame)
-        except IndexError as error:
-            self._not_understood("a frame that is cut off", error)
+            _, kind, payload = relay.unpack(frame)
+        except ValueError as error:
+            self._not_understood("a frame that is not valid", error)
         else:
-            self._dispatch(name, payload, lambda: event_of(frame))
+            self._dispatch(kind, payload, lambda: event_of(frame))
 
-    def _dispatch(self, name: bytes, payload: bytes, whole: Callable[[], cloudevent_pb2.CloudEvent]) -> None:
+    def _dispatch(self, kind: str, payload: bytes, whole: Callable[[], cloudevent_pb2.CloudEvent]) -> None:
         """Pass an event to the receiver of its kind, or to the agents that know it, if there are any."""
-        receive = self._receivers.get(name)
-        kind = name.decode("ascii", "replace")
+        receive = self._receivers.get(kind)
         try:
             if receive is not None:
                 receive(payload)

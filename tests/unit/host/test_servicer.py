@@ -12,6 +12,7 @@ from autogen_ext.runtimes.grpc.protos import agent_worker_pb2 as rpc
 
 from fleet.bus import relay, topics
 from fleet.bus.events import event
+from fleet.bus.relay import Relay
 from fleet.security.tokens import Tokens
 from host import backlog
 from host import member as members
@@ -19,6 +20,7 @@ from host.member import Member
 from host.servicer import Servicer
 from protos import chat_pb2 as pb
 from tests.harness.waiting import eventually
+from tests.unit.fleet.bus.test_relay import Wire
 
 PORT = 50052
 
@@ -261,6 +263,17 @@ async def test_a_stream_that_ended_leaves_nothing_that_could_cut_the_next(
     assert not group.servicer.members
     await asyncio.sleep(0.05)
     assert not group.dropped, "another member's connection may have its port by now"
+
+
+async def test_a_member_that_is_dropped_keeps_nothing_on_its_relay(group: Group) -> None:
+    joined = await group.join("one")
+    joined.member.relay = Relay(lambda frame: None, 100, 1.0, 1.0)
+    wire = Wire()
+    joined.member.relay.connection_made(wire)
+    joined.member.drop()
+    assert wire.ended[-1] == "aborted", "a close would wait until the member has read"
+    assert group.dropped == [joined.context.peer()]
+    await asyncio.wait_for(joined._task, 5)
 
 
 async def test_a_closed_member_opens_no_relay(group: Group) -> None:
