@@ -446,7 +446,7 @@ async def test_with_an_identity_frames_pass_by_tls(identities: Path) -> None:
 
 
 async def test_a_host_of_another_fleet_is_not_given_the_ticket(identities: Path, tmp_path: Path) -> None:
-    Authority(tmp_path).look_after()
+    Authority(tmp_path).update()
     async with Listening(PONG, identity(tmp_path / "host")) as listening:
         with pytest.raises(ssl.SSLCertVerificationError):
             await listening.dial(identity(identities / "worker").context())
