@@ -34,10 +34,9 @@ def warn(fleet: FleetSettings) -> None:
     tokens = fleet.tokens()
     if fleet.identity() is None and not (tokens and tokens.name_roles()):
         anyone = "any holder of the token" if tokens else "any program that reaches this port"
-        log.warning(
-            f"{anyone} can join as a worker or gateway and receives the prompts given to it; "
-            "make identities, or write tokens with roles into FLEET_TOKEN_FILE"
-        )
+        may = "can join as a worker or gateway and receives the prompts given to it"
+        advice = "make identities, or write tokens with roles into FLEET_TOKEN_FILE"
+        log.warning("; ".join((f"{anyone} {may}", advice)))
 
 
 async def serve(settings: HostSettings, fleet: FleetSettings) -> None:
