@@ -13,6 +13,10 @@ from host.member import Member
 log = logs.logger(__name__)
 
 
+PINGS = 100
+"""Pings that a member may send within a second. It needs one. Each leaves a pong that the member may not read."""
+
+
 class MemberRelay(Relay):
     """One member's relay. The first frame must be a ticket: ``admit`` returns its member, None for an unknown ticket.
 
@@ -24,13 +28,19 @@ class MemberRelay(Relay):
         self._admit = admit
         self._route = route
         self._member: Member | None = None
+        self._pings = 0
+        self._pinged_at = 0.0
+        """When the first of ``_pings`` came."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.transport.set_write_buffer_limits(WAITING)
 
     def ping_received(self) -> None:
-        if self._member is None:
+        if self.heard_at - self._pinged_at > 1:
+            self._pings, self._pinged_at = 0, self.heard_at
+        self._pings += 1
+        if self._member is None or self._pings > PINGS:
             self.transport.abort()
         else:
             super().ping_received()
@@ -54,7 +64,6 @@ class MemberRelay(Relay):
         self.watch()
 
     def pause_writing(self) -> None:
-        # Events stop before that: it sends pings and reads no pongs.
         member = self._member.id if self._member is not None else ""
         log.warning("dropped a member that reads nothing", member=member or "unknown", waiting=WAITING)
         self.transport.abort()

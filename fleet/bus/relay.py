@@ -41,6 +41,9 @@ _SENT_BY: Final = 15 << 3 | 2
 FIRST_BYTES = 256
 """Largest frame before the ticket was accepted."""
 
+FRAMES = 500
+"""Frames that are handled before the rest of the loop runs: one read may bring 65,000 pings or 17,000 events."""
+
 CHECK_EVERY = 1.0
 """Seconds between two checks for a silent peer."""
 
@@ -189,7 +192,9 @@ class Relay(asyncio.Protocol):
             data = bytes(self._rest)
             self._rest.clear()
         at, size = 0, len(data)
-        while size - at >= 4 and not self.transport.is_closing():
+        for _ in range(FRAMES):
+            if size - at < 4 or self.transport.is_closing():
+                break
             end = at + 4 + HEAD.unpack_from(data, at)[0]
             if end - at - 4 > self.limit:
                 self.transport.abort()
@@ -198,16 +203,26 @@ class Relay(asyncio.Protocol):
                 break
             frame = data[at:end]
             at = end
-            if len(frame) > len(PONG):
-                self.received(frame)
-            elif len(frame) == len(PING):
+            if len(frame) == len(PING):
                 self.ping_received()
             elif frame == PONG:
                 self.pong_received()
             else:
                 self.received(frame)
+        else:
+            self._pause()
         if at < size:
             self._rest += data[at:]
+
+    def _pause(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+            self.data_received(b"")
 
     def _check(self) -> None:
         if self.closed.done():

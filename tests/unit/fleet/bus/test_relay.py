@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fleet.bus import relay
 from fleet.bus.events import TYPE_URL, event, event_of, fits_a_frame, packed
-from fleet.bus.relay import HEAD, PING, PONG, Relay, RelayRefused
+from fleet.bus.relay import FRAMES, HEAD, PING, PONG, Relay, RelayRefused
 from fleet.bus.topics import MEMBERS, SOURCE
 from fleet.security.identity import Identity
 from identities.authority import Authority
@@ -146,6 +146,7 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.sent = b""
+        self.reading: list[str] = []
         self.ended: list[str] = []
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -154,6 +155,12 @@ class Wire(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return bool(self.ended)
+
+    def pause_reading(self) -> None:
+        self.reading.append("paused")
+
+    def resume_reading(self) -> None:
+        self.reading.append("resumed")
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
@@ -204,6 +211,19 @@ async def test_a_frame_above_the_limit_ends_the_connection_at_its_head(excess: i
     frames.data_received(stream[-cut:])
     assert wire.ended == ["aborted"]
     assert frames.frames == [sound] * held
+
+
+async def test_many_small_frames_do_not_hold_the_loop_up() -> None:
+    end, wire = on_wire()
+    sent = [frame_of(b"%d" % number + b"x" * 10) for number in range(3 * FRAMES + 7)]
+    end.data_received(b"".join(sent) + sent[0][:-1])
+    assert end.frames == sent[:FRAMES]
+    assert wire.reading == ["paused"]
+    await eventually(lambda: len(end.frames) == len(sent), what="the others")
+    assert end.frames == sent
+    assert wire.reading == ["paused", "resumed"] * 3
+    end.data_received(sent[0][-1:])
+    assert end.frames[-1] == sent[0]
 
 
 async def test_nothing_is_read_after_the_end() -> None:
