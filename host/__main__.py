@@ -72,7 +72,6 @@ def _reason(error: BaseException | None) -> str:
 
 
 def main() -> None:
-    """Read settings, then serve."""
     fleet = load(FleetSettings)
     settings = load(HostSettings)
     logs.configure("host", fleet.log_level, fleet.log_format)

@@ -85,14 +85,12 @@ class Listener:
             await asyncio.gather(*self._clients, return_exceptions=True)
 
     def close(self) -> None:
-        """Accept no more connections."""
         for task in self._accepting:
             task.cancel()
         if not self._accepting:  # otherwise each task closes its socket, when the loop has stopped to watch it
             _close(self._sockets)
 
     def authenticated(self, client: Client) -> None:
-        """Lift a client's bounds."""
         client.authenticated.set()
         self._release(client)
 
@@ -103,7 +101,6 @@ class Listener:
         client.drop()
 
     def report(self, event: str, reason: str, **fields: str) -> None:
-        """Log a warning, each reason once in a while."""
         if self._repeats.is_new(reason):
             log.warning(event, reason=reason, **fields)
 

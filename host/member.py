@@ -92,7 +92,6 @@ class Member:
         self._expiry: asyncio.TimerHandle | None = None
 
     def become(self, rights: Rights, member_id: str) -> None:
-        """Have these rights from now on."""
         self.rights, self.id = rights, member_id
         self.routes = self._routes[rights]
         self.stamp = relay.stamp(member_id) if member_id else b""
@@ -119,7 +118,6 @@ class Member:
         return False
 
     def put(self, message: _Message) -> None:
-        """Queue a message for the gRPC stream."""
         size = message.ByteSize()
         if self.is_closed or size > MESSAGE_BYTES:  # which would end the stream
             return

@@ -135,7 +135,6 @@ class Registry:
             routes.clear()
 
     def listeners(self, topic: str) -> list[Member]:
-        """The members that listen on a topic."""
         found = dict(self._listeners.get(topic, ()))
         if not roles.is_fleets(topic):
             for prefix, members in self._prefixes.items():

@@ -55,7 +55,6 @@ class Rights:
         return False
 
     def may_listen_to_all(self, prefix: str) -> bool:
-        """Whether such a member may subscribe to all topics that begin with ``prefix``."""
         return False
 
 
@@ -110,7 +109,6 @@ NOTHING = Rights()
 
 
 def is_fleets(topic: str) -> bool:
-    """Whether ``topic`` is one of the fleet's own."""
     return topic in _FLEETS or topic.startswith((topics.CHAT, topics.CHUNKS))
 
 

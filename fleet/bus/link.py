@@ -31,7 +31,6 @@ MEMBER_KEY = "chatfleet-member-key"
 
 
 def channel_options() -> list[tuple[str, int]]:
-    """gRPC options that host and members share."""
     return [
         ("grpc.max_send_message_length", MESSAGE_BYTES),
         ("grpc.max_receive_message_length", MESSAGE_BYTES),
@@ -102,17 +101,14 @@ class Link(HostConnection):
         return link
 
     async def register(self, agent_type: str) -> None:
-        """Make an agent type this member's own. Raises ``grpc.RpcError``."""
         request = agent_worker_pb2.RegisterAgentTypeRequest(type=agent_type)
         await self.stub.RegisterAgent(request, metadata=self.metadata)
 
     async def subscribe(self, subscription: Subscription) -> None:
-        """Listen to a topic. Raises ``grpc.RpcError``."""
         request = agent_worker_pb2.AddSubscriptionRequest(subscription=subscription_to_proto(subscription))
         await self.stub.AddSubscription(request, metadata=self.metadata)
 
     def put(self, message: agent_worker_pb2.Message) -> None:
-        """Queue a message. The lanes' windows bound what waits."""
         self._send_queue.put_nowait(message)
 
     async def send(self, message: agent_worker_pb2.Message) -> None:

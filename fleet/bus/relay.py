@@ -53,7 +53,6 @@ class RelayRefused(Exception):
 
 
 def pack(topic: str, message: Message, stamp: bytes = b"") -> bytes:
-    """As :func:`pack_bytes`, for a message that is not encoded yet."""
     return pack_bytes(topic, message.DESCRIPTOR.full_name, message.SerializeToString(), stamp)
 
 
@@ -91,7 +90,6 @@ def stamped(frame: bytes, payload_at: int, stamp: bytes) -> bytes:
 
 
 def fits(topic: str, name: str) -> bool:
-    """Whether a frame can carry an event of this topic's type and this full name."""
     return max(len(topic.encode()), len(name.encode())) < 256
 
 
@@ -147,20 +145,16 @@ class Relay(asyncio.Protocol):
         return answered
 
     def watch(self) -> None:
-        """Begin to check for silence."""
         self.heard_at = self._check_due = asyncio.get_running_loop().time()
         self._check()
 
     def close(self) -> None:
-        """Close the connection once all is sent."""
         self.transport.close()
 
     def ping_received(self) -> None:
-        """Answer a ping."""
         self.send(PONG)
 
     def pong_received(self) -> None:
-        """Settle the oldest :meth:`ask`."""
         if self._asked and not (answered := self._asked.popleft()).done():
             answered.set_result(True)
 

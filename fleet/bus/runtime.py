@@ -83,7 +83,6 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
 
     @property
     def linked(self) -> bool:
-        """Whether this member has joined a host."""
         return self._link is not None
 
     async def start(self) -> None:
@@ -150,7 +149,6 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
         self._receivers[kind.DESCRIPTOR.full_name] = parse_and_receive
 
     async def add_subscription(self, subscription: Subscription) -> None:
-        """Subscribe, now and on every later link."""
         await self._subscription_manager.add_subscription(subscription)
         if self._link is not None:
             await self._link.subscribe(subscription)
@@ -207,7 +205,6 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
             return link
 
     async def _serve(self, link: Link) -> None:
-        """Carry events until one of the link's two connections ends."""
         self._link = self._host_connection = link
         log.info("joined the host", host=self._host_address)
         reason = ""

@@ -457,10 +457,10 @@ async def test_with_an_identity_frames_pass_by_tls(identities: Path) -> None:
         near = await listening.dial(identity(identities / "worker").context())
         assert near.transport.get_extra_info("ssl_object").version() == "TLSv1.3"
         assert near.transport.get_extra_info("peercert")
-        down = frame_of(b"d" * LIMIT)
-        for _ in range(20):
-            listening.hosts[0].transport.write(down)
-        await eventually(lambda: listening.heard == [down] * 20, what="all frames")
+        down = [frame_of(b"d" * LIMIT)] * 20 + [frame_of(b"%06d" % number) for number in range(20 * FRAMES)]
+        listening.hosts[0].transport.write(b"".join(down))
+        await eventually(lambda: len(listening.heard) == len(down), what="all frames")
+        assert listening.heard == down
         near.close()
         await asyncio.wait_for(near.closed, 5)
 
