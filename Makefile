@@ -1,4 +1,4 @@
-# chatfleet: `make run` is all a newcomer needs. `make help` lists the rest.
+# `make run` starts the whole fleet on this machine. `make help` lists the other targets.
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -6,8 +6,8 @@ READY := $(VENV)/.complete
 PROTOC := $(PY) -m grpc_tools.protoc
 COMPILE := $(PY) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q
 
-# Prints the first interpreter that fits. Each one on the PATH is run, not only looked for: a version manager's stand-in
-# may exist and fail, and Debian's Python comes without venv. Python 3.14 does not fit: grpcio 1.70 has no wheels for it.
+# Prints the first suitable interpreter. Each one on the PATH is run, because a version manager's shim may exist and fail,
+# and Debian's Python has no venv. Python 3.14 is not suitable: grpcio 1.70 has no wheels for it.
 define FIND_PYTHON
 found=
 IFS=:
@@ -31,7 +31,7 @@ exit 1
 endef
 
 .PHONY: help
-help: ## List what can be made
+help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while read -r target words; do printf '  make %-14s %s\n' "$$target" "$$words"; done
 
 .PHONY: run
@@ -39,12 +39,12 @@ run: setup ## Run model, host, gateway and WORKERS=2 workers here until Ctrl-C
 	@$(PY) -m fleet
 
 .PHONY: identities
-identities: setup ## Make certificates and a token for members on several machines; ARGS="--host NAME"
+identities: setup ## Create certificates and tokens for members on several machines; ARGS="--host NAME"
 	@$(PY) -m fleet.security identities $(ARGS)
 
 .PHONY: test
-test: setup ## Run the tests; ARGS="tests/unit" or ARGS="-k lane" narrows them down
-	@$(if $(strip $(ARGS)),,echo 'All tests take about 15 minutes on two cores; `make test ARGS=tests/unit` takes about one.')
+test: setup ## Run the tests, or some: ARGS="tests/unit", ARGS="-k lane"
+	@$(if $(strip $(ARGS)),,echo 'All tests take about 15 minutes on two cores; `make test ARGS=tests/unit` takes one to two.')
 	@$(PY) -m pytest $(ARGS)
 
 .PHONY: lint
@@ -54,15 +54,15 @@ lint: setup ## Check style and types
 	@$(PY) -m mypy .
 
 .PHONY: bench
-bench: setup ## Measure what the fleet adds, beside the obvious way and PEERS=litellm,production-stack,smg
+bench: setup ## Measure what the fleet adds, beside other designs and PEERS=litellm,production-stack,smg
 	@$(PY) -m bench --runs $(or $(RUNS),3) --peers "$(PEERS)" --workloads "$(WORKLOADS)" $(ARGS)
 
 .PHONY: protos
-protos: setup ## Make protos/chat_pb2.py and .pyi from protos/chat.proto
+protos: setup ## Generate protos/chat_pb2.py and .pyi from protos/chat.proto
 	@$(PROTOC) -I. --python_out=. --pyi_out=. protos/chat.proto
 
 .PHONY: requirements
-requirements: setup ## Pin what pyproject.toml asks for; what is pinned stays, unless ARGS=--upgrade
+requirements: setup ## Pin the packages that pyproject.toml names; pinned versions stay, unless ARGS=--upgrade
 	@$(COMPILE) $(ARGS) pyproject.toml --group model --group dev -o requirements-dev.txt
 	@$(COMPILE) pyproject.toml -c requirements-dev.txt -o requirements.txt
 	@$(COMPILE) --group pyproject.toml:model -c requirements-dev.txt -o requirements-model.txt
@@ -73,14 +73,14 @@ clean: ## Remove .venv and every cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: setup
-setup: $(READY) ## Make .venv with everything the other targets need
+setup: $(READY) ## Create .venv with everything that the other targets need
 
-# Made from nothing whenever the requirements change, was not finished, or its interpreter has gone since.
+# Created from nothing if the requirements have changed, it was not completed, or its interpreter is gone.
 ifneq ($(shell $(PY) -c 'print("runs")' 2>/dev/null),runs)
 .PHONY: $(READY)
 endif
-# --no-deps because the list is complete, and because one of its packages asks for something that is never used and takes
-# minutes to compile; wheels only, so that a machine without them gets an error and not a compiler run.
+# --no-deps, because the list is complete, and one package requires something that is never used and takes minutes to
+# compile. Wheels only, so that a machine without them gets an error instead of a compiler run.
 $(READY): export FIND_PYTHON := $(FIND_PYTHON)
 $(READY): requirements-dev.txt
 	@python=$$(sh -c "$$FIND_PYTHON") && \

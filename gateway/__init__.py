@@ -1,4 +1,1 @@
-"""The gateway process: the HTTP edge, the choice of a worker, and one bounded queue per request.
-
-Imports ``fleet`` and ``protos``, never ``worker``: the two meet only in ``protos/chat.proto``.
-"""
+"""The gateway process: the HTTP edge, the choice of a worker, a buffer per reply. Imports ``fleet`` and ``protos``."""

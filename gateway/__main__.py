@@ -25,7 +25,6 @@ from gateway.access.access import Access
 from gateway.access.keys import KeyRing, KeysError, new_key
 from gateway.chats.chats import Chats
 from gateway.chats.fan_in import FanIn, GatewayAgent, register
-from gateway.faces import listed
 from gateway.http import app, server
 from gateway.routing.admission import Admission
 from gateway.routing.breaker import Breakers
@@ -42,7 +41,6 @@ ANNOUNCE_EVERY = 1.0
 """Seconds between two signs of life to the workers, which give up a gateway that they do not hear."""
 
 RELOAD_EVERY = 1.0
-"""Seconds between two checks of the key file."""
 
 
 class Gateway:
@@ -66,7 +64,6 @@ class Gateway:
     # ------------------------------------------------------------ the process's life
 
     async def serve(self) -> None:
-        """Listen, join the fleet, serve until the first signal, drain, stop."""
         stop = stop_signals()
         sock = self._listen()
         http = server.make_server(self._application(), self._settings)
@@ -95,7 +92,7 @@ class Gateway:
         views = app.Views(
             self._unready, self._describe, self._models, int(time.time()), self._ignored, lambda: self._leaving
         )
-        return app.build(self._settings, self._chats, Access(self._ring), views, self._observer, listed.load())
+        return app.build(self._settings, self._chats, Access(self._ring), views)
 
     async def _join(self) -> None:
         batches = FanIn(self._directory, self._inbox, self._chats)
@@ -127,12 +124,10 @@ class Gateway:
         self._runtime.publish(message, topics.chat(worker_id))
 
     def _on_link(self, up: bool) -> None:
-        """Tell everything that depends on the link.
+        """Tell everything that depends on the link, in the order in which they rely on each other.
 
-        The order is the one in which they rely on each other. While the link was down no worker could be heard: first
-        the directory counts none as ready, so that nothing is dispatched to a worker that may be gone. Then the lanes
-        ask the workers for what is missing, and last the chats end the attempts that no worker may have received, whose
-        retries wait in the queue for the workers' next statuses.
+        No worker could be heard while it was down: the directory counts none as ready until it is heard again. Then the
+        lanes ask for what is missing, and the chats end the attempts that no worker may have received.
         """
         now = time.monotonic()
         if up:
@@ -145,7 +140,6 @@ class Gateway:
         self._observer.link_changed(up)
 
     async def _watch(self) -> None:
-        """Act on workers that are gone or silent, and on a link that is. While it is down no worker can be heard."""
         linked_at = announced_at = time.monotonic()
         given_up = False
         while True:
@@ -216,7 +210,6 @@ def refuse_open_bind(settings: GatewaySettings) -> None:
 
 
 def open_ring(settings: GatewaySettings) -> KeyRing | None:
-    """The keys, if a file is set. A file that cannot be used ends the process."""
     if settings.keys is None:
         return None
     try:

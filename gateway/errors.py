@@ -3,24 +3,20 @@
 ::
 
     GatewayError           status  retryable  code
-    ├── MalformedBody      400     no         invalid_json, incomplete_body, body_timeout (408)
-    ├── NotHttp            400     no         invalid_http
-    ├── NoTunnel           405     no         not_allowed
-    ├── HeadersTooLarge    431     no         headers_too_large
+    ├── MalformedBody      400     no         invalid_json, incomplete_body, body_timeout (408), body_too_large (413),
+    │                                         body_too_complex (422)
+    ├── NotHttp            400     no         invalid_http, headers_too_large (431), not_allowed (405)
     ├── InvalidField       422     no         invalid_field
-    ├── TooComplex         422     no         body_too_complex
     ├── UnknownModel       404     no         unknown_model
     ├── Unsupported        400     no         unsupported_parameter
     ├── Unauthorized       401     no         invalid_api_key
     ├── Forbidden          403     no         model_not_allowed
     ├── OverLimit          429     yes        rate_limit_exceeded
-    ├── BodyTooLarge       413     no         body_too_large
     ├── Busy               429     yes        queue_full, queue_timeout
     ├── Unavailable        503     yes        no_worker, draining, link_lost, overloaded
     ├── OutOfTime          504     varies     deadline, first_token_timeout, token_timeout, not_accepted
     ├── WorkerLost         502     yes        worker_lost, worker_silent, worker_stopped, lane_broken, credit_ignored,
     │                                            chunk_invalid
-    ├── ClientStalled      (none)  yes        client_stalled
     └── ModelFailed        varies  varies     what the worker reports: worker/contract/failures.py
 
 The base itself has ``internal_error`` (500), and ``not_found`` and ``not_allowed`` for paths and methods.
@@ -36,8 +32,8 @@ from protos import chat_pb2 as pb
 class GatewayError(Exception):
     """Ends one request. Not changed once it is made.
 
-    ``status`` is the HTTP status, for as long as nothing was sent. ``retry_after`` is in seconds, ``param`` names the
-    field at fault, ``headers`` go with the answer, ``usage`` is what the request has used.
+    ``retry_after`` is in seconds, ``param`` names the field at fault, ``headers`` go with the answer, ``usage`` is what
+    the request has used.
     """
 
     status = 500
@@ -97,34 +93,11 @@ class GatewayError(Exception):
 
 
 class MalformedBody(GatewayError):
-    """The body is not JSON, or did not arrive."""
-
     status = 400
 
 
 class NotHttp(GatewayError):
     status = 400
-
-    def __init__(self, message: str = "this is no valid HTTP request") -> None:
-        super().__init__("invalid_http", message)
-
-
-class NoTunnel(GatewayError):
-    status = 405
-
-    def __init__(self) -> None:
-        allowed = {"allow": "GET, HEAD, OPTIONS, POST"}
-        super().__init__("not_allowed", "CONNECT: this server opens no tunnels", headers=allowed)
-
-
-class HeadersTooLarge(GatewayError):
-    """The headers are over the limit, which chunk sizes, chunk extensions and trailers count towards."""
-
-    status = 431
-
-    def __init__(self, limit: int) -> None:
-        message = f"headers, chunk sizes and trailers are larger than the {limit} bytes allowed here"
-        super().__init__("headers_too_large", message)
 
 
 class InvalidField(GatewayError):
@@ -132,13 +105,6 @@ class InvalidField(GatewayError):
 
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__("invalid_field", message, param=param)
-
-
-class TooComplex(GatewayError):
-    status = 422
-
-    def __init__(self, message: str) -> None:
-        super().__init__("body_too_complex", message)
 
 
 class UnknownModel(GatewayError):
@@ -181,23 +147,12 @@ class OverLimit(GatewayError):
         super().__init__("rate_limit_exceeded", message, retry_after=retry_after, headers=headers)
 
 
-class BodyTooLarge(GatewayError):
-    status = 413
-
-    def __init__(self, limit: int) -> None:
-        super().__init__("body_too_large", f"the body is larger than the {limit} bytes allowed here")
-
-
 class Busy(GatewayError):
-    """All workers are at capacity, and the queue is full or the wait was too long."""
-
     status = 429
     retryable = True
 
 
 class Unavailable(GatewayError):
-    """This gateway cannot serve now: it has no worker, no host or no memory left, or it drains."""
-
     status = 503
     retryable = True
 
@@ -208,15 +163,9 @@ class OutOfTime(GatewayError):
 
 
 class WorkerLost(GatewayError):
-    """The worker that ran the request is gone, or broke the protocol."""
-
     status = 502
     retryable = True
     blames = frozenset({"worker_silent", "credit_ignored", "chunk_invalid"})
-
-
-class ClientStalled(GatewayError):
-    retryable = True
 
 
 class ModelFailed(GatewayError):

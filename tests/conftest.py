@@ -66,9 +66,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run what is marked so, and what hands descriptors to the loop, on uvloop too, as the processes do."""
+    """Run what is marked so on uvloop too, as the processes do: what hands descriptors to the loop."""
     factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
-    if item.get_closest_marker("both_loops") or item.path.parent.name == "wire":
+    if item.get_closest_marker("both_loops"):
         factories["uvloop"] = uvloop.new_event_loop
     return factories
 

@@ -52,7 +52,6 @@ class Worker:
         self._heartbeat: Heartbeat | None = None
 
     async def serve(self) -> None:
-        """Join the fleet, serve, and drain at the first signal."""
         stop = stop_signals()
         async with AsyncExitStack() as health:
             if (address := self._settings.health_bind) is not None:

@@ -35,7 +35,6 @@ class IncomingReply:
             self._lane.report(self)
 
     def close(self) -> None:
-        """The attempt is over."""
         self._lane.close(self)
 
 

@@ -43,16 +43,13 @@ class Sink:
 
     @property
     def finished(self) -> bool:
-        """Whether the terminal event was written."""
         return self._reply.finished
 
     @property
     def writable(self) -> bool:
-        """Whether credit is left."""
         return self._reply.writable
 
     def accept(self) -> None:
-        """Report that the run has begun."""
         self._put(pb.ReplyEvent(accepted=pb.Accepted()))
 
     def text(self, text: str, tokens: int = 1) -> None:
@@ -97,7 +94,6 @@ class Sink:
             await self._ready
 
     def resume(self) -> None:
-        """Credit is back."""
         if self._producer is not None:
             self._producer.resume_reading()
         self._wake()
@@ -163,13 +159,11 @@ class _Lane:
         self._blocked: dict[OutgoingReply, Sink] = {}
 
     def block(self, reply: OutgoingReply, sink: Sink) -> None:
-        """Resume ``sink`` when credit is back."""
         self._blocked[reply] = sink
         self.sender.block(reply, self._outbox.clock())
         self.schedule()
 
     def unblock(self, reply: OutgoingReply) -> None:
-        """The reply is finished, and needs no credit."""
         self._blocked.pop(reply, None)
 
     def acknowledge(self, ack: pb.ChunkAck) -> None:
@@ -206,7 +200,6 @@ class _Lane:
         self._quiet_at = self._outbox.clock() + LAST_WORDS
 
     def flush(self) -> None:
-        """Send what may go now."""
         self.stop()
         self._flush()
 
@@ -290,12 +283,7 @@ class Outbox:
         return [gateway_id for gateway_id, lane in self._lanes.items() if lane.sender.silence(now) > longer_than]
 
     def gateways(self) -> list[str]:
-        """The gateways with a lane."""
         return list(self._lanes)
-
-    def has(self, gateway_id: str) -> bool:
-        """Whether there is a lane to ``gateway_id``."""
-        return gateway_id in self._lanes
 
     def ask(self, gateway_id: str) -> None:
         """Ask a gateway that may be gone for an answer; its silence counts from now."""

@@ -34,7 +34,6 @@ class EventTooLarge(ValueError):
 
 
 def text_bytes(text: str) -> int:
-    """Length of ``text`` in UTF-8."""
     return len(text) if text.isascii() else len(text.encode())
 
 
@@ -126,7 +125,6 @@ class OutgoingReply:
 
     @property
     def is_sent(self) -> bool:
-        """Whether the terminal event was sent."""
         return self.finished and not self._pending
 
     def write(self, kind: TextKind, text: str, tokens: int) -> None:

@@ -59,10 +59,41 @@ class _Question:
         self._again_at = now + self._pause
         self._pause = min(self._pause * 2, RESEND_LAST)
 
+    def heard(self, now: float) -> None:
+        """The receiver is alive: its silence counts from now. What is missing is still due."""
+        if self.since is not None:
+            self.since = now
+
     def answered(self) -> None:
-        """Nothing is missing."""
         self.since = None
         self._pause = RESEND_FIRST
+
+
+class _Blocked(_Question):
+    """The replies whose writers wait for credit. A lost report of credit is repeated only in the answer to a probe."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.replies: set[OutgoingReply] = set()
+        self._last_batch: int | None = None
+        """Number of the last batch before a probe that is not answered."""
+
+    def probed(self, last_batch: int, now: float) -> None:
+        self._last_batch = last_batch
+        self.asked_again(now)
+
+    def asked_for(self, ack: pb.ChunkAck) -> bool:
+        """Whether a complete ack answers a probe, and nothing before the probe is lost."""
+        return self._last_batch is not None and ack.received >= self._last_batch
+
+    def note(self, ack: pb.ChunkAck, now: float) -> None:
+        self.heard(now)
+        if ack.complete:
+            self._last_batch = None
+        if ack.complete or not self.replies:
+            self.answered()
+        if self.replies:
+            self.ask(now)
 
 
 class LaneSender:
@@ -80,8 +111,7 @@ class LaneSender:
         self._replies: dict[tuple[str, int], OutgoingReply] = {}
         self._ready: dict[OutgoingReply, None] = {}
         """Replies with events that may be sent, in the order in which they became so."""
-        self._blocked: set[OutgoingReply] = set()
-        """Replies whose writers wait for credit."""
+        self._blocked = _Blocked()
         self._unacked: deque[pb.ChunkBatch] = deque()
         self._asking: deque[int] = deque()
         """Numbers of the batches that request an ack."""
@@ -105,7 +135,7 @@ class LaneSender:
         """Queue any other event. Raises :class:`EventTooLarge`. True when :meth:`wake_at` may now be sooner."""
         reply.put(event)
         if reply.finished:
-            self._blocked.discard(reply)
+            self._blocked.replies.discard(reply)
         return self._queued(reply, first=not reply.started and not event.HasField("accepted"))
 
     def _queued(self, reply: OutgoingReply, *, first: bool) -> bool:
@@ -121,8 +151,8 @@ class LaneSender:
     def block(self, reply: OutgoingReply, now: float) -> None:
         """The writer of ``reply`` waits for credit. The lane asks until it comes, in case an ack was lost."""
         if not reply.finished:
-            self._blocked.add(reply)
-            self._question.ask(now)
+            self._blocked.replies.add(reply)
+            self._blocked.ask(now)
 
     def acknowledge(self, ack: pb.ChunkAck, now: float) -> list[OutgoingReply]:
         """Forget what arrived; return the blocked replies that are writable again."""
@@ -131,22 +161,25 @@ class LaneSender:
         if ack.received > self._number:
             self._restart(now)
             return []
-        progress = False
+        before = len(self._unacked)
         while self._unacked and self._unacked[0].number <= ack.received:
             self._unacked.popleft()
-            progress = True
         while self._asking and self._asking[0] <= ack.received:
             self._asking.popleft()
         freed = self._add_credits(ack)
-        if self._unacked and ack.complete:
+        self._note_answer(ack, progress=len(self._unacked) < before, now=now)
+        return freed
+
+    def _note_answer(self, ack: pb.ChunkAck, *, progress: bool, now: float) -> None:
+        if self._unacked and ack.complete and not self._blocked.asked_for(ack):
             self.relinked(now)  # the receiver was away, and what was sent meanwhile is lost
-        elif self._unacked and not progress and self._question.since is not None:
-            self._question.since = now  # the receiver is alive, but what it lacks is still due
+        elif self._unacked and not progress:
+            self._question.heard(now)
         else:
             self._question.answered()
-            if self._unacked or self._blocked:
+            if self._unacked:
                 self._question.ask(now)
-        return freed
+        self._blocked.note(ack, now)
 
     def _add_credits(self, ack: pb.ChunkAck) -> list[OutgoingReply]:
         freed = []
@@ -157,8 +190,8 @@ class LaneSender:
             reply.consume(credit.consumed)
             if reply.is_ready:
                 self._ready[reply] = None
-            if reply in self._blocked and reply.writable:
-                self._blocked.discard(reply)
+            if reply in self._blocked.replies and reply.writable:
+                self._blocked.replies.discard(reply)
                 freed.append(reply)
         return freed
 
@@ -191,6 +224,9 @@ class LaneSender:
         if now >= self._question.again_at:
             batches.extend(self._unacked or [self._probe()])
             self._question.asked_again(now)
+        if now >= self._blocked.again_at:
+            batches.append(self._probe())
+            self._blocked.probed(self._number, now)
         for batch in batches:
             batch.base = self._base
             batch.quiet = False
@@ -201,7 +237,7 @@ class LaneSender:
 
     def wake_at(self, now: float) -> float:
         """When :meth:`due` has something next, if nothing else happens: ``now`` for at once, infinity for never."""
-        again_at = self._question.again_at
+        again_at = min(self._question.again_at, self._blocked.again_at)
         if not self._ready or len(self._asking) >= WINDOW:
             return again_at
         if self._has_slot(now):
@@ -211,7 +247,8 @@ class LaneSender:
 
     def silence(self, now: float) -> float:
         """Seconds since the receiver was first asked for an answer that is still missing; 0 when none is."""
-        return 0.0 if self._question.since is None else max(0.0, now - self._question.since)
+        asked = [question.since for question in (self._question, self._blocked) if question.since is not None]
+        return max(0.0, now - min(asked, default=now))
 
     def ask(self, now: float) -> None:
         """Want an answer. Until it comes, the unacknowledged batches or a probe are sent again and again."""

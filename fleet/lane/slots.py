@@ -17,7 +17,6 @@ def slot(now: float, interval: float) -> int:
 
 
 def slot_begins(number: int, interval: float) -> float:
-    """The time at which a slot begins."""
     return number * interval - EARLY
 
 

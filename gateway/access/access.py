@@ -12,8 +12,6 @@ ANYONE = Key(name="anyone", sha256="0" * 64)
 
 
 class Access:
-    """Who may ask. Without a key ring every client may, without limits."""
-
     def __init__(self, ring: KeyRing | None) -> None:
         self._ring = ring
         self._limits = Limits()
@@ -29,10 +27,9 @@ class Access:
         return found
 
     def enter(self, key: Key, model: str, history: pb.ChatHistory) -> Grant:
-        """Admit a chat. ``model`` is what it would run on: empty if it names none and no worker is ready.
+        """Admit a chat; close the grant when it is over. ``model`` is what it would run on, empty if that is not known.
 
-        Close the grant when the chat is over. Raises :class:`Forbidden`, :class:`OverLimit`, or :class:`Unavailable`
-        while it is not known whether the key may use the model.
+        Raises :class:`Forbidden`, :class:`OverLimit`, or :class:`Unavailable` if only a named model can be checked.
         """
         if not model and key.models is not None:
             raise Unavailable("no_worker", "no worker is ready, and so there is no default model yet")

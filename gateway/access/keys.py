@@ -32,7 +32,6 @@ log = logs.logger(__name__)
 PREFIX = "cf-"
 
 DEPTH = 20
-"""Bound of nested lists and mappings in the file, far more than an entry has."""
 
 
 class KeysError(Exception):
@@ -76,10 +75,7 @@ def new_key(name: str) -> tuple[str, str]:
 
 
 def read_keys(path: Path) -> dict[str, Key]:
-    """The file's entries by their ``sha256``. Raises :class:`KeysError`.
-
-    10,000 keys take a second. Made for a thread: no step of it holds the interpreter's lock for long.
-    """
+    """The file's entries by their ``sha256``. Raises :class:`KeysError`. Made for a thread: 10,000 take 1 s."""
     try:
         with _without_collections():
             text = path.read_text(encoding="utf-8")
@@ -96,12 +92,11 @@ def read_keys(path: Path) -> dict[str, Key]:
 
 
 def _check_depth(text: str) -> None:
-    """Raise :class:`KeysError` for YAML that is nested too deep: its C loader would exhaust the stack."""
     depth = 0
     for event in yaml.parse(text, yaml.CSafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEPTH:
+        if depth > DEPTH:  # the C loader would exhaust the stack
             raise KeysError(f"nested more than {DEPTH} deep")
 
 
@@ -174,8 +169,7 @@ class KeyRing:
     async def refresh(self) -> None:
         """Read the file again, in a thread, if it has changed.
 
-        A file that cannot be used is reported once and changes nothing. It is read again when it changes, or at the
-        next call if it could not be opened.
+        A file that cannot be used is reported once and changes nothing.
         """
         stamp = self._fingerprint()
         if stamp == self._stamp:

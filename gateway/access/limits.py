@@ -1,7 +1,7 @@
 """Limits of a key: requests and tokens a minute, and concurrent requests.
 
-A reply is charged to ``tokens_per_minute`` while it is written, whether its client stays or leaves, so that concurrent
-requests see it. A reply that passes the limit is not cut: it counts in full, and the next request is refused.
+A reply is charged while it is written, so that concurrent requests see it. It is not cut at the limit: it counts in
+full, and the next request is refused.
 """
 
 import math
@@ -32,8 +32,6 @@ class _Window:
 
 
 class Grant:
-    """An admitted request. :meth:`close` it when it is over."""
-
     def __init__(self, limits: "Limits", key: Key, prompt: int, headers: dict[str, str]) -> None:
         self.headers = headers
         self._limits = limits
@@ -52,7 +50,6 @@ class Grant:
             reply.meter(lambda tokens: self.charge(self._prompt + tokens))
 
     def close(self) -> None:
-        """Settle the charge by what the reply holds, and free the request's place."""
         self.charge(spent(self._reply, self._prompt))
         self._limits.leave(self._key)
 
@@ -82,10 +79,7 @@ class Limits:
         self._running: dict[str, int] = {}
 
     def enter(self, key: Key, prompt: int = 0) -> Grant:
-        """Admit and count a request whose prompt has an estimated ``prompt`` tokens.
-
-        Raises :class:`OverLimit` with the ``x-ratelimit-*`` headers.
-        """
+        """Admit and count a request with an estimate of its prompt's tokens. Raises :class:`OverLimit`."""
         running = self._running.get(key.name, 0)
         if key.concurrent is not None and running >= key.concurrent:
             raise OverLimit(f"{key.concurrent} requests at once", 1.0)
@@ -143,8 +137,7 @@ def prompt_tokens(history: pb.ChatHistory) -> int:
 def spent(reply: Reply, prompt: int) -> int:
     """What a request is charged: the model's counts, or else the tokens received and the estimate of its prompt.
 
-    A request that failed before its reply is free. If its client left before, it is charged the prompt, once a worker
-    has accepted it.
+    A request that failed before its reply is free. One whose client left once a worker had accepted it is not.
     """
     usage = reply.end.usage if reply.end is not None else None
     counted = usage if usage is not None else pb.Usage()

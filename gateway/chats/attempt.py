@@ -12,9 +12,8 @@ from gateway.settings import GatewaySettings
 class Attempt:
     """``outcome`` is None for an end that reached the reply, else why the attempt failed.
 
-    It ends by itself after a silence that is too long for its phase: until the acceptance, until the first event, and
-    between two events. ``excused`` tells whether a silence is not the worker's fault, and then it counts from that
-    moment. Its credit goes to ``incoming``. The owner must call :meth:`close`.
+    It ends by itself after a silence that is too long for its phase, unless ``excused`` says that the silence is not
+    the worker's fault: then it counts from that moment. The owner must call :meth:`close`.
     """
 
     def __init__(
@@ -40,6 +39,9 @@ class Attempt:
         self._timer: asyncio.TimerHandle | None = None
         self._set_timer()
 
+    def expects(self, worker_id: str, number: int) -> bool:
+        return number == self.number and worker_id == self.worker_id and not self.outcome.done()
+
     def is_next(self, position: int) -> bool:
         """Whether an event is new, by its position; 0, from workers of the version before, always is.
 
@@ -53,19 +55,16 @@ class Attempt:
         return position == 0
 
     def accept(self) -> None:
-        """The worker has accepted it."""
         if not self.accepted:
             self.accepted = True
             self._set_timer()
 
     def start(self) -> None:
-        """The reply's first event has come."""
         if not self.started:
             self.accepted = self.started = True
             self._set_timer()
 
     def hear(self) -> None:
-        """Count the silence from now on."""
         self.heard_at = self._clock()
 
     def end(self, error: GatewayError | None = None) -> None:
@@ -74,7 +73,6 @@ class Attempt:
             self.outcome.set_result(error)
 
     def close(self) -> None:
-        """Stop its timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

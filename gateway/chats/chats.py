@@ -6,13 +6,16 @@ import math
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from copy import deepcopy
 from functools import partial
 from itertools import chain, islice
 
 from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from fleet import logs
 from fleet.lane import Inbox
+from fleet.lane.reply import EVENT_BYTES
 from fleet.observe import Observer
 from gateway.chats.attempt import Attempt
 from gateway.chats.reply import Completed, Reply
@@ -37,7 +40,6 @@ UNKNOWN_REQUESTS = 100
 TERMINAL = frozenset({"done", "error", "cancelled"})
 
 Send = Callable[[Message, str], None]
-"""Publishes to a worker; best effort."""
 
 
 class Chat:
@@ -48,16 +50,13 @@ class Chat:
         self.asked = history.model
         """The model that the request names; empty for a worker's default."""
         self.model = self.asked
-        """The model that answers; known at the latest when a worker is."""
         self.history: pb.ChatHistory | None = history
         """None from the first event on, when no other attempt can follow."""
         self.deadline = math.inf
-        """Set when the chat is opened."""
         self.reply = Reply()
         self._forget = forget
 
     def forget_history(self) -> None:
-        """Free the memory of what was asked."""
         self.history = None
         self._forget()
 
@@ -84,7 +83,6 @@ class Chats:
         self.observer = observer or Observer()
         self._chats: dict[str, Chat] = {}
         self._attempts_at: dict[str, dict[Attempt, None]] = {}
-        """The attempts that run, by worker."""
         self._open = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -118,12 +116,10 @@ class Chats:
                 self._idle.set()
 
     def cut_off(self) -> None:
-        """End every chat now, with an error that says why."""
         for chat in self._chats.values():
             chat.reply.finish(Unavailable("draining", "this gateway had to leave before the reply was complete"))
 
     async def idle(self) -> None:
-        """Return when no chat is open."""
         await self._idle.wait()
 
     def deliver(self, worker_id: str, events: list[pb.ReplyEvent]) -> None:
@@ -133,17 +129,17 @@ class Chats:
         for event in events:
             chat = self._chats.get(event.request_id)
             attempt = chat.reply.attempt if chat is not None else None
-            if chat is None or attempt is None or not _is_from(event, worker_id, attempt):
-                if event.WhichOneof("event") not in TERMINAL:
+            kind = event.WhichOneof("event")
+            if chat is None or attempt is None or not attempt.expects(worker_id, event.attempt):
+                if kind not in TERMINAL:
                     unknown[event.request_id, event.attempt] = None
                 continue
             attempt.heard_at = now
-            was_started = attempt.started
             try:
-                _receive(chat.reply, attempt, event)
+                _receive(chat.reply, attempt, event, kind)
             except WorkerLost as error:
                 attempt.end(error)
-            if not was_started and (attempt.started or chat.reply.end is not None):
+            if chat.history is not None and (attempt.started or attempt.code == ""):
                 self._breakers.succeeded((worker_id, chat.asked))
                 chat.forget_history()
                 self.observer.first_event(chat.request_id)
@@ -163,7 +159,6 @@ class Chats:
                 attempt.end(WorkerLost("worker_silent", "the worker has sent no status for too long"))
 
     def worker_gone(self, worker_id: str) -> None:
-        """A worker is gone for good: all its attempts fail."""
         for attempt in self._running(worker_id):
             attempt.end(WorkerLost("worker_lost", "the worker that ran this request is gone"))
         self._inbox.forget(worker_id)
@@ -178,7 +173,6 @@ class Chats:
                 attempt.end(Unavailable("link_lost", "the link to the fleet's host was lost"))
 
     def link_lost(self) -> None:
-        """The link has been down for too long: all attempts fail."""
         for attempt in self._running():
             attempt.end(Unavailable("link_lost", "the fleet's host cannot be reached"))
 
@@ -189,13 +183,11 @@ class Chats:
                 attempt.end(WorkerLost("lane_broken", "the worker lost a part of this reply"))
 
     def _running(self, worker_id: str | None = None) -> Iterator[Attempt]:
-        """The attempts on one worker, or all."""
         if worker_id is not None:
             return iter(self._attempts_at.get(worker_id, ()))
         return chain.from_iterable(self._attempts_at.values())
 
     async def _drive(self, chat: Chat) -> None:
-        """Run attempts until the reply has its end."""
         self._chats[chat.request_id] = chat
         self.total += 1
         try:
@@ -228,7 +220,7 @@ class Chats:
             pause = error.retry_after or 0.0
             left = chat.deadline - self._clock()
             last = tried == self._settings.max_attempts or pause > min(PAUSE_LIMIT, left)
-            if chat.reply.started or not error.retryable or last:
+            if chat.history is None or not error.retryable or last:
                 raise error
             log.info("trying elsewhere", request=chat.request_id, worker=worker.id, attempt=number, code=error.code)
             claim.avoid.add(worker.id)
@@ -267,7 +259,6 @@ class Chats:
             del self._attempts_at[attempt.worker_id]
 
     def _excused(self, reply: Reply, attempt: Attempt) -> bool:
-        """Whether a silence is not the worker's fault: the link is down, or the client is behind."""
         return (attempt.accepted and not self._admission.linked) or (attempt.started and reply.unread > 0)
 
     def _judge(self, chat: Chat, worker_id: str, error: GatewayError | None) -> None:
@@ -281,29 +272,33 @@ class Chats:
         self._send(cancel, worker_id)
 
 
-def _is_from(event: pb.ReplyEvent, worker_id: str, attempt: Attempt) -> bool:
-    return event.attempt == attempt.number and worker_id == attempt.worker_id and not attempt.outcome.done()
-
-
-def _receive(reply: Reply, attempt: Attempt, event: pb.ReplyEvent) -> None:
-    """Raises :class:`WorkerLost` when the reply cannot go on."""
-    kind = event.WhichOneof("event")
+def _receive(reply: Reply, attempt: Attempt, event: pb.ReplyEvent, kind: str | None) -> None:
     if kind == "accepted":
         reply.accepted = True
         attempt.accept()
-        return
-    if not attempt.is_next(event.position):
-        return
-    match kind:
-        case None:
-            pass  # an event of a later version
-        case "done":
-            reply.finish(Completed(event.done.finish_reason or "unknown", event.done.usage))
-            attempt.end()
-        case "error":
-            attempt.end(ModelFailed(event.error))
-        case "cancelled":
-            attempt.end(WorkerLost("worker_stopped", "the worker stopped this request"))
-        case _:
-            attempt.start()
-            reply.push(event)
+    elif not attempt.is_next(event.position):
+        pass  # it has come before
+    elif kind is None:
+        attempt.incoming.consumed(_unknown_bytes(event))
+    elif kind in TERMINAL:
+        _end(reply, attempt, deepcopy(event))  # what is kept of it must not keep the memory of its whole batch
+    else:
+        reply.push(event, kind)
+        attempt.start()
+
+
+def _end(reply: Reply, attempt: Attempt, event: pb.ReplyEvent) -> None:
+    if event.HasField("done"):
+        reply.finish(Completed(event.done.finish_reason or "unknown", event.done.usage))
+        attempt.end()
+    elif event.HasField("error"):
+        attempt.end(ModelFailed(event.error))
+    else:
+        attempt.end(WorkerLost("worker_stopped", "the worker stopped this request"))
+
+
+def _unknown_bytes(event: pb.ReplyEvent) -> int:
+    """The cost of an event of a kind that only later versions know, as its worker counts it."""
+    fields = UnknownFieldSet(event)
+    contents = [fields[index].data for index in range(len(fields))]
+    return sum(EVENT_BYTES + len(content) for content in contents if isinstance(content, bytes))

@@ -34,24 +34,23 @@ class FanIn:
 
     def receive(self, batch: pb.ChunkBatch) -> None:
         """Deliver a batch. One of an unknown worker is dropped; the worker's lane resends it."""
-        if self._directory.get(batch.worker_id) is None:
+        worker_id = batch.worker_id
+        if self._directory.get(worker_id) is None:
             return
-        if not self._senders.believes(batch, batch.worker_id):
+        if not self._senders.believes(batch, worker_id):
             return
         if len(batch.events) > EVENTS:
-            if self._repeats.is_new(batch.worker_id):
-                log.warning("dropped a batch of too many events", worker=batch.worker_id, events=len(batch.events))
+            if self._repeats.is_new(worker_id):
+                log.warning("dropped a batch of too many events", worker=worker_id, events=len(batch.events))
             return
         events, broken = self._inbox.receive(batch)
         if broken:
-            log.warning("lane broken", worker=batch.worker_id)
-            self._chats.lane_broken(batch.worker_id)
-        self._chats.deliver(batch.worker_id, events)
+            log.warning("lane broken", worker=worker_id)
+            self._chats.lane_broken(worker_id)
+        self._chats.deliver(worker_id, events)
 
 
 class GatewayAgent(RoutedAgent):
-    """The gateway on the bus; see ``protos/chat.proto`` for the messages."""
-
     def __init__(self, directory: Directory, admission: Admission, chats: Chats) -> None:
         super().__init__("A gateway of the fleet")
         self._directory = directory
@@ -61,7 +60,6 @@ class GatewayAgent(RoutedAgent):
 
     @message_handler
     async def on_status(self, message: pb.WorkerStatus, ctx: MessageContext) -> None:
-        """A worker's status."""
         if not self._senders.believes(message, message.worker_id):
             return
         if self._directory.get(message.worker_id) is None and message.state != pb.WORKER_STATE_LEFT:
@@ -73,13 +71,11 @@ class GatewayAgent(RoutedAgent):
 
     @message_handler
     async def on_left(self, message: pb.MemberLeft, ctx: MessageContext) -> None:
-        """A member's connection to the host has ended."""
         if self._senders.believes(message, topics.HOST) and self._directory.left(message, time.monotonic()):
             self._chats.worker_left(message.member_id)
 
 
 async def register(runtime: FleetRuntime, gateway_id: str, make: Callable[[], GatewayAgent], batches: FanIn) -> None:
-    """Register the agent with the host: one type per gateway, one instance, three topics."""
     runtime.shortcut(pb.ChunkBatch, batches.receive)
     agent_type = topics.agent_type(topics.GATEWAY, gateway_id)
     await GatewayAgent.register(

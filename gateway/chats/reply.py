@@ -8,10 +8,11 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import orjson
 
-from fleet.lane import CREDIT, payload_bytes
+from fleet.lane import CREDIT, payload_bytes, text_bytes
 from gateway.chats.attempt import Attempt
 from gateway.errors import GatewayError, WorkerLost
 from protos import chat_pb2 as pb
@@ -29,8 +30,7 @@ Write = Callable[[pb.ReplyEvent], None]
 
 @dataclass(frozen=True)
 class Completed:
-    """The reply is whole."""
-
+    code: ClassVar = "ok"
     finish_reason: str
     usage: pb.Usage = field(default_factory=pb.Usage)
 
@@ -38,32 +38,36 @@ class Completed:
 End = Completed | GatewayError
 
 
+@dataclass(slots=True)
+class _Delta:
+    kind: str
+    source: str
+    text: bytearray
+
+
 class Buffer:
     """Events in order; neighbouring deltas of one kind and source come out as one event."""
 
     def __init__(self) -> None:
-        self._items: deque[tuple[pb.ReplyEvent, str, list[str]]] = deque()
-        """Events, their kinds, and the texts of those that are deltas."""
+        self._items: deque[pb.ReplyEvent | _Delta] = deque()
 
     def __bool__(self) -> bool:
         return bool(self._items)
 
     def append(self, event: pb.ReplyEvent) -> None:
         """Add a copy: the event itself would keep the memory of the whole batch that it came in."""
-        kind = event.WhichOneof("event") or ""
-        copy = pb.ReplyEvent()
-        texts: list[str] = []
+        kind = event.WhichOneof("event")
         if kind not in DELTAS or event.extra:
+            copy = pb.ReplyEvent()
             copy.CopyFrom(event)
-            self._items.append((copy, kind, texts))
+            self._items.append(copy)
             return
-        if self._items:
-            last, last_kind, texts = self._items[-1]
-            if texts and last_kind == kind and last.source == event.source:
-                texts.append(getattr(event, kind))
-                return
-        copy.source = event.source
-        self._items.append((copy, kind, [getattr(event, kind)]))
+        last = self._items[-1] if self._items else None
+        if not isinstance(last, _Delta) or (last.kind, last.source) != (kind, event.source):
+            last = _Delta(kind, event.source, bytearray())
+            self._items.append(last)
+        # As bytes, which is what credit counts: a list of strings takes up to thirty times as much memory.
+        last.text += getattr(event, kind).encode()
 
     def __iter__(self) -> Iterator[pb.ReplyEvent]:
         """Remove all events, one after the other."""
@@ -71,19 +75,17 @@ class Buffer:
             yield self.popleft()
 
     def popleft(self) -> pb.ReplyEvent:
-        """Remove and return the first event."""
-        event, kind, texts = self._items.popleft()
-        if texts:
-            setattr(event, kind, "".join(texts))
-        return event
+        item = self._items.popleft()
+        if isinstance(item, _Delta):
+            return pb.ReplyEvent(source=item.source, **{item.kind: item.text.decode()})  # type: ignore[arg-type]
+        return item
 
 
 class Reply:
     """Written by the fan-in, which never waits, and read by one response.
 
-    ``accepted`` and ``started`` tell whether a worker has accepted the request and an event has come, ``tokens`` how
-    many of the model's have. ``unread`` is what is buffered, in bytes. Everything that was passed on to the response's
-    writer is reported as credit to ``attempt``, the present one.
+    ``tokens`` are the model's so far, ``unread`` the bytes that are buffered. What was passed on to the response is
+    reported as credit to ``attempt``.
     """
 
     def __init__(self) -> None:
@@ -102,7 +104,6 @@ class Reply:
 
     @property
     def is_buffered(self) -> bool:
-        """Whether events wait for the response."""
         return bool(self._buffer)
 
     def meter(self, report: Callable[[int], None]) -> None:
@@ -111,24 +112,23 @@ class Reply:
 
     # ------------------------------------------------------------ the fan-in's side
 
-    def push(self, event: pb.ReplyEvent) -> None:
+    def push(self, event: pb.ReplyEvent, kind: str) -> None:
         """Add an event that is neither the acceptance nor an end; after the end this does nothing.
 
         Raises :class:`WorkerLost` for a worker that ignores its credit or sends log probabilities that are no list.
         """
         if self.end is not None:
             return
-        kind = event.WhichOneof("event")
+        size = text_bytes(getattr(event, kind)) if kind in DELTAS else payload_bytes(event)
+        if self.unread + size > LIMIT:
+            raise WorkerLost("credit_ignored", "the worker sent more than it may")
+        if kind == "logprobs":
+            _check_list(event.logprobs)
         self.started = True
         self.tokens += event.tokens if kind != "tool_call" else 1  # workers do not count the parts of tool calls
         if self.tokens >= self._meter_at:
             self._meter_at = self.tokens + STEP
             self._meter(self.tokens)
-        size = payload_bytes(event)
-        if self.unread + size > LIMIT:
-            raise WorkerLost("credit_ignored", "the worker sent more than it may")
-        if kind == "logprobs":
-            _check_list(event.logprobs)
         if not size and kind in DELTAS:
             return  # it would cost no credit
         if self._write is not None:

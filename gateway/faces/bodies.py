@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from starlette.requests import ClientDisconnect, Request
 
 from fleet.process.turns import Turn, Turns
-from gateway.errors import BodyTooLarge, MalformedBody, Unavailable
+from gateway.errors import MalformedBody, Unavailable
 from gateway.faces.outline import WINDOW, Outline
 
 SMALL = 64 * 1024
@@ -29,7 +29,6 @@ class Body:
         self.outline = Outline()
         self.size = 0
         self.dropped = False
-        """Whether its memory was given to others while it was read."""
         self._bodies = bodies
         self._began = time.monotonic()
         self._deadline: asyncio.Timeout | None = None
@@ -39,7 +38,6 @@ class Body:
         return self.size * (now - self._began)
 
     async def read(self, request: Request, limit: int, timeout: float) -> None:
-        """Receive it within ``timeout`` seconds. Raises a :class:`GatewayError`."""
         try:
             async with asyncio.timeout(timeout) as self._deadline:
                 await self._receive(request, limit)
@@ -62,7 +60,6 @@ class Body:
                 self.text = bytearray()
 
     def drop(self) -> None:
-        """Give its memory back now, and stop reading it."""
         self.dropped = True
         self.release()
         with contextlib.suppress(RuntimeError):  # the timeout has expired already
@@ -81,7 +78,9 @@ class Body:
                 raise ClientDisconnect
             part, more = message["body"], message["more_body"]
             if self.size + len(part) > limit:
-                raise BodyTooLarge(limit)  # the connection discards the rest, so that the client can read the answer
+                # The connection discards the rest, so that the client can read the answer.
+                reason = f"the body is larger than the {limit} bytes allowed here"
+                raise MalformedBody("body_too_large", reason, status=413)
             self._bodies.make_room(self, len(part))
             self.text += part
             await self._examine(part)
@@ -98,8 +97,7 @@ class Body:
 class Bodies:
     """All bodies that are being read or belong to requests without their first token; ``limit`` is in bytes.
 
-    If there is no room for a body, the one that is being read and has cost most, maybe itself, is dropped: the client
-    that sends slowest cannot keep the others out.
+    If there is no room, the body that is being read and has cost most is dropped: slow clients keep no others out.
     """
 
     def __init__(self, limit: int, turns: Turns) -> None:

@@ -27,16 +27,13 @@ MAX_PARTS = 1000
 """Parts of a message, calls of a turn, tools, stop words, entries: each costs far more than its few bytes."""
 
 MAX_IGNORED = 200
-"""Names of unknown fields that are kept of a body."""
 
 TAG = "="
 """Begins the tags of unions, so that they can be told from fields in pydantic's error locations."""
 
 Place = tuple[int | str, ...]
-"""The path to a value in the body."""
 
 Members = dict[str, Raw]
-"""An object's members, each still JSON text."""
 
 NULL = Raw(b"null")
 
@@ -85,7 +82,6 @@ class Fields:
         return None if raw == NULL else raw
 
     def check(self, kind: type[BodyT]) -> BodyT:
-        """A ``kind`` made of the fields that it has."""
         known = kind.model_fields
         own = {name: raw for name, raw in self._members.items() if name in known}
         return check(kind.model_validate_json, msgspec.json.encode(own))
@@ -159,7 +155,6 @@ def _not_json(reason: str) -> MalformedBody:
 
 
 def _name(loc: Place) -> str:
-    """The place as clients write it, such as ``messages[0].content``."""
     name = ""
     for part in loc:
         if isinstance(part, str) and part.startswith(TAG):

@@ -3,10 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from starlette.responses import Response
-
 from gateway.chats.reply import Completed, End
-from gateway.errors import GatewayError
 from protos import chat_pb2 as pb
 
 
@@ -21,23 +18,14 @@ class Encoder(Protocol):
 
     def begin(self) -> bytes:
         """What follows the status line of a streamed answer at once."""
-        ...
 
     def event(self, event: pb.ReplyEvent) -> bytes:
         """One event of the reply; empty for kinds that the format does not express."""
-        ...
 
-    def end(self, end: End) -> bytes:
-        """How the reply ends."""
-        ...
+    def end(self, end: End) -> bytes: ...
 
     def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
         """A completed reply as one JSON object."""
-        ...
-
-    def refusal(self, error: GatewayError) -> Response:
-        """An error instead of any reply."""
-        ...
 
 
 def join_calls(events: Sequence[pb.ReplyEvent]) -> list[pb.ToolCall]:

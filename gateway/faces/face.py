@@ -14,6 +14,7 @@ from starlette.responses import Response
 from gateway.errors import GatewayError
 from gateway.faces.bodies import Body
 from gateway.faces.encoder import Encoder
+from gateway.faces.line import dumps
 from protos import chat_pb2 as pb
 
 Json = dict[str, Any]
@@ -21,8 +22,6 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Asked:
-    """A valid request for a reply."""
-
     history: pb.ChatHistory
     stream: bool
     encoder: Callable[[Callable[[], str]], Encoder]
@@ -39,11 +38,9 @@ class Fleet(Protocol):
 
     async def chat(self, request: Request, face: "Face") -> Response:
         """Check the request's key and limits, read its body with :meth:`Face.read`, and answer with the reply."""
-        ...
 
     def models(self, request: Request) -> list[str]:
         """The models that are served now and that the request's key may use."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -60,8 +57,6 @@ class Route:
 
 
 class Face(ABC):
-    """One API."""
-
     name: ClassVar[str]
     prefix: ClassVar[str]
     """Errors of every path that begins with this have the face's shape. Where several faces match, the longest wins."""
@@ -72,14 +67,11 @@ class Face(ABC):
 
     @abstractmethod
     async def read(self, body: Body, request_id: str, default_model: str) -> Asked:
-        """Turn a request's body into a history. Raises a :class:`GatewayError` that names the field at fault.
+        """Turn a request's body into a history, inside ``async with body.work()``. Raises a :class:`GatewayError`."""
 
-        Work on the body inside ``async with body.work()``.
-        """
-
-    @abstractmethod
     def refusal(self, error: GatewayError, request_id: str) -> Response:
         """An error as the answer to a request, wherever it was raised."""
+        return json_refusal(error, error.body(request_id))
 
     def chat(self, path: str, openapi: Json) -> Route:
         """The route ``POST path`` of requests that :meth:`read` reads."""
@@ -93,3 +85,8 @@ class Face(ABC):
 def owner(faces: Iterable[Face], path: str) -> Face:
     """The face whose shape the errors of ``path`` have. One face must have the empty prefix."""
     return max((face for face in faces if path.startswith(face.prefix)), key=lambda face: len(face.prefix))
+
+
+def json_refusal(error: GatewayError, body: Json) -> Response:
+    """``{"error": body}`` with the error's status and headers."""
+    return Response(dumps({"error": body}), error.status, error.headers(), "application/json")

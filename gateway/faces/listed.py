@@ -2,7 +2,11 @@
 
 import pkgutil
 
+from starlette.responses import Response
+
+from gateway.errors import GatewayError
 from gateway.faces.face import Face
+from gateway.faces.openai.face import OpenAIFace
 
 FACES = (
     "gateway.faces.ndjson.face:NdjsonFace",
@@ -12,3 +16,8 @@ FACES = (
 
 def load() -> list[Face]:
     return [pkgutil.resolve_name(name)() for name in FACES]
+
+
+def refusal(error: GatewayError, request_id: str) -> Response:
+    """The answer to a request that no face can answer. OpenAI's errors have the fields of all others."""
+    return OpenAIFace().refusal(error, request_id)

@@ -62,7 +62,7 @@ def refusals(error: Json, *statuses: int) -> Responses:
 
 
 def chat_responses(media_type: str, item: Json, whole: Json, error: Json) -> Responses:
-    """``responses`` of a chat. ``item`` is the schema of one line or event of the stream, ``whole`` of a whole reply.
+    """``responses`` of a chat; ``item`` is the schema of one line or event of the stream, ``whole`` of a whole reply.
 
     ``itemSchema`` is of OpenAPI 3.2. FastAPI writes it into 3.1 for its own streams, and older tools ignore it.
     """
@@ -83,7 +83,6 @@ def chat_body(kind: type[BaseModel], message: Json) -> Json:
 
 
 def _inline(part: Any, definitions: Json) -> Any:
-    """A schema with its references replaced by what they refer to. None is recursive."""
     if isinstance(part, dict):
         reference = part.get("$ref")
         if isinstance(reference, str):

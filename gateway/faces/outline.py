@@ -9,14 +9,13 @@ import re
 from itertools import accumulate
 from math import isfinite
 
-from gateway.errors import MalformedBody, TooComplex
+from gateway.errors import MalformedBody
 
 MAX_VALUES = 200_000
 """Values and members' names of a body. A message that calls a tool has 16, a message of one text part 10, a tool of
 ten parameters about 100. The slowest body of this many, an object of distinct names, takes 40 ms to parse."""
 
 MAX_DEPTH = 128
-"""Nesting of lists and objects."""
 
 WINDOW = 64 * 1024
 """Bytes that are examined in one step, which takes up to 4 ms."""
@@ -37,12 +36,11 @@ LONGEST_NUMBER = 1000
 
 
 class Outline:
-    """Reads a text in windows of any size. Raises :class:`TooComplex`, or :class:`MalformedBody` for invalid UTF-8."""
+    """Reads a text in windows of any size. Raises :class:`MalformedBody`, for invalid UTF-8 too."""
 
     def __init__(self, max_values: int = MAX_VALUES, max_depth: int = MAX_DEPTH) -> None:
         self.values = 1
         self.finite = True
-        """Whether all numbers are finite as floats."""
         self._max_values = max_values
         self._max_depth = max_depth
         self._depth = 0
@@ -57,13 +55,13 @@ class Outline:
         shape = self._outside_strings(text)
         self.values += shape.count(b",") + shape.count(b":") + shape.count(b"[") + shape.count(b"{")
         if self.values > self._max_values:
-            raise TooComplex(f"the body has more than the {self._max_values:,} JSON values and names allowed here")
+            raise _too_complex(f"the body has more than the {self._max_values:,} JSON values and names allowed here")
         brackets = shape.translate(None, _NOT_SHAPE)
         if brackets:
             depths = list(accumulate(map(_STEP.__getitem__, brackets), initial=self._depth))
             self._depth = depths[-1]
             if max(depths) > self._max_depth:
-                raise TooComplex(f"the body nests lists and objects more than {self._max_depth} deep")
+                raise _too_complex(f"the body nests lists and objects more than {self._max_depth} deep")
         self._check_numbers(shape)
 
     def end(self) -> None:
@@ -109,3 +107,7 @@ def _is_finite(number: bytes) -> bool:
         return len(number) <= LONGEST_NUMBER and isfinite(float(number))
     except ValueError:
         return True  # not a number: the parser refuses it
+
+
+def _too_complex(message: str) -> MalformedBody:
+    return MalformedBody("body_too_complex", message, status=422)

@@ -14,7 +14,6 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
-from fleet.observe import Observer
 from fleet.process.turns import Turns
 from fleet.process.version import VERSION
 from gateway.access.access import Access
@@ -49,17 +48,12 @@ class Views:
 
 
 class ChatService(Fleet):
-    """Serves what the routes of all faces ask for."""
-
-    def __init__(
-        self, settings: GatewaySettings, chats: Chats, access: Access, views: Views, observer: Observer
-    ) -> None:
+    def __init__(self, settings: GatewaySettings, chats: Chats, access: Access, views: Views) -> None:
         self.started = views.started
         self._settings = settings
         self._chats = chats
         self._access = access
         self._views = views
-        self._observer = observer
         self._bodies = Bodies(settings.bodies_memory, Turns())
 
     def models(self, request: Request) -> list[str]:
@@ -78,7 +72,7 @@ class ChatService(Fleet):
             body.release()
             raise
         traceparent = request.headers.get("traceparent", "")
-        self._observer.request_opened(asked.history.request_id, face.name, asked.history.model, traceparent)
+        self._chats.observer.request_opened(asked.history.request_id, face.name, asked.history.model, traceparent)
         return response
 
     def _open(self, key: Key, body: Body, asked: Asked) -> Response:
@@ -86,8 +80,9 @@ class ChatService(Fleet):
         model = history.model or next(iter(self._views.models()), "")
         if key.models is not None:
             history.model = model  # exactly the model that is checked, even if another becomes the default meanwhile
-        grant = self._access.enter(key, model, history)
         chat = Chat(history, body.release)
+        encoder = asked.encoder(lambda: chat.model)  # before the grant, which a defective face must not leave open
+        grant = self._access.enter(key, model, history)
         grant.follow(chat.reply)
 
         def done() -> None:
@@ -97,7 +92,7 @@ class ChatService(Fleet):
         response = ChatResponse(
             self._chats,
             chat,
-            asked.encoder(lambda: chat.model),
+            encoder,
             stream=asked.stream,
             hold=self._settings.hold_status,
             stall=self._settings.stall_timeout,
@@ -123,7 +118,6 @@ def build(
     chats: Chats,
     access: Access,
     views: Views,
-    observer: Observer | None = None,
     faces: Sequence[Face] | None = None,
 ) -> ASGIApp:
     """The application, ready to be served; ``faces`` are all that are listed, if they are not given."""
@@ -133,7 +127,7 @@ def build(
     app: FastAPI = FastAPIOffline(
         title="chatfleet", version=VERSION, redoc_url=None, static_url="/docs-static", redirect_slashes=False
     )
-    service = ChatService(settings, chats, access, views, observer or Observer())
+    service = ChatService(settings, chats, access, views)
     for face in faces:
         for route in face.routes():
             # A plain response class: FastAPI must not document JSON beside what the route's own description says.

@@ -32,7 +32,7 @@ import enum
 import math
 from dataclasses import dataclass
 
-from gateway.errors import HeadersTooLarge
+from gateway.errors import NotHttp
 
 KEEP_ALIVE = 75.0
 """Seconds that an idle connection is kept: longer than clients and proxies keep theirs, so that they close first."""
@@ -46,8 +46,6 @@ DISCARD_LIMIT = 256 * 1024 * 1024
 
 
 class State(enum.IntEnum):
-    """What a connection is doing; the module's table has the time limits."""
-
     WAITING = enum.auto()
     HEAD = enum.auto()
     BODY = enum.auto()
@@ -60,8 +58,6 @@ class State(enum.IntEnum):
 
 
 class Event(enum.IntEnum):
-    """What can happen to a request."""
-
     BEGIN = enum.auto()
     HEAD_END = enum.auto()
     MESSAGE_END = enum.auto()
@@ -69,8 +65,6 @@ class Event(enum.IntEnum):
 
 
 class Verdict(enum.Enum):
-    """What to do at a deadline."""
-
     WAIT = enum.auto()
     CLOSE = enum.auto()
     ABORT = enum.auto()
@@ -90,15 +84,13 @@ MOVES = {
 """All moves of a connection that stays open. An event that has none here leaves the state as it is."""
 
 RUNNING = frozenset({State.BODY, State.ANSWERING, State.LAST})
-"""The states in which the application works on a request."""
 
 UNPARSED = frozenset({State.LAST, State.CLOSING, State.CLOSED})
-"""The states in which no byte that arrives can become part of a request."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """A connection's limits: seconds, but for ``max_headers``, which is bytes."""
+    """Seconds, but for ``max_headers``, which is bytes."""
 
     max_headers: int
     header_timeout: float
@@ -127,15 +119,11 @@ class Connection:
 
     @property
     def deadline(self) -> float:
-        """When :meth:`expire` is to be called; infinite once the connection is closed."""
         return min(self._until, self._stalled_at)
 
     @property
     def is_running(self) -> bool:
-        """Whether the application works on a request."""
         return self.state in RUNNING
-
-    # ------------------------------------------------------------ a request
 
     def move(self, event: Event, now: float) -> State:
         """Note an event; returns the state from now on."""
@@ -181,16 +169,13 @@ class Connection:
         self.state = State.CLOSED
         self._until = self._stalled_at = math.inf
 
-    # ------------------------------------------------------------ bytes
-
     def payload(self, size: int) -> None:
-        """``size`` bytes of what arrived were payload; call before :meth:`count`."""
         self._payload += size
 
     def count(self, size: int) -> bool:
         """Count the bytes of one read, after they were parsed. False means that the connection must be dropped.
 
-        Raises :class:`HeadersTooLarge` for a message with too much that is not payload. As many bytes as there are of
+        Raises :class:`NotHttp` for a message with too much that is not payload. As many bytes as there are of
         payload are free, so that chunks may be small; the rest is at most ``max_headers``: trailers take memory in the
         parser, and chunks of one byte take time.
         """
@@ -207,22 +192,17 @@ class Connection:
         if self._overhead <= self._bounds.max_headers:
             return True
         if self.state is not State.ANSWERING:
-            raise HeadersTooLarge(self._bounds.max_headers)
+            raise headers_too_large(self._bounds.max_headers)
         self.state = State.LAST  # empty lines without end
         return True
 
-    # ------------------------------------------------------------ a client that does not read
-
     def pause(self, now: float, unread: int) -> None:
-        """Writing waits for the client, which has ``unread`` bytes to read first."""
         if self.is_running:
             self._unread = unread
             self._stalled_at = now + self._bounds.stall_timeout + self._bounds.linger
 
     def resume(self) -> None:
         self._stalled_at = math.inf
-
-    # ------------------------------------------------------------ time
 
     def expire(self, now: float, unread: int) -> Verdict:
         """What to do now, at :attr:`deadline` or earlier, with ``unread`` bytes left for the client to read."""
@@ -235,3 +215,8 @@ class Connection:
             self.close(now, unread)
             return Verdict.CLOSE
         return Verdict.ABORT
+
+
+def headers_too_large(limit: int) -> NotHttp:
+    message = f"headers, chunk sizes and trailers are larger than the {limit} bytes allowed here"
+    return NotHttp("headers_too_large", message, status=431)

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleet import logs
 from gateway.errors import GatewayError
-from gateway.faces.ndjson.refusal import error_response
+from gateway.faces import listed
 
 log = logs.logger("gateway.http")
 
@@ -20,7 +20,6 @@ GIVEN_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 """A client's own request id, which is returned to it; the log and errors have ours, which is unique."""
 
 QUIET_PATHS = frozenset({"/healthz", "/readyz"})
-"""Paths of probes: logged at debug."""
 
 
 class Edge:
@@ -58,7 +57,7 @@ class Edge:
             log.error("request failed", request=request_id, path=_shown(scope["path"]), exc_info=error)
             if status == 0:
                 failure = GatewayError("internal_error", "the gateway failed; its log has the request id")
-                await error_response(failure, request_id)(scope, receive, send_with_id)
+                await listed.refusal(failure, request_id)(scope, receive, send_with_id)
         finally:
             client = scope.get("client")
             write = log.debug if scope["path"] in QUIET_PATHS else log.info

@@ -3,20 +3,21 @@
 import re
 import uuid
 from asyncio import TimerHandle, Transport
+from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from fleet import logs
-from gateway.errors import GatewayError, HeadersTooLarge, NotHttp, NoTunnel
-from gateway.faces.openai.encoder import openai_error
-from gateway.http.connection import UNPARSED, Bounds, Connection, Event, State, Verdict
+from gateway.errors import GatewayError, NotHttp
+from gateway.faces import listed
+from gateway.http.connection import UNPARSED, Bounds, Connection, Event, State, Verdict, headers_too_large
 from gateway.http.wire import EXTENSION, Wire
 
 log = logs.logger("gateway.http")
 
+# A valid Host, by RFC 9110 and RFC 3986.
 HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
-"""A valid ``Host``, by RFC 9110 and RFC 3986."""
 
 NO_UPGRADE = frozenset({b"upgrade", b"http2-settings"})
 """Headers that ask for another protocol. This server speaks no other, and serves the request without them."""
@@ -32,13 +33,16 @@ class Protocol(HttpToolsProtocol):
     Responses find a :class:`gateway.http.wire.Wire` in their scope. The attributes are uvicorn's and one of each part.
     """
 
-    bounds: Bounds
     raw: Transport
     wire: Wire
     connection: Connection
     timer: TimerHandle
     wakes_at: float
     head_bytes = 0
+
+    def __init__(self, bounds: Bounds, *args: Any, **given: Any) -> None:
+        super().__init__(*args, **given)
+        self.bounds = bounds
 
     # ------------------------------------------------------------ the connection
 
@@ -76,7 +80,6 @@ class Protocol(HttpToolsProtocol):
             self.loop.call_soon(self.flow.resume_reading)
 
     def parse(self, data: bytes) -> None:
-        """Parse what arrived. Raises :class:`GatewayError` for what is no request."""
         try:
             skipped = self.feed(data)
             if skipped is not None:
@@ -88,7 +91,8 @@ class Protocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             cause = error.__context__  # what one of our callbacks raised
             if not isinstance(cause, Pipelined):
-                raise cause if isinstance(cause, GatewayError) else NotHttp() from None
+                invalid = NotHttp("invalid_http", "this is no valid HTTP request")
+                raise cause if isinstance(cause, GatewayError) else invalid from None
 
     def feed(self, data: bytes) -> memoryview | None:
         """Feed the parser, which stops after headers that ask for an upgrade; returns what follows them."""
@@ -99,10 +103,10 @@ class Protocol(HttpToolsProtocol):
         return None
 
     def head_without_upgrade(self) -> bytes:
-        """The headers that were just parsed, as bytes, without those that ask for an upgrade."""
         method = self.parser.get_method()
         if method == b"CONNECT":
-            raise NoTunnel
+            allowed = {"allow": "GET, HEAD, OPTIONS, POST"}
+            raise NotHttp("not_allowed", "CONNECT: this server opens no tunnels", status=405, headers=allowed)
         version = self.parser.get_http_version().encode()
         fields = b"".join(b"%b: %b\r\n" % field for field in self.headers if field[0] not in NO_UPGRADE)
         return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, fields)
@@ -131,9 +135,9 @@ class Protocol(HttpToolsProtocol):
             return  # the parser stops here
         hosts = [value for name, value in self.headers if name == b"host"]
         if len(hosts) > 1 or not (hosts or self.parser.get_http_version() == "1.0"):
-            raise NotHttp("host: a request must have this header exactly once")
+            raise NotHttp("invalid_http", "host: a request must have this header exactly once")
         if hosts and not HOST.fullmatch(hosts[0]):
-            raise NotHttp("host: this header's value is not valid")
+            raise NotHttp("invalid_http", "host: this header's value is not valid")
         super().on_headers_complete()
         self.connection.move(Event.HEAD_END, self.loop.time())
         if self.flow.write_paused:  # the client has not read the answer before
@@ -152,7 +156,7 @@ class Protocol(HttpToolsProtocol):
     def count_head(self, size: int) -> None:
         self.head_bytes += size
         if self.head_bytes > self.bounds.max_headers:
-            raise HeadersTooLarge(self.bounds.max_headers)
+            raise headers_too_large(self.bounds.max_headers)
 
     # ------------------------------------------------------------ the answer
 
@@ -174,7 +178,7 @@ class Protocol(HttpToolsProtocol):
             self.watch()
 
     def refuse(self, error: GatewayError) -> None:
-        """Answer what the application never sees, in OpenAI's shape, which has all fields of ours, and close.
+        """Answer what the application never sees, and close.
 
         Nothing is written after an answer that has begun, or that was given before its request ended: the client would
         read it as a part of that answer, or as the answer to its next request.
@@ -189,7 +193,7 @@ class Protocol(HttpToolsProtocol):
             self.raw.close()
             return
         if not answered:
-            answer = openai_error(error, request_id)
+            answer = listed.refusal(error, request_id)
             fields = [*answer.raw_headers, (b"x-request-id", request_id.encode()), (b"connection", b"close")]
             head = b"".join(b"%b: %b\r\n" % field for field in fields)
             self.raw.write(STATUS_LINE[error.status] + head + b"\r\n" + bytes(answer.body))
@@ -232,7 +236,6 @@ class Protocol(HttpToolsProtocol):
     # ------------------------------------------------------------ time
 
     def watch(self) -> None:
-        """Set the timer for the deadline, unless it fires earlier anyway: most deadlines only move to later."""
         if self.connection.deadline < self.wakes_at:
             self.timer.cancel()
             self.wake_at(self.connection.deadline)
@@ -253,7 +256,6 @@ class Protocol(HttpToolsProtocol):
         self.wake_at(self.connection.deadline)
 
     def drop(self, code: str) -> None:
-        """Close at once, whatever is unsent."""
         event = "connection without a request" if code == "header_timeout" else "connection dropped"
         log.info(event, code=code, state=self.connection.state.name.lower())
         self.disconnect()

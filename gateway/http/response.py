@@ -9,10 +9,10 @@ from starlette.types import Receive, Scope, Send
 
 from fleet import logs
 from gateway.chats.chats import Chat, Chats
-from gateway.chats.reply import Buffer, Completed, End
-from gateway.errors import ClientStalled, GatewayError, Unavailable
+from gateway.chats.reply import Buffer, End
+from gateway.errors import GatewayError
 from gateway.faces.encoder import Encoder
-from gateway.http.wire import SendWire, Wire, wire_of
+from gateway.http.wire import EXTENSION, Wire
 from protos import chat_pb2 as pb
 
 log = logs.logger(__name__)
@@ -28,15 +28,18 @@ class ClientGone(Exception):
     """The client closed its connection before the answer was complete."""
 
 
+class ClientStalled(Exception):
+    """The client read nothing for too long."""
+
+
 _LEFT = ClientGone, ClientStalled
 
 
 class ChatResponse(Response):
     """Streams one chat in the encoder's format, or answers with one JSON object when ``stream`` is false.
 
-    ``hold`` is how long the status line waits for the first event, ``stall`` for how long a client may read nothing;
-    both in seconds. ``done`` is called once, when the reply has its end or its client is gone: before the client can
-    know, so that its next request finds its place free.
+    ``hold`` and ``stall`` are seconds: until the status line is sent without an event, and for a client that reads
+    nothing. ``done`` is called once, before the client can know that the reply is over: its next request finds room.
     """
 
     status_code = 200
@@ -62,30 +65,31 @@ class ChatResponse(Response):
         self._hold = hold
         self._stall = stall
         self._done: Callable[[], None] | None = done
-        self._wire: Wire | SendWire
+        self._wire: Wire
         self._time = asyncio.get_running_loop().time
         self._wrote_at = 0.0
         self._pinger: asyncio.TimerHandle | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer. The chat is cancelled, down to the model, as soon as the client is gone or reads nothing."""
-        self._wire = wire_of(scope, send)
+        """Answer, until the client is gone or reads nothing. Raises what the request is refused with."""
         try:
+            self._wire = scope["extensions"][EXTENSION]
             async with self._chats.open(self._chat), asyncio.TaskGroup() as group:
                 watcher = group.create_task(_watch(receive))
-                await self._answer(send)
+                refusal = await self._answer(send)
                 watcher.cancel()
-        except Unavailable as error:  # draining
+            if refusal is not None:
+                raise refusal
+        except GatewayError as error:
             self._finish(error.code)
-            await self._encoder.refusal(error)(scope, receive, send)
+            raise
         except ExceptionGroup as group:
             left, others = group.split(_LEFT)
             if left is None:
                 raise
             await self._leave(left, others)
         finally:
-            if self._pinger is not None:
-                self._pinger.cancel()
+            self._stop_pings()
             self._finish("internal_error")
 
     async def _leave(self, left: ExceptionGroup, others: ExceptionGroup | None) -> None:
@@ -109,23 +113,23 @@ class ChatResponse(Response):
             done()
             self._chats.observer.request_closed(self._chat.request_id, code, self._chat.reply.tokens)
 
-    # ------------------------------------------------------------ streamed
-
-    async def _stream(self, send: Send) -> None:
+    async def _stream(self, send: Send) -> GatewayError | None:
         reply = self._chat.reply
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._hold):
                 while not reply.is_buffered and reply.end is None:
                     await reply.changed()
         if isinstance(reply.end, GatewayError) and not reply.is_buffered:
-            await self._refuse(send, reply.end)
-            return
+            return reply.end
         await self._begin(send)
         end = await self._pass_on(self._write)
-        self._finish(_code(end))
+        self._stop_pings()  # one after the body's end would begin the connection's next answer
+        last = self._encoder.end(end)
+        self._finish(end.code)
         # In a chunk of its own, before the end of the body: clients that read chunks see it as such.
-        self._write_chunk(self._encoder.end(end))
+        self._write_chunk(last)
         await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
+        return None
 
     async def _begin(self, send: Send) -> None:
         # The added headers are for proxies that would otherwise collect the stream.
@@ -166,29 +170,23 @@ class ChatResponse(Response):
                 self._write_chunk(self._encoder.ping)
         self._pinger = asyncio.get_running_loop().call_at(self._wrote_at + PING_AFTER, self._ping)
 
-    # ------------------------------------------------------------ whole
+    def _stop_pings(self) -> None:
+        if self._pinger is not None:
+            self._pinger.cancel()
 
-    async def _send_whole(self, send: Send) -> None:
+    async def _send_whole(self, send: Send) -> GatewayError | None:
         events = Buffer()
         end = await self._pass_on(events.append)
         if isinstance(end, GatewayError):
-            await self._refuse(send, end)
-            return
-        self._finish(_code(end))
+            return end
         body = self._encoder.whole(list(events), end)
+        self._finish(end.code)
         headers = [*self.raw_headers, (b"content-length", str(len(body)).encode())]
         await self._send(send, {"type": "http.response.start", "status": 200, "headers": headers})
         for start in range(0, len(body), SLICE):
             part, is_last = body[start : start + SLICE], start + SLICE >= len(body)
             await self._send(send, {"type": "http.response.body", "body": part, "more_body": not is_last})
-
-    async def _refuse(self, send: Send, error: GatewayError) -> None:
-        self._finish(error.code)
-        response = self._encoder.refusal(error)
-        await self._send(send, {"type": "http.response.start", "status": error.status, "headers": response.raw_headers})
-        await self._send(send, {"type": "http.response.body", "body": response.body})
-
-    # ------------------------------------------------------------ a client that is slow, or gone
+        return None
 
     async def _send(self, send: Send, message: MutableMapping[str, object]) -> None:
         await self._drain()
@@ -207,7 +205,7 @@ class ChatResponse(Response):
                     await wire.drain()
             except TimeoutError:
                 if wire.unsent() >= unsent:
-                    raise ClientStalled("client_stalled", f"the client read nothing for {self._stall:g} s") from None
+                    raise ClientStalled from None
             except OSError as error:
                 raise ClientGone from error
 
@@ -216,7 +214,3 @@ async def _watch(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     raise ClientGone
-
-
-def _code(end: End) -> str:
-    return "ok" if isinstance(end, Completed) else end.code

@@ -1,7 +1,6 @@
-"""The way past ASGI's ``send`` to a client's connection, for answers that write one small chunk after another.
+"""The way past ASGI's ``send``, which costs more than all else, for answers that write one small chunk after another.
 
-The server puts a :class:`Wire` into ``scope["extensions"]`` under :data:`EXTENSION`. A response sends the status line
-and the end of the body by ASGI, and writes the chunks in between to the wire: ``send`` costs more than all else there.
+The server puts a :class:`Wire` into ``scope["extensions"]``. The status line and the body's end still go by ``send``.
 """
 
 import asyncio
@@ -9,10 +8,8 @@ import contextlib
 import fcntl
 import sys
 import termios
-from collections import deque
 from collections.abc import Callable
 
-from starlette.types import Scope, Send
 from uvicorn.protocols.http.flow_control import FlowControl
 
 EXTENSION = "chatfleet"
@@ -41,7 +38,6 @@ class Wire(asyncio.Transport):
 
     @property
     def writable(self) -> bool:
-        """Whether the client keeps up. What is written while it does not waits in memory."""
         return not self._flow.write_paused
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -63,35 +59,3 @@ class Wire(asyncio.Transport):
                 queued = fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
                 waiting += int.from_bytes(queued, sys.byteorder)
         return waiting
-
-
-class SendWire:
-    """The same over ASGI's ``send``, for servers without a wire; :meth:`drain` sends the chunks."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self._chunks: deque[bytes] = deque()
-
-    @property
-    def writable(self) -> bool:
-        return not self._chunks
-
-    def write_chunk(self, chunk: bytes) -> None:
-        self._chunks.append(chunk)
-
-    async def drain(self) -> None:
-        while self._chunks:
-            await self._send({"type": "http.response.body", "body": self._chunks[0], "more_body": True})
-            self._chunks.popleft()
-
-    def unsent(self) -> int:
-        return len(self._chunks)
-
-    def abort(self) -> None:
-        """ASGI has no such thing: the server closes the connection of an incomplete answer."""
-
-
-def wire_of(scope: Scope, send: Send) -> Wire | SendWire:
-    """The wire of a request."""
-    wire: Wire | None = scope.get("extensions", {}).get(EXTENSION)
-    return wire or SendWire(send)

@@ -14,7 +14,6 @@ from gateway.routing.choice import choose
 from gateway.routing.directory import FRESH, Directory, Worker
 
 SHOWN = 20
-"""Requests at the head of the queue that ``GET /fleet`` lists one by one."""
 
 
 @dataclass(eq=False)
@@ -24,8 +23,7 @@ class Claim:
     model: str
     avoid: set[str] = field(default_factory=set)
     """Workers that failed it: others are preferred."""
-    waited: float = 0.0
-    """Seconds in the queue so far."""
+    waited: float = 0.0  # seconds in the queue so far
     is_retry: bool = False
     """Whether it had a worker before. Retries go first."""
 
@@ -35,8 +33,7 @@ class _Waiting:
     claim: Claim
     granted: asyncio.Future[Worker]
     since: float
-    rank: tuple[bool, int]
-    """The order of the queue: retries first, then by arrival."""
+    rank: tuple[bool, int]  # retries first, then by arrival
     line: "_Line"
 
 
@@ -67,8 +64,7 @@ class Lease:
 class Admission:
     """Leases places on workers. Call :meth:`dispatch` whenever a worker may have become available.
 
-    At most ``queue_limit`` requests wait, each for at most ``queue_timeout`` seconds over all its attempts. A retry
-    that finds the queue full displaces the latest request that is none.
+    A retry that finds the queue full displaces the latest request that is none.
     """
 
     def __init__(
@@ -87,14 +83,11 @@ class Admission:
         self._lines: dict[_Line, OrderedDict[_Waiting, None]] = {}
         self._arrivals = count()
         self.waiting = 0
-        """Requests in the queue."""
         self.linked = False
         """Whether the link to the host is up: while it is not, no worker can be reached."""
         self.linked_at = float("-inf")
-        """When it last came up."""
 
     def describe(self) -> dict[str, object]:
-        """The ``queue`` entry of ``GET /fleet``."""
         now = self._clock()
         in_order: Iterator[_Waiting] = heapq.merge(*self._lines.values(), key=lambda waiting: waiting.rank)
         first = [
@@ -110,10 +103,7 @@ class Admission:
         }
 
     async def lease(self, claim: Claim) -> Lease:
-        """A place on a worker, at once or after a wait.
-
-        Raises :class:`UnknownModel`, :class:`Busy` (429) or, if there is no worker at all, :class:`Unavailable` (503).
-        """
+        """A place on a worker, at once or after a wait. Raises a :class:`GatewayError` with status 404, 429 or 503."""
         if error := self._unknown(claim.model):
             raise error
         waiting = self._enqueue(claim)

@@ -16,7 +16,6 @@ TRIAL_LASTS = 30.0
 """Seconds after which a trial without any outcome makes room for another."""
 
 Key = tuple[str, str]
-"""A worker's id and a model's public name."""
 
 
 @dataclass

@@ -15,10 +15,8 @@ RETURN_WITHIN = 0.8
 """Seconds in which a worker must be back after its connection ended: a dropped link is, a dead process is not."""
 
 MODELS = 1000
-"""Models of one worker that are kept. A worker serves a handful."""
 
 NAMED = 10_000
-"""Models whose last announcement is remembered."""
 
 
 @dataclass(eq=False)
@@ -41,7 +39,6 @@ class Worker:
 
     @property
     def load(self) -> int:
-        """Requests that it runs or is about to run: ours as we count them, the others' by its last status."""
         return self.in_flight + self.elsewhere
 
     @property
@@ -61,7 +58,6 @@ class Worker:
         return fresh and self.state == pb.WORKER_STATE_READY
 
     def describe(self, now: float) -> dict[str, object]:
-        """An entry of ``workers`` in ``GET /fleet``."""
         state = pb.WorkerState.Name(self.state).removeprefix("WORKER_STATE_") if self.state in _NAMED else "UNKNOWN"
         if state == "READY" and not self.is_ready(now):
             state = "SILENT"
@@ -89,7 +85,6 @@ class Directory:
         self._gone_after = gone_after
         self._workers: dict[str, Worker] = {}
         self._named: dict[str, float] = {}
-        """When each model was last announced, the latest last."""
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(self._workers.values())
@@ -127,10 +122,7 @@ class Directory:
         return True
 
     def relinked(self, now: float) -> None:
-        """Our link is back. No worker could be heard without it, so every silence counts from now.
-
-        No worker is ready before it is heard again: after a restart of the host they come back one by one.
-        """
+        """Our link is back: every silence counts from now, and no worker is ready before it is heard again."""
         for worker in self._workers.values():
             worker.heard_at = now
             worker.left_at = None
@@ -150,10 +142,9 @@ class Directory:
         return [worker for worker in self if worker.is_ready(now)]
 
     def describe_load(self, waiting: int, now: float) -> dict[str, object]:
-        """The ``load`` entry of ``GET /fleet``, with ``waiting`` requests in this gateway's queue.
+        """The ``load`` entry of ``GET /fleet``: ``ratio``, for autoscalers, is (active + waiting) / capacity.
 
-        ``ratio`` is (active + waiting) / capacity, for autoscalers. Active are the chats on all workers, capacity is
-        that of the ready ones. The ratio is None if none is ready, which does not say how many workers are needed.
+        Active are the requests on all workers; capacity is that of the ready ones, and without any there is no ratio.
         """
         active = sum(worker.load for worker in self)
         capacity = sum(worker.capacity for worker in self.ready(now))
@@ -161,7 +152,6 @@ class Directory:
         return {"active": active, "waiting": waiting, "capacity": capacity, "ratio": ratio}
 
     def models(self) -> list[str]:
-        """The models that any worker serves, in the workers' order."""
         return list(dict.fromkeys(model for worker in self for model in worker.models))
 
     def named_since(self, model: str, since: float) -> bool:

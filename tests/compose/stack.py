@@ -17,7 +17,7 @@ IMAGE = "chatfleet-test"
 """What the images are called, beside those of whoever works here."""
 PATIENCE = 90.0
 """Seconds for containers to start and be found healthy, on a machine that others use too."""
-NOT_CLONED = shutil.ignore_patterns(".*", "__pycache__", "node_modules", "identities")
+NOT_CLONED = shutil.ignore_patterns(".*", "__pycache__", "node_modules")
 SERVICES = ("init", "host", "gateway", "worker", "model", "ingress")
 POLLING = 0.2
 

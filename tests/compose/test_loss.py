@@ -76,4 +76,5 @@ async def test_a_worker_whose_network_is_cut_for_a_moment_goes_on(stack: Stack, 
 def both_are_found(stack: Stack) -> bool:
     """Whether the ingress gives requests to two gateways."""
     status = [stack.status() for _ in range(8)]
-    return len({each["gateway"]["id"] for each in status if each}) == 2
+    # On a busy machine the ingress may answer for a moment that it has no gateway.
+    return len({each["gateway"]["id"] for each in status if each and "gateway" in each}) == 2

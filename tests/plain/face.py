@@ -31,7 +31,7 @@ class PlainFace(Face):
             question = Fields(body, frozenset(Question.model_fields)).check(Question)
         history = pb.ChatHistory(request_id=request_id, model=question.model or default_model)
         history.messages.add(role=pb.ROLE_USER, source="user").content.add(text=question.prompt)
-        return Asked(history, stream=True, encoder=lambda _: PlainText(self, request_id))
+        return Asked(history, stream=True, encoder=lambda _: PlainText())
 
     def refusal(self, error: GatewayError, request_id: str) -> Response:
         return PlainTextResponse(f"{error.code}: {error.message}\n", error.status, error.headers())
@@ -40,10 +40,6 @@ class PlainFace(Face):
 class PlainText:
     media_type = "text/plain; charset=utf-8"
     ping = b""
-
-    def __init__(self, face: PlainFace, request_id: str) -> None:
-        self._face = face
-        self._request_id = request_id
 
     def begin(self) -> bytes:
         return b""
@@ -56,6 +52,3 @@ class PlainText:
 
     def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
         raise NotImplementedError("every reply is streamed")
-
-    def refusal(self, error: GatewayError) -> Response:
-        return self._face.refusal(error, self._request_id)

@@ -85,12 +85,10 @@ def _known(error: BaseException, started: bool) -> pb.Error | None:
 
 
 def deadline() -> pb.Error:
-    """The request's time is up."""
     return _error("deadline", "the request's deadline passed", retryable=True)
 
 
 def usage(value: RequestUsage) -> pb.Usage:
-    """Token counts as the contract has them."""
     return pb.Usage(prompt_tokens=_count(value.prompt_tokens), completion_tokens=_count(value.completion_tokens))
 
 

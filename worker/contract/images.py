@@ -148,5 +148,4 @@ class Images:
             left -= image.admit(left)
 
     def close(self) -> None:
-        """End the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)

@@ -28,7 +28,6 @@ class DeclaredTool(BaseTool[BaseModel, BaseModel]):
 
     @property
     def schema(self) -> ToolSchema:
-        """The tool exactly as the client declared it."""
         return self._schema
 
     async def run(self, args: BaseModel, cancellation_token: CancellationToken) -> BaseModel:

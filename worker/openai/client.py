@@ -56,6 +56,9 @@ class Streaming(BaseOpenAIChatCompletionClient):
     _turns: Turns | None = None
     _pacer: Pacer | None = None
 
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**{"http_client": http_client(), **config})
+
     def work_in(self, turns: Turns, pacer: Pacer | None) -> None:
         """Convert conversations in ``turns``; read streams when ``pacer`` says, from their first delta on."""
         self._turns = turns
@@ -100,29 +103,16 @@ class Streaming(BaseOpenAIChatCompletionClient):
         self,
         messages: Sequence[LLMMessage],
         *,
-        tools: Sequence[Tool | ToolSchema] = [],
-        tool_choice: Tool | Literal["auto", "required", "none"] = "auto",
-        json_output: bool | type[BaseModel] | None = None,
-        extra_create_args: Mapping[str, Any] = {},
         cancellation_token: CancellationToken | None = None,
         max_consecutive_empty_chunk_tolerance: int = 0,
-        include_usage: bool | None = None,
+        **arguments: Any,
     ) -> AsyncGenerator[str | CreateResult, None]:
         """Yield the text as it arrives, then one ``CreateResult``, which has the reasoning too.
 
-        Closing the generator ends the request. Takes and raises what :meth:`stream` does.
+        Closing the generator ends the request. ``arguments`` are those of :meth:`stream`, whose errors it raises.
         """
         collected = Collected()
-        stream = self.stream(
-            collected,
-            messages,
-            tools=tools,
-            tool_choice=tool_choice,
-            json_output=json_output,
-            extra_create_args=extra_create_args,
-            include_usage=include_usage,
-        )
-        writer = asyncio.create_task(stream)
+        writer = asyncio.create_task(self.stream(collected, messages, **arguments))
         if cancellation_token is not None:
             cancellation_token.link_future(writer)
         try:
@@ -200,12 +190,6 @@ def http_client() -> httpx2.AsyncClient:
 class StreamingOpenAIClient(Streaming, OpenAIChatCompletionClient):
     """Stands in for ``OpenAIChatCompletionClient``; same configuration."""
 
-    def __init__(self, **config: Any) -> None:
-        super().__init__(**{"http_client": http_client(), **config})
-
 
 class StreamingAzureOpenAIClient(Streaming, AzureOpenAIChatCompletionClient):
     """Stands in for ``AzureOpenAIChatCompletionClient``; same configuration."""
-
-    def __init__(self, **config: Any) -> None:
-        super().__init__(**{"http_client": http_client(), **config})

@@ -49,7 +49,7 @@ class Completion:
         self._on_first = on_first
         self._events = EventDecoder()
         self._text = _Text(sink)
-        self._calls: dict[int, _Label] = {}
+        self._calls: dict[int, _Call] = {}
         self._finish_reason = ""
         self._usage = RequestUsage(prompt_tokens=0, completion_tokens=0)
         self._silent = 0
@@ -108,10 +108,12 @@ class Completion:
     def _end(self, error: Exception | None) -> None:
         if self._over.is_set():
             return
-        if error is None:
-            self._text.end()
-            if not self._finish_reason:
-                error = StreamBroken("the model's stream ended without a finish reason", self._usage)
+        self._text.end()
+        for index, call in self._calls.items():
+            if left := call.end():
+                self._event(tool_call(index, "", "", left))
+        if error is None and not self._finish_reason:
+            error = StreamBroken("the model's stream ended without a finish reason", self._usage)
         self._error = error
         self._over.set()
 
@@ -156,19 +158,19 @@ class Completion:
             raise NoChunk("a tool call's index is no whole number from 0 to 4,294,967,295")
         function = part.function or _NO_FUNCTION
         id_, name, arguments = part.id or "", function.name or "", function.arguments or ""
-        label = self._calls.get(index)
-        if label is None:
+        call = self._calls.get(index)
+        is_new = call is None
+        if call is None:
             if len(self._calls) >= CALLS_LIMIT:
                 raise NoChunk(f"more than {CALLS_LIMIT:,} tool calls")
-            label = self._calls[index] = _Label()
-        elif not (id_ or name or arguments):
-            return
-        label.add(id_, name)
-        self._event(tool_call(index, id_, name, arguments))
+            call = self._calls[index] = _Call()
+        arguments = call.add(id_, name, arguments)
+        if is_new or id_ or name or arguments:
+            self._event(tool_call(index, id_, name, arguments))
 
     def _event(self, event: pb.ReplyEvent) -> None:
         self._spoke()
-        self._text.flush()
+        self._text.end()
         self._sink.event(event)
 
     def _spoke(self) -> None:
@@ -190,7 +192,7 @@ class _Text:
 
     def add(self, kind: Literal["text", "reasoning"], text: str) -> None:
         if kind != self._kind:
-            self.flush()
+            self.end()
             self._kind = kind
         self._pieces.append(text)
         self._tokens += 1
@@ -202,7 +204,8 @@ class _Text:
             self._write(self._joiner.join(text))
 
     def end(self) -> None:
-        """Write what was held back for the other half of a character."""
+        """Write also what was held back for the other half of a character: text of another kind follows, or none."""
+        self.flush()
         self._write(self._joiner.end())
 
     def _write(self, text: str) -> None:
@@ -212,16 +215,20 @@ class _Text:
             self._tokens = 0
 
 
-class _Label:
-    """A tool call's id and name so far. Some servers repeat them in every part."""
+class _Call:
+    """A tool call's id and name so far, which some servers repeat in every part, and half a character of its arguments.
 
-    __slots__ = ("_id", "_name")
+    Raises :class:`NoChunk` for a long id or name.
+    """
+
+    __slots__ = ("_arguments", "_id", "_name")
 
     def __init__(self) -> None:
         self._id = self._name = ""
+        self._arguments = SurrogateJoiner()
 
-    def add(self, id_: str, name: str) -> None:
-        """Add a part's id and name. Raises :class:`NoChunk`."""
+    def add(self, id_: str, name: str, arguments: str) -> str:
+        """Add a part; return the arguments to write."""
         if id_ != self._id:
             self._id += id_
         if name != self._name:
@@ -230,3 +237,7 @@ class _Label:
             raise NoChunk(f"a tool call's id is longer than {ID_LIMIT:,} characters")
         if len(self._name) > NAME_LIMIT:
             raise NoChunk(f"a tool call's name is longer than {NAME_LIMIT:,} characters")
+        return self._arguments.join(arguments)
+
+    def end(self) -> str:
+        return self._arguments.end()

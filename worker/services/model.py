@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
 
 from autogen_core.models import ChatCompletionClient, CreateResult
 
@@ -28,22 +27,17 @@ class ModelService:
 
     async def run(self, request: pb.ChatHistory, sink: Sink) -> pb.Done:
         """See :class:`worker.services.service.Service`."""
-        arguments = self._arguments(request)
-        del request
-        if isinstance(self._client, Streaming):
-            return await self._client.stream(sink, **await arguments)
-        return await _pump(self._client.create_stream(**await self._admitted(await arguments)), sink)
-
-    async def _arguments(self, request: pb.ChatHistory) -> dict[str, Any]:
-        as_text = isinstance(self._client, Streaming)
         async with self._turns.turn() as turn:
             # Requests that come together are prepared in turns, so that they do not hold up anything else.
             messages = await conversation.messages(request, self._system_message, turn)
-            return {"messages": messages, **await options.arguments(request.options, turn, as_text=as_text)}
-
-    async def _admitted(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        await self._images.admit(arguments["messages"])
-        return arguments
+            arguments = await options.arguments(request.options, turn, as_text=isinstance(self._client, Streaming))
+        if isinstance(self._client, Streaming):
+            running = self._client.stream(sink, messages, **arguments)
+        else:
+            await self._images.admit(messages)
+            running = _pump(self._client.create_stream(messages, **arguments), sink)
+        del request, messages, arguments  # they must not be kept for as long as the reply takes
+        return await running
 
 
 async def _pump(pieces: AsyncGenerator[str | CreateResult, None], sink: Sink) -> pb.Done:

@@ -25,13 +25,11 @@ class MyAgent(RoutedAgent):
 
     @message_handler
     async def on_cancel(self, message: pb.CancelChat, ctx: MessageContext) -> None:
-        """End a run."""
         if self._senders.believes(message, message.reply_to):
             self._registry.cancel(message.reply_to, message.request_id, message.attempt, message.reason)
 
     @message_handler
     async def on_left(self, message: pb.MemberLeft, ctx: MessageContext) -> None:
-        """A member's connection to the host ended."""
         if self._senders.believes(message, topics.HOST):
             self._watch.left(message)
 

@@ -53,14 +53,13 @@ class GatewayWatch:
 
     def left(self, member: pb.MemberLeft) -> None:
         """The host reports that a member's connection ended; the member may return on another one."""
-        if member.kind != "gateway" or not self._outbox.has(member.member_id):
+        if member.kind != "gateway" or member.member_id not in self._outbox.gateways():
             return
         self._outbox.ask(member.member_id)
         if member.cause == pb.LEAVE_CAUSE_CLOSED:
             self._left_at[member.member_id] = asyncio.get_running_loop().time()
 
     async def watch(self) -> None:
-        """Check until cancelled."""
         while True:
             await asyncio.sleep(self._poll_interval)
             for gateway_id in self._find_gone(asyncio.get_running_loop().time()):

@@ -36,7 +36,7 @@ class Registry:
         self._group = group
         self._observer = observer
         self._histories = histories
-        self._runs: dict[tuple[str, str], tuple[Run, asyncio.Task[None]]] = {}
+        self._runs: dict[tuple[str, str], Run] = {}
         """By gateway and request: no gateway touches another's."""
         self._waiting: dict[Run, int] = {}
         """Bytes of the requests whose reply has not begun."""
@@ -45,13 +45,11 @@ class Registry:
 
     @property
     def active(self) -> int:
-        """Number of runs."""
         return len(self._runs)
 
     def active_by_gateway(self) -> dict[str, int]:
-        """Number of runs for each gateway that has any."""
         counts: dict[str, int] = {}
-        for run, _ in self._runs.values():
+        for run in self._runs.values():
             counts[run.gateway_id] = counts.get(run.gateway_id, 0) + 1
         return counts
 
@@ -64,61 +62,55 @@ class Registry:
             return
         running = self._runs.get((request.reply_to, request.request_id))
         if running is not None:
-            if running[0].attempt >= request.attempt:
+            if running.attempt >= request.attempt:
                 return
-            self.cancel(request.reply_to, request.request_id, 0, "superseded")
+            running.cancel("superseded")
         sink = self._outbox.open(request.reply_to, request.request_id, request.attempt)
         size = request.ByteSize()
         service = self._service(request.model, size, replaces=running is not None)
         if isinstance(service, pb.Error):
             sink.finish(service)
             return
-        run = Run(request, service, sink, self._observer, lambda: self._sent(run))
+        run = Run(request, service, sink, self._observer, lambda: self._waiting.pop(run, None))
         self._waiting[run] = size
-        task = self._group.create_task(run.run())
-        self._runs[request.reply_to, request.request_id] = run, task
+        self._runs[request.reply_to, request.request_id] = run
         self._idle.clear()
         self.started_total += 1
 
         def ended(_: asyncio.Task[None]) -> None:
             sink.finish(pb.Cancelled(reason=run.reason))  # for a task that was cancelled before its first step
-            self._sent(run)
             self._forget(run)
 
-        task.add_done_callback(ended)
+        run.start(self._group).add_done_callback(ended)
 
     def cancel(self, gateway_id: str, request_id: str, attempt: int, reason: str) -> None:
         """End a run of that gateway; ``attempt`` 0 means any. An unknown one may just have ended, and is ignored."""
-        found = self._runs.get((gateway_id, request_id))
-        if found is not None and attempt in (0, found[0].attempt):
-            run, task = found
-            run.reason = reason
-            task.cancel()
+        run = self._runs.get((gateway_id, request_id))
+        if run is not None and attempt in (0, run.attempt):
+            run.cancel(reason)
 
     def keep_only(self, gateway_id: str, wanted: set[tuple[str, int]]) -> None:
         """End the runs that their gateway did not name among all that it waits for."""
         for run in self._of(gateway_id):
             if (run.request_id, run.attempt) not in wanted:
-                self.cancel(gateway_id, run.request_id, run.attempt, "unknown_request")
+                run.cancel("unknown_request")
 
     def cancel_gateway(self, gateway_id: str) -> int:
         """End every run of a gateway that is gone; return how many there were."""
         gone = self._of(gateway_id)
         for run in gone:
-            self.cancel(gateway_id, run.request_id, run.attempt, "gateway_gone")
+            run.cancel("gateway_gone")
         return len(gone)
 
     def cancel_all(self, reason: str) -> None:
-        """End every run."""
-        for run, _ in list(self._runs.values()):
-            self.cancel(run.gateway_id, run.request_id, run.attempt, reason)
+        for run in self._runs.values():
+            run.cancel(reason)
 
     async def idle(self) -> None:
-        """Wait until there are no runs."""
         await self._idle.wait()
 
     def _of(self, gateway_id: str) -> list[Run]:
-        return [run for run, _ in self._runs.values() if run.gateway_id == gateway_id]
+        return [run for run in self._runs.values() if run.gateway_id == gateway_id]
 
     def _service(self, name: str, size: int, replaces: bool) -> Service | pb.Error:
         """The service for a new run, or why there is none. One that ``replaces`` an older attempt has its place."""
@@ -131,13 +123,10 @@ class Registry:
         service = self.services.get(name) if name else next(iter(self.services.values()))
         return service or pb.Error(code="unknown_model", message="the worker does not serve this model", retryable=True)
 
-    def _sent(self, run: Run) -> None:
-        self._waiting.pop(run, None)
-
     def _forget(self, run: Run) -> None:
+        self._waiting.pop(run, None)
         key = run.gateway_id, run.request_id
-        found = self._runs.get(key)
-        if found is not None and found[0] is run:
+        if self._runs.get(key) is run:
             del self._runs[key]
         if not self._runs:
             self._idle.set()

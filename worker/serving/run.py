@@ -15,7 +15,7 @@ log = logs.logger(__name__)
 
 
 class Run:
-    """One attempt at one request. Cancel its task to stop it; ``reason`` is then what the gateway is told.
+    """One attempt at one request. ``reason`` is what the gateway is told when it is cancelled.
 
     ``on_first`` is called with the reply's first event: by then the service has sent the request on.
     """
@@ -26,7 +26,7 @@ class Run:
         service: Service,
         sink: Sink,
         observer: Observer,
-        on_first: Callable[[], None] = lambda: None,
+        on_first: Callable[[], object] = lambda: None,
     ) -> None:
         self.request_id = request.request_id
         self.attempt = request.attempt
@@ -39,6 +39,16 @@ class Run:
         self._observer = observer
         self._on_first = on_first
         self._started = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, group: asyncio.TaskGroup) -> asyncio.Task[None]:
+        self._task = group.create_task(self.run())
+        return self._task
+
+    def cancel(self, reason: str) -> None:
+        self.reason = reason
+        if self._task is not None:
+            self._task.cancel()
 
     async def run(self) -> None:
         """Serve the request. Returns, whatever happens, after the terminal event was written."""
@@ -47,6 +57,9 @@ class Run:
         self._sink.accept()
         try:
             end = await self._serve()
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # the service answered its cancellation with something else
+                raise asyncio.CancelledError
             # The last events may wait for credit. Until then the client can still cancel the run.
             await self._sink.ready()
         except asyncio.CancelledError:
@@ -78,13 +91,9 @@ class Run:
 
     def _finish(self, end: pb.Done | pb.Error | pb.Cancelled) -> None:
         self._sink.finish(end)
-        match end:
-            case pb.Done():
-                code = "ok"
-            case pb.Error():
-                code = end.code
-            case pb.Cancelled():
-                code = "cancelled"
+        code = "cancelled" if isinstance(end, pb.Cancelled) else "ok"
+        if isinstance(end, pb.Error):
+            code = end.code
         details: dict[str, Any] = {
             "prompt_tokens": end.usage.prompt_tokens,
             "completion_tokens": end.usage.completion_tokens,

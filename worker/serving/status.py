@@ -28,15 +28,12 @@ class Heartbeat:
         self._interval = interval
 
     def beat(self) -> None:
-        """Publish the status now."""
         self._publish(self._status(pb.WORKER_STATE_DRAINING if self._registry.draining else pb.WORKER_STATE_READY))
 
     def leave(self) -> None:
-        """Publish the last status."""
         self._publish(self._status(pb.WORKER_STATE_LEFT))
 
     async def run(self) -> None:
-        """Publish until cancelled."""
         while True:
             self.beat()
             await asyncio.sleep(self._interval)

@@ -1,13 +1,9 @@
 """The seed's API, ``POST /chat/completions``; its errors are also those of every path that no other face owns."""
 
-from starlette.responses import Response
-
-from gateway.errors import GatewayError
 from gateway.faces.bodies import Body
 from gateway.faces.face import Asked, Face, Json, Route
 from gateway.faces.ndjson import request
 from gateway.faces.ndjson.encoder import Ndjson
-from gateway.faces.ndjson.refusal import error_response
 from gateway.faces.openapi import OBJECTS, TEXT, USAGE, chat_body, chat_responses, error_schema, schema
 
 ERROR = error_schema()
@@ -45,6 +41,3 @@ class NdjsonFace(Face):
 
     async def read(self, body: Body, request_id: str, default_model: str) -> Asked:
         return await request.read(body, request_id, default_model)
-
-    def refusal(self, error: GatewayError, request_id: str) -> Response:
-        return error_response(error, request_id)

@@ -34,7 +34,6 @@ KNOWN = frozenset(ChatBody.model_fields)
 
 
 async def read(body: Body, request_id: str, default_model: str) -> Asked:
-    """Read a body. Raises a :class:`GatewayError` that names the field at fault."""
     async with body.work() as turn:
         fields = Fields(body, KNOWN)
         await turn.pause()

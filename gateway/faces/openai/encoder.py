@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
-from starlette.responses import Response
 
 from gateway.chats.reply import Completed, End
 from gateway.errors import GatewayError, usage
@@ -17,26 +16,19 @@ Json = dict[str, Any]
 
 FINISH_REASONS = {
     "function_calls": "tool_calls",
-    "stop": "stop",
     "length": "length",
     "content_filter": "content_filter",
 }
 """AutoGen's names in OpenAI's; anything else is a stop."""
 
 ERROR_TYPES = {
-    400: "invalid_request_error",
     401: "authentication_error",
     403: "permission_error",
-    404: "invalid_request_error",
-    408: "invalid_request_error",
-    413: "invalid_request_error",
-    422: "invalid_request_error",
     429: "rate_limit_error",
 }
-"""OpenAI's ``type`` of an error, by its status; every other one is a ``server_error``."""
+"""OpenAI's ``type`` of an error where the status alone does not tell it."""
 
 CODES = {"unknown_model": "model_not_found"}
-"""Our codes that OpenAI's clients know by another name."""
 
 
 class OpenAIFormat:
@@ -50,24 +42,22 @@ class OpenAIFormat:
         self._model = model
         self._include_usage = include_usage
         self._created = int(time.time())
-        self._head = self._tail = b""
-        """What stands before and after the fields of ``delta`` in every event but the first."""
+        self._head = self._tail = b""  # around the fields of ``delta``, in every event but the first
 
     def begin(self) -> bytes:
         return b""
 
     def event(self, event: pb.ReplyEvent) -> bytes:
-        match event.WhichOneof("event"):
-            case "text":
-                field = b'"content":' + dumps_text(event.text)
-            case "reasoning":
-                field = b'"reasoning_content":' + dumps_text(event.reasoning)
-            case "tool_call":
-                field = b'"tool_calls":[' + _call_part(event.tool_call) + b"]"
-            case "logprobs":
-                return _event(self._chunk(self._role(), logprobs=orjson.loads(event.logprobs)))
-            case _:
-                return b""
+        if text := event.text:  # cheaper than asking which kind it is
+            field = b'"content":' + dumps_text(text)
+        elif text := event.reasoning:
+            field = b'"reasoning_content":' + dumps_text(text)
+        elif event.HasField("tool_call"):
+            field = b'"tool_calls":[' + _call_part(event.tool_call) + b"]"
+        elif event.logprobs:
+            return _event(self._chunk(self._role(), logprobs=orjson.loads(event.logprobs)))
+        else:
+            return b""
         if not self._head:
             return self._first(field)
         return self._head + field + self._tail
@@ -98,9 +88,6 @@ class OpenAIFormat:
         }
         return dumps({**self._fields("chat.completion"), "choices": [choice], "usage": usage(end.usage)})
 
-    def refusal(self, error: GatewayError) -> Response:
-        return openai_error(error, self._request_id)
-
     def _fields(self, kind: str) -> Json:
         return {
             "id": f"chatcmpl-{self._request_id}",
@@ -121,7 +108,6 @@ class OpenAIFormat:
         return {**chunk, "usage": None} if self._include_usage else chunk
 
     def _first(self, field: bytes) -> bytes:
-        """The first event with ``field`` in its delta, beside the role."""
         self._build_frame()
         content = b"" if field.startswith(b'"content"') else b'"content":"",'
         return self._head + b'"role":"assistant",' + content + field + self._tail
@@ -138,7 +124,6 @@ class OpenAIFormat:
 
 
 def error_body(error: GatewayError, request_id: str) -> Json:
-    """OpenAI's four fields, and ours."""
     body = error.body(request_id)
     return {
         "message": error.message,
@@ -147,12 +132,6 @@ def error_body(error: GatewayError, request_id: str) -> Json:
         **body,
         "code": CODES.get(error.code, error.code),
     }
-
-
-def openai_error(error: GatewayError, request_id: str) -> Response:
-    """An error as a plain answer in OpenAI's shape."""
-    body = dumps({"error": error_body(error, request_id)})
-    return Response(body, error.status, headers=error.headers(), media_type="application/json")
 
 
 def _event(body: Json) -> bytes:

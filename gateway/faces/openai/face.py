@@ -5,9 +5,9 @@ from starlette.responses import JSONResponse, Response
 
 from gateway.errors import GatewayError, UnknownModel
 from gateway.faces.bodies import Body
-from gateway.faces.face import Asked, Face, Fleet, Json, Route
+from gateway.faces.face import Asked, Face, Fleet, Json, Route, json_refusal
 from gateway.faces.openai import request
-from gateway.faces.openai.encoder import OpenAIFormat, openai_error
+from gateway.faces.openai.encoder import OpenAIFormat, error_body
 from gateway.faces.openai.schema import CompletionBody
 from gateway.faces.openapi import (
     NUMBER,
@@ -100,7 +100,7 @@ class OpenAIFace(Face):
         return await request.read(body, request_id, default_model)
 
     def refusal(self, error: GatewayError, request_id: str) -> Response:
-        return openai_error(error, request_id)
+        return json_refusal(error, error_body(error, request_id))
 
 
 async def _list_models(request: Request, fleet: Fleet) -> Response:

@@ -59,7 +59,6 @@ _TEXT_PART: TypeAdapter[TextPart] = TypeAdapter(OnlyText)
 
 
 async def read(body: Body, request_id: str, default_model: str) -> Asked:
-    """Read a body. Raises a :class:`GatewayError` that names the field at fault."""
     async with body.work() as turn:
         fields = Fields(body, KNOWN)
         _refuse(fields)
@@ -98,7 +97,6 @@ def _refuse(fields: Fields) -> None:
 
 
 async def _add_tool(made: pb.Tool, fields: Fields, text: Raw, index: int, turn: Turn) -> None:
-    """Read a tool into ``made``. Its parameters stay the JSON that was sent."""
     parameters = None
     where = f"tools[{index}]"
     tool = members(text, where) or {}

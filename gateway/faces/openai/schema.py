@@ -25,7 +25,6 @@ Json = dict[str, Any]
 
 
 def _by_field(field: str) -> Discriminator:
-    """Tells a union's members apart by one of their fields."""
 
     def tag(value: Any) -> str | None:
         found = value.get(field) if isinstance(value, dict) else getattr(value, field, None)
@@ -35,7 +34,6 @@ def _by_field(field: str) -> Discriminator:
 
 
 def _text_or(other: str) -> Discriminator:
-    """Tells text from the union's other member."""
     return Discriminator(lambda value: TAG + "text" if isinstance(value, str) else TAG + other)
 
 

@@ -150,7 +150,7 @@ async def test_one_that_does_not_read_holds_up_the_other(path: Path, inward: boo
     sending = asyncio.create_task(send())
     await eventually(lambda: sent, what="the first piece is sent")
     with pytest.raises(TimeoutError):  # 64 MiB find room nowhere
-        await asyncio.wait_for(asyncio.shield(sending), 1)
+        await asyncio.wait_for(asyncio.shield(sending), 0.2)
     async with asyncio.timeout(30):
         for begin in range(0, 8 * len(BIG), len(BIG)):
             assert await reader.readexactly(len(BIG)) == BIG, begin
@@ -161,7 +161,7 @@ async def test_one_that_does_not_read_holds_up_the_other(path: Path, inward: boo
 
 
 async def test_a_silent_client_does_not_reach_grpc(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "AUTHENTICATE_WITHIN", 0.2)
+    monkeypatch.setattr(listener, "AUTHENTICATE_WITHIN", 0.1)
     reader, _ = await path.open()
     assert await is_closed(reader)
     assert path.at_server.empty()
@@ -289,7 +289,7 @@ async def test_a_reset_on_one_side_ends_the_other(path: Path) -> None:
 async def test_a_client_that_reads_nothing_is_dropped_after_a_while(
     path: Path, monkeypatch: pytest.MonkeyPatch, size: int, ends: bool
 ) -> None:
-    monkeypatch.setattr(forwarder, "LINGER", 0.2)
+    monkeypatch.setattr(forwarder, "LINGER", 0.1)
     client, server = await path.connect()
     transport = paused(client)
     server[1].write(BIG[:size])

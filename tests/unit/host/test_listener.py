@@ -88,18 +88,18 @@ async def stays_open(reader: asyncio.StreamReader, seconds: float) -> bool:
 async def test_a_client_that_does_not_authenticate_is_dropped(
     port: Port, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(listener, "AUTHENTICATE_WITHIN", 0.2)
+    monkeypatch.setattr(listener, "AUTHENTICATE_WITHIN", 0.1)
     reader, _ = await port.connect()
     assert await is_closed(reader)
     assert "it has not authenticated in time" in capsys.readouterr().out
 
 
 async def test_a_client_that_authenticated_stays(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "AUTHENTICATE_WITHIN", 0.2)
+    monkeypatch.setattr(listener, "AUTHENTICATE_WITHIN", 0.1)
     reader, client = await port.connect()
     port.listener.authenticated(client)
     assert client.authenticated.is_set()
-    assert await stays_open(reader, 0.5)
+    assert await stays_open(reader, 0.2)
 
 
 async def test_the_oldest_of_too_many_is_dropped_and_those_that_authenticated_stay(

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 from google.protobuf.message import DecodeError
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.bus import relay
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.both_loops
 
 LIMIT = 1000
 LOOPBACK = "127.0.0.1"
-SILENCE = 0.1
+SILENCE = 0.05
 """Seconds until a ping, and from the ping to the end, where silence is what is tested."""
 
 NAMES = st.from_regex(r"[\w.:=-]{1,100}", fullmatch=True).filter(lambda name: len(name.encode()) < 256)
@@ -40,6 +40,7 @@ def frame_of(content: bytes) -> bytes:
 # ---------------------------------------------------------------- events as frames
 
 
+@settings(max_examples=30, deadline=None)
 @given(topic=NAMES, name=NAMES | ASCII, payload=st.binary(max_size=300))
 def test_an_event_comes_out_of_its_frame_as_it_went_in(topic: str, name: str, payload: bytes) -> None:
     frame = relay.pack_bytes(topic, name, payload)
@@ -338,7 +339,7 @@ async def test_a_silent_peer_is_pinged_and_then_dropped(pair: Callable[..., Any]
 async def test_a_peer_that_answers_is_kept(pair: Callable[..., Any]) -> None:
     near, _ = await pair(impatient, Noted)
     near.watch()
-    await eventually(lambda: near.pongs > 10, what="ten rounds of pings")
+    await eventually(lambda: near.pongs > 3, what="some rounds of pings")
     assert not near.closed.done()
 
 

@@ -33,7 +33,7 @@ def run(limits: Limits, limited: Key, texts: Iterable[str] = (), prompt: int = 0
     reply = Reply()
     grant.follow(reply)
     for text in texts:
-        reply.push(pb.ReplyEvent(text=text, tokens=1))
+        reply.push(pb.ReplyEvent(text=text, tokens=1), "text")
     return grant, reply
 
 
@@ -171,18 +171,18 @@ def test_a_running_reply_counts_while_it_runs() -> None:
     _, reply = run(limits, limited, ["x"])
     assert left(limits, limited) == 999
     for _ in range(5 * STEP):
-        reply.push(pb.ReplyEvent(text="x", tokens=1))
+        reply.push(pb.ReplyEvent(text="x", tokens=1), "text")
     assert left(limits, limited) == 999 - 5 * STEP
 
 
 def test_all_kinds_of_output_count() -> None:
     limits, limited = Limits(Clock()), key(tokens_per_minute=1000)
     grant, reply = run(limits, limited)
-    reply.push(pb.ReplyEvent(reasoning="r", tokens=2))
-    reply.push(pb.ReplyEvent(text="t", tokens=3))
+    reply.push(pb.ReplyEvent(reasoning="r", tokens=2), "reasoning")
+    reply.push(pb.ReplyEvent(text="t", tokens=3), "text")
     for _ in range(4):
-        reply.push(pb.ReplyEvent(tool_call=pb.ToolCall(arguments="{")))
-    reply.push(pb.ReplyEvent(logprobs="[]"))  # of the text, which has counted
+        reply.push(pb.ReplyEvent(tool_call=pb.ToolCall(arguments="{")), "tool_call")
+    reply.push(pb.ReplyEvent(logprobs="[]"), "logprobs")  # of the text, which has counted
     grant.close()
     assert left(limits, limited) == 1000 - 9
 
@@ -208,7 +208,7 @@ def test_each_token_counts_in_the_minute_in_which_it_came() -> None:
     clock.now += 60
     assert left(limits, limited) == 10_000
     for _ in range(STEP):
-        reply.push(pb.ReplyEvent(text="x", tokens=1))
+        reply.push(pb.ReplyEvent(text="x", tokens=1), "text")
     assert left(limits, limited) == 10_000 - STEP
     ended(reply, Completed("stop", pb.Usage(prompt_tokens=1, completion_tokens=1)))
     grant.close()  # less than was counted: what counted in an earlier minute is not given back in this one

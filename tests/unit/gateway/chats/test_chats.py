@@ -9,6 +9,7 @@ import pytest
 from google.protobuf.message import Message
 
 from fleet.lane import Inbox, IncomingReply
+from fleet.lane.reply import EVENT_BYTES
 from fleet.observe import Observer
 from gateway.chats.chats import UNKNOWN_REQUESTS, Chat, Chats
 from gateway.chats.reply import Completed, End
@@ -417,6 +418,7 @@ async def test_log_probabilities_that_are_no_list_end_their_chat_and_no_other() 
     chat, driver = stage.begin()
     other, other_driver = stage.begin("other")
     workers = {message.request_id: worker for message, worker in await stage.asked(2)}
+    stage.chunk(workers["r"], text="a")
     for odd in ("{", "5", "{}"):
         events = [
             pb.ReplyEvent(request_id="r", attempt=1, logprobs=odd),
@@ -431,6 +433,61 @@ async def test_log_probabilities_that_are_no_list_end_their_chat_and_no_other() 
     await driver
     assert not other_driver.done()
     await cancel(other_driver)
+
+
+async def test_a_first_event_that_is_not_valid_counts_against_its_worker_and_another_is_tried() -> None:
+    stage = Stage()
+    chat, driver = stage.begin()
+    [(_, first)] = await stage.asked()
+    stage.chunk(first, logprobs="{")
+    assert not chat.reply.started
+    second = (await stage.asked(2))[1][1]
+    assert second != first
+    assert len(stage.breakers) == 1
+    stage.chunk(second, attempt=2, text="a")
+    stage.chunk(second, attempt=2, done=pb.Done(finish_reason="stop"))
+    assert await read(chat) == ("a", Completed("stop"))
+    await driver
+
+
+async def test_a_worker_that_is_lost_after_a_chat_was_cut_off_gets_no_successor() -> None:
+    """The client may still be reading: the chat is open until its response leaves."""
+    stage = Stage()
+    chat = Chat(pb.ChatHistory(request_id="r", model="m"))
+    async with stage.chats.open(chat):
+        [(_, worker)] = await stage.asked()
+        stage.chats.cut_off()
+        stage.chunk(worker, text="late")
+        stage.chats.worker_gone(worker)
+        await until(lambda: not len(stage.chats))
+    assert isinstance(chat.reply.end, Unavailable)
+    assert len(stage.histories()) == 1
+
+
+@pytest.mark.parametrize("field", ["done", "error"])
+async def test_an_end_does_not_keep_its_batch(field: str) -> None:
+    stage = Stage()
+    chat, driver = stage.begin()
+    [(_, worker)] = await stage.asked()
+    kind = {"done": pb.Done, "error": pb.Error}[field]
+    end: dict[str, Any] = {field: kind(usage=pb.Usage(prompt_tokens=1))}
+    batch = pb.ChunkBatch(events=[pb.ReplyEvent(request_id="r", attempt=1, **end)])
+    stage.chats.deliver(worker, list(batch.events))
+    getattr(batch.events[0], field).usage.prompt_tokens = 2
+    _, ended = await read(chat)
+    assert ended.usage == pb.Usage(prompt_tokens=1)
+    await driver
+
+
+async def test_an_acceptance_after_a_cut_off_is_no_success_of_its_worker() -> None:
+    stage = Stage(workers=1)
+    chat = Chat(pb.ChatHistory(request_id="r", model="m"))
+    async with stage.chats.open(chat):
+        [(_, worker)] = await stage.asked()
+        stage.breakers.failed((worker, "m"), stage.clock())
+        stage.chats.cut_off()
+        stage.chunk(worker, accepted=pb.Accepted())
+        assert len(stage.breakers) == 1
 
 
 async def test_attempts_are_found_by_their_worker_and_forgotten_with_their_end() -> None:
@@ -571,6 +628,7 @@ async def test_an_event_of_a_later_version_counts_and_is_ignored() -> None:
     unknown = pb.ReplyEvent(request_id="r", attempt=1, position=1).SerializeToString() + b"\xfa\x01\x01x"
     stage.chats.deliver(worker, [pb.ReplyEvent.FromString(unknown)])
     assert not chat.reply.started
+    assert stage.credit["r"] == EVENT_BYTES + 1  # as its worker counts it
     stage.chunk(worker, text="a", position=2)
     stage.chunk(worker, done=pb.Done(finish_reason="stop"), position=3)
     assert await read(chat) == ("a", Completed("stop"))

@@ -1,6 +1,7 @@
 """A reply's events: passed on while they can be written, buffered while not, within the lane's credit."""
 
 import asyncio
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -75,6 +76,12 @@ def credit(reply: Reply) -> int:
     return total
 
 
+def push(reply: Reply, event: pb.ReplyEvent) -> None:
+    kind = event.WhichOneof("event")
+    assert kind is not None
+    reply.push(event, kind)
+
+
 @pytest.mark.parametrize("event", [{"text": "é"}, {"reasoning": "é"}, *OTHERS], ids=lambda event: next(iter(event)))
 @virtual
 async def test_every_kind_is_passed_on_at_once_while_it_can_be_written(event: dict[str, Any]) -> None:
@@ -83,7 +90,7 @@ async def test_every_kind_is_passed_on_at_once_while_it_can_be_written(event: di
     client.read()
     pushed = [pb.ReplyEvent(position=number, **event) for number in range(3)]
     for number, one in enumerate(pushed, 1):
-        reply.push(one)
+        push(reply, one)
         assert client.events == pushed[:number]
         assert credit(reply) == number * payload_bytes(one)
     assert reply.unread == 0
@@ -96,7 +103,7 @@ async def test_every_kind_is_buffered_in_order_while_it_cannot(event: dict[str, 
     client = Client(reply)
     pushed = [pb.ReplyEvent(text="a"), pb.ReplyEvent(**event), pb.ReplyEvent(**event), pb.ReplyEvent(text="b")]
     for one in pushed:
-        reply.push(one)
+        push(reply, one)
     assert (reply.unread, credit(reply)) == (sum(map(payload_bytes, pushed)), 0)
     client.read()
     assert client.events == pushed
@@ -116,7 +123,7 @@ def test_deltas_that_piled_up_are_one_event_of_their_kind_and_source() -> None:
         pb.ReplyEvent(tool_call=CALL),
         pb.ReplyEvent(tool_call=CALL),
     ):
-        reply.push(one)
+        push(reply, one)
     client = Client(reply)
     client.read()
     assert client.events == [
@@ -142,6 +149,20 @@ def test_what_is_buffered_does_not_keep_its_batch() -> None:
     assert not buffer
 
 
+@pytest.mark.parametrize("delta", ["ab", "\u4e00"])
+def test_small_deltas_take_little_more_memory_than_their_bytes(delta: str) -> None:
+    buffer = Buffer()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(CREDIT // len(delta.encode())):
+            buffer.append(pb.ReplyEvent(text=delta))
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 2 * CREDIT
+
+
 @given(st.lists(st.tuples(st.text(max_size=3), st.integers(0, 3))))
 def test_text_keeps_its_order_however_often_the_client_pauses(steps: list[tuple[str, int]]) -> None:
     async def run() -> None:
@@ -150,7 +171,7 @@ def test_text_keeps_its_order_however_often_the_client_pauses(steps: list[tuple[
         for text, room in steps:
             if room:
                 client.read(room)
-            reply.push(pb.ReplyEvent(text=text))
+            push(reply, pb.ReplyEvent(text=text))
             sent = "".join(text for text, _ in steps)
             assert sent.startswith(client.text)
             assert credit(reply) == len(client.text.encode())
@@ -167,7 +188,7 @@ def test_text_keeps_its_order_however_often_the_client_pauses(steps: list[tuple[
 async def test_a_client_that_catches_up_excuses_the_silence_before() -> None:
     reply = opened()
     assert reply.attempt is not None
-    reply.push(pb.ReplyEvent(text="a"))
+    push(reply, pb.ReplyEvent(text="a"))
     await asyncio.sleep(10)
     Client(reply).read()
     assert reply.attempt.heard_at == 10
@@ -186,12 +207,12 @@ async def test_a_response_is_woken_by_the_first_event_a_pause_and_the_end_and_no
         return done
 
     assert not await woken()
-    reply.push(pb.ReplyEvent(text="a"))
+    push(reply, pb.ReplyEvent(text="a"))
     assert await woken()
     client.read(3)
-    reply.push(pb.ReplyEvent(text="a"))
+    push(reply, pb.ReplyEvent(text="a"))
     assert not await woken()
-    reply.push(pb.ReplyEvent(text="a"))
+    push(reply, pb.ReplyEvent(text="a"))
     assert await woken()
     client.read()
     reply.finish(Completed("stop"))
@@ -201,13 +222,13 @@ async def test_a_response_is_woken_by_the_first_event_a_pause_and_the_end_and_no
 async def test_only_the_first_end_counts_and_nothing_comes_after_it() -> None:
     reply = Reply()
     client = Client(reply)
-    reply.push(pb.ReplyEvent(text="a"))
+    push(reply, pb.ReplyEvent(text="a"))
     error = WorkerLost("worker_lost", "gone")
     reply.finish(error)
     reply.finish(Completed("stop"))
-    reply.push(pb.ReplyEvent(text="late"))
+    push(reply, pb.ReplyEvent(text="late"))
     client.read()
-    reply.push(pb.ReplyEvent(text="late"))
+    push(reply, pb.ReplyEvent(text="late"))
     assert (client.text, reply.end) == ("a", error)
 
 
@@ -222,7 +243,7 @@ async def test_what_a_writer_raises_is_the_responses_and_pauses_the_reply(buffer
     if not buffered:
         reply.resume(broken)
     for text in "abc":
-        reply.push(pb.ReplyEvent(text=text))
+        push(reply, pb.ReplyEvent(text=text))
     reply.finish(Completed("stop"))
     if buffered:
         with pytest.raises(LookupError, match="broken"):
@@ -238,9 +259,9 @@ def test_a_worker_that_ignores_its_credit_is_noticed(attached: bool) -> None:
     if attached:
         Client(reply, room=1).read(1)
     for _ in range(LIMIT // CREDIT + attached):
-        reply.push(pb.ReplyEvent(text="x" * CREDIT))
+        push(reply, pb.ReplyEvent(text="x" * CREDIT))
     with pytest.raises(WorkerLost) as raised:
-        reply.push(pb.ReplyEvent(text="x"))
+        push(reply, pb.ReplyEvent(text="x"))
     assert raised.value.code == "credit_ignored"
     assert reply.unread == LIMIT
 
@@ -249,24 +270,24 @@ def test_a_worker_that_ignores_its_credit_is_noticed(attached: bool) -> None:
 def test_events_without_content_are_bounded_too(event: dict[str, Any]) -> None:
     reply = Reply()
     for _ in range(LIMIT // payload_bytes(pb.ReplyEvent(**event))):
-        reply.push(pb.ReplyEvent(**event))
+        push(reply, pb.ReplyEvent(**event))
     with pytest.raises(WorkerLost):
-        reply.push(pb.ReplyEvent(**event))
+        push(reply, pb.ReplyEvent(**event))
     assert payload_bytes(pb.ReplyEvent(**event)) >= EVENT_BYTES
 
 
 @pytest.mark.parametrize("odd", ["", "{", "5", "{}", "[" * 5000])
 def test_log_probabilities_that_are_no_list_are_refused(odd: str) -> None:
     with pytest.raises(WorkerLost) as raised:
-        Reply().push(pb.ReplyEvent(logprobs=odd))
+        push(Reply(), pb.ReplyEvent(logprobs=odd))
     assert raised.value.code == "chunk_invalid"
 
 
 def test_empty_deltas_are_dropped_and_take_no_memory() -> None:
     reply = Reply()
     for _ in range(1000):
-        reply.push(pb.ReplyEvent(text=""))
-        reply.push(pb.ReplyEvent(reasoning=""))
+        push(reply, pb.ReplyEvent(text=""))
+        push(reply, pb.ReplyEvent(reasoning=""))
     assert not reply.is_buffered
     assert reply.started
 
@@ -276,7 +297,7 @@ def test_a_meter_is_called_at_the_first_token_and_at_every_step() -> None:
     reports: list[int] = []
     reply.meter(reports.append)
     for _ in range(2 * STEP):
-        reply.push(pb.ReplyEvent(text="a", tokens=1))
-    reply.push(pb.ReplyEvent(tool_call=CALL))
+        push(reply, pb.ReplyEvent(text="a", tokens=1))
+    push(reply, pb.ReplyEvent(tool_call=CALL))
     assert reports == [1, 1 + STEP, 1 + 2 * STEP]
     assert reply.tokens == 2 * STEP + 1

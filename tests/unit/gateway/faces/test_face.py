@@ -1,21 +1,50 @@
 """What every face has, and what a new one needs."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from fleet.observe import Observer
 from gateway.access.access import Access
+from gateway.access.keys import Key
 from gateway.errors import GatewayError, UnknownModel
 from gateway.faces import listed
-from gateway.faces.face import Face, owner
+from gateway.faces.bodies import Body
+from gateway.faces.encoder import Encoder
+from gateway.faces.face import Asked, Face, owner
 from gateway.http import app
+from gateway.http.wire import EXTENSION
 from protos import chat_pb2 as pb
 from tests.plain.face import PlainFace
 from tests.unit.gateway.chats.test_chats import Stage
+
+
+class SendWire:
+    """A wire over ASGI's ``send``."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._chunks: deque[bytes] = deque()
+
+    @property
+    def writable(self) -> bool:
+        return not self._chunks
+
+    def write_chunk(self, chunk: bytes) -> None:
+        self._chunks.append(chunk)
+
+    async def drain(self) -> None:
+        while self._chunks:
+            await self._send({"type": "http.response.body", "body": self._chunks.popleft(), "more_body": True})
+
+    def unsent(self) -> int:
+        return len(self._chunks)
 
 
 class Noted(Observer):
@@ -31,13 +60,17 @@ class Noted(Observer):
 class Scene:
     """An application with a plain face, whose workers the test plays."""
 
-    def __init__(self) -> None:
+    def __init__(self, face: Face | None = None) -> None:
         self.stage = Stage()
-        self.observer = Noted()
+        self.stage.chats.observer = self.observer = Noted()
         views = app.Views(unready=lambda: "", fleet=dict, models=lambda: ["m"])
-        faces: Sequence[Face] = [*listed.load(), PlainFace()]
-        built = app.build(self.stage.settings, self.stage.chats, Access(None), views, self.observer, faces)
-        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(built), base_url="http://a")
+        faces: Sequence[Face] = [*listed.load(), face or PlainFace()]
+        built = app.build(self.stage.settings, self.stage.chats, Access(None), views, faces)
+
+        async def wired(scope: Scope, receive: Receive, send: Send) -> None:
+            await built({**scope, "extensions": {EXTENSION: SendWire(send)}}, receive, send)
+
+        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(wired), base_url="http://a")
 
     async def answer(self, *events: dict[str, Any], **request: Any) -> httpx.Response:
         """Ask ``/plain``; the worker that gets the request replies with ``events``."""
@@ -93,6 +126,26 @@ async def test_errors_that_the_face_did_not_raise_have_its_shape(
     answer = await scene.client.request(method, path, content=body)
     assert (answer.status_code, answer.headers["content-type"]) == (status, "text/plain; charset=utf-8")
     assert answer.text.startswith(text)
+
+
+class BrokenFace(PlainFace):
+    """Its encoder cannot be made."""
+
+    async def read(self, body: Body, request_id: str, default_model: str) -> Asked:
+        def broken(_: object) -> Encoder:
+            raise LookupError("secret")
+
+        return replace(await super().read(body, request_id, default_model), encoder=broken)
+
+
+async def test_a_request_that_a_defective_face_fails_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    limited = Key(name="alice", sha256="0" * 64, concurrent=1)
+    monkeypatch.setattr(Access, "identify", lambda *_: limited)
+    scene = Scene(BrokenFace())
+    async with scene.client:
+        for _ in range(2):
+            answer = await scene.client.post("/plain", json={"prompt": "hi"})
+            assert (answer.status_code, answer.text.partition(":")[0]) == (500, "internal_error")
 
 
 async def test_a_face_appears_in_the_document(scene: Scene) -> None:

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from gateway.chats.reply import Completed
 from gateway.errors import GatewayError, UnknownModel
+from gateway.faces import listed
 from gateway.faces.encoder import Encoder
+from gateway.faces.face import Face
 from gateway.faces.line import dumps, dumps_text
 from gateway.faces.ndjson.encoder import Ndjson
 from gateway.faces.openai.encoder import OpenAIFormat
@@ -64,8 +66,12 @@ def test_every_line_and_event_is_one_line(encoder: Encoder) -> None:
 
 
 @pytest.mark.parametrize("encoder", encoders(), ids=["ndjson", "openai"])
-def test_whole_answers_and_refusals_are_one_line_too(encoder: Encoder) -> None:
+def test_whole_answers_are_one_line_too(encoder: Encoder) -> None:
     whole = encoder.whole(EVENTS, Completed("stop"))
     assert len(whole.decode().splitlines()) == 1
-    refused = encoder.refusal(UnknownModel("x", [ODD]))
+
+
+@pytest.mark.parametrize("face", listed.load(), ids=lambda face: face.name)
+def test_refusals_are_one_line_too(face: Face) -> None:
+    refused = face.refusal(UnknownModel("x", [ODD]), "r")
     assert len(bytes(refused.body).decode().splitlines()) == 1

@@ -1,6 +1,5 @@
 """A gateway over a real HTTP server and without a bus: the test plays the workers."""
 
-import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -11,6 +10,7 @@ from gateway.access.access import Access
 from gateway.http import app, server
 from protos import chat_pb2 as pb
 from tests.harness.http import Address
+from tests.harness.waiting import until
 from tests.unit.gateway.chats.test_chats import Stage
 
 SEED = "/chat/completions"
@@ -76,12 +76,18 @@ async def serving(**settings: Any) -> AsyncIterator[Gateway]:
     sock = server.listen(HostPort("127.0.0.1", 0))
     views = app.Views(unready=lambda: "", fleet=dict, models=lambda: ["m"], leaving=lambda: stage.chats.draining)
     http = server.make_server(app.build(stage.settings, stage.chats, Access(None), views), stage.settings)
-    task = asyncio.create_task(http.serve(sockets=[sock]))
+    # Without uvicorn's loop, which sleeps for 0.1 s twice at its end.
+    http.config.load()
+    http.lifespan = http.config.lifespan_class(http.config)
+    await http.startup(sockets=[sock])
     try:
         yield Gateway(stage, sock.getsockname())
     finally:
-        http.should_exit = http.force_exit = True
-        await task
+        for listener in http.servers:
+            listener.close()
+        for connection in list(http.server_state.connections):
+            connection.raw.abort()  # type: ignore[union-attr]
+        await until(lambda: not http.server_state.connections and not http.server_state.tasks)
         sock.close()
 
 

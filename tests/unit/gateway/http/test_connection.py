@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gateway.errors import HeadersTooLarge
+from gateway.errors import NotHttp
 from gateway.http.connection import MOVES, RUNNING, UNPARSED, Bounds, Connection, Event, State, Verdict
 
 BOUNDS = Bounds(max_headers=1000, header_timeout=30, body_timeout=20, answer_timeout=650, stall_timeout=10)
@@ -80,7 +80,7 @@ class Walk(RuleBasedStateMachine):
         try:
             if not self.connection.count(size):
                 self.connection.lost()
-        except HeadersTooLarge:
+        except NotHttp:
             assert state not in UNPARSED
             self.connection.close(self.now, 0)
             assert self.connection.deadline <= self.now + LONGEST[State.CLOSING]
@@ -158,7 +158,7 @@ def test_what_is_not_payload_is_limited_in_every_state(state: State) -> None:
     for _ in range(20 * limit // 100):
         try:
             dropped += not connection.count(100)
-        except HeadersTooLarge:
+        except NotHttp:
             refused += 1
             break
     assert refused or dropped
@@ -182,7 +182,7 @@ def test_chunks_of_one_byte_are_limited() -> None:
             connection.count(len(b"1\r\na\r\n"))
 
     chunks(BOUNDS.max_headers // 5)
-    with pytest.raises(HeadersTooLarge):
+    with pytest.raises(NotHttp):
         chunks(BOUNDS.max_headers // 5)
 
 

@@ -79,10 +79,8 @@ class Server:
         self, app: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None, bounds: Bounds = BOUNDS
     ) -> None:
         self.served: list[Served] = []
-        kind = type("Bounded", (Protocol,), {"bounds": bounds})
         config = uvicorn.Config(
             app or self.keep,
-            http=kind,
             ws="none",
             interface="asgi3",
             lifespan="off",
@@ -90,7 +88,7 @@ class Server:
             log_config=None,
         )
         self.wire = Wire()
-        self.protocol: Any = kind(config, ServerState(), {})
+        self.protocol: Any = Protocol(bounds, config, ServerState(), {})
         self.protocol.connection_made(self.wire)
 
     async def keep(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,12 +1,12 @@
-"""The wire of a connection, and the one over ASGI's ``send``."""
+"""The wire of a connection."""
 
 import asyncio
 import socket
 
 import pytest
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from gateway.http.wire import EXTENSION, SendWire, Wire, wire_of
+from gateway.http.wire import EXTENSION, Wire
 from tests.unit.gateway.http.test_protocol import Server
 
 HEAD = b"POST /a HTTP/%b\r\nhost: a\r\ncontent-length: 0\r\n\r\n"
@@ -16,18 +16,18 @@ class Application:
     """Begins an answer, and ends it when told to."""
 
     def __init__(self) -> None:
-        self.wire: Wire | SendWire | None = None
+        self.wire: Wire | None = None
         self.end = asyncio.Event()
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        self.wire = wire_of(scope, send)
+        self.wire = scope["extensions"][EXTENSION]
         await self.end.wait()
         await send({"type": "http.response.body", "body": b"asgi", "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def begun(version: bytes = b"1.1") -> tuple[Server, Application, Wire | SendWire]:
+async def begun(version: bytes = b"1.1") -> tuple[Server, Application, Wire]:
     application = Application()
     server = Server(application)
     server.receive(HEAD % version)
@@ -116,48 +116,3 @@ async def test_an_abort_drops_the_connection() -> None:
     server.lose()
     application.end.set()
     await server.settle()
-
-
-async def test_without_an_extension_chunks_are_sent_by_asgi() -> None:
-    sent: list[Message] = []
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    for scope in ({"type": "http"}, {"type": "http", "extensions": {}}):
-        assert isinstance(wire_of(scope, send), SendWire)
-    wire = SendWire(send)
-    assert wire.writable
-    for chunk in (b"a", b"b"):
-        wire.write_chunk(chunk)
-    assert (wire.writable, wire.unsent(), sent) == (False, 2, [])
-    await wire.drain()
-    assert wire.writable
-    assert sent == [{"type": "http.response.body", "body": chunk, "more_body": True} for chunk in (b"a", b"b")]
-
-
-async def test_a_drain_that_is_cut_off_can_be_repeated() -> None:
-    sent: list[bytes] = []
-    reads = asyncio.Event()
-
-    async def send(message: Message) -> None:
-        await reads.wait()
-        sent.append(message["body"])
-
-    wire = SendWire(send)
-    wire.write_chunk(b"a")
-    for _ in range(2):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.001):
-                await wire.drain()
-    reads.set()
-    await wire.drain()
-    assert sent == [b"a"]
-
-
-def test_the_extension_is_used_where_there_is_one() -> None:
-    async def send(_: Message) -> None:
-        pytest.fail("sent")
-
-    own = SendWire(send)
-    assert wire_of({"type": "http", "extensions": {EXTENSION: own}}, send) is own

@@ -8,7 +8,7 @@ from fleet.lane import SLICE
 from protos import chat_pb2 as pb
 from tests.unit.worker.recording import Recording
 from worker.contract.errors import ModelReported, StreamBroken
-from worker.openai.completion import SILENCE, Completion
+from worker.openai.completion import Completion
 from worker.wire.connection import READ
 
 DONE = b"data: [DONE]\n\n"
@@ -79,6 +79,29 @@ async def test_tool_calls_come_in_parts_or_whole(sink: Writes, completion: Compl
     assert (await completion.end()).finish_reason == "function_calls"
 
 
+async def test_a_character_of_a_calls_arguments_may_be_cut_in_two(sink: Writes, completion: Completion) -> None:
+    for arguments in ('{"a": "\ud83d', '\ude00"}', "\ud83d"):
+        completion.data_received(chunk(tool_calls=[{"index": 0, "function": {"arguments": arguments}}]))
+    completion.data_received(chunk("tool_calls") + DONE)
+    calls = [value for _, value in sink.events]
+    assert "".join(call.arguments for call in calls if isinstance(call, pb.ToolCall)) == '{"a": "\U0001f600"}\ufffd'
+
+
+async def test_half_a_character_stays_where_it_was(sink: Writes, completion: Completion) -> None:
+    completion.data_received(chunk(content="a\ud83d"))
+    completion.data_received(chunk(reasoning="b\ud83d"))
+    completion.data_received(chunk(tool_calls=[{"id": "1", "function": {"name": "f"}}]))
+    completion.data_received(chunk(content="c\ud83d"))
+    completion.failed(LookupError())
+    assert sink.events == [
+        ("text", "a\ufffd"),
+        ("reasoning", "b\ufffd"),
+        ("tool_call", pb.ToolCall(id="1", name="f")),
+        ("text", "c\ufffd"),
+    ]
+    assert sink.tokens == 3
+
+
 async def test_usage_is_taken_from_whichever_chunk_has_it(completion: Completion) -> None:
     completion.data_received(event({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": None}}))
     completion.data_received(chunk("stop"))
@@ -135,15 +158,17 @@ async def test_a_broken_stream_tells_its_usage(completion: Completion) -> None:
     assert broken.value.usage.prompt_tokens == 3
 
 
-async def test_a_stream_may_say_nothing_only_so_long(completion: Completion) -> None:
+async def test_a_stream_may_say_nothing_only_so_long(completion: Completion, monkeypatch: pytest.MonkeyPatch) -> None:
+    silence = 16 * READ
+    monkeypatch.setattr("worker.openai.completion.SILENCE", silence)
     empty = chunk(content="") * (READ // len(chunk(content="")))
-    for _ in range(SILENCE // len(empty)):
+    for _ in range(silence // len(empty)):
         completion.data_received(empty)
     assert not completion.is_over
     completion.data_received(chunk(content="a"))
     completion.data_received(empty)
     assert not completion.is_over
-    for _ in range(SILENCE // len(empty) + 1):
+    for _ in range(silence // len(empty) + 1):
         completion.data_received(empty)
     with pytest.raises(StreamBroken, match="said nothing"):
         await completion.end()

@@ -164,3 +164,21 @@ async def test_a_run_can_be_cancelled_while_its_last_events_wait_for_credit(fail
     with pytest.raises(asyncio.CancelledError):
         await task
     assert kind(await served.last()) == "cancelled"
+
+
+async def test_a_service_that_answers_its_cancellation_with_an_error_is_cancelled_all_the_same() -> None:
+    async def serve(sink: Any) -> pb.Done:
+        sink.text("x" * 2 * CREDIT)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise LookupError
+
+    served = Served(serve)
+    task = asyncio.create_task(served.run_.run())
+    await until(lambda: served.firsts)
+    task.cancel()
+    await until(task.done)
+    assert task.cancelled()
+    assert kind(await served.last()) == "cancelled"
+    assert [moment[3] for moment in served.observer.moments if moment[0] == "ended"] == ["cancelled"]

@@ -15,6 +15,8 @@ from tests.unit.worker.wire.consumer import Kept
 from worker.wire.pacer import Pacer
 from worker.wire.transport import BODY, Body, Transport
 
+pytestmark = pytest.mark.both_loops
+
 LARGE = 4 * 1024 * 1024
 
 
@@ -36,6 +38,7 @@ def context(identity: Path) -> ssl.SSLContext:
 @pytest.fixture
 async def server(context: ssl.SSLContext) -> AsyncIterator[Server]:
     made = Server()
+    made.pause = 0.0
     async with listening(made.serve, context) as made.url:
         yield made
 
@@ -131,7 +134,7 @@ async def test_one_reading_takes_all_records_that_have_come(client: httpx2.Async
         nonlocal readings
         readings += 1
 
-    pacer = Pacer(0.25, begin)
+    pacer = Pacer(0.05, begin)
     async with client.stream("POST", server.url) as response:
         body: Body = response.extensions[BODY]
         kept = Kept(body)

@@ -13,12 +13,16 @@ from worker.wire.pacer import Pacer
 from worker.wire.transport import BODY, UNREAD, Body, Transport
 
 LARGE = 8 * 1024 * 1024
-"""Bytes of a request that the system's buffers do not hold."""
+"""Bytes that the system's buffers do not hold."""
+
+BOTH_LOOPS = pytest.mark.both_loops
+"""What waits until a socket can be written or read: loops differ in that."""
 
 
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     made = Server()
+    made.pause = 0.002
     async with asyncio.timeout(20), listening(made.serve) as address:
         made.url = f"{address}/v1/x?y=1"
         yield made
@@ -26,7 +30,7 @@ async def server() -> AsyncIterator[Server]:
 
 @pytest.fixture
 def transport() -> Transport:
-    return Transport(tail=0.2)
+    return Transport(tail=0.1)
 
 
 @pytest.fixture
@@ -59,6 +63,7 @@ async def test_a_body_comes_whole_however_its_end_is_told(
     assert server.requests[0].endswith(b'{"a":1}')
 
 
+@BOTH_LOOPS
 async def test_a_connection_takes_one_request_after_the_other(client: httpx2.AsyncClient, server: Server) -> None:
     for number in range(3):
         response = await post(client, server, OK + b"x-n: %d\r\ncontent-length: 1\r\n\r\na" % number)
@@ -103,6 +108,7 @@ async def test_nobody_there_is_an_error(client: httpx2.AsyncClient) -> None:
         await client.get("http://127.0.0.1:1/")
 
 
+@BOTH_LOOPS
 async def test_a_body_that_is_not_wanted_any_more_closes_its_connection(
     client: httpx2.AsyncClient, server: Server
 ) -> None:
@@ -172,15 +178,17 @@ async def end_content(client: httpx2.AsyncClient, server: Server, pacer: Pacer |
         body.content_ended()
 
 
+@BOTH_LOOPS
 async def test_a_sender_waits_for_its_reader(client: httpx2.AsyncClient, server: Server) -> None:
-    size = 64 * 1024 * 1024
-    server.answers.append([OK + b"content-length: %d\r\n\r\n" % size, *[bytes(1024 * 1024)] * 64])
+    size = 2 * LARGE
+    server.pause = 0.0
+    server.answers.append([OK + b"content-length: %d\r\n\r\n" % size, *[bytes(LARGE)] * 2])
     async with client.stream("POST", server.url) as response:
         pieces = response.aiter_raw()
         got = len(await anext(pieces))
         reader = response.stream._stream  # type: ignore[union-attr]
         await until(lambda: reader._connection._unwatch is None)
-        await asyncio.sleep(0.1)  # for what must not happen
+        await asyncio.sleep(0.02)  # for what must not happen
         assert reader._connection._response.consumer._unread < 2 * UNREAD
         async for piece in pieces:
             got += len(piece)
@@ -195,6 +203,7 @@ async def test_what_comes_after_the_response_is_no_part_of_it(client: httpx2.Asy
     assert server.connections == 2
 
 
+@BOTH_LOOPS
 async def test_a_request_cancelled_as_its_answer_ends_keeps_or_closes_its_connection(
     client: httpx2.AsyncClient, server: Server, transport: Transport
 ) -> None:
@@ -203,8 +212,9 @@ async def test_a_request_cancelled_as_its_answer_ends_keeps_or_closes_its_connec
     (connection,) = idle
     asking = asyncio.create_task(post(client, server, OK + b"content-length: 0\r\n\r\n"))
     await until(lambda: not connection._response.is_complete)
-    while not connection._response.is_complete:
-        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        while not connection._response.is_complete:
+            await asyncio.sleep(0)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
@@ -217,6 +227,7 @@ async def refuse_unread(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
     await asyncio.Event().wait()
 
 
+@BOTH_LOOPS
 async def test_a_server_may_answer_before_it_has_read_what_it_refuses(client: httpx2.AsyncClient) -> None:
     """The rest of the request is still due on that connection, so the next request takes another one."""
     async with asyncio.timeout(20), listening(refuse_unread) as address:
@@ -234,6 +245,7 @@ async def refuse_and_hang_up(reader: asyncio.StreamReader, writer: asyncio.Strea
         pass
 
 
+@BOTH_LOOPS
 async def test_a_refusal_is_read_though_the_server_hangs_up(client: httpx2.AsyncClient) -> None:
     async with asyncio.timeout(20), listening(refuse_and_hang_up) as address:
         response = await client.post(address, content=bytes(LARGE))
@@ -249,6 +261,7 @@ async def begin_early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     await asyncio.Event().wait()
 
 
+@BOTH_LOOPS
 async def test_a_request_is_sent_whole_to_a_server_that_begins_its_answer_early(client: httpx2.AsyncClient) -> None:
     async with asyncio.timeout(20), listening(begin_early) as address:
         response = await client.post(address, content=bytes(LARGE))
@@ -260,14 +273,15 @@ async def read_slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     left = length_of(head)
     while left:
         left -= len(await reader.read(min(left, LARGE // 32)))
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.01)
     writer.write(OK + b"content-length: 4\r\n\r\nread")
     await asyncio.Event().wait()
 
 
+@BOTH_LOOPS
 async def test_a_server_that_reads_slowly_is_not_silent(client: httpx2.AsyncClient) -> None:
     async with asyncio.timeout(20), listening(read_slowly) as address:
-        response = await client.post(address, content=bytes(4 * LARGE), timeout=httpx2.Timeout(5, read=1.2))
+        response = await client.post(address, content=bytes(2 * LARGE), timeout=httpx2.Timeout(5, read=0.5))
     assert (response.status_code, response.content) == (200, b"read")
 
 
@@ -276,6 +290,7 @@ async def begin_and_read_nothing(reader: asyncio.StreamReader, writer: asyncio.S
     await asyncio.Event().wait()
 
 
+@BOTH_LOOPS
 async def test_a_server_that_begins_its_answer_and_reads_nothing_is_an_error(client: httpx2.AsyncClient) -> None:
     async with asyncio.timeout(20), listening(begin_and_read_nothing) as address:
         with pytest.raises(httpx2.ReadTimeout):
@@ -286,6 +301,7 @@ async def read_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
     await asyncio.Event().wait()
 
 
+@BOTH_LOOPS
 async def test_a_server_that_reads_nothing_is_an_error(client: httpx2.AsyncClient) -> None:
     async with asyncio.timeout(20), listening(read_nothing) as address:
         with pytest.raises(httpx2.ReadTimeout):

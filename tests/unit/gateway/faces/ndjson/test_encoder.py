@@ -24,7 +24,7 @@ UNEXPRESSED = [
 ]
 
 
-@given(st.text() | st.text(string.printable))
+@given(st.text(min_size=1) | st.text(string.printable, min_size=1))
 def test_any_text_is_one_line_that_reads_back_as_it_was(text: str) -> None:
     line = FORMAT.event(pb.ReplyEvent(text=text))
     assert line.count(b"\n") == 1

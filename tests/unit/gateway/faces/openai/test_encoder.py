@@ -9,6 +9,7 @@ import pytest
 from gateway.chats.reply import Completed
 from gateway.errors import UnknownModel, WorkerLost
 from gateway.faces.openai.encoder import OpenAIFormat
+from gateway.faces.openai.face import OpenAIFace
 from protos import chat_pb2 as pb
 from tests.unit.gateway.faces.ndjson.test_encoder import UNEXPRESSED
 
@@ -160,7 +161,7 @@ def test_a_whole_completion() -> None:
 
 
 def test_an_error_has_openais_fields() -> None:
-    response = encoder().refusal(UnknownModel("x", ["m"]))
+    response = OpenAIFace().refusal(UnknownModel("x", ["m"]), "r")
     error = json.loads(bytes(response.body))["error"]
     assert response.status_code == 404
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", "model", "model_not_found")
