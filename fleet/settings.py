@@ -52,6 +52,10 @@ def _host_port(value: Any) -> Any:
         return value
     host, colon, port = value.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
+    try:
+        host.encode("idna")  # as every lookup of the name would
+    except UnicodeError:
+        host = ""
     if not colon or not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
         raise ValueError("must be HOST:PORT, such as 127.0.0.1:8501")
     return HostPort(host, int(port))

@@ -14,7 +14,7 @@ from host.settings import HostSettings
 log = logs.logger("host")
 
 FAILED = 1
-"""Exit code of a host that cannot serve, or no longer: starting it again may help."""
+"""Exit code of a host that cannot serve. Starting it again may help."""
 
 
 def check(settings: HostSettings, fleet: FleetSettings) -> None:
@@ -30,22 +30,17 @@ def check(settings: HostSettings, fleet: FleetSettings) -> None:
 
 
 def warn(fleet: FleetSettings) -> None:
-    """Log what is not protected when nothing that members show names their role."""
+    """Log what is not protected when neither certificates nor tokens name a role."""
     tokens = fleet.tokens()
-    if fleet.identity() is None and not tokens:
-        log.warning(
-            "any program that reaches this port can join as a worker or gateway and receives the prompts given to it; "
-            "make identities, or write tokens with roles into FLEET_TOKEN_FILE"
-        )
-    elif fleet.identity() is None and not tokens.name_roles():
-        log.warning(
-            "any holder of the token can join as a worker or gateway and receives the prompts given to it; "
-            "make identities, or write tokens with roles into FLEET_TOKEN_FILE"
-        )
+    if fleet.identity() is None and not (tokens and tokens.name_roles()):
+        anyone = "any holder of the token" if tokens else "any program that reaches this port"
+        may = "can join as a worker or gateway and receives the prompts given to it"
+        advice = "make identities, or write tokens with roles into FLEET_TOKEN_FILE"
+        log.warning("; ".join((f"{anyone} {may}", advice)))
 
 
 async def serve(settings: HostSettings, fleet: FleetSettings) -> None:
-    """Listen, serve, and stop at the first signal. When the server ends by itself, so does the process."""
+    """Serve until the first signal, or until the server fails."""
     stop = stop_signals()
     tokens, identity = fleet.tokens(), fleet.identity()
     try:
@@ -77,7 +72,6 @@ def _reason(error: BaseException | None) -> str:
 
 
 def main() -> None:
-    """Read settings, then serve."""
     fleet = load(FleetSettings)
     settings = load(HostSettings)
     logs.configure("host", fleet.log_level, fleet.log_format)

@@ -16,7 +16,6 @@ import time
 from fleet.bus.link import KEEPALIVE_TIME, KEEPALIVE_TIMEOUT
 from fleet.settings import HostPort
 from host.listener import Client, Listener
-from host.pending import Allowance
 
 LOOPBACK = "127.0.0.1"
 
@@ -36,37 +35,58 @@ LINGER = KEEPALIVE_TIME + KEEPALIVE_TIMEOUT
 CHUNK = 32 * 1024
 """Bytes that are read at once. At most three times as many wait for each direction."""
 
-LARGE = "connections send too much before they authenticate"
-REFUSED = "TLS or HTTP/2 failed before it authenticated; the other side's log may say more"
+
+class Allowance:
+    """A token bucket: ``burst`` units at once, and ``rate`` a second from then on.
+
+    Times are seconds of any clock that only goes forward.
+    """
+
+    def __init__(self, burst: int, rate: int, now: float) -> None:
+        self._burst = burst
+        self._rate = rate
+        self._level = float(burst)
+        self._at = now
+
+    def wait(self, size: int, now: float) -> float:
+        """Seconds until ``size`` units may pass."""
+        self._level = min(self._burst, self._level + (now - self._at) * self._rate)
+        self._at = now
+        return max(0.0, (size - self._level) / self._rate)
+
+    def spend(self, size: int) -> None:
+        """Count what passes, or will after its wait. What comes later waits for longer."""
+        self._level -= size
 
 
 class Forwarder:
-    """Listens at ``address`` for the server at ``server_port`` on loopback, which may be set later."""
+    """Listens at ``address`` for the server at ``server_port`` on loopback, which may be set later.
+
+    gRPC's server knows each client by the local port of our own connection to it, its "peer".
+    """
 
     def __init__(self, address: HostPort) -> None:
         self.listener = Listener("HOST_BIND", address, self._handle)
         self.server_port = 0
         self._clients: dict[int, Client] = {}
-        """By the local port of our own connection to gRPC."""
+        """By local port."""
         self._turn = asyncio.Lock()
         self._connections = Allowance(OPEN_BURST, OPEN_RATE, time.monotonic())
         self._bytes = Allowance(BURST, RATE, time.monotonic())
 
     def address(self, peer: str) -> str:
-        """The address behind what gRPC takes for its peer; both in gRPC's notation."""
+        """The address behind a peer; both in gRPC's notation."""
         client = self._client(peer)
         return peer if client is None else client.address
 
     def authenticated(self, peer: str) -> None:
-        """Lift the bounds of the connection behind what gRPC takes for its peer."""
-        client = self._client(peer)
-        if client is not None:
+        """Lift the bounds of the connection behind a peer."""
+        if client := self._client(peer):
             self.listener.authenticated(client)
 
     def drop(self, peer: str) -> None:
-        """Cut the connection behind what gRPC takes for its peer, and every call on it."""
-        client = self._client(peer)
-        if client is not None:
+        """Cut the connection behind a peer, and every call on it."""
+        if client := self._client(peer):
             client.drop()
 
     def _client(self, peer: str) -> Client | None:
@@ -77,20 +97,15 @@ class Forwarder:
         reader, writer = await _open(client.sock)
         try:
             first = await reader.read(CHUNK)
-            if first and await self._gets_its_turn(writer):
-                await self._forward(client, first, reader, writer)
+            async with self._turn:
+                if first and not writer.is_closing():
+                    await asyncio.sleep(self._connections.wait(1, time.monotonic()))
+                if not first or writer.is_closing():
+                    return
+                self._connections.spend(1)
+            await self._forward(client, first, reader, writer)
         finally:
             _abort(writer)
-
-    async def _gets_its_turn(self, writer: asyncio.StreamWriter) -> bool:
-        """Whether the client is still there when gRPC may get another connection."""
-        async with self._turn:
-            if not writer.is_closing():
-                await asyncio.sleep(self._connections.wait(1, time.monotonic()))
-            if writer.is_closing():
-                return False
-            self._connections.spend(1)
-            return True
 
     async def _forward(
         self, client: Client, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -100,9 +115,13 @@ class Forwarder:
         self._clients[port] = client
         sending = asyncio.create_task(self._send(client, first, reader, to_server))
         try:
-            await _receive(from_server, writer)
+            while (data := await from_server.read(CHUNK)) and not writer.is_closing():  # uvloop's would raise
+                writer.write(data)
+                async with asyncio.timeout(LINGER):
+                    await writer.drain()
             if not (client.authenticated.is_set() or writer.is_closing()):
-                self.listener.report("refused a connection", REFUSED, peer=client.address)
+                reason = "TLS or HTTP/2 failed before it authenticated; the other side's log may say more"
+                self.listener.report("refused a connection", reason, peer=client.address)
             writer.close()
             async with asyncio.timeout(LINGER):
                 await writer.wait_closed()
@@ -131,21 +150,13 @@ class Forwarder:
     async def _wait_for_share(self, client: Client, size: int) -> None:
         wait = self._bytes.wait(size, time.monotonic()) if size else 0.0
         if wait > LONGEST_WAIT:
-            self.listener.drop(client, LARGE)
+            self.listener.drop(client, "connections send too much before they authenticate")
             raise ConnectionAbortedError
         self._bytes.spend(size)
         if wait:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await client.authenticated.wait()
-
-
-async def _receive(from_server: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Pass on what gRPC sends, until either side ends. Raises ``OSError``."""
-    while (data := await from_server.read(CHUNK)) and not writer.is_closing():  # uvloop's would raise
-        writer.write(data)
-        async with asyncio.timeout(LINGER):
-            await writer.drain()
 
 
 def _abort(writer: asyncio.StreamWriter) -> None:

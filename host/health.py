@@ -29,7 +29,6 @@ class Health:
     serves = True
 
     def handler(self) -> Any:
-        """What a gRPC server needs to answer for the service."""
         answer: Any = grpc.stream_stream_rpc_method_handler(
             self._answer, response_serializer=health_pb2.HealthCheckResponse.SerializeToString
         )
@@ -54,7 +53,6 @@ def channel() -> grpc.Channel:
 
 
 def main() -> None:
-    """Ask, and say what is wrong."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # the one line is ours
     try:
         with channel() as to_host:

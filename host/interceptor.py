@@ -34,19 +34,14 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
     ) -> Any:
-        """See ``grpc.aio.ServerInterceptor``."""
-        if not self._has_token(details):
+        shown = dict(details.invocation_metadata or ()).get("authorization", "")
+        if self._tokens and not self._tokens.accepts(shown):
             if details.method.startswith(_HEALTH):
                 return await continuation(details)  # it reads nothing either
             # For every method: a handler for one message would first read all of it, up to 32 MiB.
             return grpc.stream_stream_rpc_method_handler(self._refuse)
         handler = await continuation(details)
         return handler and self._authenticating(handler)
-
-    def _has_token(self, details: grpc.HandlerCallDetails) -> bool:
-        if not self._tokens:
-            return True
-        return self._tokens.accepts(dict(details.invocation_metadata or ()).get("authorization", ""))
 
     def _authenticating(self, handler: Any) -> Any:
         """The same handler, but called before a message is read."""

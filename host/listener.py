@@ -3,14 +3,15 @@
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import socket
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from fleet import logs
 from fleet.process.repeats import Repeats
 from fleet.settings import HostPort
-from host.pending import Pending, source_of
 
 log = logs.logger(__name__)
 
@@ -26,9 +27,6 @@ EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """Errors that mean the system has no room for another connection now."""
 ACCEPT_AGAIN = 0.5
 """Seconds until the next attempt then."""
-
-LATE = "it has not authenticated in time"
-CROWDED = "too many connections have not authenticated, most of them from its address"
 
 
 class Client:
@@ -65,7 +63,8 @@ class Listener:
         self._handle = handle
         self._accepting: list[asyncio.Task[None]] = []
         self._clients: set[asyncio.Task[None]] = set()
-        self._pending: Pending[Client] = Pending(CONNECTIONS)
+        self._pending: dict[Client, None] = {}
+        """Those that have not authenticated, the oldest first."""
         self._repeats = Repeats()
 
     async def serve(self) -> None:
@@ -75,34 +74,33 @@ class Listener:
         """
         try:
             async with asyncio.TaskGroup() as group:
-                self._accepting = [group.create_task(self._accept(sock)) for sock in self._sockets]
+                for sock in self._sockets:
+                    self._accepting.append(group.create_task(self._accept(sock)))
             await asyncio.get_running_loop().create_future()
         finally:
             self.close()
+            _close(self._sockets)
             for client in self._clients:
                 client.cancel()
             await asyncio.gather(*self._clients, return_exceptions=True)
 
     def close(self) -> None:
-        """Accept no more connections."""
         for task in self._accepting:
             task.cancel()
         if not self._accepting:  # otherwise each task closes its socket, when the loop has stopped to watch it
-            for sock in self._sockets:
-                sock.close()
+            _close(self._sockets)
 
     def authenticated(self, client: Client) -> None:
-        """Lift a client's bounds."""
         client.authenticated.set()
         self._release(client)
 
     def drop(self, client: Client, reason: str) -> None:
         """End a client that has not authenticated."""
         self.report("dropped a connection", reason, peer=client.address)
+        self._release(client)
         client.drop()
 
     def report(self, event: str, reason: str, **fields: str) -> None:
-        """Log a warning, each reason once in a while."""
         if self._repeats.is_new(reason):
             log.warning(event, reason=reason, **fields)
 
@@ -125,11 +123,16 @@ class Listener:
 
     def _begin(self, client: Client) -> None:
         client.task = asyncio.create_task(self._run(client))
-        client.deadline = asyncio.get_running_loop().call_later(AUTHENTICATE_WITHIN, self.drop, client, LATE)
         self._clients.add(client.task)
-        surplus = self._pending.add(client, client.source)
-        if surplus is not None:
-            self.drop(surplus, CROWDED)
+        client.deadline = asyncio.get_running_loop().call_later(
+            AUTHENTICATE_WITHIN, self.drop, client, "it has not authenticated in time"
+        )
+        self._pending[client] = None
+        if len(self._pending) > CONNECTIONS:
+            # The source with the most loses its oldest, so that no source can keep the others out.
+            source, _ = Counter(pending.source for pending in self._pending).most_common(1)[0]
+            surplus = next(pending for pending in self._pending if pending.source == source)
+            self.drop(surplus, "too many connections have not authenticated, most of them from its address")
 
     async def _run(self, client: Client) -> None:
         try:
@@ -146,8 +149,18 @@ class Listener:
             self._clients.discard(client.task)
 
     def _release(self, client: Client) -> None:
-        self._pending.remove(client, client.source)
+        self._pending.pop(client, None)
         client.deadline.cancel()
+
+
+def source_of(host: str) -> str:
+    """What counts as one source: an IPv4 address, or the 64 bits of an IPv6 address that name its network."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(address, ipaddress.IPv4Address):
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(address), 64), strict=False))
 
 
 def _listen(address: HostPort) -> list[socket.socket]:
@@ -165,8 +178,7 @@ def _listen(address: HostPort) -> list[socket.socket]:
         if absent is not None and not sockets:
             raise absent
     except OSError:
-        for sock in sockets:
-            sock.close()
+        _close(sockets)
         raise
     return sockets
 
@@ -181,3 +193,8 @@ def _listen_at(sock: socket.socket, where: tuple[Any, ...]) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _close(sockets: Iterable[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()

@@ -1,4 +1,4 @@
-"""A member as the host knows it: its gRPC stream, its relay, and what it is."""
+"""A member as the host knows it: what it is and may do, and what waits for it."""
 
 import asyncio
 import hashlib
@@ -6,18 +6,17 @@ import hmac
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Set
-from dataclasses import dataclass
+from typing import NamedTuple, Self
 
-import grpc
-from autogen_ext.runtimes.grpc.protos import agent_worker_pb2, cloudevent_pb2
+from autogen_ext.runtimes.grpc.protos import agent_worker_pb2
 
 from fleet import logs
 from fleet.bus import relay
 from fleet.bus.link import MESSAGE_BYTES
+from fleet.bus.relay import Relay
 from host import roles
-from host.member_relay import WAITING, MemberRelay
+from host.backlog import Backlog
 from host.roles import Rights
-from host.subscription import Subscription
 
 log = logs.logger(__name__)
 
@@ -28,39 +27,49 @@ Routes = Mapping[Rights, dict[bytes, list["Member"]]]
 """The members that get what is published to a topic, by the sender's rights. A topic that these forbid is not there."""
 
 _Message = agent_worker_pb2.Message
-_End = None
 
 
-@dataclass(frozen=True)
-class Callbacks:
-    """What a member's stream needs of the host."""
+class Subscription(NamedTuple):
+    """What a member listens to: one topic, or all that begin with it."""
 
-    published: Callable[["Member", cloudevent_pb2.CloudEvent], None]
-    closing: Callable[["Member"], None]
-    drop: Callable[[str], None]
-    """Cuts the connection of one of gRPC's peers."""
+    topic: str
+    is_prefix: bool
+    agent_type: str
+
+    @classmethod
+    def parse(cls, message: agent_worker_pb2.Subscription) -> Self:
+        """Raises ``ValueError``."""
+        match message.WhichOneof("subscription"):
+            case "typeSubscription":
+                return cls(message.typeSubscription.topic_type, False, message.typeSubscription.agent_type)
+            case "typePrefixSubscription":
+                prefix = message.typePrefixSubscription
+                return cls(prefix.topic_type_prefix, True, prefix.agent_type)
+        raise ValueError("the subscription is of no known kind")
+
+    def message(self, id_: str) -> agent_worker_pb2.Subscription:
+        message = agent_worker_pb2.Subscription(id=id_)
+        if self.is_prefix:
+            message.typePrefixSubscription.topic_type_prefix = self.topic
+            message.typePrefixSubscription.agent_type = self.agent_type
+        else:
+            message.typeSubscription.topic_type = self.topic
+            message.typeSubscription.agent_type = self.agent_type
+        return message
 
 
 class Member:
-    """One member's stream. Iterating gives what to send to it, until it is closed.
+    """A row of the registry, and what is sent by the member's gRPC stream: iterating gives it, until it is closed.
 
-    It has 19 attributes because it is both a row of the registry and the stream, which live and end as one.
+    ``cut`` ends the stream's connection. It has 18 attributes because row and stream begin and end as one.
     """
 
-    def __init__(
-        self,
-        messages: AsyncIterator[_Message],
-        may_be: Set[str],
-        key: str,
-        peer: str,
-        routes: Routes,
-        callbacks: Callbacks,
-    ) -> None:
+    def __init__(self, may_be: Set[str], key: str, routes: Routes, cut: Callable[[], None]) -> None:
         self.heard_at = time.monotonic()
         """When something last came by gRPC."""
         self.ticket = secrets.token_urlsafe(24)
         """What its relay must show, once."""
-        self.relay: MemberRelay | None = None
+        self.relay: Relay | None = None
         self.may_be = may_be
         """The roles that it may choose from, by what it showed."""
         self.rights: Rights = roles.OTHER if may_be >= roles.ANY else roles.NOTHING
@@ -70,20 +79,19 @@ class Member:
         self.routes = routes[self.rights]
         self.types: set[str] = set()
         self.subscriptions: dict[str, Subscription] = {}
+        """By id."""
+        self.is_closed = False
         self._key = hashlib.sha256(key.encode()).digest() if key else b""
         self._routes = routes
-        self._callbacks = callbacks
+        self._cut = cut
+        self._backlog = Backlog()
         self._outgoing: asyncio.Queue[_Message | None] = asyncio.Queue()
-        self._waiting = 0
+        """None is the end."""
+        self._queued = 0
         """Bytes in ``_outgoing``."""
-        self._closed = False
-        self._peer = peer
         self._expiry: asyncio.TimerHandle | None = None
-        self._receiving = asyncio.create_task(self._receive(messages))
-        self._receiving.add_done_callback(self._received)
 
     def become(self, rights: Rights, member_id: str) -> None:
-        """Have these rights from now on."""
         self.rights, self.id = rights, member_id
         self.routes = self._routes[rights]
         self.stamp = relay.stamp(member_id) if member_id else b""
@@ -97,70 +105,61 @@ class Member:
         """When something last came, by either connection: monotonic seconds."""
         return max(self.heard_at, self.relay.heard_at) if self.relay is not None else self.heard_at
 
-    async def _receive(self, messages: AsyncIterator[_Message]) -> None:
-        try:
-            async for message in messages:
-                self.heard_at = time.monotonic()
-                if message.WhichOneof("message") == "cloudEvent":  # nothing else is sent in the fleet
-                    self._callbacks.published(self, message.cloudEvent)
-        finally:
-            self.close()
+    # ------------------------------------------------------------ what is sent to it
 
-    def _received(self, task: asyncio.Task[None]) -> None:
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, grpc.RpcError):
-            log.error("a member's stream failed", member=self.id or "unknown", exc_info=error)
+    def has_room(self, sender: object, size: int) -> bool:
+        """Whether another event of this many bytes may wait for it. If it reads nothing at all, it is dropped."""
+        waiting = self._queued + (self.relay.transport.get_write_buffer_size() if self.relay is not None else 0)
+        if self._backlog.admits(sender, size, waiting):
+            return True
+        if self._backlog.is_stuck() and not self.is_closed:
+            log.warning("dropped a member that reads nothing", member=self.id or "unknown", waiting=waiting)
+            self.drop()
+        return False
+
+    def put(self, message: _Message) -> None:
+        size = message.ByteSize()
+        if self.is_closed or size > MESSAGE_BYTES:  # which would end the stream
+            return
+        self._queued += size
+        self._outgoing.put_nowait(message)
 
     def __aiter__(self) -> AsyncIterator[_Message]:
         return self
 
     async def __anext__(self) -> _Message:
         message = await self._outgoing.get()
-        if message is _End:
+        if message is None:
             raise StopAsyncIteration
-        self._waiting -= message.ByteSize()
+        self._queued -= message.ByteSize()
         return message
 
-    def send(self, frame: bytes | None, message: _Message) -> None:
-        """Send an event as a frame, where there is one and the member has its relay, or as a message."""
-        if self.relay is not None and frame is not None:
-            self.relay.send(frame)
-        else:
-            self.put(message)
-
-    def put(self, message: _Message) -> None:
-        """Queue a message. The member is dropped when more than :data:`WAITING` bytes wait for it."""
-        size = message.ByteSize()
-        if self._closed or size > MESSAGE_BYTES:  # which would end the stream
-            return
-        self._waiting += size
-        if self._waiting > WAITING:
-            log.warning("dropped a member that reads nothing", waiting=WAITING)
-            self.drop()
-        else:
-            self._outgoing.put_nowait(message)
+    # ------------------------------------------------------------ its end
 
     def close(self) -> None:
         """End the stream after what is queued, and the relay with it. The member has :data:`LINGER` seconds to read."""
-        self._closed = True
-        self._outgoing.put_nowait(_End)
-        self._callbacks.closing(self)
+        if self.is_closed:
+            return
+        self.is_closed = True
+        self._outgoing.put_nowait(None)
         if self.relay is not None:
             self.relay.close()
-        if self._expiry is None:
-            self._expiry = asyncio.get_running_loop().call_later(LINGER, self.drop)
+        self._expiry = asyncio.get_running_loop().call_later(LINGER, self.drop)
 
     def drop(self) -> None:
         """End the stream now; what is queued is lost."""
-        self._outgoing = asyncio.Queue()
-        self._waiting = 0
         self.close()
+        while not self._outgoing.empty():
+            self._outgoing.get_nowait()
+        self._queued = 0
+        self._outgoing.put_nowait(None)
+        if self.relay is not None:
+            self.relay.transport.abort()
         # A stream that waits for its reader cannot be told of its end, and gRPC keeps what it was given last.
-        self._callbacks.drop(self._peer)
+        self._cut()
 
-    async def ended(self) -> None:
-        """Receive nothing more, and return when nothing of the member runs."""
+    def ended(self) -> None:
+        """The stream has ended. Nothing may be cut any more: the next connection may have the same port."""
+        self.close()
         if self._expiry is not None:
             self._expiry.cancel()
-        self._receiving.cancel()
-        await asyncio.wait({self._receiving})

@@ -3,30 +3,18 @@
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
 
 from fleet import logs
 from fleet.bus.link import KEEPALIVE_TIME, KEEPALIVE_TIMEOUT, MESSAGE_BYTES
 from fleet.bus.relay import FIRST_BYTES, PONG, Relay
+from host.backlog import WAITING
+from host.member import Member
 
 log = logs.logger(__name__)
 
-WAITING = 64 * 1024 * 1024
-"""Bytes that may wait for a member to read them. The lanes' windows stay far below for any member that reads at all."""
 
-
-class TicketHolder(Protocol):
-    """The member that a ticket was given to."""
-
-    relay: "MemberRelay | None"
-    heard_at: float
-
-    @property
-    def last_heard(self) -> float:
-        """When something last came, by either connection: monotonic seconds."""
-
-    def close(self) -> None:
-        """End the member's gRPC stream."""
+PINGS = 100
+"""Pings that a member may send within a second. It needs one. Each leaves a pong that the member may not read."""
 
 
 class MemberRelay(Relay):
@@ -35,18 +23,24 @@ class MemberRelay(Relay):
     Everything else ends the connection before that. ``route`` gets the member and its events.
     """
 
-    def __init__(self, admit: Callable[[str], TicketHolder | None], route: Callable[[Any, bytes], None]) -> None:
+    def __init__(self, admit: Callable[[str], Member | None], route: Callable[[Member, bytes], None]) -> None:
         super().__init__(self._ticket_received, FIRST_BYTES, KEEPALIVE_TIME, KEEPALIVE_TIMEOUT)
         self._admit = admit
         self._route = route
-        self._member: TicketHolder | None = None
+        self._member: Member | None = None
+        self._pings = 0
+        self._pinged_at = 0.0
+        """When the first of ``_pings`` came."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.transport.set_write_buffer_limits(WAITING)
 
     def ping_received(self) -> None:
-        if self._member is None:
+        if self.heard_at - self._pinged_at > 1:
+            self._pings, self._pinged_at = 0, self.heard_at
+        self._pings += 1
+        if self._member is None or self._pings > PINGS:
             self.transport.abort()
         else:
             super().ping_received()
@@ -70,7 +64,8 @@ class MemberRelay(Relay):
         self.watch()
 
     def pause_writing(self) -> None:
-        log.warning("dropped a member that reads nothing", waiting=WAITING)
+        member = self._member.id if self._member is not None else ""
+        log.warning("dropped a member that reads nothing", member=member or "unknown", waiting=WAITING)
         self.transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:

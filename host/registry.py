@@ -6,9 +6,8 @@ from autogen_ext.runtimes.grpc.protos import agent_worker_pb2
 from fleet import logs
 from fleet.bus import topics
 from host import roles
-from host.member import Member, Routes
+from host.member import Member, Routes, Subscription
 from host.roles import Denied, Rights, Taken
-from host.subscription import Subscription
 
 log = logs.logger(__name__)
 
@@ -89,7 +88,8 @@ class Registry:
             raise ValueError(f"a topic, and a subscription's id, may have {LONGEST} characters")
         if wanted.agent_type not in member.types:
             raise Denied("a member can subscribe for its own agent types only")
-        if not wanted.is_allowed(member.rights, member.id):
+        rights, topic = member.rights, wanted.topic
+        if not (rights.may_listen_to_all(topic) if wanted.is_prefix else rights.may_listen(topic, member.id)):
             raise Denied(f"the role of this member does not allow it to listen to {wanted.topic[:100]!r}")
         if len(member.subscriptions) >= ENTRIES:
             raise Denied(f"a member may have {ENTRIES} subscriptions")
@@ -135,7 +135,6 @@ class Registry:
             routes.clear()
 
     def listeners(self, topic: str) -> list[Member]:
-        """The members that listen on a topic."""
         found = dict(self._listeners.get(topic, ()))
         if not roles.is_fleets(topic):
             for prefix, members in self._prefixes.items():

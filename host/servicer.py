@@ -6,8 +6,10 @@ member's role does not allow, and skips members that are gone. An event may come
 relay of each member that has one.
 """
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Set
+from collections.abc import AsyncIterator, Callable, Iterable, Set
+from functools import partial
 from typing import Any
 
 import grpc
@@ -20,7 +22,7 @@ from fleet.bus.link import CLIENT_ID, KEEPALIVE_TIME, MEMBER_KEY
 from fleet.process.repeats import Repeats
 from fleet.security.tokens import Tokens
 from host import roles
-from host.member import Callbacks, Member
+from host.member import Member
 from host.registry import Registry
 from host.roles import Denied, Taken
 from protos import chat_pb2 as pb
@@ -52,7 +54,7 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
         """Those that no relay has shown yet."""
         self._relay_port = relay_port
         self._tokens = tokens
-        self._callbacks = Callbacks(self.published, self._void_ticket, drop)
+        self._drop = drop
         self._repeats = Repeats()
         self._closing = False
 
@@ -65,49 +67,60 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
     # ------------------------------------------------------------ AutoGen's service
 
     async def OpenChannel(self, request_iterator: Any, context: Any) -> AsyncIterator[_Message]:  # noqa: N802
-        """Carry one member's events until its stream ends."""
         metadata = _metadata(context)
         client_id = metadata.get(CLIENT_ID, "")
         if not client_id:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"the metadata {CLIENT_ID} is missing")
         if client_id in self.members:
             await context.abort(grpc.StatusCode.ALREADY_EXISTS, f"the metadata {CLIENT_ID} is in use")
-        may_be = await self._roles(context, metadata.get("authorization", ""))
-        key = metadata.get(MEMBER_KEY, "")
-        member = Member(request_iterator, may_be, key, context.peer(), self.registry.routes, self._callbacks)
+        may_be, cut = await self._roles(context), partial(self._drop, context.peer())
+        member = Member(may_be, metadata.get(MEMBER_KEY, ""), self.registry.routes, cut)
         self.members[client_id] = member
+        receiving = asyncio.create_task(self._receive(member, request_iterator))
         try:
             await context.send_initial_metadata(self._offer(member))
             async for message in member:
                 yield message
         finally:
             del self.members[client_id]
-            self._void_ticket(member)
+            self.tickets.pop(member.ticket, None)
             self._left(member)
-            await member.ended()
+            member.ended()
+            receiving.cancel()
+            await asyncio.wait({receiving})
+
+    async def _receive(self, member: Member, messages: AsyncIterator[_Message]) -> None:
+        try:
+            async for message in messages:
+                member.heard_at = time.monotonic()
+                if message.WhichOneof("message") == "cloudEvent":  # nothing else is sent in the fleet
+                    self.published(member, message.cloudEvent)
+        except grpc.RpcError:
+            pass  # the connection has ended
+        except Exception as error:
+            log.error("a member's stream failed", member=member.id or "unknown", exc_info=error)
+        finally:
+            member.close()
 
     async def RegisterAgent(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Let a member have an agent type of its role, also when its former link is not yet known to be dead."""
         member = await self._caller(context)
         try:
             self.registry.register(member, request.type)
         except Denied as denied:
-            await self._deny(member, context, denied)
+            await self._deny(context, denied, member=member.id)
         return agent_worker_pb2.RegisterAgentTypeResponse()
 
     async def AddSubscription(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Let a member listen to what its role allows, for an agent type of its own."""
         member = await self._caller(context)
         try:
             self.registry.subscribe(member, request.subscription)
         except Denied as denied:
-            await self._deny(member, context, denied)
+            await self._deny(context, denied, member=member.id)
         except ValueError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         return agent_worker_pb2.AddSubscriptionResponse()
 
     async def RemoveSubscription(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """End a subscription of the member's own."""
         member = await self._caller(context)
         if request.id not in member.subscriptions:
             await context.abort(grpc.StatusCode.NOT_FOUND, "this member has no subscription of that id")
@@ -115,54 +128,47 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
         return agent_worker_pb2.RemoveSubscriptionResponse()
 
     async def GetSubscriptions(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """The member's own subscriptions. Those of others are not shown."""
+        """The member's own; those of others are not shown."""
         member = await self._caller(context)
         found = [subscription.message(id_) for id_, subscription in member.subscriptions.items()]
         return agent_worker_pb2.GetSubscriptionsResponse(subscriptions=found)
 
     async def OpenControlChannel(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
-        """Refused: nothing in the fleet uses it, and members could command each other."""
+        # Nothing in the fleet uses it, and members could command each other.
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this host has no control channel")
         yield
 
     # ------------------------------------------------------------ who calls
 
-    async def _roles(self, context: Any, authorization: str) -> Set[str]:
+    async def _roles(self, context: Any) -> Set[str]:
         """The roles that a connection may have, by its certificate and its token."""
-        allowed = roles.ANY if not self._tokens else self._tokens.roles(authorization)
+        shown = _metadata(context).get("authorization", "")
+        allowed = self._tokens.roles(shown) if self._tokens else roles.ANY
         certified = roles.certified(context.auth_context())
         if certified is None:
             secure = b"ssl" in context.auth_context().get("transport_security_type", ())
             if secure and allowed >= roles.ANY and self._repeats.is_new("no role"):
                 log.warning("a member's certificate and token name no role: it can join as a worker or as a gateway")
             return allowed
+        if not certified:
+            await self._deny(context, Denied("a host's certificate lets no member in"))
         if not certified & allowed:
-            reason = (
-                "a host's certificate lets no member in"
-                if not certified
-                else "the certificate and the token of this member are of different roles"
-            )
-            self._log_denied(reason)
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
+            await self._deny(context, Denied("the certificate and the token of this member are of different roles"))
         return certified & allowed
 
     async def _caller(self, context: Any) -> Member:
-        metadata = _metadata(context)
-        member = self.members.get(metadata.get(CLIENT_ID, ""))
+        member = self.members.get(_metadata(context).get(CLIENT_ID, ""))
         if member is None:
-            await self._roles(context, metadata.get("authorization", ""))  # which may be why it has none
+            await self._roles(context)  # which may be why it has none
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the member has no channel open")
             raise AssertionError
         return member
 
-    async def _deny(self, member: Member, context: Any, denied: Denied) -> None:
-        self._log_denied(str(denied), member=member.id)
+    async def _deny(self, context: Any, denied: Denied, **more: str) -> None:
+        if self._repeats.is_new("denied", str(denied)):
+            log.warning("refused a member", reason=str(denied), **more)
         status = grpc.StatusCode.ALREADY_EXISTS if isinstance(denied, Taken) else grpc.StatusCode.PERMISSION_DENIED
         await context.abort(status, str(denied))
-
-    def _log_denied(self, reason: str, **more: str) -> None:
-        if self._repeats.is_new("denied", reason):
-            log.warning("refused a member", reason=reason, **more)
 
     # ------------------------------------------------------------ tickets
 
@@ -174,48 +180,39 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
 
     def admit(self, ticket: str) -> Member | None:
         """The connected member that was given this ticket, which is used up now."""
-        return self.tickets.pop(ticket, None)
-
-    def _void_ticket(self, member: Member) -> None:
-        self.tickets.pop(member.ticket, None)
+        member = self.tickets.pop(ticket, None)
+        return None if member is None or member.is_closed else member
 
     # ------------------------------------------------------------ members that leave
 
     def _left(self, member: Member) -> None:
+        """Tell the others that a member has left, unless it is back on a new link or the host itself ends."""
         rights, member_id = self.registry.withdraw(member)
         if self._closing or not member_id:
             return
         silent = time.monotonic() - member.last_heard > SILENT_AFTER
-        self._tell(rights.role or "", member_id, pb.LEAVE_CAUSE_SILENT if silent else pb.LEAVE_CAUSE_CLOSED)
-
-    def _tell(self, kind: str, member_id: str, cause: pb.LeaveCause) -> None:
+        kind, cause = rights.role or "", pb.LEAVE_CAUSE_SILENT if silent else pb.LEAVE_CAUSE_CLOSED
         log.info("member left", kind=kind, member=member_id, cause=pb.LeaveCause.Name(cause))
         left = pb.MemberLeft(member_id=member_id, kind=kind, cause=cause, sent_by=[topics.HOST])
         message = _Message(cloudEvent=event(left, topics.MEMBERS, f"left.{member_id}"))
-        frame = packed(message.cloudEvent)
-        for receiver in self.registry.listeners(topics.MEMBERS.type):
-            receiver.send(frame, message)
+        self._send(None, self.registry.listeners(topics.MEMBERS.type), packed(message.cloudEvent), message)
 
     # ------------------------------------------------------------ events
 
     def published(self, sender: Member, cloud_event: cloudevent_pb2.CloudEvent) -> None:
         """Pass on an event that came by gRPC to every member that listens on its topic."""
+        fits = fits_a_frame(cloud_event)
         if sender.rights is roles.OTHER:  # as it is: AutoGen's events have more to them than the fleet's
-            self._publish_as_it_is(sender, cloud_event)
-        elif fits_a_frame(cloud_event):
+            topic = cloud_event.type.encode()
+            if cloud_event.ByteSize() > sender.rights.largest(topic):
+                self._log_dropped(sender, TOO_LARGE)
+                return
+            frame = packed(cloud_event) if fits else b""
+            self._send(sender, self._receivers(sender, topic), frame, _Message(cloudEvent=cloud_event))
+        elif fits:
             self.relayed(sender, packed(cloud_event))
         else:
             self._log_dropped(sender, "it is not one of the fleet's")
-
-    def _publish_as_it_is(self, sender: Member, cloud_event: cloudevent_pb2.CloudEvent) -> None:
-        topic = cloud_event.type.encode()
-        if cloud_event.ByteSize() > sender.rights.largest(topic):
-            self._log_dropped(sender, TOO_LARGE)
-            return
-        frame = packed(cloud_event) if fits_a_frame(cloud_event) else None
-        message = _Message(cloudEvent=cloud_event)
-        for receiver in self._receivers(sender, topic):
-            receiver.send(frame, message)
 
     def relayed(self, sender: Member, frame: bytes) -> None:
         """Pass on an event that came as a frame. It leaves with the sender's stamp in front of its message."""
@@ -232,15 +229,23 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
                 return
             if not frame.startswith(sender.stamp, payload_at):
                 frame = relay.stamped(frame, payload_at, sender.stamp)
-            message: _Message | None = None
-            for receiver in receivers:
-                if receiver.relay is not None:
-                    receiver.relay.send(frame)
-                else:
-                    message = message or _Message(cloudEvent=event_of(frame))
-                    receiver.put(message)
+            self._send(sender, receivers, frame)
         except (ValueError, IndexError):
             self._log_dropped(sender, "its frame is not valid")
+
+    def _send(
+        self, sender: Member | None, receivers: Iterable[Member], frame: bytes, message: _Message | None = None
+    ) -> None:
+        """Send one event to each receiver as a frame, where it has one and the receiver a relay, or as a message."""
+        size = len(frame) if frame or message is None else message.ByteSize()
+        for receiver in receivers:
+            if not receiver.has_room(sender, size):
+                self._log_dropped(sender, "too much waits for its receiver", receiver=receiver.id)
+            elif receiver.relay is not None and frame:
+                receiver.relay.send(frame)
+            else:
+                message = message or _Message(cloudEvent=event_of(frame))
+                receiver.put(message)
 
     def _receivers(self, sender: Member, topic: bytes) -> list[Member]:
         try:
@@ -249,9 +254,9 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
             self._log_dropped(sender, str(denied))
             return []
 
-    def _log_dropped(self, sender: Member, reason: str) -> None:
-        if self._repeats.is_new(sender.ticket, reason):
-            log.warning("dropped an event", reason=reason, member=sender.id or "unknown")
+    def _log_dropped(self, sender: Member | None, reason: str, **more: str) -> None:
+        if self._repeats.is_new(sender and sender.ticket, reason):
+            log.warning("dropped an event", reason=reason, member=(sender and sender.id) or "unknown", **more)
 
 
 def _metadata(context: Any) -> dict[str, str]:

@@ -30,5 +30,4 @@ class HostSettings(BaseSettings):
 
     @property
     def relay(self) -> HostPort:
-        """Where the host listens for relays."""
         return self.relay_bind or HostPort(self.bind.host, self.bind.port + 1)

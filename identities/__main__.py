@@ -1,4 +1,4 @@
-"""``python -m fleet.security DIRECTORY``: makes, renews and replaces what members show each other."""
+"""``python -m fleet.security DIRECTORY``: makes and renews certificates and tokens."""
 
 import argparse
 import contextlib
@@ -25,13 +25,13 @@ def host_name(text: str) -> str:
 
 
 def main() -> None:
-    """Look after the identities in a directory; exits with 1 and one line when it cannot."""
+    """Update the identities in a directory. Exits with 1 and one line if that fails."""
     parser = argparse.ArgumentParser(
         prog="python -m fleet.security",
         description="Make the fleet's certificate authority, a certificate for each of host, gateway and worker, and "
         "a token for gateways and one for workers. "
-        f"What is there and good for {RENEW_DAYS} of its {CERT_DAYS} days more stays. Running members take "
-        "changes up by themselves.",
+        f"A certificate that is valid for another {RENEW_DAYS} of its {CERT_DAYS} days stays. Running members notice "
+        "changes.",
     )
     parser.add_argument("directory", type=Path, help="each role's files go to DIRECTORY/host, /gateway and /worker")
     parser.add_argument("--host", action="append", default=[], metavar="NAME", help="a further name of the host")
@@ -41,14 +41,14 @@ def main() -> None:
     given = parser.parse_args()
     names = [host_name(name) for names in given.host for name in names.split(",") if name.strip()]
     try:
-        reports = Authority(given.directory).look_after(*given.changes, host_names=names)
+        reports = Authority(given.directory).update(*given.changes, host_names=names)
     except (OSError, ValueError) as error:
         print(f"{given.directory}: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     for report in reports:
         print(f"{report.path}: {report.words}")
     if not reports:
-        print(f"{given.directory}: all is there and good")
+        print(f"{given.directory}: everything is there and valid")
 
 
 if __name__ == "__main__":

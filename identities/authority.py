@@ -25,35 +25,33 @@ HOST_NAMES = ("host", "localhost", "127.0.0.1")
 CA_DAYS = 3650
 CERT_DAYS = 365
 RENEW_DAYS = 120
-"""A certificate with less than this left is renewed whenever the fleet's identities are looked after."""
+"""A certificate with fewer days left is renewed at the next :meth:`Authority.update`."""
 BACKDATED = datetime.timedelta(hours=1)
-"""Clocks of members need not agree."""
+"""Clocks of members may differ by this much."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """One thing that was made, in words for the operator."""
+    """One thing that was changed, in words for the operator."""
 
     path: Path
     words: str
 
 
 class Change(enum.Enum):
-    """What can be asked for; the value is what it does."""
+    """What the operator can ask for, with its help text."""
 
     NEW_AUTHORITY = "make another authority, trusted beside the old one, for --renew to use"
     RENEW = "make new certificates now"
-    NEW_TOKEN = "change the tokens, one for each role; the host still takes the old ones"  # noqa: S105
-    REVOKE_OLD = "trust the former authority and tokens no more"
+    NEW_TOKEN = "make new tokens, one for each role; the host still accepts the old ones"  # noqa: S105
+    REVOKE_OLD = "no longer accept the former authority and tokens"
 
 
 class Authority:
-    """``DIRECTORY/authority`` and one folder for each role: ``ca.pem``, ``cert.pem``, ``key.pem``, ``token``.
+    """Writes ``DIRECTORY/authority``, and for each role a folder with ``ca.pem``, ``cert.pem``, ``key.pem``, ``token``.
 
-    A member's certificate and its token name its role. The host's ``token`` holds the tokens of all roles.
-
-    Every file is replaced whole and readable by its owner only; running members take changes up by themselves.
-    Raises ``OSError`` where a file cannot be written, ``ValueError`` where one cannot be read.
+    A member's certificate and token name its role. The host's ``token`` holds the tokens of all roles. Files are
+    replaced atomically, and only their owner can read them. Running members notice changes.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -61,15 +59,18 @@ class Authority:
         self._ca = directory / "authority" / "ca.pem"
         self._key = directory / "authority" / "ca.key"
 
-    def look_after(self, *changes: Change, host_names: Sequence[str] = ()) -> list[Report]:
-        """Make what is missing and renew what ends soon or is asked for; in an order that never locks a member out."""
-        # In there, because only the folders may be writable: in containers each is a volume of its own.
+    def update(self, *changes: Change, host_names: Sequence[str] = ()) -> list[Report]:
+        """Make what is missing, renew what expires soon or is asked for, in an order that locks no member out.
+
+        Raises ``OSError`` where a file cannot be written, ``ValueError`` where one cannot be read.
+        """
+        # The lock lies in this folder because DIRECTORY may be read-only: in containers each folder is a volume.
         self._ca.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with os.fdopen(os.open(self._ca.parent / ".lock", os.O_WRONLY | os.O_CREAT, 0o600), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            return self._look_after(changes, host_names)
+            return self._update(changes, host_names)
 
-    def _look_after(self, changes: Sequence[Change], host_names: Sequence[str]) -> list[Report]:
+    def _update(self, changes: Sequence[Change], host_names: Sequence[str]) -> list[Report]:
         reports = []
         if Change.NEW_AUTHORITY in changes or not self._is_whole():
             reports.append(self._make_authority())
@@ -77,13 +78,13 @@ class Authority:
             _write(self._ca, _pem(_certificates(self._ca)[:1]))
             reports.append(Report(self._ca, "only the newest authority is trusted now"))
         names = list(dict.fromkeys([*HOST_NAMES, *host_names, *self._named("host")]))
-        for role in ROLES:  # trust first, so that a new certificate meets no member that does not know its authority
+        for role in ROLES:  # before any certificate, so that every member knows the authority of a new one
             _write(self._directory / role / "ca.pem", self._ca.read_bytes())
         for role in ROLES:
             wanted = names if role == "host" else [role]
             if Change.RENEW in changes or not self._is_good(role, wanted):
                 reports.append(self._issue(role, wanted))
-        return reports + self._look_after_tokens(changes)
+        return reports + self._update_tokens(changes)
 
     def _is_whole(self) -> bool:
         if not self._ca.exists() or not self._key.exists():
@@ -109,7 +110,7 @@ class Authority:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
             .sign(key, hashes.SHA256())
         )
-        # The key first: a certificate without its key would be kept and could sign nothing.
+        # The key first: if this fails halfway, a certificate without its key would be kept and could sign nothing.
         _write(self._key, _private(key))
         _write(self._ca, _pem([certificate, *old]))
         return Report(self._ca, f"made a certificate authority, good until {_until(certificate)}")
@@ -136,7 +137,6 @@ class Authority:
         return Report(folder, f"made a certificate for {', '.join(names)}, good until {_until(certificate)}")
 
     def _named(self, role: str) -> list[str]:
-        """The names that the role's certificate is good for now."""
         path = self._directory / role / "cert.pem"
         if not path.exists():
             return []
@@ -158,7 +158,7 @@ class Authority:
             and set(names) <= set(self._named(role))
         )
 
-    def _look_after_tokens(self, changes: Sequence[Change]) -> list[Report]:
+    def _update_tokens(self, changes: Sequence[Change]) -> list[Report]:
         known = self._directory / "authority" / "token"
         tokens = Tokens(None, known).all() if known.exists() else []
         reports = []
@@ -168,18 +168,18 @@ class Authority:
         own = {role: _newest(tokens, role) for role in MEMBERS}
         if Change.REVOKE_OLD in changes:
             tokens = list(dict.fromkeys(own.values()))
-            reports.append(Report(known, "only the newest tokens are taken now"))
+            reports.append(Report(known, "only the newest tokens are accepted now"))
         text = "".join(f"{token}\n" for token in tokens).encode()
         _write(known, text)
-        # The host comes first: it must know a token before a member shows it.
+        # The host first: it must know a token before a member shows it.
         _write(self._directory / "host" / "token", text)
-        for role, token in own.items():  # without the role: members of the version before know no roles
+        for role, token in own.items():  # without the role, which members of the previous version do not understand
             _write(self._directory / role / "token", f"{token.secret}\n".encode())
         return reports
 
 
 def _newest(tokens: Sequence[Token], role: str) -> Token:
-    """The token that members of ``role`` show: one of an older directory is good for every role."""
+    """The token that members of ``role`` show. A directory of a previous version has one for every role."""
     return next(token for token in tokens if token.role in (role, None))
 
 
@@ -243,7 +243,7 @@ def _until(certificate: x509.Certificate) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Replace the file in one step, readable by its owner only; leave it alone when it says the same already."""
+    """Replace the file atomically, unless it has this content already."""
     if path.exists() and path.read_bytes() == content:
         return
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

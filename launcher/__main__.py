@@ -48,7 +48,7 @@ def _ports_are_free(services: list[Service], settings: LauncherSettings) -> bool
     """Whether every service can listen. Prints a line with the variable to change for each one that cannot."""
     free = True
     names = {service.name for service in services}
-    for name, (variable, bind) in settings.binds().items():
+    for name, variable, bind in settings.binds():
         if name in names and (why := ports.obstacle(*bind)):
             print(f"{name} cannot listen on {bind}: {why}; set {variable} to another address", file=sys.stderr)
             free = False

@@ -109,7 +109,6 @@ class Child:
 
 
 def describe_exit(code: int) -> str:
-    """An exit code as :meth:`Child.run` returns it, in words."""
     if code >= 0:
         return f"exit code {code}"
     try:

@@ -27,7 +27,6 @@ class Console:
         }
 
     def line(self, name: str, text: str) -> None:
-        """Write one line of process ``name``."""
         self.plain(self._prefixes[name] + text)
 
     def plain(self, text: str) -> None:

@@ -21,6 +21,7 @@ class LauncherSettings(BaseSettings):
 
     workers: int = Field(default=2, ge=1, le=256)
     host_bind: Address = HostPort("127.0.0.1", 50051)
+    host_relay_bind: Address | None = None
     fleet_host: Address = HostPort("127.0.0.1", 50051)
     gateway_bind: Address = HostPort("127.0.0.1", 8501)
     model_bind: Address = HostPort("127.0.0.1", 8502)
@@ -31,13 +32,15 @@ class LauncherSettings(BaseSettings):
         moved = "fleet_host" in self.model_fields_set and "host_bind" not in self.model_fields_set
         return self.fleet_host if moved else self.host_bind
 
-    def binds(self) -> dict[str, tuple[str, HostPort]]:
-        """For each service that listens, the variable for its address and the address."""
-        return {
-            "gateway": ("GATEWAY_BIND", self.gateway_bind),
-            "host": ("HOST_BIND", self.host),
-            "model": ("MODEL_BIND", self.model_bind),
-        }
+    def binds(self) -> list[tuple[str, str, HostPort]]:
+        """Services that listen, each with a variable for an address and the address."""
+        relay = self.host_relay_bind or HostPort(self.host.host, self.host.port + 1)
+        return [
+            ("gateway", "GATEWAY_BIND", self.gateway_bind),
+            ("host", "HOST_BIND", self.host),
+            ("host", "HOST_RELAY_BIND", relay),
+            ("model", "MODEL_BIND", self.model_bind),
+        ]
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """The processes' environment: ``inherited``, with defaults that follow from the addresses."""

@@ -45,7 +45,6 @@ class Backoff:
         self._next = self.FIRST
 
     def after(self, ran: float) -> float:
-        """The wait after a process ran for ``ran`` seconds."""
         delay = self.FIRST if ran >= self.LONG_RUN else self._next
         self._next = min(self.LAST, delay * 2)
         return delay
@@ -118,7 +117,6 @@ class Stack:
         return True
 
     async def _announce(self, console: Console) -> None:
-        """Print once that the stack is ready, and how to try it."""
         services = [child.service for child in self._children]
         if "gateway" not in services:
             return

@@ -50,7 +50,7 @@ def spare_fleet() -> Iterator[Fleet]:
 def identities(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Certificates and tokens of one fleet, by role. Tests that change them make their own."""
     folder = tmp_path_factory.mktemp("identities")
-    Authority(folder).look_after()
+    Authority(folder).update()
     return folder
 
 

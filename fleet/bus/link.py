@@ -16,22 +16,21 @@ from fleet.security.tokens import TokenError
 from fleet.settings import FleetSettings
 
 MESSAGE_BYTES = 32 * 1024 * 1024
-"""Largest message on the bus. A larger one would end the sender's whole stream, so senders stay far below."""
+"""Largest message on the bus. A larger one would end the sender's stream."""
 
 KEEPALIVE_TIME = 3.0
 KEEPALIVE_TIMEOUT = 7.0
-"""Seconds of silence until a ping, and from the ping until the peer is given up: a dead peer is noticed within 10 s, a
-process that stands still for less than 7 s is not taken for dead."""
+"""Seconds of silence until a ping, and from the ping until the peer is given up. A dead peer is noticed within 10 s; a
+process that is stopped for less than 7 s keeps its link."""
 
 CLIENT_ID = "client-id"
-"""Metadata that tells AutoGen's host whose call it is. Each link has its own."""
+"""Metadata that names the link of a call. Each link has its own id."""
 
 MEMBER_KEY = "chatfleet-member-key"
-"""Metadata with which a member proves on a new link that a member id is its own. Each process has one secret."""
+"""Metadata that proves on a new link that a member id is the member's own: one secret for each process."""
 
 
 def channel_options() -> list[tuple[str, int]]:
-    """gRPC options that host and members share: size limits, and keepalive in both directions."""
     return [
         ("grpc.max_send_message_length", MESSAGE_BYTES),
         ("grpc.max_receive_message_length", MESSAGE_BYTES),
@@ -41,7 +40,7 @@ def channel_options() -> list[tuple[str, int]]:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.enable_http_proxy", 0),
-        # Otherwise a new channel inherits the back-off of the one before to the same address.
+        # Otherwise a new channel inherits the back-off of the last one to the same address.
         ("grpc.use_local_subchannel_pool", 1),
     ]
 
@@ -59,7 +58,7 @@ _END: Any = object()
 
 
 class _Outgoing(QueueAsyncIterable):
-    """What the link sends. It ends, as AutoGen's never does, so that the task in which gRPC reads it ends too."""
+    """What the link sends. Unlike AutoGen's it can end, and with it the task in which gRPC reads it."""
 
     async def __anext__(self) -> Any:
         message = await super().__anext__()
@@ -69,7 +68,7 @@ class _Outgoing(QueueAsyncIterable):
 
 
 class Link(HostConnection):
-    """One connection to the host, from dialling to its end. Unlike its base it never formats a message for a log."""
+    """One connection to the host. Unlike its base it never formats a message for a log."""
 
     def __init__(self, channel: Any, stub: Any, token: str | None, key: str) -> None:
         super().__init__(channel, stub)
@@ -79,15 +78,14 @@ class Link(HostConnection):
 
     @property
     def metadata(self) -> Sequence[tuple[str, str]]:
-        """What every call carries: the caller, and the fleet's token."""
         known = [(CLIENT_ID, self._client_id), (MEMBER_KEY, self._key)]
         return [*known, ("authorization", f"Bearer {self._token}")] if self._token else known
 
     @classmethod
     async def dial(cls, settings: FleetSettings, key: str) -> "Link":
-        """Open a link of the member with this :data:`key <MEMBER_KEY>`; certificate and token are read again for each.
+        """Open a link of the member with this :data:`key <MEMBER_KEY>`. Certificate and token are read again each time.
 
-        Raises ``grpc.RpcError``, ``TimeoutError`` or ``IdentityError``; nothing is left open then.
+        Raises ``grpc.RpcError``, ``TimeoutError`` or ``IdentityError``, and leaves nothing open then.
         """
         token = settings.tokens().own()
         channel = open_channel_to_host(settings)
@@ -103,21 +101,17 @@ class Link(HostConnection):
         return link
 
     async def register(self, agent_type: str) -> None:
-        """Make an agent type this member's own. Raises ``grpc.RpcError``."""
         request = agent_worker_pb2.RegisterAgentTypeRequest(type=agent_type)
         await self.stub.RegisterAgent(request, metadata=self.metadata)
 
     async def subscribe(self, subscription: Subscription) -> None:
-        """Listen to a topic. Raises ``grpc.RpcError``."""
         request = agent_worker_pb2.AddSubscriptionRequest(subscription=subscription_to_proto(subscription))
         await self.stub.AddSubscription(request, metadata=self.metadata)
 
     def put(self, message: agent_worker_pb2.Message) -> None:
-        """Queue a message for the host. The lanes' windows bound what waits here."""
         self._send_queue.put_nowait(message)
 
     async def send(self, message: agent_worker_pb2.Message) -> None:
-        """As :meth:`put`, for AutoGen's own calls."""
         self.put(message)
 
     async def read(self) -> agent_worker_pb2.Message | None:
@@ -126,7 +120,7 @@ class Link(HostConnection):
         return None if message is grpc.aio.EOF else message
 
     async def relay(self) -> tuple[int, str] | None:
-        """The host's port for relays, and the ticket that lets this member in; None from a host that offers none."""
+        """The host's port for relays and this member's ticket; None from a host that offers no relay."""
         told = {key: str(value) for key, value in await self._stream.initial_metadata() or ()}
         if relay.PORT not in told or relay.TICKET not in told:
             return None
@@ -137,7 +131,6 @@ class Link(HostConnection):
         self._send_queue.put_nowait(_END)
 
     async def close(self) -> None:
-        """End the connection at once."""
         self.finish()
         await self._channel.close()
 
@@ -152,11 +145,5 @@ def reason_of(error: BaseException) -> str:
     return "no answer" if isinstance(error, TimeoutError) else type(error).__name__
 
 
-class Away(HostConnection):
-    """Stands in while there is no connection: registering an agent only asks whether one is set."""
-
-    def __init__(self) -> None:
-        pass
-
-
-AWAY = Away()
+AWAY: Any = object()
+"""Stands in for a connection while there is none: AutoGen's registration only checks that one is set."""

@@ -1,8 +1,8 @@
-"""A member's link to the host: AutoGen's runtime that starts before the host, and comes back after it.
+"""A member's runtime: AutoGen's, but it starts without a host and joins again after a loss.
 
-AutoGen 0.7.5's ``GrpcWorkerAgentRuntime`` fails to start without a host and publishes into nothing after its loss.
-:class:`FleetRuntime` keeps one link after another alive under the same agents and subscriptions. It uses these private
-parts of AutoGen: ``HostConnection``, ``_host_connection``, ``_running``, ``_background_tasks``, ``_process_event``,
+AutoGen 0.7.5's ``GrpcWorkerAgentRuntime`` fails to start without a host and silently loses events after its loss.
+:class:`FleetRuntime` opens one link after another for the same agents and subscriptions. It uses these private parts of
+AutoGen: ``HostConnection``, ``_host_connection``, ``_running``, ``_background_tasks``, ``_process_event``,
 ``_agent_factories``, ``_register_agent_type``, ``_subscription_manager``, ``_serialization_registry``;
 ``tests/unit/fleet/bus/test_autogen_private.py`` fails when one changes.
 """
@@ -36,29 +36,29 @@ log = logs.logger(__name__)
 
 RETRY_FIRST = 0.05
 RETRY_LAST = 1.0
-"""Seconds between attempts to reach the host, doubled from first to last. Each is shortened at random by up to half."""
+"""Seconds between attempts to join, doubled from first to last. Each is shortened at random by up to half."""
 
 STEADY = 5.0
-"""Seconds that a link must have lasted for the next attempts to begin with the first pause again."""
+"""Seconds that a link must have lasted for the pauses to begin with the first again."""
 
 DIAL_TIMEOUT = 5.0
-"""Seconds for one attempt to reach the host and to register, or to open the relay."""
+"""Seconds for one attempt to join, or to open the relay."""
 
 RELAY_RETRY = 5.0
-"""Seconds between attempts to open the relay of a host that is there."""
+"""Seconds between attempts to open the relay."""
 
 LEAVE_TIMEOUT = 1.0
-"""Seconds that the host gets to confirm what a leaving member published last."""
+"""Seconds for the host to confirm what a leaving member published last."""
 
 MessageT = TypeVar("MessageT", bound=Message)
 
 
 class FleetRuntime(GrpcWorkerAgentRuntime):
-    """AutoGen's member runtime on a link that comes back.
+    """AutoGen's member runtime on links that are replaced when they are lost.
 
     Agents are registered as always, before or after :meth:`start`. Events published while the link is down are dropped:
-    what must arrive goes through a lane. ``on_link`` is called with True after every join, when all agents and
-    subscriptions are known to the host, and with False after every loss.
+    what must arrive goes through a lane. ``on_link`` is called with True after every join, once the host knows all
+    agents and subscriptions, and with False after every loss.
 
     It has 13 attributes because AutoGen's base reads the link's state here.
     """
@@ -78,16 +78,15 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
         self._key = secrets.token_urlsafe(24)
         self._stamp = b""
         self._repeats = Repeats()
-        self._receivers: dict[bytes, Callable[[bytes], None]] = {}
+        self._receivers: dict[str, Callable[[bytes], None]] = {}
         """By the message's full name."""
 
     @property
     def linked(self) -> bool:
-        """Whether the host is there and knows this member."""
         return self._link is not None
 
     async def start(self) -> None:
-        """Begin to keep a link to the host; returns at once, whether or not the host is there."""
+        """Begin to keep a link to the host. Does not wait for it."""
         if self._running:
             raise ValueError("Runtime is already running.")
         self._running = True
@@ -106,7 +105,7 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
         self._keeper = None
 
     async def _leave(self, keeper: asyncio.Task[None]) -> None:
-        """End both connections in order, so that the host gets the relay's last frames before the stream's end."""
+        """End the relay before the stream, whose end makes the host forget the member."""
         if self._relay is not None:
             await self._relay.ask(relay.PING)
         if self._link is not None:
@@ -134,10 +133,10 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
         self.publish(message, topic_id, sender)
 
     def shortcut(self, kind: type[MessageT], receive: Callable[[MessageT], None], largest: int = MESSAGE_BYTES) -> None:
-        """Pass every event of this ``kind`` straight to ``receive``, in the order of arrival, instead of to an agent.
+        """Pass every event of this ``kind``, from any topic, in order to ``receive`` instead of to an agent.
 
-        For frequent messages: an agent's task, copy and log text cost more than what is done with the message. The
-        topic does not matter. A message of more than ``largest`` bytes is dropped before it is parsed.
+        For frequent messages: an agent's task, copy and log text cost more than handling the message. A message of more
+        than ``largest`` bytes is dropped before it is parsed.
         """
         parse = kind.FromString
 
@@ -147,10 +146,9 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
             elif self._repeats.is_new("large", kind.DESCRIPTOR.name):
                 log.warning("dropped a message that is too large", kind=kind.DESCRIPTOR.name, bytes=len(payload))
 
-        self._receivers[kind.DESCRIPTOR.full_name.encode()] = parse_and_receive
+        self._receivers[kind.DESCRIPTOR.full_name] = parse_and_receive
 
     async def add_subscription(self, subscription: Subscription) -> None:
-        """Subscribe, now and on every later link."""
         await self._subscription_manager.add_subscription(subscription)
         if self._link is not None:
             await self._link.subscribe(subscription)
@@ -170,7 +168,7 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
             await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311
             try:
                 link = await self._join()
-            except Exception as error:  # a member that stopped trying would be lost without a trace
+            except Exception as error:  # whatever it is, the member must go on trying
                 reason = await self._reason_of(error)
                 if reason != logged:
                     logged = reason
@@ -207,7 +205,6 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
             return link
 
     async def _serve(self, link: Link) -> None:
-        """Carry events until one of the link's two connections ends."""
         self._link = self._host_connection = link
         log.info("joined the host", host=self._host_address)
         reason = ""
@@ -227,7 +224,7 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
             log.warning("lost the host", host=self._host_address, reason=reason)
 
     async def _read(self, link: Link) -> str:
-        """Receive from the gRPC stream until it ends; returns why it did."""
+        """Receive from the gRPC stream until it ends, and return why it did."""
         try:
             while (message := await link.read()) is not None:
                 self._receive(message)
@@ -277,20 +274,19 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
         if message.WhichOneof("message") != "cloudEvent":
             return  # no member of the fleet sends anything else
         payload = message.cloudEvent.proto_data
-        self._dispatch(payload.type_url.removeprefix(TYPE_URL).encode(), payload.value, lambda: message.cloudEvent)
+        self._dispatch(payload.type_url.removeprefix(TYPE_URL), payload.value, lambda: message.cloudEvent)
 
     def _relayed(self, frame: bytes) -> None:
         try:
-            name, payload = relay.content_of(frame)
-        except IndexError as error:
-            self._not_understood("a frame that is cut off", error)
+            _, kind, payload = relay.unpack(frame)
+        except ValueError as error:
+            self._not_understood("a frame that is not valid", error)
         else:
-            self._dispatch(name, payload, lambda: event_of(frame))
+            self._dispatch(kind, payload, lambda: event_of(frame))
 
-    def _dispatch(self, name: bytes, payload: bytes, whole: Callable[[], cloudevent_pb2.CloudEvent]) -> None:
+    def _dispatch(self, kind: str, payload: bytes, whole: Callable[[], cloudevent_pb2.CloudEvent]) -> None:
         """Pass an event to the receiver of its kind, or to the agents that know it, if there are any."""
-        receive = self._receivers.get(name)
-        kind = name.decode("ascii", "replace")
+        receive = self._receivers.get(kind)
         try:
             if receive is not None:
                 receive(payload)

@@ -6,6 +6,8 @@ import socket
 
 def obstacle(host: str, port: int) -> str:
     """Why nothing can listen there now; empty if it can."""
+    if port > 65535:  # which getaddrinfo would take for port 0
+        return f"there is no port {port}"
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:

@@ -1,5 +1,4 @@
-"""How members know each other: certificates of the fleet's own authority, and a shared token.
+"""How members and host authenticate: certificates and tokens, and why a link was refused.
 
-``identity`` and ``tokens`` are what members and host use, ``diagnosis`` says why a link was refused.
-``identities`` makes all of it. Imports nothing else of the fleet but ``logs`` and ``process``.
+The package ``identities`` makes the files. Imports ``fleet.logs`` and ``fleet.process``.
 """

@@ -1,7 +1,6 @@
 """Why the host does not accept a connection: gRPC says only that it was closed, so the handshake is tried once more."""
 
 import asyncio
-import contextlib
 import socket
 import ssl
 import time
@@ -17,8 +16,8 @@ ANSWER_TIMEOUT = 1.0
 EVERY = 3.0
 """Seconds between two attempts."""
 
-_HANDSHAKE = b"\x16"
-"""First byte of an answer in TLS."""
+_PLAIN = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
+"""What OpenSSL calls an answer that is not TLS."""
 
 
 class Diagnosis:
@@ -44,26 +43,36 @@ async def refusal(address: tuple[str, int], identity: Identity | None) -> str | 
     """What is wrong with this side's or the host's TLS, for a log; None when TLS is not what is wrong."""
     # In a thread, because OpenSSL tells the other side what it does not like only when it has the socket itself.
     try:
-        if identity is None:
-            return await asyncio.to_thread(_without_tls, address)
-        return await asyncio.to_thread(_with_tls, address, identity)
+        return await asyncio.to_thread(_handshake, address, identity)
     except (OSError, ValueError):  # such as a name that cannot be one
         return None
 
 
-def _with_tls(address: tuple[str, int], identity: Identity) -> str | None:
-    context = identity.context()
+def _handshake(address: tuple[str, int], identity: Identity | None) -> str | None:
+    context = _any_host() if identity is None else identity.context()
     with socket.create_connection(address, ANSWER_TIMEOUT) as connection:
         try:
             with context.wrap_socket(connection, server_hostname=address[0]) as tls:
+                if identity is None:
+                    return "the host wants TLS: set FLEET_TLS_CA, FLEET_TLS_CERT and FLEET_TLS_KEY"
                 # A host that refuses a certificate says so only after the client's side of the handshake is done.
                 return None if _stays_open(tls) else "the host does not take this member's certificate (FLEET_TLS_CERT)"
         except ssl.SSLCertVerificationError as error:
             return f"the host's certificate is not trusted: {error.verify_message.rstrip('.').lower()}"
         except ssl.SSLError as error:
-            if error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
+            if identity is None:
+                return None
+            if error.reason in _PLAIN:
                 return "the host speaks without TLS, FLEET_TLS_CA is set here"
             return f"TLS failed: {(error.reason or 'unknown').lower().replace('_', ' ')}"
+
+
+def _any_host() -> ssl.SSLContext:
+    """Only to see whether the host speaks TLS: nothing is sent to it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _stays_open(tls: ssl.SSLSocket) -> bool:
@@ -73,20 +82,3 @@ def _stays_open(tls: ssl.SSLSocket) -> bool:
         return True  # it is slow, not gone
     except OSError:
         return False
-
-
-def _without_tls(address: tuple[str, int]) -> str | None:
-    with socket.create_connection(address, ANSWER_TIMEOUT) as connection:
-        connection.sendall(_client_hello())
-        if connection.recv(1) != _HANDSHAKE:
-            return None
-    return "the host wants TLS: set FLEET_TLS_CA, FLEET_TLS_CERT and FLEET_TLS_KEY"
-
-
-def _client_hello() -> bytes:
-    """The first message of TLS: enough to see whether the other side speaks it."""
-    sent = ssl.MemoryBIO()
-    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).wrap_bio(ssl.MemoryBIO(), sent, server_hostname="host")
-    with contextlib.suppress(ssl.SSLWantReadError):
-        client.do_handshake()
-    return sent.read()

@@ -25,7 +25,6 @@ class Identity:
     key: Path
 
     def check(self) -> None:
-        """Raise :class:`IdentityError` when the files cannot be used."""
         self.context()
 
     def context(self) -> ssl.SSLContext:
@@ -107,7 +106,6 @@ class Identity:
         return grpc.ssl_server_certificate_configuration([pair], self.ca.read_bytes())
 
     def stamp(self) -> list[files.Stamp]:
-        """Changes when one of the files does. Raises ``OSError``."""
         return [files.stamp(path) for path in (self.ca, self.cert, self.key)]
 
 
@@ -123,7 +121,6 @@ class ServerContext:
         self._stamp = identity.stamp()
 
     def __call__(self) -> ssl.SSLContext:
-        """For the next connection."""
         try:
             stamp = self._identity.stamp()
             if stamp != self._stamp:

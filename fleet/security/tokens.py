@@ -41,7 +41,6 @@ class Token(NamedTuple):
         return cls(secret, role or None)
 
     def __str__(self) -> str:
-        """As a line of a file."""
         return f"{self.role} {self.secret}" if self.role else self.secret
 
 
@@ -64,11 +63,9 @@ class Tokens:
             self._stamp, self._tokens = self._read(file)
 
     def __bool__(self) -> bool:
-        """Whether there is any."""
         return bool(self._tokens)
 
     def own(self) -> str | None:
-        """What this member sends."""
         self._refresh()
         return self._tokens[0].secret if self._tokens else None
 
@@ -82,14 +79,12 @@ class Tokens:
         return bool(self._shown(header))
 
     def roles(self, header: str | bytes) -> frozenset[str]:
-        """The roles that the token in an ``authorization`` header is good for."""
         shown = self._shown(header)
         return frozenset(
             MEMBERS if any(token.role is None for token in shown) else filter(None, (t.role for t in shown))
         )
 
     def name_roles(self) -> bool:
-        """Whether every token is good for one role only."""
         self._refresh()
         return all(token.role is not None for token in self._tokens)
 

@@ -8,6 +8,7 @@ import pty
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -266,6 +267,17 @@ def test_a_second_launcher_names_the_ports(stage: Stage) -> None:
         assert f"port {port} is taken" in line
         assert variable in line
     first.end(signal.SIGTERM)
+
+
+def test_a_taken_relay_port_is_named_before_anything_starts(stage: Stage) -> None:
+    del stage.settings["HOST_RELAY_BIND"]
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        stage.settings["HOST_BIND"] = f"127.0.0.1:{port - 1}"
+        launcher = stage.launch()
+        assert launcher.process.wait(LIMIT) == 1
+    reason = f"port {port} is taken; set HOST_RELAY_BIND to another address"
+    assert launcher.log.splitlines() == [f"host cannot listen on 127.0.0.1:{port}: {reason}"]
 
 
 def test_a_folder_without_a_procfile_is_refused_in_one_line(tmp_path: Path, settings: dict[str, str]) -> None:

@@ -33,7 +33,7 @@ TLS_FAILED = "TLS or HTTP/2 failed before it authenticated"
 def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same of another fleet."""
     folder = tmp_path_factory.mktemp("strangers")
-    Authority(folder).look_after()
+    Authority(folder).update()
     return folder
 
 
@@ -200,7 +200,7 @@ def test_the_hosts_health_is_asked_with_its_certificate(fleet: Fleet, identities
 async def test_everything_is_replaced_without_losing_a_stream(tmp_path: Path, figures: Say) -> None:
     """Authority, certificates and token change under load, members and the host come and go, and the old is revoked."""
     authority = Authority(tmp_path)
-    authority.look_after()
+    authority.update()
     with Fleet(workers=2, identities=tmp_path) as fleet:
         long = Schedule(tokens=400, delay=0.05)
         async with asyncio.TaskGroup() as group, constant_load(fleet.address, Schedule) as tally:
@@ -208,7 +208,7 @@ async def test_everything_is_replaced_without_losing_a_stream(tmp_path: Path, fi
             old = tmp_path.with_name(tmp_path.name + "-old")
             await asyncio.to_thread(shutil.copytree, tmp_path, old)
             for changes in ((Change.NEW_AUTHORITY, Change.NEW_TOKEN), (Change.RENEW,), (Change.REVOKE_OLD,)):
-                authority.look_after(*changes)
+                authority.update(*changes)
                 fleet.new_worker().start()
                 await eventually(lambda: len(fleet.ready_workers()) == 3, WITHIN, "the new worker is ready")
                 assert await asyncio.to_thread(fleet.workers[-1].stop, 30) == 0

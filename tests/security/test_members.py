@@ -22,7 +22,7 @@ from fleet.bus.relay import HEAD, Relay
 from fleet.security.identity import Identity
 from fleet.security.tokens import Tokens
 from fleet.settings import HostPort
-from host import member, servicer
+from host import backlog, servicer
 from host.server import FleetHost
 from protos import chat_pb2 as pb
 from tests.faults.crowd import Say
@@ -46,6 +46,7 @@ class Peer:
         self, address: tuple[str, int], token: str = "", key: str = "", identity: Identity | None = None
     ) -> None:
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
+        options.append(("grpc.max_receive_message_length", -1))
         target = "{}:{}".format(*address)
         self._address, self._identity = address, identity
         if identity is None:
@@ -395,14 +396,16 @@ async def test_a_message_that_would_hold_its_receivers_up_is_dropped(host: Host,
 async def test_a_member_that_reads_nothing_by_grpc_is_dropped_when_it_has_too_much_to_read(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(member, "WAITING", 2 * 1024 * 1024)
+    monkeypatch.setattr(backlog, "FREE", 2 * 1024 * 1024)
+    monkeypatch.setattr(backlog, "SHARE", 0)
+    monkeypatch.setattr(backlog, "STUCK_AFTER", 0.1)
     lazy = await host.peer("ear.lazy", hears=("talk",))
     keen = await host.peer("ear.keen", by_relay=True, hears=("talk",))
     sender = await host.peer("ear.sender", by_relay=True)
     await eventually(lambda: len(host.servicer.members) == 3, WITHIN, "all are there")
     sent = 0
     while len(host.servicer.members) == 3:
-        assert sent < 100
+        assert sent < 200
         await sender.publish("talk", pb.CancelChat(request_id="x" * 100_000))
         sent += 1
         await asyncio.sleep(0.01)
@@ -410,6 +413,32 @@ async def test_a_member_that_reads_nothing_by_grpc_is_dropped_when_it_has_too_mu
     assert "ear.lazy" not in host.servicer.registry._owners
     with pytest.raises(grpc.aio.AioRpcError):
         await read_all(lazy)
+
+
+@pytest.mark.parametrize("by_relay", [True, False])
+async def test_a_gateway_that_floods_a_busy_worker_does_not_cut_it_off(host: Host, by_relay: bool) -> None:
+    """Which would end the worker's link, and all of its streams with it."""
+    worker = await host.peer("my_agent.w", by_relay=by_relay, hears=("chat.w",))
+    ill = await host.peer("gateway.ill", by_relay=True)
+    good = await host.peer("gateway.g", by_relay=True)
+    member = next(member for member in host.servicer.members.values() if member.id == "w")
+    if worker.relay is not None:
+        worker.relay.transport.pause_reading()
+    for number in range(20):
+        await ill.publish("chat.w", pb.ChatHistory(request_id="x" * 8 * 1024 * 1024, attempt=number))
+    assert ill.relay is not None
+    await asyncio.wait_for(ill.relay.ask(relay.PING), WITHIN)  # the host has handled all of it
+    await good.publish("chat.w", pb.CancelChat(request_id="small"))
+    assert good.relay is not None
+    await asyncio.wait_for(good.relay.ask(relay.PING), WITHIN)
+    assert not member.is_closed
+    if worker.relay is not None:
+        worker.relay.transport.resume_reading()
+        await eventually(lambda: pb.CancelChat(request_id="small", sent_by=["g"]) in worker.heard, WITHIN, "the last")
+    else:
+        kind = ""
+        while kind != "CancelChat":
+            kind = (await worker.stream.read()).cloudEvent.attributes["dataschema"].ce_string.rpartition(".")[2]
 
 
 async def read_all(peer: Peer) -> None:

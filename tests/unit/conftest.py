@@ -12,7 +12,7 @@ from identities.authority import Authority
 def _one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Trust one authority. An HTTP client otherwise parses the system's bundle when it is made: 20 ms of CPU each."""
     folder = tmp_path_factory.mktemp("authority")
-    Authority(folder).look_after()
+    Authority(folder).update()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(folder / "host" / "ca.pem"))
         yield

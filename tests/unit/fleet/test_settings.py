@@ -32,7 +32,7 @@ def test_addresses(monkeypatch: pytest.MonkeyPatch, text: str, address: HostPort
     assert settings.host.is_loopback is loopback
 
 
-@pytest.mark.parametrize("text", ["", "x", "x:", ":1", "x:y", "x:0", "x:65536", "x:-1"])
+@pytest.mark.parametrize("text", ["", "x", "x:", ":1", "x:y", "x:0", "x:65536", "x:-1", "a..b:1", "x" * 64 + ":1"])
 def test_an_address_that_is_none(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("FLEET_HOST", text)
     with pytest.raises(ValidationError):

@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator
 from typing import cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fleet.settings import HostPort
 from host import forwarder, listener
-from host.forwarder import LOOPBACK, Forwarder
+from host.forwarder import LOOPBACK, Allowance, Forwarder
 from tests.harness.ports import free_port
 from tests.harness.waiting import eventually
 
@@ -358,3 +360,28 @@ async def test_peers_that_came_another_way_keep_their_address(path: Path, unknow
     assert path.forwarder.address(unknown) == unknown
     path.forwarder.authenticated(unknown)
     path.forwarder.drop(unknown)
+
+
+# ---------------------------------------------------------------- the allowance
+
+
+def test_an_allowance_passes_a_burst_and_then_its_rate() -> None:
+    allowance = Allowance(100, 10, 0.0)
+    assert allowance.wait(100, 0.0) == 0
+    allowance.spend(100)
+    assert allowance.wait(20, 0.0) == 2
+    allowance.spend(20)
+    assert allowance.wait(20, 1.0) == 3
+    assert allowance.wait(100, 1000.0) == 0, "what was not used is kept up to the burst"
+    assert allowance.wait(101, 1000.0) > 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.floats(0, 5))))
+def test_an_allowance_never_passes_more_than_burst_and_rate(steps: list[tuple[int, float]]) -> None:
+    allowance, now, passed = Allowance(100, 10, 0.0), 0.0, 0
+    for size, later in steps:
+        now += later
+        if allowance.wait(size, now) == 0:
+            allowance.spend(size)
+            passed += size
+        assert passed <= 100 + 10 * now + 1e-6

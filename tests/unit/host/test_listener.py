@@ -11,7 +11,7 @@ import pytest
 
 from fleet.settings import HostPort
 from host import listener
-from host.listener import Client, Listener
+from host.listener import Client, Listener, source_of
 from tests.harness.ports import free_port
 from tests.harness.waiting import eventually
 
@@ -117,6 +117,18 @@ async def test_the_oldest_of_too_many_is_dropped_and_those_that_authenticated_st
     assert capsys.readouterr().out.count("too many connections have not authenticated") == 1
 
 
+async def test_the_source_with_the_most_loses_its_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = ["crowd", "crowd", "other", "crowd", "other", "other"]
+    monkeypatch.setattr(listener, "CONNECTIONS", 3)
+    monkeypatch.setattr(listener, "source_of", lambda _: sources.pop(0))
+    async with Port() as port:
+        readers = [(await port.connect())[0] for _ in range(6)]
+        for dropped in readers[:3]:  # two of the crowd, and then one of the others, who are more by then
+            assert await is_closed(dropped)
+        for reader in readers[3:]:
+            assert await stays_open(reader, 0.02)
+
+
 async def test_a_client_that_leaves_is_forgotten(port: Port) -> None:
     for _ in range(5):
         _, writer = await port.open()
@@ -198,6 +210,20 @@ async def test_addresses_are_written_as_grpc_does(name: tuple[Any, ...], address
     with socket.socket() as sock:
         client = Client(sock, name)
     assert (client.address, client.source) == (address, source)
+
+
+@pytest.mark.parametrize(
+    ("host", "source"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::1", "::/64"),
+    ],
+)
+def test_one_network_of_ipv6_counts_as_one_source(host: str, source: str) -> None:
+    assert source_of(host) == source
 
 
 @pytest.mark.parametrize(

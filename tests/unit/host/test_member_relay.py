@@ -1,12 +1,13 @@
 """The host's end of a relay: nothing is read before a valid ticket, and a member that reads nothing is dropped."""
 
 import asyncio
+from typing import Any, cast
 
 import pytest
 
 from fleet.bus import relay
 from fleet.bus.relay import HEAD, PING, PONG
-from host.member_relay import MemberRelay
+from host.member_relay import PINGS, MemberRelay
 from tests.unit.fleet.bus.test_relay import LIMIT, TICKET, Wire, frame_of
 
 pytestmark = pytest.mark.both_loops
@@ -14,6 +15,8 @@ pytestmark = pytest.mark.both_loops
 
 class Someone:
     """A member, as its relay sees it."""
+
+    id = "m"
 
     def __init__(self) -> None:
         self.relay: MemberRelay | None = None
@@ -37,7 +40,7 @@ class Host:
         self.asked: list[str] = []
         self.routed: list[bytes] = []
         self.wire = Wire()
-        self.end = MemberRelay(self.admit, self.route)
+        self.end = MemberRelay(cast("Any", self.admit), cast("Any", self.route))
         self.end.connection_made(self.wire)
 
     def route(self, sender: Someone, frame: bytes) -> None:
@@ -71,6 +74,14 @@ async def test_a_member_that_reads_nothing_is_dropped_before_it_fills_the_hosts_
     assert host.wire.ended == ["aborted"]
     host.end.connection_lost(None)
     assert host.member.ends == 1
+
+
+async def test_pings_without_end_are_not_answered(host: Host) -> None:
+    """65,000 of one read would hold the loop up for 0.3 s, and leave as many pongs to be read."""
+    host.end.data_received(frame_of(TICKET.encode()) + PING * 1000)
+    assert host.wire.ended == ["aborted"]
+    assert host.wire.sent == PONG + PONG * PINGS
+    host.end.connection_lost(None)
 
 
 @pytest.mark.parametrize("first", [b"not-it", b"\xff\xfe", b"t", TICKET.encode() + b"!", b"x" * relay.FIRST_BYTES])

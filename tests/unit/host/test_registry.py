@@ -1,15 +1,13 @@
 """Who has which agent type and id, who listens where, and who gets what is published."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 from autogen_ext.runtimes.grpc.protos import agent_worker_pb2 as rpc
 
 from host import registry as module
 from host import roles
-from host.member import Callbacks, Member
+from host.member import Member
 from host.registry import Registry
 from host.roles import Denied, Taken
 
@@ -19,12 +17,10 @@ class Members:
 
     def __init__(self) -> None:
         self.registry = Registry()
-        self.closing: list[Member] = []
         self._made: list[Member] = []
 
     def new(self, *types: str, key: str = "", may_be: frozenset[str] = roles.ANY) -> Member:
-        callbacks = Callbacks(lambda sender, event: None, self.closing.append, lambda peer: None)
-        member = Member(silence(), may_be, key, "ipv4:127.0.0.1:1", self.registry.routes, callbacks)
+        member = Member(may_be, key, self.registry.routes, lambda: None)
         self._made.append(member)
         for agent_type in types:
             self.registry.register(member, agent_type)
@@ -41,21 +37,16 @@ class Members:
         self.registry.subscribe(member, subscription)
         return subscription.id
 
-    async def end(self) -> None:
+    def end(self) -> None:
         for member in self._made:
-            await member.ended()
-
-
-async def silence() -> AsyncIterator[Any]:
-    await asyncio.get_running_loop().create_future()
-    yield
+            member.ended()
 
 
 @pytest.fixture
 async def members() -> AsyncIterator[Members]:
     members = Members()
     yield members
-    await members.end()
+    members.end()
 
 
 async def test_an_agent_type_and_an_id_belong_to_one_member(members: Members) -> None:
@@ -75,7 +66,8 @@ async def test_a_member_that_is_back_takes_over_what_it_had(members: Members) ->
     gateway = members.new("gateway.g")
     assert members.registry.route(gateway, b"chat.w") == [former]
     back = members.new("my_agent.w", key="secret")
-    assert members.closing == [former]
+    assert former.is_closed
+    assert not back.is_closed
     assert (former.rights, former.id, former.types) == (roles.NOTHING, "", set())
     assert members.registry.route(gateway, b"chat.w") == []
     members.subscribe(back, "chat.w", "my_agent.w")

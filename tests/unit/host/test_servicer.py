@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import grpc
@@ -11,12 +12,15 @@ from autogen_ext.runtimes.grpc.protos import agent_worker_pb2 as rpc
 
 from fleet.bus import relay, topics
 from fleet.bus.events import event
+from fleet.bus.relay import Relay
 from fleet.security.tokens import Tokens
+from host import backlog
 from host import member as members
 from host.member import Member
 from host.servicer import Servicer
 from protos import chat_pb2 as pb
 from tests.harness.waiting import eventually
+from tests.unit.fleet.bus.test_relay import Wire
 
 PORT = 50052
 
@@ -85,6 +89,24 @@ class Joined:
 
     async def leave(self) -> None:
         self._sent.put_nowait(None)
+        await asyncio.wait_for(self._task, 5)
+
+
+class Stuck(Joined):
+    """A member that reads nothing."""
+
+    async def _run(self) -> None:
+        stream: Any = self._servicer.OpenChannel(self._messages(), self.context)
+        await anext(stream)
+        await self._sent_none.wait()
+        await stream.aclose()
+
+    def __init__(self, servicer: Servicer, client_id: str) -> None:
+        self._sent_none = asyncio.Event()
+        super().__init__(servicer, client_id)
+
+    async def leave(self) -> None:
+        self._sent_none.set()
         await asyncio.wait_for(self._task, 5)
 
 
@@ -206,9 +228,56 @@ async def test_others_are_told_who_left_unless_the_host_ends(group: Group) -> No
     assert len(gateway.heard) == 1
 
 
-async def test_a_member_that_reads_nothing_is_dropped(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(members, "WAITING", 1000)
+class Small:
+    """A :class:`Backlog` for tests: these many bytes may wait, and no time may pass."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+        for name, value in {"FREE": size, "SHARE": size, "EVENTS": 3 * size, "STUCK_AFTER": 0.0}.items():
+            monkeypatch.setattr(backlog, name, value)
+
+
+async def test_a_member_that_reads_nothing_is_dropped_and_the_others_get_all(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Small(monkeypatch, 1000)
+    stuck = Stuck(group.servicer, "one")
+    await eventually(lambda: "one" in group.servicer.members, what="the member")
+    await stuck.register("gateway.g", "workers")
+    keen = await group.join("two", "gateway.h", "workers")
+    worker = await group.join("three", "my_agent.w")
+    for count in range(1, 31):
+        worker.publish("workers", pb.WorkerStatus(worker_id="w" * 100))
+        await eventually(partial(lambda count: len(keen.heard) == count, count), what="the event")
+    assert group.dropped == [stuck.context.peer()]
+    assert stuck.member.is_closed
+    await stuck.leave()
+
+
+async def test_a_stream_that_ended_leaves_nothing_that_could_cut_the_next(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members, "LINGER", 0.01)
     joined = await group.join("one")
-    for _ in range(3):
-        joined.member.put(rpc.Message(cloudEvent=event(pb.CancelChat(request_id="x" * 500), topics.WORKERS, "1")))
-    assert group.dropped
+    joined._task.cancel()  # as gRPC does when the connection is gone
+    await asyncio.wait({joined._task}, timeout=5)
+    assert not group.servicer.members
+    await asyncio.sleep(0.05)
+    assert not group.dropped, "another member's connection may have its port by now"
+
+
+async def test_a_member_that_is_dropped_keeps_nothing_on_its_relay(group: Group) -> None:
+    joined = await group.join("one")
+    joined.member.relay = Relay(lambda frame: None, 100, 1.0, 1.0)
+    wire = Wire()
+    joined.member.relay.connection_made(wire)
+    joined.member.drop()
+    assert wire.ended[-1] == "aborted", "a close would wait until the member has read"
+    assert group.dropped == [joined.context.peer()]
+    await asyncio.wait_for(joined._task, 5)
+
+
+async def test_a_closed_member_opens_no_relay(group: Group) -> None:
+    joined = await group.join("one")
+    member = joined.member
+    member.close()
+    assert group.servicer.admit(member.ticket) is None

@@ -8,7 +8,7 @@ from launcher.settings import LauncherSettings, reachable
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("WORKERS", "HOST_BIND", "FLEET_HOST", "GATEWAY_BIND", "MODEL_BIND"):
+    for name in ("WORKERS", "HOST_BIND", "HOST_RELAY_BIND", "FLEET_HOST", "GATEWAY_BIND", "MODEL_BIND"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -16,8 +16,14 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_variable_moves_the_host_and_its_members(given: str, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(given, "127.0.0.1:50099")
     settings = load(LauncherSettings)
-    assert settings.binds()["host"][1] == HostPort("127.0.0.1", 50099)
+    assert ("host", "HOST_BIND", HostPort("127.0.0.1", 50099)) in settings.binds()
+    assert ("host", "HOST_RELAY_BIND", HostPort("127.0.0.1", 50100)) in settings.binds(), "the port after it"
     assert settings.environment({})[other] == "127.0.0.1:50099"
+
+
+def test_the_relay_may_have_any_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOST_RELAY_BIND", "127.0.0.1:7000")
+    assert ("host", "HOST_RELAY_BIND", HostPort("127.0.0.1", 7000)) in load(LauncherSettings).binds()
 
 
 def test_members_dial_a_host_that_listens_everywhere_at_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

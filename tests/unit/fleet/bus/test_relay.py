@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fleet.bus import relay
 from fleet.bus.events import TYPE_URL, event, event_of, fits_a_frame, packed
-from fleet.bus.relay import HEAD, PING, PONG, Relay, RelayRefused
+from fleet.bus.relay import FRAMES, HEAD, PING, PONG, Relay, RelayRefused
 from fleet.bus.topics import MEMBERS, SOURCE
 from fleet.security.identity import Identity
 from identities.authority import Authority
@@ -147,6 +147,7 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.sent = b""
+        self.reading: list[str] = []
         self.ended: list[str] = []
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -155,6 +156,12 @@ class Wire(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return bool(self.ended)
+
+    def pause_reading(self) -> None:
+        self.reading.append("paused")
+
+    def resume_reading(self) -> None:
+        self.reading.append("resumed")
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
@@ -205,6 +212,19 @@ async def test_a_frame_above_the_limit_ends_the_connection_at_its_head(excess: i
     frames.data_received(stream[-cut:])
     assert wire.ended == ["aborted"]
     assert frames.frames == [sound] * held
+
+
+async def test_many_small_frames_do_not_hold_the_loop_up() -> None:
+    end, wire = on_wire()
+    sent = [frame_of(b"%d" % number + b"x" * 10) for number in range(3 * FRAMES + 7)]
+    end.data_received(b"".join(sent) + sent[0][:-1])
+    assert end.frames == sent[:FRAMES]
+    assert wire.reading == ["paused"]
+    await eventually(lambda: len(end.frames) == len(sent), what="the others")
+    assert end.frames == sent
+    assert wire.reading == ["paused", "resumed"] * 3
+    end.data_received(sent[0][-1:])
+    assert end.frames[-1] == sent[0]
 
 
 async def test_nothing_is_read_after_the_end() -> None:
@@ -438,16 +458,16 @@ async def test_with_an_identity_frames_pass_by_tls(identities: Path) -> None:
         near = await listening.dial(identity(identities / "worker").context())
         assert near.transport.get_extra_info("ssl_object").version() == "TLSv1.3"
         assert near.transport.get_extra_info("peercert")
-        down = frame_of(b"d" * LIMIT)
-        for _ in range(20):
-            listening.hosts[0].transport.write(down)
-        await eventually(lambda: listening.heard == [down] * 20, what="all frames")
+        down = [frame_of(b"d" * LIMIT)] * 20 + [frame_of(b"%06d" % number) for number in range(20 * FRAMES)]
+        listening.hosts[0].transport.write(b"".join(down))
+        await eventually(lambda: len(listening.heard) == len(down), what="all frames")
+        assert listening.heard == down
         near.close()
         await asyncio.wait_for(near.closed, 5)
 
 
 async def test_a_host_of_another_fleet_is_not_given_the_ticket(identities: Path, tmp_path: Path) -> None:
-    Authority(tmp_path).look_after()
+    Authority(tmp_path).update()
     async with Listening(PONG, identity(tmp_path / "host")) as listening:
         with pytest.raises(ssl.SSLCertVerificationError):
             await listening.dial(identity(identities / "worker").context())

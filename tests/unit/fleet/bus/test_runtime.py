@@ -286,7 +286,7 @@ async def test_what_a_member_publishes_is_stamped_already(
     runtime._relay = found
     await runtime._register_agent_type(topics.agent_type(topics.WORKER, "w"))
     runtime.publish(pb.WorkerStatus(worker_id="w"), topics.WORKERS)
-    _, payload = relay.content_of(sent[0])
+    payload = relay.unpack(sent[0])[2]
     assert payload.startswith(relay.stamp("w"))
     assert list(pb.WorkerStatus.FromString(payload).sent_by) == ["w"]
 

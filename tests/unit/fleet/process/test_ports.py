@@ -18,3 +18,7 @@ def test_an_address_of_another_machine_is_an_obstacle() -> None:
 
 def test_a_name_that_does_not_exist_is_an_obstacle() -> None:
     assert ports.obstacle("no-such-host.invalid", 8501)
+
+
+def test_a_number_beyond_the_last_port_is_an_obstacle() -> None:
+    assert ports.obstacle("127.0.0.1", 65536) == "there is no port 65536"

@@ -23,7 +23,7 @@ from identities.authority import ROLES, Authority, Change
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("identities")
-    Authority(folder).look_after(host_names=["fleet.example.com", "10.1.2.3"])
+    Authority(folder).update(host_names=["fleet.example.com", "10.1.2.3"])
     return folder
 
 
@@ -97,7 +97,7 @@ def test_only_their_owner_reads_what_is_made(made: Path) -> None:
 
 def test_what_is_good_stays(identities: Path) -> None:
     before = contents(identities)
-    assert Authority(identities).look_after() == []
+    assert Authority(identities).update() == []
     assert contents(identities) == before
 
 
@@ -109,7 +109,7 @@ def test_members_get_no_key_but_their_own(made: Path) -> None:
 
 def test_renewing_keeps_the_names_and_the_authority(identities: Path) -> None:
     old = certificate(identities / "host").serial_number
-    Authority(identities).look_after(Change.RENEW)
+    Authority(identities).update(Change.RENEW)
     assert certificate(identities / "host").serial_number != old
     handshake(identities / "host", identities / "worker", "fleet.example.com")
 
@@ -118,10 +118,10 @@ def test_a_certificate_that_ends_soon_is_renewed(identities: Path, monkeypatch: 
     old = certificate(identities / "worker")
     left = old.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
     monkeypatch.setattr(authority, "RENEW_DAYS", left.days - 1)
-    Authority(identities).look_after()
+    Authority(identities).update()
     assert certificate(identities / "worker") == old
     monkeypatch.setattr(authority, "RENEW_DAYS", left.days + 1)
-    Authority(identities).look_after()
+    Authority(identities).update()
     assert certificate(identities / "worker") != old
 
 
@@ -130,14 +130,14 @@ def test_a_certificate_that_ends_soon_is_renewed(identities: Path, monkeypatch: 
 )
 def test_what_is_lost_is_made_again(identities: Path, lost: str) -> None:
     (identities / lost).unlink()
-    Authority(identities).look_after()
+    Authority(identities).update()
     handshake(identities / "host", identities / "worker", "host")
     assert (identities / lost).exists()
 
 
 def test_a_key_of_another_certificate_is_replaced(identities: Path) -> None:
     shutil.copy(identities / "gateway" / "key.pem", identities / "worker" / "key.pem")
-    Authority(identities).look_after()
+    Authority(identities).update()
     handshake(identities / "host", identities / "worker", "host")
 
 
@@ -147,7 +147,7 @@ def test_an_authority_changes_in_three_steps_in_which_old_and_new_always_meet(id
     first = Path(shutil.copytree(identities, tmp_path / "first"))
     for number, step in enumerate(steps):
         before = Path(shutil.copytree(identities, tmp_path / f"before-{number}"))
-        Authority(identities).look_after(step)
+        Authority(identities).update(step)
         handshake(identities / "host", before / "worker", "host")
         handshake(before / "host", identities / "worker", "host")
     with pytest.raises(ssl.SSLError):
@@ -157,12 +157,12 @@ def test_an_authority_changes_in_three_steps_in_which_old_and_new_always_meet(id
 def test_a_new_token_is_taken_beside_the_old_until_that_is_revoked(identities: Path) -> None:
     old = Tokens(None, identities / "worker" / "token").own()
     host = Tokens(None, identities / "host" / "token")
-    Authority(identities).look_after(Change.NEW_TOKEN)
+    Authority(identities).update(Change.NEW_TOKEN)
     new = Tokens(None, identities / "worker" / "token").own()
     assert new != old
     assert host.accepts(f"Bearer {new}")
     assert host.accepts(f"Bearer {old}")
-    Authority(identities).look_after(Change.REVOKE_OLD)
+    Authority(identities).update(Change.REVOKE_OLD)
     assert host.accepts(f"Bearer {new}")
     assert not host.accepts(f"Bearer {old}")
 
@@ -185,14 +185,14 @@ def test_a_directory_with_one_token_gets_roles_in_steps_in_which_nobody_is_locke
     for folder in ("authority", "host", "gateway", "worker"):
         (identities / folder / "token").write_text(f"{old}\n")
     host = Tokens(None, identities / "host" / "token")
-    assert Authority(identities).look_after() == []
+    assert Authority(identities).update() == []
     assert not host.name_roles()
-    Authority(identities).look_after(Change.NEW_TOKEN)
+    Authority(identities).update(Change.NEW_TOKEN)
     assert host.roles(f"Bearer {old}") == {"worker", "gateway"}
     for role in ("gateway", "worker"):
         (own,) = lines(identities / role / "token")
         assert host.roles(f"Bearer {own}") == {role}
-    Authority(identities).look_after(Change.REVOKE_OLD)
+    Authority(identities).update(Change.REVOKE_OLD)
     assert host.name_roles()
     assert not host.accepts(f"Bearer {old}")
     for role in ("gateway", "worker"):
@@ -301,11 +301,11 @@ def test_changes_asked_for_twice_lock_nobody_out(identities: Path, tmp_path: Pat
     before = Path(shutil.copytree(identities, tmp_path / "before"))
     old = Tokens(None, identities / "worker" / "token").own()
     for _ in range(2):
-        Authority(identities).look_after(Change.NEW_AUTHORITY, Change.NEW_TOKEN)
+        Authority(identities).update(Change.NEW_AUTHORITY, Change.NEW_TOKEN)
     handshake(identities / "host", before / "worker", "host")
     handshake(before / "host", identities / "worker", "host")
     assert Tokens(None, identities / "host" / "token").accepts(f"Bearer {old}")
-    Authority(identities).look_after(Change.RENEW, Change.REVOKE_OLD)
+    Authority(identities).update(Change.RENEW, Change.REVOKE_OLD)
     with pytest.raises(ssl.SSLError):
         handshake(identities / "host", before / "worker", "host")
     assert not Tokens(None, identities / "host" / "token").accepts(f"Bearer {old}")
@@ -316,17 +316,17 @@ def test_an_authority_that_would_end_before_its_certificates_is_replaced(
 ) -> None:
     before = (identities / "authority" / "ca.pem").read_bytes()
     monkeypatch.setattr(authority, "CERT_DAYS", authority.CA_DAYS + 1)
-    Authority(identities).look_after()
+    Authority(identities).update()
     after = (identities / "authority" / "ca.pem").read_bytes()
     assert after != before
     assert after.endswith(before)
 
 
 def test_a_certificate_of_nobody_trusted_or_without_a_wanted_name_is_replaced(identities: Path, tmp_path: Path) -> None:
-    Authority(tmp_path / "other").look_after()
+    Authority(tmp_path / "other").update()
     for name in ("cert.pem", "key.pem"):
         shutil.copy(tmp_path / "other" / "worker" / name, identities / "worker" / name)
-    Authority(identities).look_after(host_names=["another.example.com"])
+    Authority(identities).update(host_names=["another.example.com"])
     handshake(identities / "host", identities / "worker", "another.example.com")
     handshake(identities / "host", identities / "worker", "fleet.example.com")
 
@@ -336,7 +336,7 @@ def test_what_cannot_be_read_is_named(identities: Path, broken: str) -> None:
     (identities / broken).write_text("-----BEGIN RUBBISH-----")
     folder, _, name = broken.partition("/")
     with pytest.raises(ValueError, match=f"^{name} of {folder}: "):
-        Authority(identities).look_after()
+        Authority(identities).update()
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ LARGE = 4 * 1024 * 1024
 def identity(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate for 127.0.0.1 and localhost, its key, and who signed it."""
     directory = tmp_path_factory.mktemp("identities")
-    Authority(directory).look_after()
+    Authority(directory).update()
     return directory / "host"
 
 
