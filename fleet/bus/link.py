@@ -23,6 +23,10 @@ KEEPALIVE_TIMEOUT = 7.0
 """Seconds of silence until a ping, and from the ping until the peer is given up. A dead peer is noticed within 10 s; a
 process that is stopped for less than 7 s keeps its link."""
 
+GRPC_TIMEOUT = 20.0
+"""The same timeout for a member's pings over gRPC, whose answers wait behind large messages of other members: they were
+late by 10 s while two members sent 8 MiB messages as fast as they could. The relay's pings find a dead host sooner."""
+
 CLIENT_ID = "client-id"
 """Metadata that names the link of a call. Each link has its own id."""
 
@@ -30,13 +34,13 @@ MEMBER_KEY = "chatfleet-member-key"
 """Metadata that proves on a new link that a member id is the member's own: one secret for each process."""
 
 
-def channel_options() -> list[tuple[str, int]]:
+def channel_options(ping_timeout: float = KEEPALIVE_TIMEOUT) -> list[tuple[str, int]]:
     return [
         ("grpc.max_send_message_length", MESSAGE_BYTES),
         ("grpc.max_receive_message_length", MESSAGE_BYTES),
         ("grpc.keepalive_time_ms", int(KEEPALIVE_TIME * 1000)),
-        ("grpc.keepalive_timeout_ms", int(KEEPALIVE_TIMEOUT * 1000)),
-        ("grpc.http2.ping_timeout_ms", int(KEEPALIVE_TIMEOUT * 1000)),
+        ("grpc.keepalive_timeout_ms", int(ping_timeout * 1000)),
+        ("grpc.http2.ping_timeout_ms", int(ping_timeout * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.enable_http_proxy", 0),
@@ -47,7 +51,7 @@ def channel_options() -> list[tuple[str, int]]:
 
 def open_channel_to_host(settings: FleetSettings) -> Any:
     """A channel to the host, with TLS where it is set; nothing is connected yet. Raises ``IdentityError``."""
-    address, options = str(settings.host), channel_options()
+    address, options = str(settings.host), channel_options(GRPC_TIMEOUT)
     identity = settings.identity()
     if identity is None:
         return grpc.aio.insecure_channel(address, options=options)
