@@ -217,6 +217,7 @@ class LaneSender:
     def relinked(self, now: float) -> None:
         """The link is back: send everything unacknowledged again, or a probe, at once."""
         self._question.ask_now(now)
+        self._blocked.heard(now)  # nobody could answer meanwhile
 
     def due(self, now: float) -> list[pb.ChunkBatch]:
         """The batches to send now; repeated ones first."""

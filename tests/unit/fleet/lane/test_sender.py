@@ -267,3 +267,15 @@ def test_a_batch_of_long_errors_is_cut_where_it_is_full() -> None:
             sender.acknowledge(ack(batch.number), now)
         now += FLUSH
     assert max(sizes) < BATCH_BYTES + 4096
+
+
+def test_the_silence_of_an_outage_is_not_the_gateways() -> None:
+    sender, reply = make_sender()
+    sender.write(reply, "text", "x" * CREDIT)
+    sender.due(0.0)
+    sender.acknowledge(ack(1), 0.1)
+    sender.block(reply, 0.1)
+    assert sender.silence(30.1) == pytest.approx(30)
+    sender.relinked(30.1)
+    assert sender.silence(30.1) == 0.0
+    assert sender.silence(31.1) == pytest.approx(1)
