@@ -23,9 +23,9 @@ KEEPALIVE_TIMEOUT = 7.0
 """Seconds of silence until a ping, and from the ping until the peer is given up. A dead peer is noticed within 10 s; a
 process that is stopped for less than 7 s keeps its link."""
 
-GRPC_TIMEOUT = 20.0
-"""The same timeout for a member's pings over gRPC, whose answers wait behind large messages of other members: they were
-late by 10 s while two members sent 8 MiB messages as fast as they could. The relay's pings find a dead host sooner."""
+GRPC_TIMEOUT = 10.0
+"""The same timeout for a member's pings over gRPC, whose answers wait behind large messages of other members. A member
+without a relay must notice a dead host before the others give it up: ``WORKER_GATEWAY_TIMEOUT`` is 15 s."""
 
 CLIENT_ID = "client-id"
 """Metadata that names the link of a call. Each link has its own id."""
