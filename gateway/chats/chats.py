@@ -138,6 +138,9 @@ class Chats:
             try:
                 _receive(chat.reply, attempt, event, kind)
             except WorkerLost as error:
+                log.warning(
+                    "lane broken", worker=worker_id, request=chat.request_id, code=error.code, position=event.position
+                )
                 attempt.end(error)
             if chat.history is not None and (attempt.started or attempt.code == ""):
                 self._breakers.succeeded((worker_id, chat.asked))
