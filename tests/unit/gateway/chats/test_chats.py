@@ -21,6 +21,7 @@ from gateway.settings import GatewaySettings
 from protos import chat_pb2 as pb
 from tests.harness.virtual import virtual
 from tests.harness.waiting import until
+from tests.unit.gateway.chats.test_reply import AGENTS
 
 
 class Noted(Observer):
@@ -637,14 +638,7 @@ async def test_an_event_of_a_later_version_counts_and_is_ignored() -> None:
 
 @pytest.mark.parametrize(
     "event",
-    [
-        {"tool_result": pb.ToolResult(call_id="1")},
-        {"message": pb.MessageMark(id="1")},
-        {"handoff": pb.Handoff(target="a")},
-        {"approval": pb.Approval(id="1")},
-        {"custom": pb.Custom(kind="k", json="1")},
-        {"usage": pb.Usage(prompt_tokens=1)},
-    ],
+    AGENTS,
     ids=lambda event: next(iter(event)),
 )
 async def test_every_kind_of_event_is_delivered_in_order(event: dict[str, Any]) -> None:

@@ -18,9 +18,7 @@ from protos import chat_pb2 as pb
 from tests.harness.virtual import virtual
 
 CALL = pb.ToolCall(id="1", name="f", arguments="{}")
-OTHERS: list[dict[str, Any]] = [
-    {"tool_call": CALL},
-    {"logprobs": "[1]"},
+AGENTS: list[dict[str, Any]] = [
     {"tool_result": pb.ToolResult(call_id="1")},
     {"message": pb.MessageMark(id="1")},
     {"handoff": pb.Handoff(target="a")},
@@ -28,6 +26,8 @@ OTHERS: list[dict[str, Any]] = [
     {"custom": pb.Custom(kind="k", json="1")},
     {"usage": pb.Usage(prompt_tokens=1)},
 ]
+"""Events that no face expresses yet."""
+OTHERS: list[dict[str, Any]] = [{"tool_call": CALL}, {"logprobs": "[1]"}, *AGENTS]
 
 
 class Client:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from tests.harness.scripted import CHUNKED, END, OK, Part, Server, chunk, length_of, listening, read_request
+from tests.harness.scripted import CHUNKED, END, OK, Handler, Part, Server, chunk, length_of, listening, read_request
 from tests.harness.waiting import until
 from tests.unit.worker.wire.consumer import Kept
 from worker.wire.pacer import Pacer
@@ -290,20 +290,14 @@ async def begin_and_read_nothing(reader: asyncio.StreamReader, writer: asyncio.S
     await asyncio.Event().wait()
 
 
-@BOTH_LOOPS
-async def test_a_server_that_begins_its_answer_and_reads_nothing_is_an_error(client: httpx2.AsyncClient) -> None:
-    async with asyncio.timeout(20), listening(begin_and_read_nothing) as address:
-        with pytest.raises(httpx2.ReadTimeout):
-            await client.post(address, content=bytes(LARGE), timeout=httpx2.Timeout(5, read=0.1))
-
-
 async def read_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await asyncio.Event().wait()
 
 
 @BOTH_LOOPS
-async def test_a_server_that_reads_nothing_is_an_error(client: httpx2.AsyncClient) -> None:
-    async with asyncio.timeout(20), listening(read_nothing) as address:
+@pytest.mark.parametrize("handler", [begin_and_read_nothing, read_nothing])
+async def test_a_server_that_reads_nothing_is_an_error(client: httpx2.AsyncClient, handler: Handler) -> None:
+    async with asyncio.timeout(20), listening(handler) as address:
         with pytest.raises(httpx2.ReadTimeout):
             await client.post(address, content=bytes(LARGE), timeout=httpx2.Timeout(5, read=0.1))
 
