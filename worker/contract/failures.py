@@ -12,6 +12,7 @@
     model_unauthorized      no         401, 403: the worker's key is refused
     model_not_found         no         404: the provider has no such model
     model_rejected_request  no         any other 4xx: the request itself is at fault
+    agent_failed            varies     an agent's own code, a tool or a team failed, or the agent took too long
     unsupported_request     no         the model's client cannot do what the request asks for
     deadline                yes        the request's own deadline passed
     internal_error          no         anything else: a defect, logged with its place
@@ -29,7 +30,7 @@ import pydantic
 from autogen_core.models import RequestUsage
 
 from protos import chat_pb2 as pb
-from worker.contract.errors import BadAnswer, ClientFailed, ModelReported, StreamBroken, Unsupported
+from worker.contract.errors import AgentFailed, BadAnswer, ClientFailed, ModelReported, StreamBroken, Unsupported
 from worker.contract.utf8 import clean
 
 NO_CHUNKS = "the model's stream holds something else than chunks"
@@ -76,6 +77,8 @@ def _known(error: BaseException, started: bool) -> pb.Error | None:
             return _error("model_unreachable", "the model cannot be reached", retryable=True)
         case openai.APIError() | ModelReported():
             return _reported(error)
+        case AgentFailed():
+            return _error("agent_failed", str(error)[:MESSAGE_LIMIT], retryable=error.retryable)
         case Unsupported():
             return _error("unsupported_request", str(error))
         case ValueError() if type(error) is ValueError and not started:
