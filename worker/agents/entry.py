@@ -37,7 +37,10 @@ class Context:
 
     def model(self, name: str) -> ChatCompletionClient:
         """The model of that name in ``models.yaml``. Raises ``LookupError``."""
-        client = _find(self._models, name, "models.yaml has no model")
+        return self.own(_find(self._models, name, "models.yaml has no model"))
+
+    def own(self, client: ChatCompletionClient) -> ChatCompletionClient:
+        """A client that the factory has made itself, written and counted like the models of ``models.yaml``."""
         return AgentModel(client, self._ledger, self._transcript)
 
     def workbench(self, name: str) -> Workbench:

@@ -11,8 +11,9 @@ from autogen_core.tools import ToolResult, ToolSchema, Workbench
 
 from fleet.process.turns import Turn, Turns
 from protos import chat_pb2 as pb
-from worker.agents.assembly import equip, limit_turns
+from worker.agents.assembly import equip, limit_turns, parts
 from worker.agents.chat import converse, names, recite
+from worker.agents.components import HandedBack, UserTurn
 from worker.agents.entry import Built, Context, Entry
 from worker.agents.events import Writer
 from worker.agents.ledger import Ledger, OutOfTurns
@@ -99,17 +100,17 @@ class _AgentRun:
             for index, call in enumerate(called.calls):
                 self._sink.event(tool_call(index, call.id, call.name, call.arguments))
             return self._done("function_calls", "")
-        except OutOfTurns:
-            return self._done("length", f"the agent used its {self._entry.max_turns} turns")
         except asyncio.CancelledError:
             if isinstance(self.ledger.error, ToolFailed) and self._token.is_cancelled():
                 raise AgentFailed(str(self.ledger.error)) from self.ledger.error
             raise
         except Exception as error:
-            # A team's own error is a traceback as text.
-            cause = self.ledger.error or error
+            cause = self.ledger.error or error  # a team's own error is a traceback as text
             if isinstance(cause, OutOfTurns):
                 return self._done("length", f"the agent used its {self._entry.max_turns} turns")
+            if isinstance(cause, HandedBack):
+                self.transcript.event(str(cause), pb.ReplyEvent(handoff=pb.Handoff(target="user")))
+                return self._done("stop", f"it is the turn of {cause}")
             if self.ledger.error is not None:
                 raise cause from error
             raise AgentFailed(f"the agent failed ({type(error).__name__})") from error
@@ -127,7 +128,13 @@ class _AgentRun:
                 self.ledger.limit(entry.max_turns)
         tapped = equip(built, self.transcript, self.ledger, client_tools, self._tool_failed)
         writer = Writer(self.transcript, self.ledger, tapped, names(built))
-        return await converse(built, messages, writer, self._token)
+        try:
+            return await converse(built, messages, writer, self._token)
+        except Exception:
+            for part in parts(built):
+                if isinstance(part, UserTurn) and part.reached:
+                    raise HandedBack(part.name) from None
+            raise
 
     def _tool_failed(self, name: str, result: ToolResult) -> None:
         if self._entry.on_tool_error == "fail":
