@@ -19,12 +19,14 @@ from protos import chat_pb2 as pb
 from worker.contract.images import Images
 from worker.health import health_service
 from worker.openai.client import Streaming
+from worker.services.agent import AgentService
 from worker.services.model import ModelService
 from worker.services.service import Service
 from worker.serving import agent
 from worker.serving.catalog import Model, ModelsError, load_models
 from worker.serving.gateway_watch import GatewayWatch
 from worker.serving.registry import Registry
+from worker.serving.roster import Roster, load_agents
 from worker.serving.status import Heartbeat
 from worker.settings import WorkerSettings
 from worker.wire.pacer import Pacer
@@ -67,7 +69,9 @@ class Worker:
         settings, outbox = self._settings, self._outbox
         pacer = Pacer(settings.flush_interval, outbox.hold, outbox.release) if settings.flush_interval else None
         images = Images(settings.image_pixels)
-        services = self._services(Turns(), images, pacer)
+        turns = Turns()
+        services = self._services(turns, images, pacer)
+        roster = await self._agents(services, turns, images)
         async with asyncio.TaskGroup() as group:
             registry = self._registry = Registry(services, outbox, settings.capacity, group, self._observer)
             watch = GatewayWatch(registry, outbox, settings.gateway_timeout, self._link_timeout)
@@ -84,8 +88,8 @@ class Worker:
                 helper.cancel()
         heartbeat.leave()
         await self._runtime.stop()
-        for model in self._models.values():
-            await model.client.close()
+        for client in [*(model.client for model in self._models.values()), *roster.own]:
+            await client.close()
         images.close()
         if pacer is not None:
             pacer.close()
@@ -98,6 +102,15 @@ class Worker:
                 model.client.read_by(pacer)
             services[name] = ModelService(model.client, model.system_message, turns, images)
         return services
+
+    async def _agents(self, services: dict[str, Service], turns: Turns, images: Images) -> Roster:
+        roster = await load_agents(self._settings.agents, self._models)
+        for problem in roster.problems:
+            log.warning("agent not served", reason=problem)
+        clients = {name: model.client for name, model in self._models.items()}
+        for name, entry in roster.entries.items():
+            services[name] = AgentService(entry, clients, roster.workbenches, turns, images)
+        return roster
 
     async def _drain(self, registry: Registry, heartbeat: Heartbeat) -> None:
         """Refuse new runs, let the others end, and see their last events acknowledged."""

@@ -15,6 +15,8 @@ class WorkerSettings(BaseSettings):
 
     models: Path = Path("models.yaml")
     """The models it serves; see ``models.yaml``."""
+    agents: Path = Path("agents.yaml")
+    """The agents it serves beside them, if the file is there; see ``docs/agents.md``."""
     capacity: int = Field(default=512, ge=1, le=100_000)
     """Chats at once; further ones wait at the gateway or go elsewhere."""
     flush_interval: float = Field(default=0.01, ge=0, le=1)

@@ -94,18 +94,18 @@ def _load(where: str, name: str, entry: Any, environment: Mapping[str, str]) -> 
         raise ModelsError(f"{where}.config: must be a mapping")
     if not isinstance(system_message, str):
         raise ModelsError(f"{where}.system_message: must be text")
-    return Model(name, _client(where, provider, config), system_message)
+    return Model(name, client(where, provider, config), system_message)
 
 
-def _client(where: str, provider: str, config: dict[str, Any]) -> ChatCompletionClient:
+def client(where: str, provider: str, config: dict[str, Any]) -> ChatCompletionClient:
     if provider in STREAMING or provider.startswith(ANTHROPIC):
         # The gateway retries: it knows the deadline and the other workers.
         config = {"max_retries": 0, **config}
     component = {"provider": (STREAMING | OLLAMA).get(provider, provider), "component_type": "model", "config": config}
     try:
-        client = ChatCompletionClient.load_component(component)
-        _bound(client)
-        return client
+        made = ChatCompletionClient.load_component(component)
+        _bound(made)
+        return made
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in problem["loc"])

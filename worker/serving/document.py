@@ -1,0 +1,52 @@
+"""A YAML file that a person writes: its errors are one line that names the file and the place."""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+class DocumentError(Exception):
+    """The file cannot be used; the text names the file, the entry and the field."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is there twice: the first would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str | int) and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key} is there twice", key_node.start_mark)
+            seen.add(key if isinstance(key, str | int) else id(key_node))
+        return super().construct_mapping(node, deep)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The mapping in the file. Raises :class:`DocumentError`."""
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  # it is a safe loader
+    except OSError as error:
+        raise DocumentError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise DocumentError(f"{path}: is not UTF-8 text") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1})" if mark else ""
+        raise DocumentError(f"{path}: is not YAML{where}: {getattr(error, 'problem', error)}") from None
+    except (ValueError, RecursionError) as error:
+        raise DocumentError(f"{path}: is not YAML: {error}") from None
+    if not isinstance(document, dict):
+        raise DocumentError(f"{path}: must be a mapping")
+    return document
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``; did you mean …?``, or what is known if nothing is near."""
+    known = [*known]
+    if near := difflib.get_close_matches(name, known, 1):
+        return f"; did you mean {near[0]}?"
+    return f"; known: {', '.join(known) or 'none'}"
