@@ -90,6 +90,8 @@ class Worker:
         await self._runtime.stop()
         for client in [*(model.client for model in self._models.values()), *roster.own]:
             await client.close()
+        for server in roster.workbenches.values():
+            await server.stop()
         images.close()
         if pacer is not None:
             pacer.close()

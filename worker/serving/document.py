@@ -3,9 +3,12 @@
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import BaseModel, ValidationError
+
+T = TypeVar("T", bound=BaseModel)
 
 
 class DocumentError(Exception):
@@ -42,6 +45,20 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise DocumentError(f"{path}: must be a mapping")
     return document
+
+
+def checked(where: str, kind: type[T], given: Any) -> T:
+    """``given`` as ``kind``. Raises :class:`DocumentError`, which names the field."""
+    if not isinstance(given, dict):
+        raise DocumentError(f"{where}: must be a mapping")
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            raise DocumentError(f"{where}.{field}: is not known here{nearest(field, kind.model_fields)}") from None
+        raise DocumentError(f"{where}{'.' if field else ''}{field}: {problem['msg']}") from None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from autogen_core.models import ChatCompletionClient
-from autogen_core.tools import Workbench
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from protos import chat_pb2 as pb
 from worker.agents.components import ComponentError, Recipe, find
 from worker.agents.entry import Context, Entry
 from worker.agents.ledger import Ledger
+from worker.agents.mcp import McpConfig, McpServer
 from worker.agents.transcript import Transcript
 from worker.serving.catalog import Model, ModelsError, client, expand
-from worker.serving.document import DocumentError, nearest, read
+from worker.serving.document import DocumentError, checked, nearest, read
 
 FOLDER = "agents"
 """Beside the file: where own code is imported from."""
@@ -49,7 +49,7 @@ class Roster:
     """``problems`` are lines that name file, entry and field; ``own`` are clients to close when the worker ends."""
 
     entries: dict[str, Entry] = dataclasses.field(default_factory=dict)
-    workbenches: dict[str, Workbench] = dataclasses.field(default_factory=dict)
+    workbenches: dict[str, McpServer] = dataclasses.field(default_factory=dict)
     problems: list[str] = dataclasses.field(default_factory=list)
     own: list[ChatCompletionClient] = dataclasses.field(default_factory=list)
 
@@ -61,10 +61,17 @@ async def load_agents(path: Path, models: Mapping[str, Model], environment: Mapp
     """
     roster = Roster()
     try:
-        entries = _entries(path)
+        entries, servers = _sections(path)
     except DocumentError as error:
         roster.problems.append(str(error))
         return roster
+    for name, given in servers.items():
+        try:
+            where = f"{path}: mcp.{name}"
+            config = checked(where, McpConfig, expand(given, where, environment))
+            roster.workbenches[str(name)] = McpServer(str(name), config)
+        except (DocumentError, ModelsError) as error:
+            roster.problems.append(str(error))
     loader = _Loader(path, roster, models, environment)
     for name, given in entries.items():
         try:
@@ -74,20 +81,21 @@ async def load_agents(path: Path, models: Mapping[str, Model], environment: Mapp
     return roster
 
 
-def _entries(path: Path) -> dict[str, Any]:
-    """The entries of the file, whose folder for own code becomes importable."""
+def _sections(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The agents and the MCP servers of the file, whose folder for own code becomes importable."""
     if not path.exists():
-        return {}
+        return {}, {}
     document = read(path)
     if unknown := set(document) - {"agents", "mcp"}:
         raise DocumentError(f"{path}: {min(map(str, unknown))}: is not known here; agents and mcp are")
-    entries = document.get("agents") or {}
-    if not isinstance(entries, dict):
-        raise DocumentError(f"{path}: agents: must map public names to their entries")
+    entries, servers = document.get("agents") or {}, document.get("mcp") or {}
+    for name, section in (("agents", entries), ("mcp", servers)):
+        if not isinstance(section, dict):
+            raise DocumentError(f"{path}: {name}: must map names to their entries")
     folder = str(path.parent.resolve() / FOLDER)
     if folder not in sys.path:
         sys.path.append(folder)  # behind the others: a file of that folder must not hide a package
-    return entries
+    return entries, servers
 
 
 class _Loader:
@@ -180,18 +188,7 @@ class _Nowhere:
 
 
 def _config(where: str, given: Any) -> AgentConfig:
-    if not isinstance(given, dict):
-        raise DocumentError(f"{where}: must have factory or component")
-    try:
-        config = AgentConfig.model_validate(given)
-    except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            raise DocumentError(
-                f"{where}.{field}: is not known here{nearest(field, AgentConfig.model_fields)}"
-            ) from None
-        raise DocumentError(f"{where}.{field}: {problem['msg']}") from None
+    config = checked(where, AgentConfig, given)
     if (config.factory is None) == (config.component is None):
         raise DocumentError(f"{where}: must have either factory or component")
     if config.model is not None and config.component is None:
