@@ -13,8 +13,8 @@ Json = dict[str, Any]
 Parts = dict[str, Json]
 """By the part of a chunk that they belong to: ``delta``, ``logprobs``, ``choice`` or ``chunk``."""
 
-LIMIT = 4 * 1024 * 1024
-"""Characters of one object; a worker accepts no longer event of its model."""
+LIMIT = 5 * 1024 * 1024
+"""Characters of one object, and of those that are held for one chunk; a worker accepts no event of 4 MiB."""
 
 MAX_DEPTH = 250
 """orjson writes no deeper values than 254."""
@@ -24,19 +24,42 @@ LABELS = frozenset({"type", "id", "index", "name", "format", "role", "object"})
 
 
 class Fields:
-    """Reads objects from events in order, which may hold them in pieces."""
+    """Reads objects from events, which may hold them in pieces, and holds them for the chunk that they belong to."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
         self._size = 0
         self._outline: Outline | None = None
+        self._held: list[Parts] = []
+        self._held_size = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
+    def add(self, fields: pb.Fields) -> bool:
+        """Hold what ``fields`` completes; whether nothing else comes in the same chunk. Raises as :meth:`read`."""
+        self._held_size += len(fields.json)
+        if self._held_size > 2 * LIMIT:
+            raise _invalid()
+        parts = self.read(fields)
+        if parts is None:
+            return False
+        self._held.append(parts)
+        return not fields.beside
+
+    def take(self, delta: Json | None = None) -> Parts:
+        """What is held, merged with ``delta``."""
+        parts = merged_parts([{"delta": delta or {}}, *self._held])
+        self._held.clear()
+        self._held_size = 0
+        return parts
 
     def read(self, fields: pb.Fields) -> Parts | None:
         """The object that ``fields`` completes. Raises :class:`WorkerLost` for anything else."""
         try:
             return self._read(fields)
         except (ValueError, MalformedBody):
-            raise WorkerLost("chunk_invalid", "the worker sent fields of a chunk that are no JSON object") from None
+            raise _invalid() from None
 
     def _read(self, fields: pb.Fields) -> Parts | None:
         text = fields.json
@@ -55,6 +78,10 @@ class Fields:
         if not isinstance(parts, dict) or not all(isinstance(part, dict) for part in parts.values()):
             raise ValueError("no object of objects")
         return parts
+
+
+def _invalid() -> WorkerLost:
+    return WorkerLost("chunk_invalid", "the worker sent fields of a chunk that are no JSON object")
 
 
 def merged_parts(given: Iterable[Parts]) -> Parts:

@@ -1,8 +1,8 @@
 """Which of a reply's tool calls a part belongs to, however its provider numbers and labels the parts.
 
-A part of a known id belongs to that call. An index that another id has taken is a new call's, if the part has a name too.
-Parts without an index or id belong to the last call, unless they begin another. A call gets an index of its own, and an
-id if its first part has none: it must be good when the client sends it back.
+A part with a known id belongs to that call. An index that a call with another id has is a new call's, if the part has a
+name too. Parts without an index or id belong to the last call, unless they begin another. A call gets an index of its
+own, and an id if its first part has none, so that the client can send it back.
 """
 
 import uuid

@@ -16,7 +16,10 @@ from worker.contract.fields import dumps
 VALUES_LIMIT = 200_000
 """JSON values of one event, by the characters that separate them: they are decoded in less than 20 ms."""
 
-FEW = 64 * 1024
+ODD_VALUES_LIMIT = 40_000
+"""JSON values of an event that is not of the common shape: they become objects, and are written again."""
+
+FEW = 32 * 1024
 """Bytes of an event that cannot hold too many values."""
 
 LOGPROBS_SLICE = 16 * 1024
@@ -107,11 +110,14 @@ _decoder = msgspec.json.Decoder(Chunk)
 
 def decode(payload: bytes) -> Chunk | None:
     """The chunk in an event, or None for one of another shape. Raises :class:`NoChunk`."""
-    if len(payload) > FEW and sum(map(payload.count, (b"[", b"{", b":", b","))) > VALUES_LIMIT:
+    values = sum(map(payload.count, (b"[", b"{", b":", b","))) if len(payload) > FEW else 0
+    if values > VALUES_LIMIT:
         raise NoChunk(f"an event holds more than {VALUES_LIMIT:,} JSON values")
     try:
         return _decoder.decode(payload)
     except msgspec.DecodeError:
+        if values > ODD_VALUES_LIMIT:
+            raise NoChunk(f"an event of an odd shape holds more than {ODD_VALUES_LIMIT:,} JSON values") from None
         return None
 
 

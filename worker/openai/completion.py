@@ -2,12 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 from protos import chat_pb2 as pb
 from worker.contract.errors import ModelReported, StreamBroken
 from worker.contract.failures import NO_CHUNKS
-from worker.contract.fields import Json
+from worker.contract.fields import Json, dumps
 from worker.contract.sink import Sink
 from worker.contract.tool_call import tool_call
 from worker.contract.utf8 import clean
@@ -37,6 +36,9 @@ _NO_REST: Json = {}
 SILENCE = 16 * 1024 * 1024
 """Bytes of a stream that may arrive without anything to write, such as empty chunks."""
 
+NAMES_LIMIT = 1000
+"""Fields of chunks and choices that a stream may have."""
+
 COMPANIONS = frozenset(
     {"stop_reason", "native_finish_reason", "matched_stop", "token_ids", "seed", "finish_details"}
     | {"content_filter_results", "content_filter_offsets", "content_filter_result", "safetyRatings", "safety_ratings"}
@@ -59,8 +61,8 @@ class Completion:
         self._calls = Calls()
         self._reason = ""
         self._usage = Usage()
-        self._seen: dict[str, Any] = {}
-        """Fields of chunks and choices as they were last: they are written when they change."""
+        self._seen: dict[tuple[str, str], int] = {}
+        """Hashes of fields of chunks and choices as they were last: they are written when they change."""
         self._constants = (NONE, NONE, NONE)
         self._filters = NONE
         self._unknown: set[str] = set()
@@ -195,10 +197,13 @@ class Completion:
         """Write the fields of a choice and a chunk that are not what they were last."""
         self._unknown |= rest.choice.keys() - COMPANIONS
         for part, fields in (("choice", rest.choice), ("chunk", rest.chunk)):
-            news = {name: value for name, value in fields.items() if self._seen.get(name, self) != value}
-            if news:
-                self._seen |= news
-                self._writer.hold(part, news)
+            for name, value in fields.items():
+                text = dumps(value)
+                if self._seen.get((part, name)) != hash(text):
+                    self._seen[part, name] = hash(text)
+                    self._writer.hold(part, name, value, len(text))
+        if len(self._seen) > NAMES_LIMIT:
+            raise NoChunk(f"chunks have more than {NAMES_LIMIT:,} fields")
 
     def _delta(self, delta: Delta, rest: Rest | None) -> None:
         if rest is not None and rest.delta:

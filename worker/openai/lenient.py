@@ -1,4 +1,4 @@
-"""A chunk of another shape than the common one, read as far as it can be understood. What is left of it is passed on."""
+"""A chunk of another shape than the common one, read as far as possible. What is left of it is passed on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

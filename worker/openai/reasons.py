@@ -14,9 +14,9 @@ FINISH_REASONS: dict[str, FinishReasons] = {
 """Models' finish reasons, in lower case, in AutoGen's words. Words in neither list are passed on."""
 
 BAD = frozenset(
-    ["error", "abort", "aborted", "cancelled", "canceled", "failed", "failure", "timeout", "malformed_function_call"]
-    + ["network_error", "model_error", "internal_error", "server_error", "load_error", "unexpected_tool_call"]
-    + ["insufficient_system_resource", "malformed_response"]
+    {"error", "abort", "aborted", "cancelled", "canceled", "failed", "failure", "timeout", "network_error"}
+    | {"model_error", "internal_error", "server_error", "load_error", "insufficient_system_resource"}
+    | {"malformed_function_call", "malformed_response", "unexpected_tool_call"}
 )
 """Ends that leave the reply unfinished."""
 

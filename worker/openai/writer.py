@@ -1,13 +1,15 @@
 """Writes what chunks hold into a sink: text that arrives together at once, and before it what came beside it."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from protos import chat_pb2 as pb
 from worker.contract import fields
 from worker.contract.fields import Json
 from worker.contract.sink import Sink
 from worker.contract.utf8 import SurrogateJoiner
+from worker.openai.chunk import NoChunk
+from worker.wire.answers import EVENT_LIMIT
 
 Kind = Literal["text", "reasoning"]
 
@@ -27,7 +29,8 @@ class Writer:
         self._tokens = 0
         self._joiner = SurrogateJoiner()
         self._held: dict[str, Json] = {}
-        """Fields of choices and chunks. They begin no reply: what can still be tried elsewhere must not be begun."""
+        """Fields of choices and chunks. They begin no reply: until it says something, it can be tried elsewhere."""
+        self._held_size = 0
 
     def delta(self, kind: Kind, text: str) -> None:
         self.silent = 0
@@ -50,14 +53,17 @@ class Writer:
         """Write fields of a delta; with ``beside`` they belong to what is written next."""
         self._spoke()
         self.flush()
-        held, self._held = self._held, {}
-        for event in fields.events(held | parts, beside=beside):
+        self._put_held()
+        for event in fields.events(parts, beside=beside):
             self._sink.event(event)
 
-    def hold(self, part: str, more: Json) -> None:
-        """Write ``more`` fields of a choice or a chunk beside what comes next."""
+    def hold(self, part: str, name: str, value: Any, size: int) -> None:
+        """Write a field of a choice or a chunk, of ``size`` bytes, beside what comes next. Raises :class:`NoChunk`."""
         self.flush()
-        self._held[part] = self._held.get(part, {}) | more
+        self._held_size += size
+        if self._held_size > EVENT_LIMIT:
+            raise NoChunk(f"nothing but fields of more than {EVENT_LIMIT:,} bytes")
+        self._held.setdefault(part, {})[name] = value
 
     def flush(self) -> None:
         if self._pieces:
@@ -88,7 +94,7 @@ class Writer:
 
     def _put_held(self) -> None:
         if self._held:
-            held, self._held = self._held, {}
+            held, self._held, self._held_size = self._held, {}, 0
             for event in fields.events(held, beside=True):
                 self._sink.event(event)
 

@@ -25,6 +25,11 @@ ERROR_TYPES = {
 }
 """OpenAI's ``type`` of an error where the status alone does not tell it."""
 
+CONSTANT = 200
+"""Characters of a field that every chunk repeats."""
+FEW = 20
+"""Such fields of a model's chunk."""
+
 CODES = {"unknown_model": "model_not_found"}
 
 
@@ -42,11 +47,9 @@ class OpenAIFormat:
         self._head = self._tail = b""
         """What stands around the fields of ``delta``, in every event but the first and those with more fields."""
         self._began = False
-        self._reader = Fields()
-        self._held: list[Parts] = []
-        """Fields that the next chunk has too."""
+        self._fields = Fields()
         self._constants: Json = {}
-        """Fields of the model's chunks that every chunk from then on has: all but objects and lists."""
+        """Fields of the model's chunks that every chunk from then on has."""
 
     def begin(self) -> bytes:
         return b""
@@ -61,7 +64,8 @@ class OpenAIFormat:
         elif event.logprobs:
             return self._chunk({}, logprobs=orjson.loads(event.logprobs))
         elif event.HasField("fields"):
-            return self._fields(event.fields)
+            self._head = b""  # the next chunk has them too
+            return self._chunk({}) if self._fields.add(event.fields) else b""
         else:
             return b""
         if not self._head:
@@ -79,7 +83,7 @@ class OpenAIFormat:
 
     def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
         calls = [{"index": call.index, **_call(call)} for call in join_calls(events)]
-        read = [self._reader.read(event.fields) for event in events if event.HasField("fields")]
+        read = [self._fields.read(event.fields) for event in events if event.HasField("fields")]
         parts = merged_parts([{"delta": {"tool_calls": calls or None}}, *filter(None, read)])
         message: Json = {"role": "assistant", "content": "".join([event.text for event in events]), "refusal": None}
         if reasoning := "".join([event.reasoning for event in events]):
@@ -104,28 +108,18 @@ class OpenAIFormat:
             **self._constants,
         }
 
-    def _fields(self, fields: pb.Fields) -> bytes:
-        parts = self._reader.read(fields)
-        if parts is None:
-            return b""
-        self._held.append(parts)
-        self._head = b""
-        return b"" if fields.beside else self._chunk({})
-
     def _chunk(self, delta: Json, *, logprobs: Sequence[Any] = (), finish_reason: str | None = None) -> bytes:
         """A chunk with all that is held for it; from then on :attr:`_head` and :attr:`_tail` serve."""
-        parts = merged_parts([{"delta": delta}, *self._held])
-        self._held.clear()
+        parts = self._fields.take(delta)
         delta = parts["delta"] if self._began else {"role": "assistant", "content": "", **parts["delta"]}
         self._began = True
-        chunk = parts["chunk"]
-        self._constants |= {name: value for name, value in chunk.items() if not isinstance(value, dict | list)}
+        self._constants |= _constants(parts["chunk"])
         rest = {"usage": None} if self._include_usage else {}
         common = self._common("chat.completion.chunk")
         frame = {**common, "choices": [{"index": 0, "delta": {"": 0}, **_choice({}, (), None)}], **rest}
         self._head, _, self._tail = _event(frame).partition(b'"":0')
         choice = {"index": 0, "delta": delta, **_choice(parts, logprobs, finish_reason)}
-        return _event({**common, **chunk, "choices": [choice], **rest})
+        return _event({**common, **parts["chunk"], "choices": [choice], **rest})
 
 
 def error_body(error: GatewayError, request_id: str) -> Json:
@@ -141,6 +135,12 @@ def error_body(error: GatewayError, request_id: str) -> Json:
 
 def _event(body: Json) -> bytes:
     return b"data: " + dumps(body) + b"\n\n"
+
+
+def _constants(chunk: Json) -> Json:
+    """Short values are taken for what is the same in every chunk, such as ``service_tier``; others are sent once."""
+    short = {name: value for name, value in chunk.items() if not isinstance(value, dict | list)}
+    return {name: value for name, value in short.items() if len(str(value)) <= CONSTANT} if len(short) <= FEW else {}
 
 
 def _choice(parts: Parts, tokens: Sequence[Any], finish_reason: str | None) -> Json:
