@@ -104,9 +104,10 @@ def merged(deltas: list[Json], depth: int = 0) -> Json:
     values: dict[str, list[Any]] = {}
     for delta in deltas:
         for name, value in delta.items():
+            given = values.setdefault(name, [])
             if value is not None:
-                values.setdefault(name, []).append(value)
-    return {name: _one(name, given, depth + 1) for name, given in values.items()}
+                given.append(value)
+    return {name: _one(name, given, depth + 1) if given else None for name, given in values.items()}
 
 
 def _one(name: str, values: list[Any], depth: int) -> Any:
@@ -123,12 +124,15 @@ def _one(name: str, values: list[Any], depth: int) -> Any:
 def _by_index(lists: list[list[Any]], depth: int) -> list[Any]:
     items: list[list[Any]] = []
     places: dict[int, list[Any]] = {}
-    for item in (item for each in lists for item in each):
-        index = item.get("index") if isinstance(item, dict) else None
-        if isinstance(index, int) and index in places:
-            places[index].append(item)
-            continue
-        items.append([item])
-        if isinstance(index, int):
-            places[index] = items[-1]
+    for each in lists:
+        more: dict[int, list[Any]] = {}
+        for item in each:
+            index = item.get("index") if isinstance(item, dict) else None
+            if isinstance(index, int) and index in places:
+                places[index].append(item)
+                continue
+            items.append([item])
+            if isinstance(index, int):
+                more.setdefault(index, items[-1])
+        places = more | places
     return [given[0] if len(given) == 1 else merged(given, depth) for given in items]

@@ -144,8 +144,8 @@ class Completion:
             if self._writer.deltas or self._events.is_stream:
                 return StreamBroken("the model's stream ended without a finish reason", self._usage.counts)
             return StreamBroken(f"{NO_CHUNKS}: it begins with {self._events.beginning!r}", self._usage.counts)
-        if self._unknown and not self._writer.deltas:
-            names = clean(", ".join(sorted(self._unknown)))[:REASON_LIMIT]
+        if (unknown := self._unknown - COMPANIONS) and not self._writer.deltas:
+            names = clean(", ".join(sorted(unknown)))[:REASON_LIMIT]
             return StreamBroken(f"the model's reply is in fields that are not understood: {names}", self._usage.counts)
         return None
 
@@ -195,7 +195,7 @@ class Completion:
 
     def _notice(self, rest: Rest) -> None:
         """Write the fields of a choice and a chunk that are not what they were last."""
-        self._unknown |= rest.choice.keys() - COMPANIONS
+        self._unknown |= {name for name, value in rest.choice.items() if value and isinstance(value, dict | list | str)}
         for part, fields in (("choice", rest.choice), ("chunk", rest.chunk)):
             for name, value in fields.items():
                 text = dumps(value)

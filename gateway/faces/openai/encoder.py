@@ -84,7 +84,7 @@ class OpenAIFormat:
     def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
         calls = [{"index": call.index, **_call(call)} for call in join_calls(events)]
         read = [self._fields.read(event.fields) for event in events if event.HasField("fields")]
-        parts = merged_parts([{"delta": {"tool_calls": calls or None}}, *filter(None, read)])
+        parts = merged_parts([{"delta": {"tool_calls": calls} if calls else {}}, *filter(None, read)])
         message: Json = {"role": "assistant", "content": "".join([event.text for event in events]), "refusal": None}
         if reasoning := "".join([event.reasoning for event in events]):
             message["reasoning_content"] = reasoning
@@ -113,7 +113,7 @@ class OpenAIFormat:
         parts = self._fields.take(delta)
         delta = parts["delta"] if self._began else {"role": "assistant", "content": "", **parts["delta"]}
         self._began = True
-        self._constants |= _constants(parts["chunk"])
+        self._constants = _constants(self._constants | parts["chunk"])
         rest = {"usage": None} if self._include_usage else {}
         common = self._common("chat.completion.chunk")
         frame = {**common, "choices": [{"index": 0, "delta": {"": 0}, **_choice({}, (), None)}], **rest}
