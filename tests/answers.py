@@ -1,7 +1,7 @@
 """Streams of OpenAI-compatible models with fields that nobody here knows, and what a client must make of them.
 
-``told`` folds the chunks of a stream, the model's or ours, as a client does that knows the rules of docs/architecture.md.
-It is written apart from the product's own merging, one chunk after the other.
+``told`` folds the chunks of a stream, the model's or ours, as a client does that knows the rules of
+docs/architecture.md. It is written apart from the product's own merging, one chunk after the other.
 """
 
 import json
