@@ -1,0 +1,51 @@
+"""What is wrong with a connection, in words that name no host: they are for users too."""
+
+import os
+import socket
+import ssl
+
+import httpx2
+
+_TIMEOUTS = {
+    "ConnectTimeout": "no connection was made in time",
+    "ReadTimeout": "nothing was received in time",
+    "WriteTimeout": "the request was not taken in time",
+}
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """``error``, and what it was raised from."""
+    chain = [error]
+    while (cause := chain[-1].__cause__) is not None and cause not in chain:
+        chain.append(cause)
+    return chain
+
+
+def in_words(error: BaseException) -> str:
+    """Why there was no answer; nothing where it is not known. The innermost cause is the most exact."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    return next(filter(None, map(_words, reversed(chain))), "")
+
+
+def _words(error: BaseException) -> str:
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"TLS: its certificate is not trusted ({error.verify_message.partition(',')[0].lower()})"
+        case ssl.SSLError():
+            return f"TLS: {(error.reason or 'the handshake failed').replace('_', ' ').lower()}"
+        case socket.gaierror():
+            return "its host name was not found"
+        case ConnectionRefusedError():
+            return "connection refused"
+        case ConnectionResetError() | BrokenPipeError() | httpx2.ReadError():
+            return "the connection was closed"
+        case TimeoutError() if error.errno is None:
+            return ""
+        case OSError() if error.errno:
+            return os.strerror(error.errno).lower()
+        case httpx2.UnsupportedProtocol():
+            return "its base_url must begin with http:// or https://"
+        case _:
+            return _TIMEOUTS.get(type(error).__name__, "")
