@@ -80,6 +80,11 @@ class GatewayError(Exception):
     def blames_worker(self) -> bool:
         return self.code in self.blames
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether another attempt may help. A request that is at fault may only succeed later, as in a conflict."""
+        return self.retryable and self.code != "model_rejected_request"
+
     def after(self, attempts: int, tokens: int, *, repeated: bool = False) -> Self:
         """This error as a request's end. The ``tokens`` that were received are its usage if the model did not count."""
         ended = type(self).__new__(type(self), self.message)

@@ -232,7 +232,7 @@ class Chats:
                     continue
             if error is None:
                 return
-            last = chat.history is None or not error.retryable or chat.attempts >= self._settings.max_attempts
+            last = chat.history is None or not error.is_repeatable or chat.attempts >= self._settings.max_attempts
             claim.avoid.add(worker.id)
             pause = 0.0
             if isinstance(error, ModelFailed) and error.called_model:

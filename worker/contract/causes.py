@@ -32,9 +32,9 @@ def in_words(error: BaseException) -> str:
 def _words(error: BaseException) -> str:
     match error:
         case ssl.SSLCertVerificationError():
-            return f"TLS: its certificate is not trusted ({error.verify_message.partition(',')[0].lower()})"
+            return f"TLS: its certificate is not trusted ({_detail(error, 'verify_message')})"
         case ssl.SSLError():
-            return f"TLS: {(error.reason or 'the handshake failed').replace('_', ' ').lower()}"
+            return f"TLS: {_detail(error, 'reason')}"
         case socket.gaierror():
             return "its host name was not found"
         case ConnectionRefusedError():
@@ -49,3 +49,9 @@ def _words(error: BaseException) -> str:
             return "its base_url must begin with http:// or https://"
         case _:
             return _TIMEOUTS.get(type(error).__name__, "")
+
+
+def _detail(error: ssl.SSLError, name: str) -> str:
+    """One of OpenSSL's texts, up to the comma after which it names the host."""
+    text: str = getattr(error, name, None) or "the handshake failed"
+    return text.partition(",")[0].replace("_", " ").lower()

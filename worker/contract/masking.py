@@ -10,16 +10,15 @@ READ = 8000
 
 _KEYS = re.compile(
     r"""
-      \b(?:sk|rk|pk|gsk|xai|pplx|nvapi|hf|r8|ghp|fw|csk|tgp|key)[-_][\w.*-]+  # keys with a provider's prefix
+      \b(?:sk|rk|pk|gsk|xai|pplx|nvapi|hf|r8|ghp|fw|csk|tgp)[-_][\w.*-]+  # keys with a provider's prefix
     | \bAIza[\w*-]+ | \bAKIA[A-Z0-9*]+                                        # Google's, Amazon's
     | \beyJ[\w-]{8,}(?:\.[\w-]*)*                                             # a token that is signed JSON
-    | [^\s"'=:,]*\*{3,}[^\s"',]*                                              # what a provider masked in part
     """,
     re.VERBOSE,
 )
 _NAMED = re.compile(
     r"""
-      (?P<before>\b(?:bearer|basic)\s+)(?!auth|token|key|scheme|tier|plan|is\b|was\b)[^\s"',;]+
+      (?P<before>\b(?:bearer|basic):?\s+)(?!auth|token|key|scheme|tier|plan|is\b|was\b)[^\s"',;]+
     | (?P<field>\b(?:x-)?(?:api|access|secret|subscription)[-_ ]?(?:key|token)(?:\s+provided)?["']?\s*[:=]\s*["']?)
       [^\s"',;}&]+
     | (?P<header>\bauthorization["']?\s*[:=]\s*["']?)(?!bearer|basic)[^\s"',;}]+
@@ -30,9 +29,14 @@ _NAMED = re.compile(
 )
 
 
+_WORD = re.compile(r"""[^\s"'=:,]+""")
+
+
 def mask(text: str, secrets: Iterable[str] = ()) -> str:
     """``text`` without ``secrets``, and without what looks like a key, a token or a URL's credentials."""
     text = text[:READ]
+    if HIDDEN in text:  # a provider masks a key in part
+        text = _WORD.sub(lambda word: HIDDEN if HIDDEN in word[0] else word[0], text)
     for secret in secrets:
         text = text.replace(secret, HIDDEN)
     return _KEYS.sub(HIDDEN, _NAMED.sub(_hide, text))

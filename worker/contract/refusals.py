@@ -21,6 +21,9 @@ PARTS = 5
 NAME = 200
 """Characters of a code, a type or a parameter's name."""
 
+DEPTH = 8
+"""Levels of JSON, also within text, at which a message is looked for."""
+
 EXTRA = 4000
 """Bytes of further fields, as JSON; larger ones are left out."""
 
@@ -173,7 +176,7 @@ def _size(value: object) -> int:
 
 def _message(body: object, depth: int = 0) -> str:
     """The text for a reader: all of it, in one line."""
-    if depth > 4:
+    if depth > DEPTH:
         return ""
     match body:
         case str():

@@ -18,7 +18,8 @@ log = logs.logger(__name__)
 class Run:
     """One attempt at one request. ``reason`` is what the gateway is told when it is cancelled.
 
-    ``on_first`` is called with the reply's first event: by then the service has sent the request on.
+    ``on_first`` is called with the reply's first event: by then the service has sent the request on. It has
+    13 attributes because it must not keep its request, but what the log and the gateway need of it.
     """
 
     def __init__(
