@@ -248,13 +248,13 @@ class Chats:
     def _pause(self, chat: Chat, claim: Claim, failed: set[int], error: ModelFailed) -> float:
         """Seconds until another call of a model that was called in vain; endless if it is left to the client.
 
-        Another route is tried at once. By the same route there is one more call, by another worker, or when the
-        provider said when. More would multiply with the client's own retries.
+        Every other route is tried once. By the same route there is one more call, by another worker, or when the
+        provider said when. More would multiply with the client's own retries. A Retry-After holds for every route.
         """
         others, rest = self._admission.others(chat.asked, failed)
         if others:
             claim.avoid |= rest
-            return 0.0
+            return error.retry_after or 0.0
         if chat.calls > 1:
             return math.inf
         if error.retry_after is not None:
