@@ -33,6 +33,9 @@ import orjson
 
 from protos import chat_pb2 as pb
 
+EXTRA = 16 * 1024
+"""Characters of a provider's further fields; workers send up to 4,000."""
+
 RETRIED = (408, 409, 429)
 """Statuses below 500 that OpenAI's SDKs retry."""
 
@@ -241,11 +244,11 @@ class ModelFailed(GatewayError):
         )
         if error.HasField("provider"):
             self.provider = {
+                **_fields(said.extra),
                 "status": said.status or None,
                 "code": said.code or None,
                 "type": said.type or None,
                 "param": said.param or None,
-                **_fields(said.extra),
             }
 
     @property
@@ -254,9 +257,11 @@ class ModelFailed(GatewayError):
 
 
 def _fields(extra: str) -> dict[str, Any]:
+    """The object in ``extra``; none if it is long, or too deep for the answer around it."""
     try:
-        fields = orjson.loads(extra or "{}")
-    except ValueError:
+        fields = orjson.loads(extra) if len(extra) <= EXTRA else {}
+        orjson.dumps([[[[[[[[fields]]]]]]]])
+    except (ValueError, TypeError):
         return {}
     return fields if isinstance(fields, dict) else {}
 

@@ -7,6 +7,7 @@ import pytest
 
 from gateway import errors
 from gateway.errors import (
+    EXTRA,
     Busy,
     GatewayError,
     MalformedBody,
@@ -103,6 +104,12 @@ def test_what_a_worker_reports(reported: dict[str, Any], status: int, retry_afte
     assert error.retryable is reported.get("retryable", False)
     assert error.code == reported.get("code", "unknown")
     assert error.body("r")["usage"]["prompt_tokens"] == 1
+
+
+@pytest.mark.parametrize("extra", ["[1]", "{", '{"a":' * 250 + "1" + "}" * 250, '{"a":"' + "x" * EXTRA + '"}', ""])
+def test_further_fields_that_cannot_be_told_are_left_out(extra: str) -> None:
+    said = ModelFailed(pb.Error(code="model_failed", provider=pb.ProviderError(status=500, extra=extra))).provider
+    assert said == {"status": 500, "code": None, "type": None, "param": None}
 
 
 def test_a_workers_retry_after_is_passed_on() -> None:
