@@ -6,6 +6,11 @@ import ssl
 
 import httpx2
 
+CLOSED = "the connection was closed"
+
+_BROKE = frozenset({"ReadError", "WriteError", "CloseError", "ConnectionResetError", "BrokenPipeError"})
+"""The HTTP libraries' and Python's names for a connection that ended after it was made."""
+
 _TIMEOUTS = {
     "ConnectTimeout": "no connection was made in time",
     "ReadTimeout": "nothing was received in time",
@@ -19,6 +24,12 @@ def causes(error: BaseException) -> list[BaseException]:
     while (cause := chain[-1].__cause__) is not None and cause not in chain:
         chain.append(cause)
     return chain
+
+
+def broke(error: BaseException) -> bool:
+    """Whether there was a connection, so that the model may have got the request."""
+    names = {type(cause).__name__ for cause in causes(error)}
+    return "ConnectError" not in names and not names.isdisjoint(_BROKE)
 
 
 def in_words(error: BaseException) -> str:
@@ -40,7 +51,7 @@ def _words(error: BaseException) -> str:
         case ConnectionRefusedError():
             return "connection refused"
         case ConnectionResetError() | BrokenPipeError() | httpx2.ReadError():
-            return "the connection was closed"
+            return CLOSED
         case TimeoutError() if error.errno is None:
             return ""
         case OSError() if error.errno:

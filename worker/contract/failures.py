@@ -7,8 +7,9 @@
     model_rate_limited      yes        429 (with Retry-After, where the model gives one)
     model_failed            yes        5xx, an error inside the stream, or one of a client that is not ours
     model_timeout           yes        408, 504; the model's client gave up waiting
-    model_stream_broken     yes        the stream ended or broke in the middle; the answer is not what the model's API
-                                       sends, is not HTTP, exceeds a limit, or is a redirect that is not followed
+    model_stream_broken     yes        the connection broke or the stream ended once the request was sent; the answer is
+                                       not what the model's API sends, is not HTTP, exceeds a limit, or is a redirect
+                                       that is not followed
     model_unauthorized      no         401, 403: the worker's key is refused
     model_quota_exhausted   no         402, and codes such as insufficient_quota: the worker's account is used up
     model_not_found         no         404: the provider has no such model
@@ -33,7 +34,7 @@ from autogen_core.models import RequestUsage
 
 from protos import chat_pb2 as pb
 from worker.contract import refusals
-from worker.contract.causes import causes, in_words
+from worker.contract.causes import CLOSED, broke, causes, in_words
 from worker.contract.errors import BadAnswer, ClientFailed, ModelReported, ProviderRefused, StreamBroken, Unsupported
 from worker.contract.masking import mask as mask_keys
 from worker.contract.utf8 import clean
@@ -98,9 +99,11 @@ def _known(error: BaseException, started: bool) -> pb.Error | None:
         case openai.APITimeoutError() | TimeoutError() | httpx2.TimeoutException():
             return _error("model_timeout", _with("the model took too long to answer", in_words(error)), retryable=True)
         case openai.APIConnectionError() | OSError() | httpx2.TransportError():
-            text = "the connection to the model broke" if started else "the model cannot be reached"
-            code = "model_stream_broken" if started else "model_unreachable"
-            return _error(code, _with(text, in_words(error)), retryable=True)
+            words = in_words(error)
+            if started or broke(error):
+                words = "" if words == CLOSED else words
+                return _error("model_stream_broken", _with("the connection to the model broke", words), retryable=True)
+            return _error("model_unreachable", _with("the model cannot be reached", words), retryable=True)
         case Unsupported():
             return _error("unsupported_request", str(error))
         case ValueError() if type(error) is ValueError and not started:
@@ -141,7 +144,7 @@ def _refused(error: Exception) -> ProviderRefused | None:
 
 
 def _refusal(refused: ProviderRefused, mask: Mask) -> pb.Error:
-    status = refused.status or refusals.status_of(refused.code, refused.type)
+    status = refused.status if (refused.status or 0) >= 400 else refusals.status_of(refused.code, refused.type)
     if refused.code in QUOTA or refused.type in QUOTA:
         code, what = "model_quota_exhausted", "the worker's account at the model's provider is used up"
     elif refused.code in CONTENT:

@@ -76,7 +76,8 @@ class Registry:
         if isinstance(service, pb.Error):
             sink.finish(service)
             return
-        route = self.routes.get(request.model or next(iter(self.services)), Route())
+        request.model = request.model or next(iter(self.services))
+        route = self.routes.get(request.model, Route())
         run = Run(request, service, sink, self._observer, lambda: self._waiting.pop(run, None), route)
         self._waiting[run] = size
         self._runs[request.reply_to, request.request_id] = run
