@@ -47,9 +47,10 @@ MESSAGE_LIMIT = 2000
 REASON_LIMIT = 300
 """Characters of a reason in the log."""
 
+KEY = frozenset(refusals.STATUSES[401].split())
 QUOTA = frozenset(refusals.STATUSES[402].split())
 CONTENT = frozenset({"context_length_exceeded", "content_filter", "content_policy_violation"})
-"""Codes that tell more than the status that they come with: 429 for a quota, 403 or 500 for a request's content."""
+"""Codes that tell more than the status that they come with: 400 for a key, 429 for a quota, 500 for a content."""
 
 Mask = Callable[[str], str]
 
@@ -134,17 +135,20 @@ def _refused(error: Exception) -> ProviderRefused | None:
     if not isinstance(status, int) and type(error) is not openai.APIError:
         return None
     response = getattr(error, "response", None)
-    headers: Mapping[str, str] = getattr(response, "headers", {})
+    headers = getattr(response, "headers", None)
     body: object = getattr(error, "body", None)
     if isinstance(response, httpx2.Response) and response.is_closed and response.content:
         body = refusals.content(response.content)  # SDKs keep a part
-    elif body is None:
-        body = getattr(error, "error", None)  # Ollama's
-    return refusals.read(body, status, headers)
+    elif body is None and not isinstance(error, openai.APIError):
+        texts = (getattr(error, name, None) for name in ("error", "message"))  # Ollama's and Azure's
+        body = next((text for text in texts if isinstance(text, str)), None)
+    return refusals.read(body, status, headers if isinstance(headers, Mapping) else None)
 
 
 def _refusal(refused: ProviderRefused, mask: Mask) -> pb.Error:
     status = refused.status if (refused.status or 0) >= 400 else refusals.status_of(refused.code, refused.type)
+    if refused.code in KEY or refused.type in KEY:
+        status = 401
     if refused.code in QUOTA or refused.type in QUOTA:
         code, what = "model_quota_exhausted", "the worker's account at the model's provider is used up"
     elif refused.code in CONTENT:

@@ -37,7 +37,8 @@ STATUSES = {
     400: "invalid_request_error invalid_prompt context_length_exceeded content_filter content_policy_violation "
     "string_above_max_length unsupported_parameter unsupported_value bad_request badrequesterror validation_error "
     "invalid_argument failed_precondition out_of_range invalid_value exceed_context_size_error",
-    401: "authentication_error invalid_api_key unauthenticated unauthorized incorrect_api_key",
+    401: "authentication_error invalid_api_key unauthenticated unauthorized incorrect_api_key "
+    "api_key_invalid invalidapikey",
     402: "insufficient_quota billing_hard_limit_reached billing_not_active billing_error insufficient_credits "
     "payment_required quota_exceeded insufficient_balance",
     403: "permission_error permission_denied forbidden unsupported_country_region_territory",
@@ -68,10 +69,10 @@ def read(body: object, status: int | None = None, headers: Mapping[str, str] | N
     return ProviderRefused(
         _message(body),
         status=status if _is_error(status) else None,
-        code=code or ("" if state.isdecimal() else state),
+        code=code or _detail(error, "reason").lower() or ("" if state.isdecimal() else state),
         type=kind,
         param=_name(error, outer, "param"),
-        retry_after=retry_after(headers or {}, error),
+        retry_after=retry_after(headers or {}, _detail(error, "retryDelay").removesuffix("s")),
         extra=extra if extra and _size(extra) <= EXTRA else {},
     )
 
@@ -81,12 +82,12 @@ def status_of(*words: str) -> int | None:
     return next((_STATUS_OF[word] for word in map(str.lower, words) if word in _STATUS_OF), None)
 
 
-def retry_after(headers: Mapping[str, str], error: Mapping[str, Any] | None = None) -> float | None:
-    """Seconds to wait before another request, as a provider's headers or its error say.
+def retry_after(headers: Mapping[str, str], delay: str = "") -> float | None:
+    """Seconds to wait before another request, as a provider's headers or its error (``delay``) say.
 
     ``x-ratelimit-reset-…`` are not read: they tell when a whole window is free again, not when the next request is.
     """
-    for text, scale in ((headers.get("retry-after-ms"), 1000), (headers.get("retry-after"), 1), (_delay(error), 1)):
+    for text, scale in ((headers.get("retry-after-ms"), 1000), (headers.get("retry-after"), 1), (delay, 1)):
         seconds = _seconds(text)
         if seconds is not None:
             return min(max(0.0, seconds / scale), LONGEST)
@@ -109,14 +110,13 @@ def _seconds(text: str | None) -> float | None:
         return None
 
 
-def _delay(error: Mapping[str, Any] | None) -> str | None:
-    """Google's ``retryDelay`` among an error's details: a number and ``s``."""
-    details = error.get("details") if error else None
+def _detail(error: Mapping[str, Any], name: str) -> str:
+    """Google's ``reason``, or ``retryDelay`` (a number and ``s``), among an error's details."""
+    details = error.get("details")
     for detail in details[:PARTS] if isinstance(details, list) else ():
-        delay = detail.get("retryDelay") if isinstance(detail, dict) else None
-        if isinstance(delay, str):
-            return delay.removesuffix("s")
-    return None
+        if isinstance(detail, dict) and isinstance(text := detail.get(name), str):
+            return text[:NAME]
+    return ""
 
 
 def content(data: bytes) -> object:

@@ -1,6 +1,8 @@
 """What a model's failure becomes."""
 
 import json
+from types import SimpleNamespace
+from typing import ClassVar
 
 import httpx2
 import openai
@@ -35,6 +37,7 @@ def caused(error: Exception, cause: Exception) -> Exception:
         (answered(429, {"error": {"code": "insufficient_quota"}}), False, "model_quota_exhausted", False),
         (answered(403, {"error": {"code": "content_filter"}}), False, "model_rejected_request", False),
         (answered(500, {"error": {"code": "context_length_exceeded"}}), False, "model_rejected_request", False),
+        (answered(400, {"error": {"code": "invalid_api_key"}}), False, "model_unauthorized", False),
         (answered(408), False, "model_timeout", True),
         (answered(409), False, "model_rejected_request", True),
         (answered(200, {"error": {"type": "overloaded_error"}}), False, "model_failed", True),
@@ -138,6 +141,17 @@ def test_a_reason_for_the_log_is_short_and_one_line() -> None:
 
 def test_a_refused_key_is_not_quoted() -> None:
     assert "sk-1" not in failure(answered(401, {"message": "Incorrect API key: sk-1"}), False).message
+
+
+def test_other_sdks_errors_are_read_too() -> None:
+    class ResponseError(Exception):
+        status_code = 503
+        error = "model is loading"
+        response: ClassVar = SimpleNamespace(headers={"retry-after": "3"})
+
+    made = failure(caused(ClientFailed(), ResponseError()), False)
+    assert (made.code, made.message) == ("model_failed", "the model failed (HTTP 503): model is loading")
+    assert made.retry_after.seconds == 3
 
 
 def test_half_a_character_in_a_message_does_no_harm() -> None:

@@ -108,8 +108,11 @@ def test_a_date_to_wait_for() -> None:
     assert refusals.retry_after({"retry-after": later[:10]}) is None
 
 
-def test_googles_delay_is_a_retry_after() -> None:
+def test_googles_details_tell_the_delay_and_the_reason() -> None:
     assert refusals.read([QUOTA]).retry_after == 33.5
+    details = [{"reason": "API_KEY_INVALID"}, {"locale": "en"}]
+    refused = refusals.read([{"error": {"code": 400, "status": "INVALID_ARGUMENT", "details": details}}], 400)
+    assert refused.code == "api_key_invalid"
 
 
 @pytest.mark.parametrize("body", ["<" * 65536, "[" * 65536, "{" * 65536, "&" * 65536, [[]] * 30000, "<title" * 10000])
