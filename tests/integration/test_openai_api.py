@@ -62,10 +62,11 @@ def test_an_error_has_openais_shape_on_every_path_of_the_api(client: httpx.Clien
         client.post(PATH, json=body(Schedule(status=400))),
     ]
     assert [answer.status_code for answer in answers] == [400, 404, 404, 400]
-    for answer in answers:
+    kinds = ["invalid_request_error"] * 3 + ["test"]  # the last is the provider's own
+    for answer, kind in zip(answers, kinds, strict=True):
         error = answer.json()["error"]
         assert error.keys() >= {"message", "type", "param", "code", "retryable", "request_id"}
-        assert error["type"] == "invalid_request_error"
+        assert error["type"] == kind
         assert error["request_id"] == answer.headers["x-request-id"]
 
 
@@ -92,12 +93,6 @@ def test_whatever_a_model_is_called_it_is_just_not_found(client: httpx.Client, n
     assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", "model_not_found", "model")
     assert repr(name[:100]) in error["message"]
     assert "\n" not in error["message"]
-
-
-def test_ignored_fields_are_counted(client: httpx.Client) -> None:
-    before = client.get("/fleet").json()["gateway"]["ignored_fields"].get("api-test-field", 0)
-    assert client.post(PATH, json=body(Schedule(), **{"api-test-field": {"a": 1}})).status_code == 200
-    assert client.get("/fleet").json()["gateway"]["ignored_fields"]["api-test-field"] == before + 1
 
 
 def test_a_tab_between_json_and_its_end_is_no_matter(client: httpx.Client) -> None:

@@ -11,6 +11,9 @@
     AgentFailed                                 an agent's own code, a tool or a team failed
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import httpx2
 from autogen_core.models import RequestUsage
 
@@ -43,7 +46,7 @@ class ProviderRefused(Exception):
     """What a model's provider said when it refused or failed, before or in a stream; its text is the provider's.
 
     ``status`` is its HTTP status, or the one that it names in a stream; ``code``, ``type`` and ``param`` are as in
-    OpenAI's errors, and ``retry_after`` is in seconds.
+    OpenAI's errors, ``retry_after`` is in seconds, and ``extra`` is what else its error holds.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class ProviderRefused(Exception):
         type: str = "",  # noqa: A002
         param: str = "",
         retry_after: float | None = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -63,6 +67,7 @@ class ProviderRefused(Exception):
         self.type = type
         self.param = param
         self.retry_after = retry_after
+        self.extra = extra or {}
 
 
 class ClientFailed(Exception):

@@ -28,10 +28,10 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The mapping in the file. Raises :class:`DocumentError`."""
+def read(path: Path) -> Any:
+    """What the file holds. Raises :class:`DocumentError`."""
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  # it is a safe loader
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  # it is a safe loader
     except OSError as error:
         raise DocumentError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -42,9 +42,6 @@ def read(path: Path) -> dict[str, Any]:
         raise DocumentError(f"{path}: is not YAML{where}: {getattr(error, 'problem', error)}") from None
     except (ValueError, RecursionError) as error:
         raise DocumentError(f"{path}: is not YAML: {error}") from None
-    if not isinstance(document, dict):
-        raise DocumentError(f"{path}: must be a mapping")
-    return document
 
 
 def checked(where: str, kind: type[T], given: Any) -> T:

@@ -85,7 +85,9 @@ def _sections(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The agents and the MCP servers of the file, whose folder for own code becomes importable."""
     if not path.exists():
         return {}, {}
-    document = read(path)
+    document = read(path) or {}
+    if not isinstance(document, dict):
+        raise DocumentError(f"{path}: must have agents, mcp or both")
     if unknown := set(document) - {"agents", "mcp"}:
         raise DocumentError(f"{path}: {min(map(str, unknown))}: is not known here; agents and mcp are")
     entries, servers = document.get("agents") or {}, document.get("mcp") or {}
