@@ -29,10 +29,10 @@ class Encoder(Protocol):
 
 
 def join_calls(events: Sequence[pb.ReplyEvent]) -> list[pb.ToolCall]:
-    """The tool calls that the parts in a reply make, in the order of their index."""
+    """The client's tool calls that the parts in a reply make, in the order of their index."""
     parts: dict[int, list[pb.ToolCall]] = {}
     for event in events:
-        if event.HasField("tool_call"):
+        if event.HasField("tool_call") and not event.source:
             parts.setdefault(event.tool_call.index, []).append(event.tool_call)
     return [
         pb.ToolCall(

@@ -205,8 +205,6 @@ class _Heard:
             if part.name != call.name:
                 call.name += part.name
             call.arguments += part.arguments
-        elif event.extra and self._speaker:
-            self._transcript.event(self._speaker, event)
 
     def attach(self, producer: Producer | None) -> None:
         if self._producer is not None:

@@ -21,7 +21,7 @@ from worker.agents.model import ClientCalls
 from worker.agents.token import RunToken
 from worker.agents.transcript import Transcript
 from worker.agents.workbench import ToolFailed
-from worker.contract import conversation, failures, options
+from worker.contract import conversation, failures, fields, options
 from worker.contract.errors import AgentFailed
 from worker.contract.images import Images
 from worker.contract.sink import Sink
@@ -142,7 +142,18 @@ class _AgentRun:
             self._token.cancel()
 
     def _done(self, reason: str, stopped: str) -> pb.Done:
-        return pb.Done(finish_reason=reason, usage=failures.usage(self.ledger.total))
+        """Why it stopped is a field of the choice, and what each agent has used one of the usage."""
+        for event in fields.events({"choice": {"stop_reason": stopped}} if stopped else {}, beside=True):
+            self._sink.event(event)
+        usage = failures.usage(self.ledger.total)
+        by_agent = {
+            name: {"prompt_tokens": used.prompt_tokens, "completion_tokens": used.completion_tokens}
+            for name, used in self.ledger.by_speaker.items()
+            if name
+        }
+        if by_agent:
+            usage.extra = fields.dumps({"by_agent": by_agent})
+        return pb.Done(finish_reason=reason, usage=usage)
 
 
 async def _client_tools(request: pb.ChatHistory, turn: Turn) -> list[ToolSchema]:

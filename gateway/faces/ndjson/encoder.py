@@ -6,6 +6,7 @@ import orjson
 
 from gateway.chats.reply import Completed, End
 from gateway.errors import GatewayError, usage
+from gateway.faces import agents
 from gateway.faces.encoder import join_calls
 from gateway.faces.fields import Fields, Json, Parts, merged_parts
 from gateway.faces.line import dumps, dumps_text
@@ -26,10 +27,13 @@ class Ndjson:
         return b""
 
     def event(self, event: pb.ReplyEvent) -> bytes:
+        source = b',"source":' + dumps_text(event.source) if event.source else b""
         if text := event.text:  # cheaper than asking which kind it is
-            line = b'{"content":%b}\n' % dumps_text(text)
+            line = b'{"content":%b%b}\n' % (dumps_text(text), source)
         elif text := event.reasoning:
-            line = b'{"content":"","reasoning":%b}\n' % dumps_text(text)
+            line = b'{"content":"","reasoning":%b%b}\n' % (dumps_text(text), source)
+        elif (shown := agents.told(event)) is not None:
+            line = dumps({"content": "", "source": event.source, **shown}) + b"\n"
         elif event.HasField("tool_call"):
             line = dumps({"content": "", "tool_calls": [_call(event.tool_call)]}) + b"\n"
         elif event.HasField("fields"):
@@ -42,11 +46,13 @@ class Ndjson:
         return self._line(self._end(end, ""))
 
     def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
-        body = self._end(end, "".join([event.text for event in events]))
-        if reasoning := "".join([event.reasoning for event in events]):
+        body = self._end(end, agents.joined(events, "text"))
+        if reasoning := agents.joined(events, "reasoning"):
             body["reasoning"] = reasoning
         if calls := [_call(call) for call in join_calls(events)]:
             body["tool_calls"] = calls
+        if messages := agents.messages(events):
+            body["messages"] = messages
         read = [self._fields.read(event.fields) for event in events if event.HasField("fields")]
         return dumps(_with_extra(body, merged_parts(filter(None, read))))
 
