@@ -146,7 +146,8 @@ def _refused(error: Exception) -> ProviderRefused | None:
 
 
 def _refusal(refused: ProviderRefused, mask: Mask) -> pb.Error:
-    status = refused.status if (refused.status or 0) >= 400 else refusals.status_of(refused.code, refused.type)
+    told_status = refused.status if (refused.status or 0) >= 400 else None
+    status = told_status or refusals.status_of(refused.code, refused.type)
     if refused.code in KEY or refused.type in KEY:
         status = 401
     if refused.code in QUOTA or refused.type in QUOTA:
@@ -155,13 +156,13 @@ def _refusal(refused: ProviderRefused, mask: Mask) -> pb.Error:
         code, what = "model_rejected_request", "the model rejected the request"
     else:
         code, what = _meaning(status)
-    if refused.status is not None:
-        what += f" (HTTP {refused.status})"
+    if told_status is not None:
+        what += f" (HTTP {told_status})"
     # What a provider says of a key can quote a part of it. The log has it, masked.
     told = "" if status == 401 else mask(refused.message)[:MESSAGE_LIMIT]
     retryable = code in ("model_rate_limited", "model_failed", "model_timeout") or status in (409, 425)
     error = _error(code, _with(what, told), retryable=retryable)
-    error.provider.status = refused.status or 0
+    error.provider.status = status or 0
     if code != "model_unauthorized":
         error.provider.code = clean(mask(refused.code))
         error.provider.type = clean(mask(refused.type))
