@@ -71,6 +71,7 @@ def failure(error: Exception, started: bool, mask: Mask = mask_keys) -> pb.Error
     for cause in sorted(causes(error), key=lambda cause: not isinstance(cause, httpx2.RemoteProtocolError)):
         known = _known(cause, started)
         if known is not None:
+            known.message = mask(known.message)  # it can quote how an answer begins
             return known
     return _error("internal_error", f"the worker failed ({type(error).__name__})")
 
@@ -82,10 +83,11 @@ def reason(error: Exception, mask: Mask = mask_keys) -> str:
     if (refused := _refused(error)) is not None:
         status = f"HTTP {refused.status}" if refused.status else "no HTTP status"
         words = [status, refused.code or refused.type, refused.message]
-        text = mask(": ".join(filter(None, words)))
+        text = ": ".join(filter(None, words))
     else:
         own = next((cause for cause in causes(error) if isinstance(cause, BadAnswer | StreamBroken)), None)
         text = str(own) if own is not None else in_words(error)
+    text = mask(text)
     return clean(text.encode("unicode_escape").decode() if not text.isprintable() else text)[:REASON_LIMIT]
 
 
