@@ -10,7 +10,6 @@ Private names used: ``_process_create_args``, ``_client``, ``_add_usage`` and th
 ``tests/unit/fleet/bus/test_autogen_private.py`` fails when one changes.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -30,7 +29,7 @@ from pydantic import BaseModel
 
 from fleet.process.turns import Turns
 from protos import chat_pb2 as pb
-from worker.contract.collected import Collected
+from worker.contract.collected import collect
 from worker.contract.sink import Sink
 from worker.openai.completion import Completion
 from worker.openai.request import Json, build
@@ -98,18 +97,10 @@ class Streaming(BaseOpenAIChatCompletionClient):
 
         Closing the generator ends the request. ``arguments`` are those of :meth:`stream`, whose errors it raises.
         """
-        collected = Collected()
-        writer = asyncio.create_task(self.stream(collected, messages, **arguments))
-        if cancellation_token is not None:
-            cancellation_token.link_future(writer)
-        try:
-            async with aclosing(collected.pieces(writer)) as pieces:
-                async for piece in pieces:
-                    yield piece
-            yield collected.result(await writer)
-        finally:
-            writer.cancel()
-            await asyncio.wait([writer])
+        running = collect(lambda sink: self.stream(sink, messages, **arguments), cancellation_token)
+        async with aclosing(running) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def _post(self, body: Json) -> httpx2.Response:
         """Send a request; return the response, whose body is not read."""

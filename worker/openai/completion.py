@@ -1,13 +1,14 @@
 """A streamed completion of an OpenAI-compatible server, decoded as it arrives and written into a sink."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from autogen_core.models import FinishReasons, RequestUsage
 
 from protos import chat_pb2 as pb
 from worker.contract import failures
-from worker.contract.errors import ModelReported, StreamBroken
+from worker.contract.errors import ModelReported, ProviderRefused, StreamBroken
 from worker.contract.failures import NO_CHUNKS
 from worker.contract.sink import Sink
 from worker.contract.text import Text
@@ -36,20 +37,28 @@ SILENCE = 16 * 1024 * 1024
 """Bytes of a stream that may arrive without anything to write, such as empty chunks."""
 
 
+class Events(Protocol):
+    """Splits a body into the payloads of its events, as :class:`EventDecoder` does."""
+
+    def feed(self, received: bytes) -> Iterable[bytes]: ...
+
+    def end(self) -> Iterable[bytes]: ...
+
+
 class Completion:
     """Consumes a response's body (:class:`worker.wire.connection.Consumer`). What came before an error is written.
 
-    ``on_first`` is called once, with the first delta.
+    ``on_first`` is called once, with the first delta; ``events`` splits the body.
     """
 
-    def __init__(self, sink: Sink, on_first: Callable[[], None] | None = None) -> None:
+    def __init__(self, sink: Sink, on_first: Callable[[], None] | None = None, events: Events | None = None) -> None:
         self.is_whole = False
         """Whether ``[DONE]`` was received."""
         self.is_over = False
         """Whether nothing more will be written."""
         self._sink = sink
         self._on_first = on_first
-        self._events = EventDecoder()
+        self._events: Events = events or EventDecoder()
         self._text = Text(sink)
         self._calls: dict[int, _Call] = {}
         self._finish_reason = ""
@@ -92,7 +101,7 @@ class Completion:
                     self.is_whole = True
                     break
                 self._chunk(decode(payload))
-        except (ModelReported, StreamBroken) as reported:
+        except (ModelReported, ProviderRefused, StreamBroken) as reported:
             error = reported
         except (NoChunk, EventTooLong) as odd:
             error = StreamBroken(f"{NO_CHUNKS}: {odd}", self._usage)

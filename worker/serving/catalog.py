@@ -34,6 +34,12 @@ OLLAMA = {
 }
 """The same for Ollama's, whose subclass passes images on as bytes."""
 
+CLAUDE = {
+    "autogen_ext.models.anthropic.AnthropicChatCompletionClient": "worker.claude.client.ClaudeClient",
+    "AnthropicChatCompletionClient": "worker.claude.client.ClaudeClient",
+}
+"""The same for Claude's."""
+
 ANTHROPIC = "autogen_ext.models.anthropic."
 """Prefix of clients whose SDK retries by itself, as OpenAI's does."""
 
@@ -98,10 +104,14 @@ def _load(where: str, name: str, entry: Any, environment: Mapping[str, str]) -> 
 
 
 def _client(where: str, provider: str, config: dict[str, Any]) -> ChatCompletionClient:
-    if provider in STREAMING or provider.startswith(ANTHROPIC):
+    if provider in STREAMING | CLAUDE or provider.startswith(ANTHROPIC):
         # The gateway retries: it knows the deadline and the other workers.
         config = {"max_retries": 0, **config}
-    component = {"provider": (STREAMING | OLLAMA).get(provider, provider), "component_type": "model", "config": config}
+    component = {
+        "provider": (STREAMING | OLLAMA | CLAUDE).get(provider, provider),
+        "component_type": "model",
+        "config": config,
+    }
     try:
         client = ChatCompletionClient.load_component(component)
         _bound(client)
