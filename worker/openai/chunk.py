@@ -76,8 +76,7 @@ _decoder = msgspec.json.Decoder(Chunk)
 
 def decode(payload: bytes) -> Chunk:
     """The chunk in an event. Raises :class:`NoChunk`, and :data:`ODD` for odd JSON."""
-    if len(payload) > FEW and sum(map(payload.count, (b"[", b"{", b":", b","))) > VALUES_LIMIT:
-        raise NoChunk(f"an event holds more than {VALUES_LIMIT:,} JSON values")
+    check_values(payload)
     try:
         return _decoder.decode(payload)
     except msgspec.ValidationError as error:
@@ -88,6 +87,12 @@ def decode(payload: bytes) -> Chunk:
         return msgspec.convert(odd, Chunk)
     except msgspec.ValidationError as error:
         raise NoChunk(str(error)) from None
+
+
+def check_values(payload: bytes) -> None:
+    """Raises :class:`NoChunk` for an event that would take too long to decode."""
+    if len(payload) > FEW and sum(map(payload.count, (b"[", b"{", b":", b","))) > VALUES_LIMIT:
+        raise NoChunk(f"an event holds more than {VALUES_LIMIT:,} JSON values")
 
 
 def logprobs_slices(logprobs: list[Any]) -> Iterator[str]:

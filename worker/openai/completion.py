@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 from autogen_core.models import FinishReasons, RequestUsage
 
@@ -36,20 +36,30 @@ SILENCE = 16 * 1024 * 1024
 """Bytes of a stream that may arrive without anything to write, such as empty chunks."""
 
 
+class Events(Protocol):
+    """Splits a body into the payloads of its events, as :class:`EventDecoder` does."""
+
+    def feed(self, received: bytes) -> list[bytes]: ...
+
+    def end(self) -> list[bytes]: ...
+
+
 class Completion:
     """Consumes a response's body (:class:`worker.wire.connection.Consumer`). What came before an error is written.
 
-    ``on_first`` is called once, with the first delta.
+    ``on_first`` is called once, with the first delta; ``events`` splits the body.
     """
 
-    def __init__(self, sink: Sink, on_first: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, sink: Sink, on_first: Callable[[], None] | None = None, events: Events | None = None
+    ) -> None:
         self.is_whole = False
         """Whether ``[DONE]`` was received."""
         self.is_over = False
         """Whether nothing more will be written."""
         self._sink = sink
         self._on_first = on_first
-        self._events = EventDecoder()
+        self._events: Events = events or EventDecoder()
         self._text = _Text(sink)
         self._calls: dict[int, _Call] = {}
         self._finish_reason = ""
