@@ -22,6 +22,9 @@ OPTIONS = frozenset(
 )
 """What Ollama takes in ``options``, this year or before; here it may also stand beside them."""
 
+FIELDS = ("format", "keep_alive", "think", "truncate", "shift", "logprobs", "top_logprobs")
+"""What it takes beside them."""
+
 _RENAMED = {"max_tokens": "num_predict", "max_completion_tokens": "num_predict", "repetition_penalty": "repeat_penalty"}
 
 _REFUSED: dict[str, tuple[Any, ...]] = {
@@ -57,11 +60,6 @@ class _Object(msgspec.Struct):
 _object = msgspec.json.Decoder(_Object)
 
 
-def options_of(entry: Mapping[str, Any]) -> Json:
-    """What ``models.yaml`` sets for every request: a body without messages. Raises :class:`Unsupported`."""
-    return _fields(entry)
-
-
 class Sent(NamedTuple):
     """An image as it was sent: the URL at ``place`` of ``images``, where its data must be."""
 
@@ -74,7 +72,7 @@ async def chat(defaults: Json, body: Json, turn: Turn) -> tuple[Json, list[Sent]
 
     Raises :class:`Unsupported`.
     """
-    found = _fields({name: value for name, value in body.items() if name not in ("messages", "tools")})
+    found = fields({name: value for name, value in body.items() if name not in ("messages", "tools")})
     options = defaults.get("options", {}) | found.pop("options", {})
     found = defaults | found
     if found.get("format") == "":
@@ -92,8 +90,8 @@ async def chat(defaults: Json, body: Json, turn: Turn) -> tuple[Json, list[Sent]
     return found | {"messages": messages}, images
 
 
-def _fields(body: Mapping[str, Any]) -> Json:
-    """What stands beside messages and tools."""
+def fields(body: Mapping[str, Any]) -> Json:
+    """What stands beside messages and tools, in Ollama's words. Raises :class:`Unsupported`."""
     found: Json = {}
     options: Json = {}
     for name, value in body.items():
