@@ -36,7 +36,7 @@ def autogen_body(
     if json_output:
         body["response_format"] = _format(json_output)
     extra = dict(extra_create_args or {})
-    more = extra.pop("extra_body", {})
+    more: Json = extra.pop("extra_body", {})
     return body | extra | more
 
 
@@ -77,6 +77,5 @@ def _content(content: str | list[str | Image]) -> str | list[Json]:
     if isinstance(content, str):
         return content
     return [
-        dict(part.to_openai_format()) if isinstance(part, Image) else {"type": "text", "text": part}
-        for part in content
+        dict(part.to_openai_format()) if isinstance(part, Image) else {"type": "text", "text": part} for part in content
     ]

@@ -10,7 +10,7 @@ Private names used: ``BaseOllamaChatCompletionClient``, ``_add_usage``, the two 
 import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self, cast
 from urllib.parse import urlsplit
 
 import httpx2
@@ -65,21 +65,23 @@ class _Entry(BaseModel):
     response_format: dict[str, Any] | None = None
 
 
-OllamaConfig = create_model(
-    "OllamaConfig", __base__=_Entry, **dict.fromkeys([*FIELDS, *OPTIONS], (Any, None))
-)
+_fields: Any = dict.fromkeys((*FIELDS, *OPTIONS), (Any, None))
+OllamaConfig = create_model("OllamaConfig", __base__=_Entry, **_fields)
 """The same with what ``/api/chat`` takes, for every request that does not say otherwise."""
 
 
 class OllamaClient(BaseOllamaChatCompletionClient, Component[_Entry]):
     """Stands in for ``OllamaChatCompletionClient``; same configuration."""
 
+    component_type = "model"
     component_config_schema = OllamaConfig
 
     def __init__(self, **config: Any) -> None:
         entry = OllamaConfig(**config)
         super().__init__(
-            client=cast("Any", None), create_args={"model": entry.model}, model_info=entry.model_info or _info(entry.model)
+            client=cast("Any", None),
+            create_args={"model": entry.model},
+            model_info=entry.model_info or _info(entry.model),
         )
         self._url = chat_url(entry.host or os.environ.get("OLLAMA_HOST", ""))
         self._http = http_client()
@@ -90,6 +92,10 @@ class OllamaClient(BaseOllamaChatCompletionClient, Component[_Entry]):
         self._turns = Turns()
         self._images = Images(PIXELS)
         self._pacer: Pacer | None = None
+
+    @classmethod
+    def _from_config(cls, config: _Entry) -> Self:
+        return cls(**config.model_dump(exclude_none=True))
 
     def work_in(self, turns: Turns, images: Images, pacer: Pacer | None) -> None:
         """Convert conversations in ``turns``, admit images by ``images``, and read streams when ``pacer`` says."""
@@ -109,7 +115,7 @@ class OllamaClient(BaseOllamaChatCompletionClient, Component[_Entry]):
         self._actual_usage = _add_usage(self._actual_usage, usage)
         return done
 
-    async def create_stream(  # type: ignore[override]
+    async def create_stream(
         self, messages: Sequence[LLMMessage], *, cancellation_token: CancellationToken | None = None, **arguments: Any
     ) -> AsyncGenerator[str | CreateResult, None]:
         """Yield the text as it arrives, then one ``CreateResult``. Raises what :meth:`stream` raises."""
@@ -118,7 +124,7 @@ class OllamaClient(BaseOllamaChatCompletionClient, Component[_Entry]):
             async for piece in pieces:
                 yield piece
 
-    async def create(self, messages: Sequence[LLMMessage], **arguments: Any) -> CreateResult:  # type: ignore[override]
+    async def create(self, messages: Sequence[LLMMessage], **arguments: Any) -> CreateResult:
         """The last of :meth:`create_stream`."""
         async for piece in self.create_stream(messages, **arguments):
             if isinstance(piece, CreateResult):
@@ -154,7 +160,7 @@ class OllamaClient(BaseOllamaChatCompletionClient, Component[_Entry]):
         raise ProviderRefused(
             reason if isinstance(reason, str) else response.text,
             status=response.status_code,
-            retry_after=retry_after(response.headers),
+            retry_after=_seconds(response.headers.get("retry-after", "")),
         )
 
 
@@ -181,3 +187,10 @@ def _info(model: str) -> ModelInfo:
         return get_info(model)
     except KeyError:
         return _ANY
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -9,8 +9,8 @@ from autogen_core.models import RequestUsage
 from worker.contract.errors import StreamBroken
 from worker.openai.chunk import ODD, NoChunk, check_values
 from worker.openai.completion import CALLS_LIMIT
-from worker.openai.sse import EventTooLong
 from worker.wire.answers import EVENT_LIMIT
+from worker.wire.sse import EventTooLong
 
 DONE = b"[DONE]"
 
@@ -57,19 +57,17 @@ class LineDecoder:
         return payloads
 
     def _read(self, line: bytes, payloads: list[bytes]) -> None:
-        if self._is_done or not line or line.isspace():
+        if self._is_done or not line.strip():
             return
         check_values(line)
         try:
             said = orjson.loads(line)
         except ODD:
             raise NoChunk("a line is not JSON") from None
-        if not isinstance(said, dict):
-            raise NoChunk("a line is no JSON object")
-        if chunk := self._chunk(said):
+        if chunk := self._chunk(_object(said, "a line")):
             payloads.append(orjson.dumps(chunk))
-        if self._is_done:
-            payloads.append(DONE)
+            if "usage" in chunk:
+                payloads.append(DONE)
 
     def _chunk(self, said: dict[str, Any]) -> dict[str, Any]:
         """What ``said`` means in OpenAI's API; empty for what says nothing."""
@@ -77,9 +75,9 @@ class LineDecoder:
             return {"error": {"message": error, "code": said.get("status")}}
         chunk = {name: value for name, value in said.items() if name not in _OURS and name not in _METRICS}
         choice: dict[str, Any] = {}
-        if message := _typed(said.get("message"), dict, "message"):
+        if message := _object(said.get("message"), "message"):
             choice["delta"] = self._delta(message)
-        if logprobs := _typed(said.get("logprobs"), list, "logprobs"):
+        if logprobs := _list(said.get("logprobs"), "logprobs"):
             choice["logprobs"] = {"content": [_logprob(token) for token in logprobs]}
         if said.get("done"):
             self._is_done = True
@@ -93,14 +91,14 @@ class LineDecoder:
         delta = {name: value for name, value in message.items() if value and name not in ("role", "thinking")}
         if thinking := message.get("thinking"):
             delta["reasoning_content"] = thinking
-        if calls := _typed(message.get("tool_calls"), list, "tool_calls"):
+        if calls := _list(message.get("tool_calls"), "tool_calls"):
             delta["tool_calls"] = [self._call(call) for call in calls]
         return delta
 
     def _call(self, call: Any) -> dict[str, Any]:
         """One whole call. Older servers give it no id, and every call the index 0."""
-        call = _typed(call, dict, "tool_calls")
-        function = _typed(call.get("function"), dict, "function")
+        call = _object(call, "tool_calls")
+        function = _object(call.get("function"), "function")
         if len(self._ids) >= CALLS_LIMIT:
             raise NoChunk(f"more than {CALLS_LIMIT:,} tool calls")
         found = call.get("id")
@@ -110,7 +108,7 @@ class LineDecoder:
         arguments = function.get("arguments") or {}
         text = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
         function = {name: value for name, value in function.items() if name != "index"} | {"arguments": text}
-        return call | {"index": index, "id": id_, "type": "function", "function": function}
+        return {**call, "index": index, "id": id_, "type": "function", "function": function}
 
     def _finish_reason(self, reason: Any) -> str:
         """The reason in OpenAI's words. Servers before 0.1.34 give none."""
@@ -121,17 +119,21 @@ class LineDecoder:
         return str(reason)
 
 
-def _typed(value: Any, kind: type, name: str) -> Any:
-    if value is None:
-        return kind()
-    if not isinstance(value, kind):
-        raise NoChunk(f"{name} is no {kind.__name__}")
-    return value
+def _object(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict | None):
+        raise NoChunk(f"{name} is no object")
+    return value or {}
+
+
+def _list(value: Any, name: str) -> list[Any]:
+    if not isinstance(value, list | None):
+        raise NoChunk(f"{name} is no list")
+    return value or []
 
 
 def _logprob(token: Any) -> dict[str, Any]:
     """With what OpenAI's clients need, and Ollama leaves out when it is empty."""
-    return {"bytes": None, "top_logprobs": []} | _typed(token, dict, "logprobs")
+    return {"bytes": None, "top_logprobs": [], **_object(token, "logprobs")}
 
 
 def _usage(said: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ What Ollama has a word for is translated. What it has none for is refused by nam
 to Ollama as it came otherwise: servers ignore fields that they do not know.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,10 +15,11 @@ from worker.contract.errors import Unsupported
 
 Json = dict[str, Any]
 
-OPTIONS = frozenset(
-    "num_keep num_predict seed temperature top_k top_p min_p typical_p tfs_z repeat_last_n repeat_penalty "
-    "presence_penalty frequency_penalty mirostat mirostat_tau mirostat_eta penalize_newline stop "
-    "num_ctx num_batch num_gpu main_gpu low_vram use_mmap use_mlock num_thread numa draft_num_predict".split()
+OPTIONS = (
+    *("num_keep", "num_predict", "seed", "stop", "temperature", "top_k", "top_p", "min_p", "typical_p", "tfs_z"),
+    *("repeat_last_n", "repeat_penalty", "presence_penalty", "frequency_penalty", "penalize_newline"),
+    *("mirostat", "mirostat_tau", "mirostat_eta", "draft_num_predict", "num_ctx", "num_batch", "num_gpu", "main_gpu"),
+    *("low_vram", "use_mmap", "use_mlock", "num_thread", "numa"),
 )
 """What Ollama takes in ``options``, this year or before; here it may also stand beside them."""
 
@@ -97,21 +98,18 @@ def fields(body: Mapping[str, Any]) -> Json:
     for name, value in body.items():
         if value is None or name in _OURS:
             continue
-        if name in _REFUSED:
-            if value not in _REFUSED[name]:
-                raise Unsupported(f"{name}: Ollama has no such option")
-        elif name in OPTIONS:
+        if name in OPTIONS:
             options[name] = [value] if name == "stop" and isinstance(value, str) else value
         elif name in _RENAMED:
-            if name != "max_tokens" or body.get("max_completion_tokens") is None:
-                options.setdefault(_RENAMED[name], value)
-        elif name == "response_format":
-            found.setdefault("format", _format(value))
-        elif name in ("reasoning_effort", "reasoning"):
-            found.setdefault("think", _think(name, value))
-        elif name != "options":
+            options.setdefault(_RENAMED[name], value)
+        elif name in _TRANSLATED:
+            ours, translate = _TRANSLATED[name]
+            found.setdefault(ours, translate(value))
+        elif name not in _REFUSED:
             found[name] = value
-    options |= _mapping("options", body.get("options"))
+        elif value not in _REFUSED[name]:
+            raise Unsupported(f"{name}: Ollama has no such option")
+    options |= _mapping("options", found.pop("options", None))
     return found | ({"options": options} if options else {})
 
 
@@ -135,13 +133,23 @@ def _format(asked: Any) -> Any:
             raise Unsupported(f"response_format.type: Ollama has text, json_object and json_schema, not {other!r}")
 
 
-def _think(name: str, value: Any) -> Any:
-    if name == "reasoning":
-        value = _mapping(name, value)
-        if unknown := value.keys() - {"effort", "enabled"}:
-            raise Unsupported(f"reasoning.{min(unknown)}: Ollama has no such option")
-        value = value.get("effort", value.get("enabled"))
-    return _EFFORTS.get(value, value) if isinstance(value, str) else value
+def _reasoning(asked: Any) -> Any:
+    asked = _mapping("reasoning", asked)
+    if unknown := asked.keys() - {"effort", "enabled"}:
+        raise Unsupported(f"reasoning.{min(unknown)}: Ollama has no such option")
+    return _effort(asked.get("effort", asked.get("enabled")))
+
+
+def _effort(asked: Any) -> Any:
+    return _EFFORTS.get(asked, asked) if isinstance(asked, str) else asked
+
+
+_TRANSLATED: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "response_format": ("format", _format),
+    "reasoning_effort": ("think", _effort),
+    "reasoning": ("think", _reasoning),
+}
+"""Fields of other APIs, what Ollama calls them, and how their values are translated."""
 
 
 def _may_call(choice: Any) -> bool:
@@ -149,7 +157,7 @@ def _may_call(choice: Any) -> bool:
     if choice not in (None, "auto", "none"):
         asked = repr(choice) if isinstance(choice, str) else "a choice of tools"
         raise Unsupported(f"tool_choice: Ollama has auto and none, not {asked}")
-    return choice != "none"
+    return bool(choice != "none")
 
 
 def _tools(tools: list[Json]) -> list[Json]:
@@ -162,14 +170,14 @@ def _tools(tools: list[Json]) -> list[Json]:
 # ---------------------------------------------------------------- messages
 
 _ROLES = {"developer": "system", "function": "tool"}
-_TRANSLATED = ("role", "content", "refusal", "reasoning", "reasoning_content", "tool_calls", "name")
+_TAKEN = ("role", "content", "refusal", "reasoning", "reasoning_content", "tool_calls", "name")
 
 
 def _message(message: Json, where: str, names: dict[str, str], images: list[Sent]) -> Json:
     """``names`` are those of the functions that were called, by the ids of the calls."""
     role = message["role"]
     made: Json = {"role": _ROLES.get(role, role), "content": ""}
-    made |= {name: value for name, value in message.items() if name not in _TRANSLATED and value is not None}
+    made |= {name: value for name, value in message.items() if name not in _TAKEN and value is not None}
     content = message.get("content") or message.get("refusal") or ""
     made["content"] = content if isinstance(content, str) else _content(content, where, made, images)
     if thinking := message.get("reasoning_content") or message.get("reasoning"):
@@ -177,9 +185,7 @@ def _message(message: Json, where: str, names: dict[str, str], images: list[Sent
     if message.get("function_call"):
         raise Unsupported(f"{where}.function_call: Ollama has tool_calls instead")
     if calls := message.get("tool_calls"):
-        made["tool_calls"] = [
-            _call(call, f"{where}.tool_calls[{index}]", names) for index, call in enumerate(calls)
-        ]
+        made["tool_calls"] = [_call(call, f"{where}.tool_calls[{index}]", names) for index, call in enumerate(calls)]
     name = message.get("name")
     if made["role"] == "tool":
         if name or (name := names.get(message.get("tool_call_id", ""))):

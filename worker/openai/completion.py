@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Protocol
 
 from autogen_core.models import FinishReasons, RequestUsage
 
@@ -11,10 +11,11 @@ from worker.contract import failures
 from worker.contract.errors import ModelReported, StreamBroken
 from worker.contract.failures import NO_CHUNKS
 from worker.contract.sink import Sink
+from worker.contract.text import Text
 from worker.contract.tool_call import ID_LIMIT, NAME_LIMIT, tool_call
 from worker.contract.utf8 import SurrogateJoiner
 from worker.openai.chunk import ODD, CallPart, Chunk, Delta, Function, NoChunk, decode, logprobs_slices
-from worker.openai.sse import EventDecoder, EventTooLong
+from worker.wire.sse import EventDecoder, EventTooLong
 
 FINISH_REASONS: dict[str, FinishReasons] = {
     "stop": "stop",
@@ -50,9 +51,7 @@ class Completion:
     ``on_first`` is called once, with the first delta; ``events`` splits the body.
     """
 
-    def __init__(
-        self, sink: Sink, on_first: Callable[[], None] | None = None, events: Events | None = None
-    ) -> None:
+    def __init__(self, sink: Sink, on_first: Callable[[], None] | None = None, events: Events | None = None) -> None:
         self.is_whole = False
         """Whether ``[DONE]`` was received."""
         self.is_over = False
@@ -60,7 +59,7 @@ class Completion:
         self._sink = sink
         self._on_first = on_first
         self._events: Events = events or EventDecoder()
-        self._text = _Text(sink)
+        self._text = Text(sink)
         self._calls: dict[int, _Call] = {}
         self._finish_reason = ""
         self._usage = RequestUsage(prompt_tokens=0, completion_tokens=0)
@@ -186,41 +185,6 @@ class Completion:
         if self._on_first is not None:
             on_first, self._on_first = self._on_first, None
             on_first()
-
-
-class _Text:
-    """Joins text of one kind that arrives together, so that it is written once."""
-
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-        self._kind: Literal["text", "reasoning"] = "text"
-        self._pieces: list[str] = []
-        self._tokens = 0
-        self._joiner = SurrogateJoiner()
-
-    def add(self, kind: Literal["text", "reasoning"], text: str) -> None:
-        if kind != self._kind:
-            self.end()
-            self._kind = kind
-        self._pieces.append(text)
-        self._tokens += 1
-
-    def flush(self) -> None:
-        if self._pieces:
-            text = self._pieces[0] if len(self._pieces) == 1 else "".join(self._pieces)
-            self._pieces.clear()
-            self._write(self._joiner.join(text))
-
-    def end(self) -> None:
-        """Write also what was held back for the other half of a character: text of another kind follows, or none."""
-        self.flush()
-        self._write(self._joiner.end())
-
-    def _write(self, text: str) -> None:
-        if text:
-            write = self._sink.text if self._kind == "text" else self._sink.reasoning
-            write(text, self._tokens)
-            self._tokens = 0
 
 
 class _Call:

@@ -22,8 +22,8 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from worker.openai.client import http_client
 from worker.wire.answers import Bounded
+from worker.wire.streamed import http_client
 from worker.wire.transport import Transport
 
 
