@@ -7,12 +7,15 @@ from autogen_core.models import ChatCompletionClient, CreateResult
 
 from fleet.process.turns import Turns
 from protos import chat_pb2 as pb
+from worker.claude.client import ClaudeClient
 from worker.contract import conversation, failures, options
+from worker.contract.autogen_body import autogen_body
 from worker.contract.errors import ClientFailed
 from worker.contract.images import Images
 from worker.contract.sink import Sink
 from worker.contract.tool_call import tool_call
 from worker.contract.utf8 import SurrogateJoiner
+from worker.ollama.client import OllamaClient
 from worker.openai.client import Streaming
 
 
@@ -33,6 +36,8 @@ class ModelService:
             arguments = await options.arguments(request.options, turn, as_text=isinstance(self._client, Streaming))
         if isinstance(self._client, Streaming):
             running = self._client.stream(sink, messages, **arguments)
+        elif isinstance(self._client, OllamaClient | ClaudeClient):
+            running = self._client.stream(sink, autogen_body(messages, **arguments))
         else:
             await self._images.admit(messages)
             running = _pump(self._client.create_stream(messages, **arguments), sink)

@@ -29,10 +29,10 @@ STREAMING = {
 """Stock providers, and our subclass of each, whose stream can be pushed."""
 
 OLLAMA = {
-    "autogen_ext.models.ollama.OllamaChatCompletionClient": "worker.services.ollama_client.BytesOllamaClient",
-    "OllamaChatCompletionClient": "worker.services.ollama_client.BytesOllamaClient",
+    "autogen_ext.models.ollama.OllamaChatCompletionClient": "worker.ollama.client.OllamaClient",
+    "OllamaChatCompletionClient": "worker.ollama.client.OllamaClient",
 }
-"""The same for Ollama's, whose subclass passes images on as bytes."""
+"""The same for Ollama's, which has no retries to turn off."""
 
 CLAUDE = {
     "autogen_ext.models.anthropic.AnthropicChatCompletionClient": "worker.claude.client.ClaudeClient",

@@ -1,0 +1,196 @@
+"""The client of Ollama's own API, ``/api/chat``, which stands in for AutoGen's under its provider name.
+
+Ollama's other API, the one that is compatible with OpenAI's, has no word for ``num_ctx``, ``keep_alive``, ``top_k`` and
+``think``, ignores ``max_completion_tokens``, sets a temperature of its own, and loses errors in a stream.
+
+Private names used: ``BaseOllamaChatCompletionClient``, ``_add_usage``, the two usage counters and ``_model_info``;
+``tests/unit/fleet/bus/test_autogen_private.py`` fails when one changes.
+"""
+
+import os
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any, Literal, Self, cast
+from urllib.parse import urlsplit
+
+import httpx2
+import orjson
+from autogen_core import CancellationToken, Component
+from autogen_core.models import CreateResult, LLMMessage, ModelInfo, RequestUsage
+from autogen_ext.models.ollama._model_info import get_info
+from autogen_ext.models.ollama._ollama_client import BaseOllamaChatCompletionClient, _add_usage
+from pydantic import BaseModel, ConfigDict, create_model
+
+from fleet.process.turns import Turns
+from protos import chat_pb2 as pb
+from worker.contract.autogen_body import autogen_body
+from worker.contract.collected import collect
+from worker.contract.errors import ProviderRefused, Unsupported
+from worker.contract.images import PIXELS, Images
+from worker.contract.sink import Sink
+from worker.ollama.lines import LineDecoder
+from worker.ollama.request import FIELDS, OPTIONS, Json, chat, fields
+from worker.openai.completion import Completion
+from worker.wire.pacer import Pacer
+from worker.wire.streamed import http_client, receive
+
+PORT = 11434
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds. An answer may take longer than any default, because Ollama loads the model first."""
+
+_ANY = ModelInfo(
+    vision=True,
+    function_calling=True,
+    json_output=True,
+    structured_output=True,
+    multiple_system_messages=True,
+    family="unknown",
+)
+"""What a model is taken to be able to do that AutoGen does not know: Ollama knows, and says so."""
+
+
+class _Entry(BaseModel):
+    """The configuration of AutoGen's client. ``response_format`` is the request's field, and no Python class."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    model: str
+    host: str | None = None
+    headers: dict[str, str] | None = None
+    timeout: float | None = None
+    follow_redirects: Literal[True] = True
+    model_info: ModelInfo | None = None
+    options: dict[str, Any] | None = None
+    response_format: dict[str, Any] | None = None
+
+
+_fields: Any = dict.fromkeys((*FIELDS, *OPTIONS), (Any, None))
+OllamaConfig = create_model("OllamaConfig", __base__=_Entry, **_fields)
+"""The same with what ``/api/chat`` takes, for every request that does not say otherwise."""
+
+
+class OllamaClient(BaseOllamaChatCompletionClient, Component[_Entry]):
+    """Stands in for ``OllamaChatCompletionClient``; same configuration."""
+
+    component_type = "model"
+    component_config_schema = OllamaConfig
+
+    def __init__(self, **config: Any) -> None:
+        entry = OllamaConfig(**config)
+        super().__init__(
+            client=cast("Any", None),
+            create_args={"model": entry.model},
+            model_info=entry.model_info or _info(entry.model),
+        )
+        self._url = chat_url(entry.host or os.environ.get("OLLAMA_HOST", ""))
+        self._http = http_client()
+        self._http.timeout = httpx2.Timeout(entry.timeout, connect=entry.timeout or CONNECT_TIMEOUT)
+        self._http.headers.update(_headers(entry.headers or {}))
+        said = entry.model_dump(include={"options", "response_format", *FIELDS, *OPTIONS}, exclude_none=True)
+        self._defaults = {"model": entry.model, "stream": True, **fields(said)}
+        self._turns = Turns()
+        self._images = Images(PIXELS)
+        self._pacer: Pacer | None = None
+
+    @classmethod
+    def _from_config(cls, config: _Entry) -> Self:
+        return cls(**config.model_dump(exclude_none=True))
+
+    def work_in(self, turns: Turns, images: Images, pacer: Pacer | None) -> None:
+        """Convert conversations in ``turns``, admit images by ``images``, and read streams when ``pacer`` says."""
+        self._turns, self._images, self._pacer = turns, images, pacer
+
+    async def stream(self, sink: Sink, body: Json) -> pb.Done:
+        """Write the model's reply into ``sink``, and return how it ended. Cancelling closes the connection.
+
+        Raises httpx2's errors, :class:`ProviderRefused`, :class:`ModelReported`, :class:`StreamBroken`, and
+        :class:`Unsupported` for what Ollama cannot do.
+        """
+        response = await self._post(await self._request(body))
+        del body
+        done = await receive(response, lambda first: Completion(sink, first, LineDecoder()), sink, self._pacer)
+        usage = RequestUsage(done.usage.prompt_tokens, done.usage.completion_tokens)
+        self._total_usage = _add_usage(self._total_usage, usage)
+        self._actual_usage = _add_usage(self._actual_usage, usage)
+        return done
+
+    async def create_stream(
+        self, messages: Sequence[LLMMessage], *, cancellation_token: CancellationToken | None = None, **arguments: Any
+    ) -> AsyncGenerator[str | CreateResult, None]:
+        """Yield the text as it arrives, then one ``CreateResult``. Raises what :meth:`stream` raises."""
+        body = autogen_body(messages, **arguments)
+        async with aclosing(collect(lambda sink: self.stream(sink, body), cancellation_token)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def create(self, messages: Sequence[LLMMessage], **arguments: Any) -> CreateResult:
+        """The last of :meth:`create_stream`."""
+        async for piece in self.create_stream(messages, **arguments):
+            if isinstance(piece, CreateResult):
+                return piece
+        raise AssertionError("create_stream yields a result or raises")
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def _request(self, body: Json) -> bytes:
+        info = self.model_info
+        if body.get("tools") and not info["function_calling"]:
+            raise Unsupported("tools: the model has no function calling, says its model_info in models.yaml")
+        async with self._turns.turn() as turn:
+            made, images = await chat(self._defaults, body, turn)
+        if images and not info["vision"]:
+            raise Unsupported("images: the model has no vision, says its model_info in models.yaml")
+        admitted = await self._images.read([sent.images[sent.place] for sent in images])
+        for sent, image in zip(images, admitted, strict=True):
+            sent.images[sent.place] = image.to_base64()
+        return orjson.dumps(made)
+
+    async def _post(self, content: bytes) -> httpx2.Response:
+        """The response to ``content``, whose body is not read. Raises :class:`ProviderRefused`."""
+        response = await self._http.send(self._http.build_request("POST", self._url, content=content), stream=True)
+        if response.is_success:
+            return response
+        try:
+            said = orjson.loads(await response.aread())
+        except ValueError:
+            said = None
+        reason = said.get("error") if isinstance(said, dict) else None
+        raise ProviderRefused(
+            reason if isinstance(reason, str) else response.text,
+            status=response.status_code,
+            retry_after=_seconds(response.headers.get("retry-after", "")),
+        )
+
+
+def chat_url(host: str) -> str:
+    """``/api/chat`` at ``host``, which may lack its scheme, its port, or all: Ollama listens on loopback then."""
+    scheme, separator, rest = host.rpartition("://")
+    found = urlsplit(f"{scheme or 'http'}://{rest or '127.0.0.1'}")
+    name = found.hostname or "127.0.0.1"
+    name = f"[{name}]" if ":" in name else name
+    port = found.port or (None if separator else PORT)
+    return f"{found.scheme}://{name}{f':{port}' if port else ''}{found.path.rstrip('/')}/api/chat"
+
+
+def _headers(headers: dict[str, str]) -> dict[str, str]:
+    """With the key of Ollama's cloud, as Ollama's own client sends it."""
+    named = {name.lower() for name in headers}
+    key = os.environ.get("OLLAMA_API_KEY")
+    ours = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
+    return {name: value for name, value in ours.items() if name not in named} | headers
+
+
+def _info(model: str) -> ModelInfo:
+    try:
+        return get_info(model)
+    except KeyError:
+        return _ANY
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
