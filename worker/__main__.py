@@ -96,7 +96,9 @@ class Worker:
     def _services(self, turns: Turns, images: Images, pacer: Pacer | None) -> dict[str, Service]:
         services: dict[str, Service] = {}
         for name, model in self._models.items():
-            if isinstance(model.client, Streaming | ClaudeClient):
+            if isinstance(model.client, Streaming):
+                model.client.read_by(pacer)
+            elif isinstance(model.client, ClaudeClient):
                 model.client.work_in(turns, pacer)
             elif isinstance(model.client, OllamaClient):
                 model.client.work_in(turns, images, pacer)

@@ -11,7 +11,8 @@ fails when one changes.
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Self
+from functools import partial
+from typing import Any, ClassVar, Self
 
 import anthropic
 import httpx2
@@ -41,7 +42,7 @@ Claude 4 can write as many."""
 INFO = ModelInfo(
     vision=True,
     function_calling=True,
-    json_output=False,
+    json_output=True,
     structured_output=True,
     multiple_system_messages=False,
     family=ModelFamily.UNKNOWN,
@@ -100,6 +101,7 @@ class ClaudeClient(BaseAnthropicChatCompletionClient, Component[ClaudeConfig]):
     """Stands in for ``AnthropicChatCompletionClient``; same configuration."""
 
     component_type = "model"
+    as_text: ClassVar[bool] = False
     component_config_schema = ClaudeConfig
 
     def __init__(self, **config: Any) -> None:
@@ -118,6 +120,7 @@ class ClaudeClient(BaseAnthropicChatCompletionClient, Component[ClaudeConfig]):
             self._defaults["tools"] = entry.tools
         if chosen := choice(entry.tool_choice, parallel=True):
             self._defaults["tool_choice"] = chosen
+        self._in_place = bool(self.model_info.get("multiple_system_messages"))
         self._turns = Turns()
         self._pacer: Pacer | None = None
 
@@ -133,7 +136,9 @@ class ClaudeClient(BaseAnthropicChatCompletionClient, Component[ClaudeConfig]):
         :class:`StreamBroken`, and :class:`Unsupported` for what Claude has no word for.
         """
         async with self._turns.turn() as turn:
-            asked = await request(self._defaults, body, self.model_info, turn)
+            asked = await request(
+                self._defaults, body, turn, in_place=bool(self.model_info.get("multiple_system_messages"))
+            )
         response = await self._post({**asked, "stream": True, **(self._config.extra_body or {})})
         del body, asked  # a conversation must not outlive its request
         done = await receive(response, lambda first: Completion(sink, first, MessageDecoder()), sink, self._pacer)
@@ -147,8 +152,9 @@ class ClaudeClient(BaseAnthropicChatCompletionClient, Component[ClaudeConfig]):
     ) -> AsyncGenerator[str | CreateResult, None]:
         """Yield the text as it arrives, then one ``CreateResult``. Raises what :meth:`stream` raises."""
         arguments.pop("max_consecutive_empty_chunk_tolerance", None)
-        body = autogen_body(messages, **arguments)
-        async with aclosing(collect(lambda sink: self.stream(sink, body), cancellation_token)) as pieces:
+        running = collect(partial(self.stream, body=autogen_body(messages, **arguments)), cancellation_token)
+        del messages, arguments
+        async with aclosing(running) as pieces:
             async for piece in pieces:
                 yield piece
 

@@ -7,8 +7,6 @@ that we do not know goes as it came, and Claude judges it.
 from collections.abc import Mapping
 from typing import Any
 
-from autogen_core.models import ModelInfo
-
 from fleet.process.turns import Turn
 from worker.claude.messages import conversation
 from worker.claude.tools import choice, declared, named_in
@@ -69,19 +67,19 @@ _EFFORTS = {"minimal": "low"}
 _TIERS = {"default": "standard_only"}
 
 
-async def request(defaults: Mapping[str, Any], body: Json, info: ModelInfo, turn: Turn) -> Json:
+async def request(defaults: Mapping[str, Any], body: Json, turn: Turn, *, in_place: bool) -> Json:
     """What to send. ``body`` goes before ``defaults``, which are in Claude's words; their tools come first.
+    System messages after the first turn stay ``in_place``, or join the others.
 
     Raises :class:`Unsupported`.
     """
     asked = fields(body)
-    system, turns = await conversation(body["messages"], turn, in_place=bool(info.get("multiple_system_messages")))
+    system, turns = await conversation(body["messages"], turn, in_place=in_place)
     tools = [*defaults.get("tools", ()), *await declared(body.get("tools") or (), turn)]
     chosen = choice(body.get("tool_choice"), parallel=body.get("parallel_tool_calls") is not False)
     if not tools:
         tools = named_in(turns)
         chosen = {"type": "none"} if tools else chosen if chosen and chosen["type"] not in ("auto", "none") else None
-    _check(info, tools, turns)
     made = {**defaults, **asked, "messages": turns}
     if config := {**defaults.get("output_config", {}), **asked.get("output_config", {})}:
         made["output_config"] = config
@@ -155,10 +153,3 @@ def _system(said: Any) -> list[Json]:
     if isinstance(said, str):
         return [{"type": "text", "text": said}]
     return list(said or ())
-
-
-def _check(info: ModelInfo, tools: list[Json], turns: list[Json]) -> None:
-    if tools and not info["function_calling"]:
-        raise Unsupported("tools: the model has no function calling, says its model_info in models.yaml")
-    if not info["vision"] and any(block.get("type") == "image" for turn in turns for block in turn["content"]):
-        raise Unsupported("images: the model has no vision, says its model_info in models.yaml")

@@ -10,7 +10,8 @@ Private names used: ``BaseOllamaChatCompletionClient``, ``_add_usage``, the two 
 import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Any, Literal, Self, cast
+from functools import partial
+from typing import Any, ClassVar, Literal, Self, cast
 from urllib.parse import urlsplit
 
 import httpx2
@@ -75,6 +76,7 @@ class OllamaClient(BaseOllamaChatCompletionClient, Component[_Entry]):
 
     component_type = "model"
     component_config_schema = OllamaConfig
+    as_text: ClassVar[bool] = False
 
     def __init__(self, **config: Any) -> None:
         entry = OllamaConfig(**config)
@@ -119,8 +121,9 @@ class OllamaClient(BaseOllamaChatCompletionClient, Component[_Entry]):
         self, messages: Sequence[LLMMessage], *, cancellation_token: CancellationToken | None = None, **arguments: Any
     ) -> AsyncGenerator[str | CreateResult, None]:
         """Yield the text as it arrives, then one ``CreateResult``. Raises what :meth:`stream` raises."""
-        body = autogen_body(messages, **arguments)
-        async with aclosing(collect(lambda sink: self.stream(sink, body), cancellation_token)) as pieces:
+        running = collect(partial(self.stream, body=autogen_body(messages, **arguments)), cancellation_token)
+        del messages, arguments
+        async with aclosing(running) as pieces:
             async for piece in pieces:
                 yield piece
 
