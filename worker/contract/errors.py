@@ -6,7 +6,7 @@
     BadAnswer (httpx2.RemoteProtocolError)      the model's server exceeded a limit, or its answer cannot be used
     StreamBroken                                the model's stream is invalid, or ended early
     ModelReported                               the model reported an error inside its stream
-    ProviderRefused                             the provider refused the request, or failed, and said why
+    ProviderRefused                             the model's provider refused or failed, before or in a stream
     ClientFailed                                a client that is not ours raised; its ``__cause__`` is what it raised
 """
 
@@ -39,7 +39,11 @@ class ModelReported(Exception):
 
 
 class ProviderRefused(Exception):
-    """What a provider said when it refused a request or failed, before its stream or in it."""
+    """What a model's provider said when it refused or failed, before or in a stream; its text is the provider's.
+
+    ``status`` is its HTTP status, or the one that it names in a stream; ``code``, ``type`` and ``param`` are as in
+    OpenAI's errors, and ``retry_after`` is in seconds.
+    """
 
     def __init__(
         self,

@@ -1,14 +1,14 @@
 """A streamed completion of an OpenAI-compatible server, decoded as it arrives and written into a sink."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from autogen_core.models import FinishReasons, RequestUsage
 
 from protos import chat_pb2 as pb
 from worker.contract import failures
-from worker.contract.errors import ModelReported, StreamBroken
+from worker.contract.errors import ModelReported, ProviderRefused, StreamBroken
 from worker.contract.failures import NO_CHUNKS
 from worker.contract.sink import Sink
 from worker.contract.text import Text
@@ -40,9 +40,9 @@ SILENCE = 16 * 1024 * 1024
 class Events(Protocol):
     """Splits a body into the payloads of its events, as :class:`EventDecoder` does."""
 
-    def feed(self, received: bytes) -> list[bytes]: ...
+    def feed(self, received: bytes) -> Iterable[bytes]: ...
 
-    def end(self) -> list[bytes]: ...
+    def end(self) -> Iterable[bytes]: ...
 
 
 class Completion:
@@ -101,7 +101,7 @@ class Completion:
                     self.is_whole = True
                     break
                 self._chunk(decode(payload))
-        except (ModelReported, StreamBroken) as reported:
+        except (ModelReported, ProviderRefused, StreamBroken) as reported:
             error = reported
         except (NoChunk, EventTooLong) as odd:
             error = StreamBroken(f"{NO_CHUNKS}: {odd}", self._usage)
