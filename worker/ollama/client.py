@@ -26,7 +26,7 @@ from fleet.process.turns import Turns
 from protos import chat_pb2 as pb
 from worker.contract.autogen_body import autogen_body
 from worker.contract.collected import collect
-from worker.contract.errors import ProviderRefused, Unsupported
+from worker.contract.errors import ProviderRefused
 from worker.contract.images import PIXELS, Images
 from worker.contract.sink import Sink
 from worker.ollama.lines import LineDecoder
@@ -74,9 +74,9 @@ OllamaConfig = create_model("OllamaConfig", __base__=_Entry, **_fields)
 class OllamaClient(BaseOllamaChatCompletionClient, Component[_Entry]):
     """Stands in for ``OllamaChatCompletionClient``; same configuration."""
 
+    as_text: ClassVar[bool] = False
     component_type = "model"
     component_config_schema = OllamaConfig
-    as_text: ClassVar[bool] = False
 
     def __init__(self, **config: Any) -> None:
         entry = OllamaConfig(**config)
@@ -104,10 +104,9 @@ class OllamaClient(BaseOllamaChatCompletionClient, Component[_Entry]):
         self._turns, self._images, self._pacer = turns, images, pacer
 
     async def stream(self, sink: Sink, body: Json) -> pb.Done:
-        """Write the model's reply into ``sink``, and return how it ended. Cancelling closes the connection.
+        """See :class:`worker.contract.pushed.Pushed`.
 
-        Raises httpx2's errors, :class:`ProviderRefused`, :class:`ModelReported`, :class:`StreamBroken`, and
-        :class:`Unsupported` for what Ollama cannot do.
+        Raises httpx2's errors, :class:`ProviderRefused` and :class:`StreamBroken`.
         """
         response = await self._post(await self._request(body))
         del body
@@ -121,6 +120,7 @@ class OllamaClient(BaseOllamaChatCompletionClient, Component[_Entry]):
         self, messages: Sequence[LLMMessage], *, cancellation_token: CancellationToken | None = None, **arguments: Any
     ) -> AsyncGenerator[str | CreateResult, None]:
         """Yield the text as it arrives, then one ``CreateResult``. Raises what :meth:`stream` raises."""
+        arguments.pop("max_consecutive_empty_chunk_tolerance", None)
         running = collect(partial(self.stream, body=autogen_body(messages, **arguments)), cancellation_token)
         del messages, arguments
         async with aclosing(running) as pieces:
@@ -129,22 +129,18 @@ class OllamaClient(BaseOllamaChatCompletionClient, Component[_Entry]):
 
     async def create(self, messages: Sequence[LLMMessage], **arguments: Any) -> CreateResult:
         """The last of :meth:`create_stream`."""
-        async for piece in self.create_stream(messages, **arguments):
-            if isinstance(piece, CreateResult):
-                return piece
+        async with aclosing(self.create_stream(messages, **arguments)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, CreateResult):
+                    return piece
         raise AssertionError("create_stream yields a result or raises")
 
     async def close(self) -> None:
         await self._http.aclose()
 
     async def _request(self, body: Json) -> bytes:
-        info = self.model_info
-        if body.get("tools") and not info["function_calling"]:
-            raise Unsupported("tools: the model has no function calling, says its model_info in models.yaml")
         async with self._turns.turn() as turn:
             made, images = await chat(self._defaults, body, turn)
-        if images and not info["vision"]:
-            raise Unsupported("images: the model has no vision, says its model_info in models.yaml")
         admitted = await self._images.read([sent.images[sent.place] for sent in images])
         for sent, image in zip(images, admitted, strict=True):
             sent.images[sent.place] = image.to_base64()

@@ -1,12 +1,13 @@
 """Ollama's stream, a JSON object a line, as the chunks of OpenAI's API: what reads those does the rest."""
 
+from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
 import orjson
 from autogen_core.models import RequestUsage
 
-from worker.contract.errors import StreamBroken
+from worker.contract.errors import ProviderRefused, StreamBroken
 from worker.openai.chunk import ODD, NoChunk, check_values
 from worker.openai.completion import CALLS_LIMIT
 from worker.wire.answers import EVENT_LIMIT
@@ -33,30 +34,30 @@ class LineDecoder:
         """Of the reply's tool calls."""
         self._is_done = False
 
-    def feed(self, received: bytes) -> list[bytes]:
-        """The chunks that ``received`` completes. Raises :class:`EventTooLong`, :class:`NoChunk`, and ODD."""
-        payloads: list[bytes] = []
+    def feed(self, received: bytes) -> Iterator[bytes]:
+        """The chunks that ``received`` completes.
+
+        Raises :class:`EventTooLong`, :class:`NoChunk`, :class:`ProviderRefused` and :class:`StreamBroken`.
+        """
         if b"\n" in received:
             lines = b"".join([*self._rest, received]).split(b"\n")
-            rest = lines.pop()
-            self._rest, self._size = [rest], len(rest)
+            self._rest = [lines.pop()]
+            self._size = len(self._rest[0])
             for line in lines:
-                self._read(line, payloads)
+                yield from self._read(line)
         else:
             self._rest.append(received)
             self._size += len(received)
         if self._size > EVENT_LIMIT:
             raise EventTooLong(f"a line is not complete after {EVENT_LIMIT:,} bytes")
-        return payloads
 
-    def end(self) -> list[bytes]:
+    def end(self) -> Iterator[bytes]:
         """What the last line holds, if it only lacks its end."""
-        payloads: list[bytes] = []
-        self._read(b"".join(self._rest), payloads)
+        line = b"".join(self._rest)
         self._rest = []
-        return payloads
+        yield from self._read(line)
 
-    def _read(self, line: bytes, payloads: list[bytes]) -> None:
+    def _read(self, line: bytes) -> Iterator[bytes]:
         if self._is_done or not line.strip():
             return
         check_values(line)
@@ -65,14 +66,15 @@ class LineDecoder:
         except ODD:
             raise NoChunk("a line is not JSON") from None
         if chunk := self._chunk(_object(said, "a line")):
-            payloads.append(orjson.dumps(chunk))
+            yield orjson.dumps(chunk)
             if "usage" in chunk:
-                payloads.append(DONE)
+                yield DONE
 
     def _chunk(self, said: dict[str, Any]) -> dict[str, Any]:
         """What ``said`` means in OpenAI's API; empty for what says nothing."""
         if error := said.get("error"):
-            return {"error": {"message": error, "code": said.get("status")}}
+            status = said.get("status")
+            raise ProviderRefused(str(error), status=status if isinstance(status, int) else None)
         chunk = {name: value for name, value in said.items() if name not in _OURS and name not in _METRICS}
         choice: dict[str, Any] = {}
         if message := _object(said.get("message"), "message"):

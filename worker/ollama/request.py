@@ -7,10 +7,8 @@ to Ollama as it came otherwise: servers ignore fields that they do not know.
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-import msgspec
-import orjson
-
 from fleet.process.turns import Turn
+from worker.contract.arguments import parsed_arguments
 from worker.contract.errors import Unsupported
 
 Json = dict[str, Any]
@@ -49,16 +47,6 @@ _EFFORTS: dict[str, Any] = {"none": False, "minimal": "low", "xhigh": "max"}
 """Efforts of OpenAI's API that ``think`` calls otherwise."""
 
 _OURS = ("model", "stream", "stream_options", "tool_choice")
-
-ARGUMENTS_LIMIT = 4 * 1024 * 1024
-"""Bytes of one call's arguments, which are checked in one step."""
-
-
-class _Object(msgspec.Struct):
-    """Any JSON object: what it holds is checked and not built."""
-
-
-_object = msgspec.json.Decoder(_Object)
 
 
 class Sent(NamedTuple):
@@ -160,9 +148,9 @@ def _may_call(choice: Any) -> bool:
     return bool(choice != "none")
 
 
-def _tools(tools: list[Json]) -> list[Json]:
+def _tools(tools: list[Any]) -> list[Json]:
     for index, tool in enumerate(tools):
-        if tool.get("type", "function") != "function":
+        if _mapping(f"tools[{index}]", tool).get("type", "function") != "function":
             raise Unsupported(f"tools[{index}].type: Ollama has functions only, not {tool['type']!r}")
     return tools
 
@@ -188,46 +176,50 @@ def _message(message: Json, where: str, names: dict[str, str], images: list[Sent
         made["tool_calls"] = [_call(call, f"{where}.tool_calls[{index}]", names) for index, call in enumerate(calls)]
     name = message.get("name")
     if made["role"] == "tool":
-        if name or (name := names.get(message.get("tool_call_id", ""))):
+        if name or (name := names.get(str(message.get("tool_call_id")))):
             made.setdefault("tool_name", name)
     elif name:
         made["name"] = name
     return made
 
 
-def _content(parts: Iterable[Json], where: str, made: Json, images: list[Sent]) -> str:
-    """The text of ``parts``; images and sounds go beside it."""
+def _content(parts: Iterable[Any], where: str, made: Json, images: list[Sent]) -> str:
+    """The text of ``parts``; images and sounds go beside it, in the one list that Ollama has for both."""
     texts: list[str] = []
+    media: list[str] = []
     for index, part in enumerate(parts):
-        match part.get("type"):
-            case "text":
-                texts.append(part["text"])
-            case "refusal":
-                texts.append(part["refusal"])
+        at = f"{where}.content[{index}]"
+        part = _mapping(at, part)
+        kind = part.get("type")
+        value = part.get(kind) if isinstance(kind, str) else None
+        match kind:
+            case "text" | "refusal":
+                texts.append(_text(at, value))
             case "image_url":
-                image = part["image_url"]
-                media = made.setdefault("images", [])
                 images.append(Sent(media, len(media)))
-                media.append(image["url"] if isinstance(image, dict) else image)
-            case "input_audio":  # Ollama has one list for both
-                made.setdefault("images", []).append(part["input_audio"]["data"])
-            case other:
-                raise Unsupported(f"{where}.content[{index}]: Ollama takes text, images and sounds, not {other!r}")
+                media.append(_text(at, value["url"] if isinstance(value, dict) and "url" in value else value))
+            case "input_audio":
+                media.append(_text(at, _mapping(at, value).get("data")))
+            case _:
+                raise Unsupported(f"{at}: Ollama takes text, images and sounds, not {kind!r}")
+    if media:
+        made["images"] = media
     return "\n".join(texts)
 
 
-def _call(call: Json, where: str, names: dict[str, str]) -> Json:
+def _text(where: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise Unsupported(f"{where}: must be text")
+    return value
+
+
+def _call(call: Any, where: str, names: dict[str, str]) -> Json:
     """A call of the conversation, whose arguments are an object for Ollama."""
+    call = _mapping(where, call)
     if call.get("type", "function") != "function":
         raise Unsupported(f"{where}.type: Ollama has functions only, not {call['type']!r}")
-    function: Json = call["function"]
-    arguments = function.get("arguments") or "{}"
-    if len(arguments) > ARGUMENTS_LIMIT:
-        raise Unsupported(f"{where}.function.arguments: more than {ARGUMENTS_LIMIT:,} characters")
-    try:
-        _object.decode(arguments)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        raise Unsupported(f"{where}.function.arguments: Ollama takes a JSON object only") from None
-    if call.get("id"):
-        names[call["id"]] = function["name"]
-    return call | {"function": function | {"arguments": orjson.Fragment(arguments)}}
+    function = _mapping(where, call.get("function"))
+    arguments = parsed_arguments(function.get("arguments"), f"{where}.function.arguments")
+    if isinstance(call.get("id"), str):
+        names[call["id"]] = function.get("name", "")
+    return {**call, "function": {**function, "arguments": arguments}}

@@ -8,7 +8,6 @@ from autogen_ext.models.openai import OpenAIChatCompletionClient
 
 from worker.serving.catalog import ModelsError, expand, load_models
 from worker.wire.answers import Bounded
-from worker.wire.httpx_transport import HttpxTransport
 
 ENTRY = """
 models:
@@ -129,13 +128,14 @@ models:
 def test_what_every_providers_client_takes_is_bounded_and_none_asks_twice_by_itself(tmp_path: Path) -> None:
     path = tmp_path / "models.yaml"
     path.write_text(OTHERS)
-    sdks: dict[str, Any] = {name: model.client._client for name, model in load_models(path, {}).items()}  # type: ignore[attr-defined]
+    clients: dict[str, Any] = {name: model.client for name, model in load_models(path, {}).items()}
+    sdks = {name: clients[name]._client for name in ("gpt", "claude")}
     assert isinstance(sdks["gpt"]._client._transport, Bounded)
     assert isinstance(sdks["claude"]._client._transport, Bounded)
-    assert isinstance(sdks["llama"]._client._transport, HttpxTransport)
     assert (sdks["gpt"].max_retries, sdks["claude"].max_retries) == (0, 0)
-    for sdk in sdks.values():
-        assert sdk._client.headers["accept-encoding"] == "identity"
+    assert isinstance(clients["llama"]._http._transport, Bounded)
+    for http in (*[sdk._client for sdk in sdks.values()], clients["llama"]._http):
+        assert http.headers["accept-encoding"] == "identity"
 
 
 def test_retries_of_the_configuration_count(tmp_path: Path) -> None:
