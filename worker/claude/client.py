@@ -25,7 +25,6 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 from fleet.process.turns import Turns
 from protos import chat_pb2 as pb
 from worker.claude.events import MessageDecoder
-from worker.claude.refusals import refused
 from worker.claude.request import SAMPLING, Json, fields, request
 from worker.claude.tools import choice
 from worker.contract.autogen_body import autogen_body
@@ -132,8 +131,8 @@ class ClaudeClient(BaseAnthropicChatCompletionClient, Component[ClaudeConfig]):
     async def stream(self, sink: Sink, body: Json) -> pb.Done:
         """Write the model's reply into ``sink``, and return how it ended. Cancelling closes the connection.
 
-        Raises :class:`ProviderRefused`, the SDK's errors where there was no answer, httpx2's once it has begun,
-        :class:`StreamBroken`, and :class:`Unsupported` for what Claude has no word for.
+        Raises :class:`Unsupported` for what Claude has no word for, the SDK's errors, httpx2's once the response has
+        begun, :class:`StreamBroken` and :class:`ModelReported`.
         """
         async with self._turns.turn() as turn:
             asked = await request(
@@ -172,15 +171,12 @@ class ClaudeClient(BaseAnthropicChatCompletionClient, Component[ClaudeConfig]):
         client: anthropic.AsyncAnthropic = self._client
         if SAMPLING & asked.keys() and not _names(self._config.default_headers, _VERSION):
             headers[_VERSION] = "2023-06-01"
-        try:
-            response: httpx2.Response = await client.post(
-                "/v1/messages",
-                cast_to=httpx2.Response,
-                content=orjson.dumps(asked),
-                options={"headers": {**headers, "content-type": "application/json"}},
-            )
-        except anthropic.APIStatusError as error:
-            raise refused(error) from error
+        response: httpx2.Response = await client.post(
+            "/v1/messages",
+            cast_to=httpx2.Response,
+            content=orjson.dumps(asked),
+            options={"headers": {**headers, "content-type": "application/json"}},
+        )
         return response
 
     def _to_config(self) -> ClaudeConfig:

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from fleet.process.turns import loads
-from worker.claude.refusals import reported
+from worker.contract.errors import ModelReported
 from worker.openai.chunk import NoChunk, check_values
 from worker.openai.completion import CALLS_LIMIT
 from worker.wire.answers import EVENT_LIMIT
@@ -126,7 +126,7 @@ class _Message:
         self._usage: Json = {}
 
     def take(self, event: Json) -> Iterator[Json]:
-        """The chunks for ``event``. Raises :class:`ProviderRefused` for one that is an error, and :class:`NoChunk`."""
+        """The chunks for ``event``. Raises :class:`ModelReported` for one that is an error, and :class:`NoChunk`."""
         match event.get("type"):
             case "message_start":
                 self._count(_object(event, "message"))
@@ -144,7 +144,7 @@ class _Message:
             case "message":
                 yield from self._whole(event)
             case "error":
-                raise reported(event)
+                raise ModelReported(event.get("error", event))
             case None:
                 raise NoChunk("an event has no type")
 
