@@ -145,6 +145,8 @@ class _Message:
                 yield from self._whole(event)
             case "error":
                 raise ModelReported(event.get("error", event))
+            case None if "error" in event:  # an intermediary's
+                raise ModelReported(event["error"])
             case None:
                 raise NoChunk("an event has no type")
 

@@ -38,10 +38,10 @@ CLAUDE = {
     "autogen_ext.models.anthropic.AnthropicChatCompletionClient": "worker.claude.client.ClaudeClient",
     "AnthropicChatCompletionClient": "worker.claude.client.ClaudeClient",
 }
-"""The same for Claude's."""
+"""The same for Claude's, whose SDK retries only if its entry says so."""
 
 ANTHROPIC = "autogen_ext.models.anthropic."
-"""Prefix of clients whose SDK retries by itself, as OpenAI's does."""
+"""Prefix of further clients whose SDK retries by itself, as OpenAI's does."""
 
 _VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})")
 
@@ -104,7 +104,7 @@ def _load(where: str, name: str, entry: Any, environment: Mapping[str, str]) -> 
 
 
 def _client(where: str, provider: str, config: dict[str, Any]) -> ChatCompletionClient:
-    if provider in STREAMING | CLAUDE or provider.startswith(ANTHROPIC):
+    if provider in STREAMING or provider.startswith(ANTHROPIC):
         # The gateway retries: it knows the deadline and the other workers.
         config = {"max_retries": 0, **config}
     component = {
