@@ -45,7 +45,10 @@ class MessageDecoder:
         self._whole = bytearray()
 
     def feed(self, received: bytes) -> Iterator[bytes]:
-        """The chunks that ``received`` completes. Raises what :func:`decode` and the events do."""
+        """The chunks that ``received`` completes.
+
+        Raises :class:`ModelReported`, :class:`NoChunk`, :class:`EventTooLong`, and ``chunk.ODD`` for odd JSON.
+        """
         if self._is_stream is None and (start := received.lstrip()):
             self._is_stream = start[:1] != b"{"
         if self._is_stream is not False:
@@ -62,7 +65,10 @@ class MessageDecoder:
             yield from self._chunks(payload)
 
     def _chunks(self, payload: bytes) -> Iterator[bytes]:
-        for chunk in self._message.take(decode(payload)):
+        event = decode(payload)
+        if "error" in event or event.get("type") == "error":
+            raise ModelReported(event.get("error", event))
+        for chunk in self._message.take(event):
             yield _dumps(chunk) if chunk else DONE
 
 
@@ -126,7 +132,7 @@ class _Message:
         self._usage: Json = {}
 
     def take(self, event: Json) -> Iterator[Json]:
-        """The chunks for ``event``. Raises :class:`ModelReported` for one that is an error, and :class:`NoChunk`."""
+        """The chunks for ``event``. Raises :class:`NoChunk` and :class:`EventTooLong`."""
         match event.get("type"):
             case "message_start":
                 self._count(_object(event, "message"))
@@ -143,10 +149,6 @@ class _Message:
                 yield {}
             case "message":
                 yield from self._whole(event)
-            case "error":
-                raise ModelReported(event.get("error", event))
-            case None if "error" in event:  # an intermediary's
-                raise ModelReported(event["error"])
             case None:
                 raise NoChunk("an event has no type")
 

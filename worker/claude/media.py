@@ -9,6 +9,9 @@ Json = dict[str, Any]
 
 PDF = "application/pdf"
 
+TEXT_LIMIT = 6 * 1024 * 1024
+"""Characters of base64 that are decoded in one step, of 20 ms."""
+
 _MISNAMED = {"image/jpg": "image/jpeg"}
 
 
@@ -67,6 +70,8 @@ def _document(source: Json) -> Json:
 
 
 def _text(data: str, where: str) -> str:
+    if len(data) > TEXT_LIMIT:
+        raise Unsupported(f"{where}: a text has more than {TEXT_LIMIT:,} characters of base64")
     try:
         return a2b_base64(data).decode()
     except (Error, ValueError):

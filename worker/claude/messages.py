@@ -9,6 +9,7 @@ from typing import Any
 
 from fleet.process.turns import Turn
 from worker.claude.media import file, image
+from worker.claude.shapes import listed, mapped
 from worker.contract.arguments import parsed_arguments
 from worker.contract.errors import Unsupported
 
@@ -101,10 +102,9 @@ async def _contents(content: Any, where: str, turn: Turn) -> list[Json]:
     return blocks
 
 
-def _block(part: Any, where: str) -> Json:
+def _block(given: object, where: str) -> Json:
     """A part as a block. One of Claude's own kinds, or of a kind that we do not know, goes as it came."""
-    if not isinstance(part, dict):
-        raise Unsupported(f"{where}: must be an object")
+    part = mapped(given, where)
     kind = part.get("type")
     shown = part.get(str(kind))
     rest = {name: value for name, value in part.items() if name not in ("type", kind)}
@@ -127,9 +127,7 @@ def _carried(message: Json, where: str) -> list[Json]:
     """The blocks of an answer that its text and calls do not hold, in Claude's order: thinking, server tools."""
     found: list[Json] = []
     for name in ("thinking_blocks", "content_blocks"):
-        blocks = message.get(name) or []
-        if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
-            raise Unsupported(f"{where}.{name}: must be a list of objects")
+        blocks = [mapped(block, f"{where}.{name}") for block in listed(message.get(name), f"{where}.{name}")]
         found += [block for block in blocks if block.get("type") != "thinking" or block.get("signature")]
     return found
 
@@ -139,7 +137,7 @@ async def _said(message: Json, where: str, turn: Turn) -> list[Json]:
     said: list[Json] = []
     if refusal := message.get("refusal"):
         said.append(_block({"type": "refusal", "refusal": refusal}, where))
-    for index, call in enumerate(message.get("tool_calls") or ()):
+    for index, call in enumerate(listed(message.get("tool_calls"), f"{where}.tool_calls")):
         await turn.pause()
         said.append(_call(call, f"{where}.tool_calls[{index}]"))
     return said

@@ -9,6 +9,7 @@ from typing import Any
 
 from fleet.process.turns import Turn
 from worker.claude.messages import conversation
+from worker.claude.shapes import listed, mapped
 from worker.claude.tools import choice, declared, named_in
 from worker.contract.errors import Unsupported
 
@@ -61,9 +62,6 @@ _READ = frozenset(
 )
 """What is translated, or ours."""
 
-_EFFORTS = {"minimal": "low"}
-"""Efforts of OpenAI's API that Claude calls otherwise."""
-
 _TIERS = {"default": "standard_only"}
 
 
@@ -75,11 +73,12 @@ async def request(defaults: Mapping[str, Any], body: Json, turn: Turn, *, in_pla
     """
     asked = fields(body)
     system, turns = await conversation(body["messages"], turn, in_place=in_place)
-    tools = [*defaults.get("tools", ()), *await declared(body.get("tools") or (), turn)]
+    tools = [*defaults.get("tools", ()), *await declared(body.get("tools"), turn)]
     chosen = choice(body.get("tool_choice"), parallel=body.get("parallel_tool_calls") is not False)
     if not tools:
         tools = named_in(turns)
-        chosen = {"type": "none"} if tools else chosen if chosen and chosen["type"] not in ("auto", "none") else None
+        if tools or (chosen and chosen.get("type") in ("auto", "none")):
+            chosen = {"type": "none"} if tools else None
     made = {**defaults, **asked, "messages": turns}
     if config := {**defaults.get("output_config", {}), **asked.get("output_config", {})}:
         made["output_config"] = config
@@ -109,17 +108,19 @@ def fields(body: Mapping[str, Any]) -> Json:
         made["stop_sequences"] = [stop] if isinstance(stop, str) else stop
     if metadata := _metadata(body):
         made["metadata"] = metadata
-    config = {**(body.get("output_config") or {}), **_effort(body, made), **_format(body.get("response_format"))}
+    config = mapped(body.get("output_config"), "output_config")
+    config = {**config, **_effort(body, made), **_format(body.get("response_format"))}
     if config:
         made["output_config"] = config
     return made
 
 
 def _metadata(body: Mapping[str, Any]) -> Json:
-    users = {body[name] for name in ("user", "safety_identifier") if body.get(name)}
-    if len(users) > 1:
-        raise Unsupported("user and safety_identifier: Claude takes one identifier of the user")
-    return {**(body.get("metadata") or {}), **({"user_id": users.pop()} if users else {})}
+    metadata = mapped(body.get("metadata"), "metadata")
+    users = [body[name] for name in ("user", "safety_identifier") if body.get(name)]
+    if users and users[0] != users[-1]:
+        raise Unsupported("user, safety_identifier: Claude takes one identifier of the user")
+    return {**metadata, "user_id": users[0]} if users else metadata
 
 
 def _effort(body: Mapping[str, Any], made: Json) -> Json:
@@ -129,8 +130,10 @@ def _effort(body: Mapping[str, Any], made: Json) -> Json:
         case "none":
             made.setdefault("thinking", {"type": "disabled"})
             return {}
+        case "minimal":
+            return {"effort": "low"}
         case effort:
-            return {"effort": _EFFORTS.get(effort, effort)}
+            return {"effort": effort}
 
 
 def _format(asked: Any) -> Json:
@@ -146,10 +149,10 @@ def _format(asked: Any) -> Json:
         case {"type": "json_object"}:
             raise Unsupported("response_format: Claude's API has no json_object; json_schema says which object")
         case _:
-            return {"format": asked}
+            return {"format": mapped(asked, "response_format")}
 
 
 def _system(said: Any) -> list[Json]:
     if isinstance(said, str):
         return [{"type": "text", "text": said}]
-    return list(said or ())
+    return listed(said, "system")

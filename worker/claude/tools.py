@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fleet.process.turns import Turn
+from worker.claude.shapes import listed, mapped
 from worker.contract.errors import Unsupported
 
 Json = dict[str, Any]
@@ -11,29 +12,26 @@ Json = dict[str, Any]
 _CHOICES = {"auto": "auto", "required": "any", "none": "none"}
 
 
-async def declared(tools: Sequence[Any], turn: Turn) -> list[Json]:
+async def declared(tools: Any, turn: Turn) -> list[Json]:
     """Function tools with their schemas as they are. Tools of Claude's own kinds go as they came.
 
     Raises :class:`Unsupported`.
     """
     found = []
-    for index, tool in enumerate(tools):
+    for index, tool in enumerate(listed(tools, "tools")):
         await turn.pause()
         found.append(_declared(tool, f"tools[{index}]"))
     return found
 
 
-def _declared(tool: Any, where: str) -> Json:
-    if not isinstance(tool, dict):
-        raise Unsupported(f"{where}: must be an object")
+def _declared(given: object, where: str) -> Json:
+    tool = mapped(given, where)
     if tool.get("type") == "custom" and "custom" in tool:
         raise Unsupported(f"{where}: Claude has no tools that take free text")
     function = tool.get("function")
     if tool.get("type", "function") != "function" or not isinstance(function, dict):
         return tool
-    parameters = function.get("parameters") or {}
-    if not isinstance(parameters, dict):
-        raise Unsupported(f"{where}.function.parameters: must be an object")
+    parameters = mapped(function.get("parameters"), f"{where}.function.parameters")
     made = {name: value for name, value in function.items() if name != "parameters" and value is not None}
     if not made.get("strict"):
         made.pop("strict", None)
@@ -65,6 +63,6 @@ def choice(asked: Any, *, parallel: bool) -> Json | None:
             made = dict(asked)
         case _:
             raise Unsupported("tool_choice: must be text or an object")
-    if not parallel and made["type"] != "none":
+    if not parallel and made.get("type") != "none":
         made["disable_parallel_tool_use"] = True
     return made
