@@ -75,7 +75,8 @@ async def sdk(fleet: Fleet) -> AsyncIterator[openai.AsyncOpenAI]:
 
 
 async def create(sdk: openai.AsyncOpenAI, *messages: Any, **fields: Any) -> Any:
-    return await sdk.chat.completions.create(model="claude", messages=list(messages) or [HI], **fields)  # type: ignore[call-overload]
+    asked: Any = list(messages) or [HI]
+    return await sdk.chat.completions.create(model="claude", messages=asked, **fields)
 
 
 async def test_a_chat_is_answered(sdk: openai.AsyncOpenAI, api: Api) -> None:

@@ -10,10 +10,9 @@ from typing import Any
 
 import orjson
 
-from fleet.process.turns import loads
 from worker.contract.errors import ModelReported
-from worker.openai.chunk import NoChunk, check_values
-from worker.openai.completion import CALLS_LIMIT
+from worker.openai.calls import CALLS_LIMIT
+from worker.openai.chunk import NoChunk, check_values, loads
 from worker.wire.answers import EVENT_LIMIT
 from worker.wire.sse import EventDecoder, EventTooLong
 
@@ -35,33 +34,24 @@ KEPT_LIMIT = EVENT_LIMIT
 """Bytes of the blocks of one message that are kept until they are whole."""
 
 
-class MessageDecoder:
+class MessageDecoder(EventDecoder):
     """Splits a response's body into chunks: a stream of events, or the message as one JSON object."""
 
     def __init__(self) -> None:
-        self._events = EventDecoder()
+        super().__init__()
         self._message = _Message()
-        self._is_stream: bool | None = None
-        self._whole = bytearray()
 
-    def feed(self, received: bytes) -> Iterator[bytes]:
-        """The chunks that ``received`` completes.
+    def feed(self, received: bytes) -> Iterator[bytes]:  # type: ignore[override]
+        """The chunks that ``received`` completes, one by one: what comes before an error is told.
 
         Raises :class:`ModelReported`, :class:`NoChunk`, :class:`EventTooLong`, and ``chunk.ODD`` for odd JSON.
         """
-        if self._is_stream is None and (start := received.lstrip()):
-            self._is_stream = start[:1] != b"{"
-        if self._is_stream is not False:
-            for payload in self._events.feed(received):
-                yield from self._chunks(payload)
-            return
-        self._whole += received
-        if len(self._whole) > EVENT_LIMIT:
-            raise EventTooLong(f"a message is longer than {EVENT_LIMIT:,} bytes")
+        for payload in super().feed(received):
+            yield from self._chunks(payload)
 
-    def end(self) -> Iterator[bytes]:
+    def end(self) -> Iterator[bytes]:  # type: ignore[override]
         """What is left when the body has ended."""
-        for payload in [bytes(self._whole)] if self._whole else self._events.end():
+        for payload in super().end():
             yield from self._chunks(payload)
 
     def _chunks(self, payload: bytes) -> Iterator[bytes]:
@@ -75,10 +65,7 @@ class MessageDecoder:
 def decode(payload: bytes) -> Json:
     """An event. Raises :class:`NoChunk`, and ``chunk.ODD`` for odd JSON."""
     check_values(payload)
-    try:
-        event = loads(payload)
-    except orjson.JSONDecodeError:
-        event = json.loads(payload)  # accepts half characters, NaN and infinities
+    event = loads(payload)
     if not isinstance(event, dict):
         raise NoChunk("an event is no JSON object")
     return event
@@ -115,7 +102,7 @@ class _Block:
         if self.input:
             text = "".join(self.input)
             try:
-                self.said["input"] = loads(text)
+                self.said["input"] = loads(text.encode("utf-8", "surrogatepass"))
             except ValueError:
                 self.said["input"] = text
         return self.said

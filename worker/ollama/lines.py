@@ -8,8 +8,8 @@ import orjson
 from autogen_core.models import RequestUsage
 
 from worker.contract.errors import ProviderRefused, StreamBroken
+from worker.openai.calls import CALLS_LIMIT
 from worker.openai.chunk import ODD, NoChunk, check_values
-from worker.openai.completion import CALLS_LIMIT
 from worker.wire.answers import EVENT_LIMIT
 from worker.wire.sse import EventTooLong
 
@@ -24,7 +24,11 @@ _UNANSWERED = ("load", "unload")
 
 
 class LineDecoder:
-    """Splits a response's body into lines, and translates them. Has the methods of :class:`EventDecoder`."""
+    """Splits a response's body into lines, and translates them. Has what :class:`EventDecoder` has."""
+
+    is_stream = True
+    is_plain = False
+    beginning = ""
 
     def __init__(self) -> None:
         self._rest: list[bytes] = []
