@@ -10,7 +10,7 @@ Private names used: ``BaseOllamaChatCompletionClient``, ``_add_usage``, the two 
 import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 import httpx2
@@ -79,15 +79,13 @@ class OllamaClient(BaseOllamaChatCompletionClient, Component[_Entry]):
 
     def __init__(self, **config: Any) -> None:
         entry = OllamaConfig(**config)
-        super().__init__(
-            client=cast("Any", None),
-            create_args={"model": entry.model},
-            model_info=entry.model_info or _info(entry.model),
-        )
-        self._url = chat_url(entry.host or os.environ.get("OLLAMA_HOST", ""))
-        self._http = http_client()
-        self._http.timeout = httpx2.Timeout(entry.timeout, connect=entry.timeout or CONNECT_TIMEOUT)
-        self._http.headers.update(_headers(entry.headers or {}))
+        http: Any = http_client()
+        http.base_url = server_url(entry.host or os.environ.get("OLLAMA_HOST", ""))
+        http.timeout = httpx2.Timeout(entry.timeout, connect=entry.timeout or CONNECT_TIMEOUT)
+        http.headers.update(_headers(entry.headers or {}))
+        info = entry.model_info or _info(entry.model)
+        super().__init__(client=http, create_args={"model": entry.model}, model_info=info)
+        self._http: httpx2.AsyncClient = http
         said = entry.model_dump(include={"options", "response_format", *FIELDS, *OPTIONS}, exclude_none=True)
         self._defaults = {"model": entry.model, "stream": True, **fields(said)}
         self._turns = Turns()
@@ -146,7 +144,7 @@ class OllamaClient(BaseOllamaChatCompletionClient, Component[_Entry]):
 
     async def _post(self, content: bytes) -> httpx2.Response:
         """The response to ``content``, whose body is not read. Raises :class:`ProviderRefused`."""
-        response = await self._http.send(self._http.build_request("POST", self._url, content=content), stream=True)
+        response = await self._http.send(self._http.build_request("POST", "api/chat", content=content), stream=True)
         if response.is_success:
             return response
         try:
@@ -161,14 +159,14 @@ class OllamaClient(BaseOllamaChatCompletionClient, Component[_Entry]):
         )
 
 
-def chat_url(host: str) -> str:
-    """``/api/chat`` at ``host``, which may lack its scheme, its port, or all: Ollama listens on loopback then."""
+def server_url(host: str) -> str:
+    """The server at ``host``, which may lack its scheme, its port, or all: Ollama listens on loopback then."""
     scheme, separator, rest = host.rpartition("://")
-    found = urlsplit(f"{scheme or 'http'}://{rest or '127.0.0.1'}")
+    found = urlsplit(f"{scheme or 'http'}://{rest}")
     name = found.hostname or "127.0.0.1"
     name = f"[{name}]" if ":" in name else name
     port = found.port or (None if separator else PORT)
-    return f"{found.scheme}://{name}{f':{port}' if port else ''}{found.path.rstrip('/')}/api/chat"
+    return f"{found.scheme}://{name}{f':{port}' if port else ''}{found.path.rstrip('/')}"
 
 
 def _headers(headers: dict[str, str]) -> dict[str, str]:
