@@ -29,8 +29,10 @@ class Reply(Consumer, Protocol):
 
     is_whole: bool
     """Whether the content is complete, and only the end of the response is missing."""
-    is_over: bool
-    """Whether nothing more will be written."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will be written."""
 
     async def end(self) -> pb.Done:
         """Wait for the end. Raises what went wrong."""
