@@ -54,6 +54,40 @@ REPLAYS = [
         },
     ),
     Replay(
+        "ollama-says-more-than-we-know",
+        ENTRY,
+        lines(
+            said({"remote_model": "llama3.2:cloud"}, content="Hello", mood={"calm": True}),
+            said({**MET, "new_metric": 5}, content="!"),
+        ),
+        Want("Hello!", fields={"remote_model": "llama3.2:cloud", "mood": {"calm": True}, "new_metric": 5}),
+        asked={"user": "u", "new_option": {"a": 1}, "options": {"num_ctx": 100, "new": 2}},
+        path=PATH,
+        sent={"user": "u", "new_option": {"a": 1}, "options": {"num_ctx": 100, "new": 2}},
+    ),
+    Replay(
+        "ollama-counts-probabilities",
+        ENTRY,
+        lines(
+            said(
+                {"logprobs": [{"token": "Hi", "logprob": -0.1, "bytes": [72, 105], "top_logprobs": []}]}, content="Hi"
+            ),
+            said(MET),
+        ),
+        Want(
+            "Hi",
+            fields={
+                "logprobs": {
+                    "content": [{"token": "Hi", "logprob": -0.1, "bytes": [72, 105], "top_logprobs": []}],
+                    "refusal": None,
+                }
+            },
+        ),
+        asked={"logprobs": True, "top_logprobs": 0},
+        path=PATH,
+        sent={"logprobs": True, "top_logprobs": 0},
+    ),
+    Replay(
         "ollama-calls-in-two-lines",
         ENTRY,
         lines(said(tool_calls=[call("Paris")]), said(tool_calls=[call("Rome")]), said(MET)),

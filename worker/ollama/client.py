@@ -10,6 +10,7 @@ Private names used: ``BaseOllamaChatCompletionClient``, ``_add_usage``, the two 
 import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
@@ -23,9 +24,9 @@ from pydantic import BaseModel, ConfigDict, create_model
 
 from fleet.process.turns import Turns
 from protos import chat_pb2 as pb
+from worker.contract import refusals
 from worker.contract.autogen_body import autogen_body
 from worker.contract.collected import collect
-from worker.contract.errors import ProviderRefused
 from worker.contract.images import PIXELS, Images
 from worker.contract.sink import Sink
 from worker.ollama.lines import LineDecoder
@@ -118,8 +119,9 @@ class OllamaClient(BaseOllamaChatCompletionClient, Component[_Entry]):
     ) -> AsyncGenerator[str | CreateResult, None]:
         """Yield the text as it arrives, then one ``CreateResult``. Raises what :meth:`stream` raises."""
         arguments.pop("max_consecutive_empty_chunk_tolerance", None)
-        body = autogen_body(messages, **arguments)
-        async with aclosing(collect(lambda sink: self.stream(sink, body), cancellation_token)) as pieces:
+        running = collect(partial(self.stream, body=autogen_body(messages, **arguments)), cancellation_token)
+        del messages, arguments
+        async with aclosing(running) as pieces:
             async for piece in pieces:
                 yield piece
 
@@ -147,16 +149,7 @@ class OllamaClient(BaseOllamaChatCompletionClient, Component[_Entry]):
         response = await self._http.send(self._http.build_request("POST", "api/chat", content=content), stream=True)
         if response.is_success:
             return response
-        try:
-            said = orjson.loads(await response.aread())
-        except ValueError:
-            said = None
-        reason = said.get("error") if isinstance(said, dict) else None
-        raise ProviderRefused(
-            reason if isinstance(reason, str) else response.text,
-            status=response.status_code,
-            retry_after=_seconds(response.headers.get("retry-after", "")),
-        )
+        raise refusals.read(refusals.content(await response.aread()), response.status_code, response.headers)
 
 
 def server_url(host: str) -> str:
@@ -182,10 +175,3 @@ def _info(model: str) -> ModelInfo:
         return get_info(model)
     except KeyError:
         return _ANY
-
-
-def _seconds(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
