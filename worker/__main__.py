@@ -16,6 +16,7 @@ from fleet.process.turns import Turns
 from fleet.process.version import VERSION
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
 from protos import chat_pb2 as pb
+from worker.claude.client import ClaudeClient
 from worker.contract.images import Images
 from worker.health import health_service
 from worker.ollama.client import OllamaClient
@@ -100,6 +101,8 @@ class Worker:
         for name, model in self._models.items():
             if isinstance(model.client, Streaming):
                 model.client.read_by(pacer)
+            elif isinstance(model.client, ClaudeClient):
+                model.client.work_in(turns, pacer)
             elif isinstance(model.client, OllamaClient):
                 model.client.work_in(turns, images, pacer)
             services[name] = ModelService(model.client, model.system_message, turns, images)

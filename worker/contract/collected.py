@@ -94,6 +94,7 @@ async def collect(
     """
     collected = Collected()
     writer = asyncio.create_task(stream(collected))
+    del stream  # it holds the conversation
     if token is not None:
         token.link_future(writer)
     try:

@@ -9,7 +9,7 @@ from autogen_core.models import RequestUsage
 
 from worker.contract.errors import ModelReported, StreamBroken
 from worker.openai.calls import CALLS_LIMIT
-from worker.openai.chunk import ODD, NoChunk, count_values
+from worker.openai.chunk import ODD, NoChunk, check_values
 from worker.wire.answers import EVENT_LIMIT
 from worker.wire.sse import EventTooLong
 
@@ -64,7 +64,7 @@ class LineDecoder:
     def _read(self, line: bytes) -> Iterator[bytes]:
         if self._is_done or not line.strip():
             return
-        count_values(line)
+        check_values(line)
         try:
             said = orjson.loads(line)
         except ODD:

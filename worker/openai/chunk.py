@@ -110,7 +110,9 @@ _decoder = msgspec.json.Decoder(Chunk)
 
 def decode(payload: bytes) -> Chunk | None:
     """The chunk in an event, or None for one of another shape. Raises :class:`NoChunk`."""
-    values = count_values(payload)
+    values = _values(payload)
+    if values > VALUES_LIMIT:
+        raise NoChunk(f"an event holds more than {VALUES_LIMIT:,} JSON values")
     try:
         return _decoder.decode(payload)
     except msgspec.DecodeError:
@@ -119,20 +121,22 @@ def decode(payload: bytes) -> Chunk | None:
         return None
 
 
+def check_values(payload: bytes) -> None:
+    """Raises :class:`NoChunk` for an event that takes too long to build."""
+    if _values(payload) > ODD_VALUES_LIMIT:
+        raise NoChunk(f"an event holds more than {ODD_VALUES_LIMIT:,} JSON values")
+
+
+def _values(payload: bytes) -> int:
+    return sum(map(payload.count, (b"[", b"{", b":", b","))) if len(payload) > FEW else 0
+
+
 def loads(payload: bytes) -> Any:
     """Any JSON, with half characters, NaN and infinities. Raises :data:`ODD`."""
     try:
         return orjson.loads(payload)
     except orjson.JSONDecodeError:
         return json.loads(payload)
-
-
-def count_values(payload: bytes) -> int:
-    """About how many JSON values an event holds; 0 for a small one. Raises :class:`NoChunk` for too many."""
-    values = sum(map(payload.count, (b"[", b"{", b":", b","))) if len(payload) > FEW else 0
-    if values > VALUES_LIMIT:
-        raise NoChunk(f"an event holds more than {VALUES_LIMIT:,} JSON values")
-    return values
 
 
 def logprobs_slices(logprobs: list[Any]) -> Iterator[str]:

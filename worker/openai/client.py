@@ -95,8 +95,9 @@ class Streaming(BaseOpenAIChatCompletionClient):
         if isinstance(json_output, type):
             raise ValueError("json_output takes no class here: put the schema into response_format")
         body = agents_request(self, messages, tools, tool_choice, json_output, extra_create_args)
-        del messages
-        async with aclosing(collect(lambda sink: self.stream(sink, body), cancellation_token)) as pieces:
+        running = collect(partial(self.stream, body=body), cancellation_token)
+        del messages, body
+        async with aclosing(running) as pieces:
             async for piece in pieces:
                 yield piece
 

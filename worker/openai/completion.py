@@ -50,11 +50,14 @@ COMPANIONS = frozenset(
 class Events(Protocol):
     """Splits a body into the payloads of its events, as :class:`EventDecoder` does."""
 
-    is_plain: bool
-    beginning: str
-
     @property
     def is_stream(self) -> bool: ...
+
+    @property
+    def is_plain(self) -> bool: ...
+
+    @property
+    def beginning(self) -> str: ...
 
     def feed(self, received: bytes) -> Iterable[bytes]: ...
 
@@ -65,8 +68,7 @@ class Completion:
     """Consumes a response's body (:class:`worker.wire.connection.Consumer`). What came before an error is written.
 
     A reply is whole when the model gave a reason for its end, or its usage after the last delta. Then it does not
-    matter how the stream ends. ``on_first`` is called once, with the first delta; ``events``
-    splits the body.
+    matter how the stream ends. ``on_first`` is called once, with the first delta; ``events`` splits the body.
     """
 
     def __init__(self, sink: Sink, on_first: Callable[[], None] | None = None, events: Events | None = None) -> None:
