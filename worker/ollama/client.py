@@ -11,7 +11,7 @@ import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 import httpx2
@@ -24,9 +24,9 @@ from pydantic import BaseModel, ConfigDict, create_model
 
 from fleet.process.turns import Turns
 from protos import chat_pb2 as pb
+from worker.contract import refusals
 from worker.contract.autogen_body import autogen_body
 from worker.contract.collected import collect
-from worker.contract.errors import ProviderRefused
 from worker.contract.images import PIXELS, Images
 from worker.contract.sink import Sink
 from worker.ollama.lines import LineDecoder
@@ -80,15 +80,13 @@ class OllamaClient(BaseOllamaChatCompletionClient, Component[_Entry]):
 
     def __init__(self, **config: Any) -> None:
         entry = OllamaConfig(**config)
-        super().__init__(
-            client=cast("Any", None),
-            create_args={"model": entry.model},
-            model_info=entry.model_info or _info(entry.model),
-        )
-        self._url = chat_url(entry.host or os.environ.get("OLLAMA_HOST", ""))
-        self._http = http_client()
-        self._http.timeout = httpx2.Timeout(entry.timeout, connect=entry.timeout or CONNECT_TIMEOUT)
-        self._http.headers.update(_headers(entry.headers or {}))
+        http: Any = http_client()
+        http.base_url = server_url(entry.host or os.environ.get("OLLAMA_HOST", ""))
+        http.timeout = httpx2.Timeout(entry.timeout, connect=entry.timeout or CONNECT_TIMEOUT)
+        http.headers.update(_headers(entry.headers or {}))
+        info = entry.model_info or _info(entry.model)
+        super().__init__(client=http, create_args={"model": entry.model}, model_info=info)
+        self._http: httpx2.AsyncClient = http
         said = entry.model_dump(include={"options", "response_format", *FIELDS, *OPTIONS}, exclude_none=True)
         self._defaults = {"model": entry.model, "stream": True, **fields(said)}
         self._turns = Turns()
@@ -148,29 +146,20 @@ class OllamaClient(BaseOllamaChatCompletionClient, Component[_Entry]):
 
     async def _post(self, content: bytes) -> httpx2.Response:
         """The response to ``content``, whose body is not read. Raises :class:`ProviderRefused`."""
-        response = await self._http.send(self._http.build_request("POST", self._url, content=content), stream=True)
+        response = await self._http.send(self._http.build_request("POST", "api/chat", content=content), stream=True)
         if response.is_success:
             return response
-        try:
-            said = orjson.loads(await response.aread())
-        except ValueError:
-            said = None
-        reason = said.get("error") if isinstance(said, dict) else None
-        raise ProviderRefused(
-            reason if isinstance(reason, str) else response.text,
-            status=response.status_code,
-            retry_after=_seconds(response.headers.get("retry-after", "")),
-        )
+        raise refusals.read(refusals.content(await response.aread()), response.status_code, response.headers)
 
 
-def chat_url(host: str) -> str:
-    """``/api/chat`` at ``host``, which may lack its scheme, its port, or all: Ollama listens on loopback then."""
+def server_url(host: str) -> str:
+    """The server at ``host``, which may lack its scheme, its port, or all: Ollama listens on loopback then."""
     scheme, separator, rest = host.rpartition("://")
-    found = urlsplit(f"{scheme or 'http'}://{rest or '127.0.0.1'}")
+    found = urlsplit(f"{scheme or 'http'}://{rest}")
     name = found.hostname or "127.0.0.1"
     name = f"[{name}]" if ":" in name else name
     port = found.port or (None if separator else PORT)
-    return f"{found.scheme}://{name}{f':{port}' if port else ''}{found.path.rstrip('/')}/api/chat"
+    return f"{found.scheme}://{name}{f':{port}' if port else ''}{found.path.rstrip('/')}"
 
 
 def _headers(headers: dict[str, str]) -> dict[str, str]:
@@ -186,10 +175,3 @@ def _info(model: str) -> ModelInfo:
         return get_info(model)
     except KeyError:
         return _ANY
-
-
-def _seconds(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None

@@ -7,7 +7,7 @@ from uuid import uuid4
 import orjson
 from autogen_core.models import RequestUsage
 
-from worker.contract.errors import ProviderRefused, StreamBroken
+from worker.contract.errors import ModelReported, StreamBroken
 from worker.openai.calls import CALLS_LIMIT
 from worker.openai.chunk import ODD, NoChunk, check_values
 from worker.wire.answers import EVENT_LIMIT
@@ -24,10 +24,10 @@ _UNANSWERED = ("load", "unload")
 
 
 class LineDecoder:
-    """Splits a response's body into lines, and translates them. Has what :class:`EventDecoder` has."""
+    """Splits a response's body into lines, and translates them. Has the methods of :class:`EventDecoder`."""
 
-    is_stream = True
     is_plain = False
+    is_stream = True
     beginning = ""
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class LineDecoder:
     def feed(self, received: bytes) -> Iterator[bytes]:
         """The chunks that ``received`` completes.
 
-        Raises :class:`EventTooLong`, :class:`NoChunk`, :class:`ProviderRefused` and :class:`StreamBroken`.
+        Raises :class:`EventTooLong`, :class:`NoChunk`, :class:`ModelReported` and :class:`StreamBroken`.
         """
         if b"\n" in received:
             lines = b"".join([*self._rest, received]).split(b"\n")
@@ -76,9 +76,8 @@ class LineDecoder:
 
     def _chunk(self, said: dict[str, Any]) -> dict[str, Any]:
         """What ``said`` means in OpenAI's API; empty for what says nothing."""
-        if error := said.get("error"):
-            status = said.get("status")
-            raise ProviderRefused(str(error), status=status if isinstance(status, int) else None)
+        if said.get("error"):
+            raise ModelReported(said)
         chunk = {name: value for name, value in said.items() if name not in _OURS and name not in _METRICS}
         choice: dict[str, Any] = {}
         if message := _object(said.get("message"), "message"):

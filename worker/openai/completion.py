@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from protos import chat_pb2 as pb
-from worker.contract.errors import ModelReported, ProviderRefused, StreamBroken
+from worker.contract.errors import ModelReported, StreamBroken
 from worker.contract.failures import NO_CHUNKS
 from worker.contract.fields import Json, dumps
 from worker.contract.sink import Sink
@@ -131,7 +131,7 @@ class Completion:
                 elif self._odd(payload):
                     self.is_whole = True
                     break
-        except (ModelReported, ProviderRefused, StreamBroken) as reported:
+        except (ModelReported, StreamBroken) as reported:
             error = reported
         except (NoChunk, EventTooLong) as odd:
             error = StreamBroken(f"{NO_CHUNKS}: {odd}", self._usage.counts)

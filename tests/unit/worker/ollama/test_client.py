@@ -27,7 +27,7 @@ from tests.unit.worker.ollama.test_lines import DONE, call, line
 from tests.unit.worker.pictures import file, url
 from tests.unit.worker.recording import Recording
 from worker.contract.errors import ProviderRefused, StreamBroken, Unsupported
-from worker.ollama.client import OllamaClient, chat_url
+from worker.ollama.client import OllamaClient, server_url
 
 HI = {"role": "user", "content": "hi"}
 WHOLE: list[Part] = [CHUNKED + chunk(line(content="Hello")) + chunk(line(DONE)) + END]
@@ -112,19 +112,19 @@ def test_a_model_that_autogen_does_not_know_can_do_anything() -> None:
 @pytest.mark.parametrize(
     ("host", "address"),
     [
-        ("", "http://127.0.0.1:11434/api/chat"),
-        ("1.2.3.4", "http://1.2.3.4:11434/api/chat"),
-        (":5", "http://127.0.0.1:5/api/chat"),
-        ("a.example:5/", "http://a.example:5/api/chat"),
-        ("a.example/p/", "http://a.example:11434/p/api/chat"),
-        ("http://a.example", "http://a.example/api/chat"),
-        ("https://a.example:5/p", "https://a.example:5/p/api/chat"),
-        ("[::1]:5", "http://[::1]:5/api/chat"),
-        ("http://[::1]", "http://[::1]/api/chat"),
+        ("", "http://127.0.0.1:11434"),
+        ("1.2.3.4", "http://1.2.3.4:11434"),
+        (":5", "http://127.0.0.1:5"),
+        ("a.example:5/", "http://a.example:5"),
+        ("a.example/p/", "http://a.example:11434/p"),
+        ("http://a.example", "http://a.example"),
+        ("https://a.example:5/p", "https://a.example:5/p"),
+        ("[::1]:5", "http://[::1]:5"),
+        ("http://[::1]", "http://[::1]"),
     ],
 )
 def test_hosts_are_written_as_ollama_writes_them(host: str, address: str) -> None:
-    assert chat_url(host) == address
+    assert server_url(host) == address
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_hosts_are_written_as_ollama_writes_them(host: str, address: str) -> Non
     [
         (404, b'{"error": "model \'m\' not found"}', "model 'm' not found"),
         (500, b"no JSON", "no JSON"),
-        (429, b'{"error": {"message": "slow"}}', '{"error": {"message": "slow"}}'),
+        (429, b'{"error": {"message": "slow"}}', "slow"),
     ],
 )
 async def test_a_refusal_says_why(client: OllamaClient, server: Server, status: int, body: bytes, text: str) -> None:

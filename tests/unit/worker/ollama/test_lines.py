@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.unit.worker.recording import Recording
-from worker.contract.errors import ProviderRefused, StreamBroken
+from worker.contract.errors import ModelReported, StreamBroken
 from worker.ollama.lines import LineDecoder
 from worker.openai.completion import Completion
 
@@ -112,9 +112,13 @@ async def test_a_stream_without_its_end_is_broken() -> None:
 
 
 async def test_what_was_said_before_an_error_is_written() -> None:
-    recording = await read(line(content="Half a") + b'{"error": "out of memory", "status": 503}\n')
+    recording = Recording()
+    completion = Completion(recording, events=LineDecoder())
+    completion.data_received(line(content="Half a") + b'{"error": "out of memory", "status": 503}\n')
+    with pytest.raises(ModelReported) as reported:
+        await completion.end()
+    assert reported.value.body == {"error": "out of memory", "status": 503}
     assert recording.events == [("text", "Half a")]
-    assert recording.end == (ProviderRefused, "out of memory")
 
 
 @pytest.mark.parametrize("reason", ["load", "unload"])

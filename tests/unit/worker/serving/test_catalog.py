@@ -49,7 +49,7 @@ def test_the_shipped_file_loads_without_any_variable() -> None:
 def test_every_example_in_the_shipped_file_is_a_valid_entry(tmp_path: Path) -> None:
     head, _, examples = (Path(__file__).parents[4] / "models.yaml").read_text().partition("\n\n  # gpt-4o-mini")
     text = head + "\n\n" + ("  # gpt-4o-mini" + examples).replace("\n  # ", "\n  ").replace("  # gpt", "  gpt", 1)
-    variables = ("OPENAI_API_KEY", "GEMINI_API_KEY", "ANTHROPIC_API_KEY", "AZURE_OPENAI_API_KEY")
+    variables = ("OPENAI_API_KEY", "GEMINI_API_KEY", "ANTHROPIC_API_KEY", "AZURE_OPENAI_API_KEY", "OPENROUTER_API_KEY")
     azure = {"AZURE_OPENAI_DEPLOYMENT": "d", "AZURE_OPENAI_ENDPOINT": "https://x.example"}
     path = tmp_path / "models.yaml"
     path.write_text(text)
@@ -62,6 +62,8 @@ def test_every_example_in_the_shipped_file_is_a_valid_entry(tmp_path: Path) -> N
         "claude-sonnet",
         "llama3.2",
         "vllm",
+        "llama-server",
+        "openrouter",
     ]
 
 
