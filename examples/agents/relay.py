@@ -13,7 +13,7 @@ from autogen_core import (
     TypeSubscription,
     message_handler,
 )
-from autogen_core.models import ChatCompletionClient, CreateResult, SystemMessage, UserMessage
+from autogen_core.models import ChatCompletionClient, CreateResult, LLMMessage, SystemMessage, UserMessage
 
 from worker.agents.entry import Context
 
@@ -37,16 +37,16 @@ class Speaker(RoutedAgent):
         self._then = then
 
     @message_handler
-    async def answer(self, turn: Turn, context: MessageContext) -> None:
-        told = [SystemMessage(content=self._prompt), UserMessage(content=turn.text, source="user")]
+    async def answer(self, message: Turn, ctx: MessageContext) -> None:
+        told: list[LLMMessage] = [SystemMessage(content=self._prompt), UserMessage(content=message.text, source="user")]
         said = ""
-        async for piece in self._model.create_stream(told, cancellation_token=context.cancellation_token):
+        async for piece in self._model.create_stream(told, cancellation_token=ctx.cancellation_token):
             if not isinstance(piece, CreateResult):
                 said += piece
                 self._items.put_nowait(ModelClientStreamingChunkEvent(content=piece, source=self.id.type))
         if self._then:
             self._items.put_nowait(HandoffMessage(content="", target=self._then, source=self.id.type))
-            await self.publish_message(Turn(f"{turn.text}\n\n{said}"), TopicId(self._then, "default"))
+            await self.publish_message(Turn(f"{message.text}\n\n{said}"), TopicId(self._then, "default"))
         else:
             self._items.put_nowait(None)
 

@@ -48,7 +48,7 @@ async def recite(items: AsyncIterator[Any], name: str, transcript: Transcript, w
         finally:
             if isinstance(items, AsyncGenerator):
                 await items.aclose()
-        transcript.end(name)
+        transcript.end_all()
         return ""
 
     return await _guarded(consume(), token)

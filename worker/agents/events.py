@@ -25,10 +25,11 @@ NOT_SHOWN = (SelectSpeakerEvent, SelectorEvent, UserInputRequestedEvent)
 
 
 class Writer:
-    """``tapped`` are the agents whose model writes into the transcript itself, and counts its usage."""
+    """``tapped`` are the agents whose model writes into the transcript itself, and counts its usage;
+    only ``speakers`` are heard as they speak, or everybody."""
 
     def __init__(
-        self, transcript: Transcript, ledger: Ledger, tapped: frozenset[str], speakers: frozenset[str]
+        self, transcript: Transcript, ledger: Ledger, tapped: frozenset[str], speakers: frozenset[str] | None
     ) -> None:
         self._transcript = transcript
         self._ledger = ledger
@@ -59,7 +60,7 @@ class Writer:
         source, transcript = event.source, self._transcript
         match event:
             case ModelClientStreamingChunkEvent():
-                if source in self._speakers:  # else a selector's own words
+                if self._speakers is None or source in self._speakers:  # else a selector's own words
                     transcript.text(source, event.content)
             case ThoughtEvent():
                 if source not in self._tapped:

@@ -26,6 +26,7 @@ from protos import chat_pb2 as pb
 from worker.agents.ledger import Ledger
 from worker.agents.transcript import Transcript
 from worker.contract.autogen_body import autogen_body
+from worker.contract.collected import collect
 from worker.contract.pushed import Pushed
 
 ToolChoice = Tool | Literal["auto", "required", "none"]
@@ -112,18 +113,28 @@ class AgentModel(ChatCompletionClient):
         cancellation_token: CancellationToken | None = None,
     ) -> AsyncGenerator[str | CreateResult, None]:
         """For agents that read the stream themselves, and yield what they make of it."""
-        silent = AgentModel(self._client, self._ledger, self._transcript)
-        result = await silent.create(
-            messages,
-            tools=tools,
-            tool_choice=tool_choice,
-            json_output=json_output,
-            extra_create_args=extra_create_args,
-            cancellation_token=cancellation_token,
-        )
-        if isinstance(result.content, str) and result.content:
-            yield result.content
-        yield result
+        self._ledger.begin_call()
+        arguments: dict[str, Any] = {
+            "tools": tools,
+            "tool_choice": tool_choice,
+            "json_output": json_output,
+            "extra_create_args": extra_create_args,
+        }
+        if isinstance(client := self._client, Pushed):
+            body = autogen_body(messages, **arguments)
+            pieces = collect(lambda sink: client.stream(sink, body), cancellation_token)
+        else:
+            pieces = client.create_stream(messages, cancellation_token=cancellation_token, **arguments)
+        try:
+            async for piece in pieces:
+                if isinstance(piece, CreateResult):
+                    self._ledger.count(self._speaker, piece.usage)
+                yield piece
+        except Exception as error:
+            self._ledger.failed(error)
+            raise
+        finally:
+            await pieces.aclose()
 
     async def _call(self, messages: Sequence[LLMMessage], arguments: dict[str, Any]) -> CreateResult:
         heard = _Heard(self._transcript, self._speaker)

@@ -63,6 +63,10 @@ class Transcript:
         if id_ := self._open.pop(source, ""):
             self._sink.event(pb.ReplyEvent(source=source, message=pb.MessageMark(id=id_, end=True)))
 
+    def end_all(self) -> None:
+        for source in list(self._open):
+            self.end(source)
+
     def event(self, source: str, event: pb.ReplyEvent) -> None:
         event.source = source
         self._sink.event(event)

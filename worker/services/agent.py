@@ -119,7 +119,7 @@ class _AgentRun:
     async def _speak(self, built: Built, messages: list[LLMMessage], client_tools: list[ToolSchema]) -> str:
         entry = self._entry
         if not isinstance(built, ChatAgent | Team):
-            writer = Writer(self.transcript, self.ledger, frozenset(), frozenset({entry.name}))
+            writer = Writer(self.transcript, self.ledger, frozenset(), None)
             return await recite(built, entry.name, self.transcript, writer, self._token)
         if entry.max_turns is not None:
             if isinstance(built, Team):

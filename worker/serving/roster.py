@@ -113,12 +113,12 @@ class _Loader:
         where = f"{self._path}: agents.{name}"
         if name in self._models:
             raise DocumentError(f"{where}: a model of models.yaml has this name")
-        config = _config(where, given)
+        config = _config(where, expand(given, where, self._environment))
         recipe = _factory(where, config.factory) if config.factory is not None else self._recipe(where, config)
         entry = Entry(
             name=name,
             factory=recipe,
-            arguments=expand(config.arguments, f"{where}.arguments", self._environment),
+            arguments=config.arguments,
             description=config.description,
             speakers=frozenset(config.speakers) if config.speakers is not None else None,
             max_turns=config.max_turns,
