@@ -1,5 +1,6 @@
 """``python -m worker``: serves models to the fleet until SIGTERM or SIGINT; a second signal ends it at once."""
 
+import argparse
 import asyncio
 import os
 import sys
@@ -26,6 +27,7 @@ from worker.services.model import ModelService
 from worker.services.service import Service
 from worker.serving import agent
 from worker.serving.catalog import Model, ModelsError, load_models
+from worker.serving.check import check
 from worker.serving.gateway_watch import GatewayWatch
 from worker.serving.registry import Registry
 from worker.serving.roster import Roster, load_agents
@@ -160,6 +162,9 @@ class Worker:
 
 def main() -> None:
     """Read settings and models, then serve."""
+    parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
+    parser.add_argument("command", nargs="?", choices=["check"], help="say whether everything loads, and end")
+    command = parser.parse_args().command
     fleet = load(FleetSettings)
     settings = load(WorkerSettings)
     logs.configure("worker", fleet.log_level, fleet.log_format)
@@ -168,6 +173,11 @@ def main() -> None:
     except ModelsError as error:
         print(f"WORKER_MODELS: {error}", file=sys.stderr)
         raise SystemExit(BAD_SETTINGS) from None
+    if command == "check":
+        logs.configure("worker", "error", fleet.log_format)
+        problems = asyncio.run(check(models, settings.agents))
+        print("\n".join(problems) or "everything loads", file=sys.stderr if problems else sys.stdout)
+        raise SystemExit(BAD_SETTINGS if problems else 0)
     loop.run(Worker(settings, fleet, models, Observer()).serve())
 
 

@@ -159,7 +159,7 @@ class Recipe:
             told = {key: item for key, item in config.items() if key in ("name", "description") and item}
             return {"provider": f"{__name__}.UserTurn", "config": told}
         if value["provider"] in ASSISTANTS:
-            given = {key: item for key, item in config.items() if item is not None}
+            given = {key: item for key, item in config.items() if item not in (None, [])}
             return {**value, "version": 2, "component_version": 2, "config": ASSISTANT_DEFAULTS | given}
         return {**value, "config": config}
 
