@@ -79,20 +79,6 @@ def read(value: Any, began: bool) -> tuple[Chunk, Rest]:
     return chunk, rest
 
 
-def constants(chunk: Chunk) -> Rest:
-    """What chunks of the common shape have that is passed on when it changes."""
-    return Rest(chunk=_loaded(("system_fingerprint", "service_tier", "provider"), chunk))
-
-
-def filters(choice: Choice) -> Rest:
-    return Rest(choice=_loaded(("content_filter_results",), choice))
-
-
-def _loaded(names: tuple[str, ...], struct: Chunk | Choice) -> Json:
-    texts = {name: bytes(getattr(struct, name)) for name in names}
-    return {name: loads(text) for name, text in texts.items() if text not in (b"", b"null")}
-
-
 def _raise_error(value: Json, choices: list[Any] | None) -> None:
     error = value.get("error")
     if isinstance(error, dict) and isinstance(error.get("error"), dict):  # an event named error, of one
