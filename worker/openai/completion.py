@@ -26,7 +26,7 @@ from worker.openai.chunk import (
 )
 from worker.openai.companions import Companions
 from worker.openai.lenient import Rest
-from worker.openai.reasons import BAD, FINISH_REASONS, REASON_LIMIT
+from worker.openai.reasons import BAD, FINISH_REASONS, NO_REASONS, REASON_LIMIT
 from worker.openai.sse import EventDecoder, EventTooLong
 from worker.openai.usage import Usage
 from worker.openai.writer import Writer
@@ -165,7 +165,7 @@ class Completion:
             return
         if choice.content_filter_results is not NONE:
             self._companions.of_choice(choice)
-        if choice.finish_reason:
+        if choice.finish_reason and choice.finish_reason.lower() not in NO_REASONS:
             self._reason = choice.finish_reason[:REASON_LIMIT]
         if choice.delta is not None:
             self._delta(choice.delta, rest)
