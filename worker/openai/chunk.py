@@ -130,7 +130,7 @@ class Decoder:
             self._head = payload[: max(0, payload.find(b'"choices"'))]
             if len(self._head) < 2:
                 self._head = _NO_HEAD
-        values = sum(map(payload.count, (b"[", b"{", b":", b","))) if len(payload) > FEW else 0
+        values = _values(payload) if len(payload) > FEW else 0
         if values > VALUES_LIMIT:
             raise NoChunk(f"an event holds more than {VALUES_LIMIT:,} JSON values")
         try:
@@ -139,6 +139,16 @@ class Decoder:
             if values > ODD_VALUES_LIMIT:
                 raise NoChunk(f"an event of an odd shape holds more than {ODD_VALUES_LIMIT:,} JSON values") from None
             return None
+
+
+def check_values(payload: bytes) -> None:
+    """Raises :class:`NoChunk` for an event that takes too long to build."""
+    if len(payload) > FEW and _values(payload) > ODD_VALUES_LIMIT:
+        raise NoChunk(f"an event holds more than {ODD_VALUES_LIMIT:,} JSON values")
+
+
+def _values(payload: bytes) -> int:
+    return sum(map(payload.count, (b"[", b"{", b":", b",")))
 
 
 def loads(payload: bytes) -> Any:

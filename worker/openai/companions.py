@@ -42,6 +42,8 @@ class Companions:
         self.unknown |= {name for name, value in others if value and isinstance(value, dict | list | str)} - _OF_EMPTY
         for part, fields in (("choice", rest.choice), ("chunk", rest.chunk)):
             for name, value in fields.items():
+                if value in ("", [], {}) and (part, name) in self._seen:
+                    continue  # Azure's last chunk has its filters without results
                 text = dumps(value)
                 if self._seen.get((part, name)) != hash(text):
                     self._seen[part, name] = hash(text)

@@ -9,8 +9,8 @@ from autogen_core.models import RequestUsage
 
 from protos import chat_pb2 as pb
 from tests.harness.virtual import virtual
+from worker.contract.collected import Collected
 from worker.contract.tool_call import tool_call
-from worker.openai.collected import Collected
 
 DONE = pb.Done(finish_reason="stop", usage=pb.Usage(prompt_tokens=1, completion_tokens=2))
 

@@ -2,15 +2,17 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
-from typing import cast
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
+from typing import Any, cast
 
 import orjson
-from autogen_core import FunctionCall
+from autogen_core import CancellationToken, FunctionCall
 from autogen_core.models import CreateResult, FinishReasons, RequestUsage
 
 from fleet.lane import Producer
 from protos import chat_pb2 as pb
+from worker.contract.sink import Sink
 
 
 class Collected:
@@ -94,3 +96,25 @@ class Collected:
             cached=False,
             thought=(thought or text or None) if calls else thought,
         )
+
+
+async def collect(
+    stream: Callable[[Sink], Coroutine[Any, Any, pb.Done]], token: CancellationToken | None = None
+) -> AsyncGenerator[str | CreateResult, None]:
+    """Yield the text that ``stream`` writes, as it arrives, then the whole. Raises what ``stream`` raises.
+
+    Closing the generator ends the request.
+    """
+    collected = Collected()
+    writer = asyncio.create_task(stream(collected))
+    del stream  # it holds the conversation
+    if token is not None:
+        token.link_future(writer)
+    try:
+        async with aclosing(collected.pieces(writer)) as pieces:
+            async for piece in pieces:
+                yield piece
+        yield collected.result(await writer)
+    finally:
+        writer.cancel()
+        await asyncio.wait([writer])
