@@ -68,7 +68,7 @@ class Draw(Random):
 
 def _detail(draw: Draw) -> Json:
     detail = {"type": "reasoning.text", "text": draw.text()}
-    return detail | draw.optional(index=draw.randrange(3), signature=draw.text(), x=draw.value())
+    return detail | draw.optional(index=draw.randrange(3), signature=draw.text(), x=draw.text())
 
 
 DELTA_FIELDS: dict[str, Make] = {

@@ -30,14 +30,19 @@ class Companions:
         constants = chunk.system_fingerprint, chunk.service_tier
         if constants != self._constants:
             self._constants = constants
-            self.of_rest(Rest(chunk=_loaded(system_fingerprint=constants[0], service_tier=constants[1])))
+            self._note(Rest(chunk=_loaded(system_fingerprint=constants[0], service_tier=constants[1])))
 
     def of_choice(self, choice: Choice) -> None:
         if choice.content_filter_results != self._filters:
             self._filters = choice.content_filter_results
-            self.of_rest(Rest(choice=_loaded(content_filter_results=self._filters)))
+            self._note(Rest(choice=_loaded(content_filter_results=self._filters)))
 
     def of_rest(self, rest: Rest) -> None:
+        """Note what a chunk of another shape has. Raises :class:`NoChunk`."""
+        self._constants, self._filters = (NONE, NONE), NONE
+        self._note(rest)
+
+    def _note(self, rest: Rest) -> None:
         others = rest.choice.items()
         self.unknown |= {name for name, value in others if value and isinstance(value, dict | list | str)} - _OF_EMPTY
         for part, fields in (("choice", rest.choice), ("chunk", rest.chunk)):
