@@ -28,7 +28,7 @@ from tests.unit.worker.claude import streams
 from tests.unit.worker.claude.asking import CALL, HI, TOOL, text
 from tests.unit.worker.recording import Recording
 from worker.claude.client import MAX_TOKENS, ClaudeClient
-from worker.contract import refusals
+from worker.contract import failures
 from worker.contract.errors import ModelReported, StreamBroken, Unsupported
 
 SSE = OK + b"content-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -208,8 +208,9 @@ async def test_an_error_in_a_stream_comes_after_its_text(client: ClaudeClient, s
     server.answers.append(answer(streams.BROKEN))
     with pytest.raises(ModelReported) as reported:
         await client.stream(recording, {"messages": [HI]})
-    refused = refusals.read(reported.value.body)
-    assert (refused.status, refused.type, refused.message) == (503, "overloaded_error", "Overloaded")
+    told = failures.failure(reported.value, started=True)
+    assert (told.code, told.retryable, told.provider.type) == ("model_failed", True, "overloaded_error")
+    assert "Overloaded" in told.message
     assert recording.events == [("text", "Hello, übrigens 😀")]
 
 
