@@ -131,6 +131,7 @@ class _Message:
         match event.get("type"):
             case "message_start":
                 self._count(_object(event, "message"))
+                yield {"choices": [], "usage": usage(self._usage)}  # for a reply that breaks off
             case "content_block_start":
                 yield from self._start(_index(event), _object(event, "content_block"))
             case "content_block_delta":
