@@ -3,7 +3,7 @@
 Ollama's other API, the one that is compatible with OpenAI's, has no word for ``num_ctx``, ``keep_alive``, ``top_k`` and
 ``think``, ignores ``max_completion_tokens``, sets a temperature of its own, and loses errors in a stream.
 
-Private names used: ``BaseOllamaChatCompletionClient``, ``_add_usage``, the two usage counters and ``_model_info``;
+Private names used: ``BaseOllamaChatCompletionClient``, ``_add_usage`` and the two usage counters;
 ``tests/unit/fleet/bus/test_autogen_private.py`` fails when one changes.
 """
 
@@ -11,14 +11,13 @@ import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, cast
 from urllib.parse import urlsplit
 
 import httpx2
 import orjson
 from autogen_core import CancellationToken, Component
 from autogen_core.models import CreateResult, LLMMessage, ModelInfo, RequestUsage
-from autogen_ext.models.ollama._model_info import get_info
 from autogen_ext.models.ollama._ollama_client import BaseOllamaChatCompletionClient, _add_usage
 from pydantic import BaseModel, ConfigDict, create_model
 
@@ -40,7 +39,7 @@ PORT = 11434
 CONNECT_TIMEOUT = 5.0
 """Seconds. An answer may take longer than any default, because Ollama loads the model first."""
 
-_ANY = ModelInfo(
+INFO = ModelInfo(
     vision=True,
     function_calling=True,
     json_output=True,
@@ -48,7 +47,7 @@ _ANY = ModelInfo(
     multiple_system_messages=True,
     family="unknown",
 )
-"""What a model is taken to be able to do that AutoGen does not know: Ollama knows, and says so."""
+"""What a model is taken to be able to do where its entry does not say. Ollama knows better, and says so."""
 
 
 class _Entry(BaseModel):
@@ -62,8 +61,10 @@ class _Entry(BaseModel):
     timeout: float | None = None
     follow_redirects: Literal[True] = True
     model_info: ModelInfo | None = None
+    model_capabilities: dict[str, bool] | None = None
     options: dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
+    extra_body: dict[str, Any] | None = None
 
 
 _fields: Any = dict.fromkeys((*FIELDS, *OPTIONS), (Any, None))
@@ -84,11 +85,11 @@ class OllamaClient(BaseOllamaChatCompletionClient, Component[_Entry]):
         http.base_url = server_url(entry.host or os.environ.get("OLLAMA_HOST", ""))
         http.timeout = httpx2.Timeout(entry.timeout, connect=entry.timeout or CONNECT_TIMEOUT)
         http.headers.update(_headers(entry.headers or {}))
-        info = entry.model_info or _info(entry.model)
+        info = entry.model_info or cast("ModelInfo", INFO | (entry.model_capabilities or {}))
         super().__init__(client=http, create_args={"model": entry.model}, model_info=info)
         self._http: httpx2.AsyncClient = http
         said = entry.model_dump(include={"options", "response_format", *FIELDS, *OPTIONS}, exclude_none=True)
-        self._defaults = {"model": entry.model, "stream": True, **fields(said)}
+        self._defaults = {"model": entry.model, "stream": True, **fields(said | (entry.extra_body or {}))}
         self._turns = Turns()
         self._images = Images(PIXELS)
         self._pacer: Pacer | None = None
@@ -168,10 +169,3 @@ def _headers(headers: dict[str, str]) -> dict[str, str]:
     key = os.environ.get("OLLAMA_API_KEY")
     ours = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
     return {name: value for name, value in ours.items() if name not in named} | headers
-
-
-def _info(model: str) -> ModelInfo:
-    try:
-        return get_info(model)
-    except KeyError:
-        return _ANY
