@@ -134,9 +134,7 @@ def _carried(message: Json, where: str) -> list[Json]:
 
 async def _said(message: Json, where: str, turn: Turn) -> list[Json]:
     """What an assistant's message has beside its content."""
-    said: list[Json] = []
-    if refusal := message.get("refusal"):
-        said.append(_block({"type": "refusal", "refusal": refusal}, where))
+    said = await _contents(message.get("refusal"), f"{where}.refusal", turn)
     for index, call in enumerate(listed(message.get("tool_calls"), f"{where}.tool_calls")):
         await turn.pause()
         said.append(_call(call, f"{where}.tool_calls[{index}]"))

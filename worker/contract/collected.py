@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any, cast
 
+import orjson
 from autogen_core import CancellationToken, FunctionCall
 from autogen_core.models import CreateResult, FinishReasons, RequestUsage
 
@@ -21,6 +22,7 @@ class Collected:
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._calls: dict[int, FunctionCall] = {}
+        self._fields: list[str] = []
         self._unread: deque[str] = deque()
         self._producer: Producer | None = None
         self._changed = asyncio.Event()
@@ -38,6 +40,8 @@ class Collected:
         self._reasoning.append(text)
 
     def event(self, event: pb.ReplyEvent) -> None:
+        if event.HasField("fields"):
+            self._add_refusal(event.fields)
         if not event.HasField("tool_call"):
             return
         part = event.tool_call
@@ -47,6 +51,15 @@ class Collected:
         if part.name != call.name:
             call.name += part.name
         call.arguments += part.arguments
+
+    def _add_refusal(self, fields: pb.Fields) -> None:
+        """AutoGen has no other place for it than the text."""
+        self._fields.append(fields.json)
+        if not fields.cut:
+            refusal = orjson.loads("".join(self._fields)).get("delta", {}).get("refusal")
+            self._fields.clear()
+            if isinstance(refusal, str):
+                self.text(refusal)
 
     def attach(self, producer: Producer | None) -> None:
         self._producer = producer

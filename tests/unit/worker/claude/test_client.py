@@ -28,6 +28,7 @@ from tests.unit.worker.claude import streams
 from tests.unit.worker.claude.asking import CALL, HI, TOOL, text
 from tests.unit.worker.recording import Recording
 from worker.claude.client import MAX_TOKENS, ClaudeClient
+from worker.contract import refusals
 from worker.contract.errors import ModelReported, StreamBroken, Unsupported
 
 SSE = OK + b"content-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -74,6 +75,10 @@ def sent(server: Server) -> tuple[dict[str, str], Any]:
     return {"": first, **{name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}}, (
         json.loads(body)
     )
+
+
+def spoken(reply: Recording) -> list[tuple[str, object]]:
+    return [(kind, value) for kind, value in reply.events if kind in ("reasoning", "text")]
 
 
 async def test_a_chat_goes_to_the_messages_api(client: ClaudeClient, server: Server) -> None:
@@ -166,8 +171,7 @@ def test_an_entry_without_a_key_is_refused_unless_a_header_has_it(monkeypatch: p
 async def test_thinking_and_calls_are_told_apart_from_text(client: ClaudeClient, server: Server, cut: int) -> None:
     pieces = [streams.THINKING[start : start + cut] for start in range(0, len(streams.THINKING), cut)]
     reply = await ask(client, server, SSE + b"".join(map(chunk, pieces)) + END, tools=[TOOL])
-    kinds = [(kind, value) for kind, value in reply.events if kind in ("reasoning", "text")]
-    assert kinds == [("reasoning", "The user wants the weather."), ("text", "Checking.")]
+    assert spoken(reply) == [("reasoning", "The user wants the weather."), ("text", "Checking.")]
     calls = [value for kind, value in reply.events if kind == "tool_call" and isinstance(value, pb.ToolCall)]
     ids = [(call.index, call.id, call.name) for call in calls if call.id]
     assert ids == [(0, "toolu_01T1x1fJ34qAmk2tNTrN7Up6", "get_weather"), (1, "toolu_01VY", "get_time")]
@@ -180,13 +184,13 @@ async def test_thinking_and_calls_are_told_apart_from_text(client: ClaudeClient,
 async def test_a_whole_message_is_understood(client: ClaudeClient, server: Server) -> None:
     head = OK + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(streams.WHOLE)
     reply = await ask(client, server, head + streams.WHOLE)
-    assert reply.events[:2] == [("reasoning", "Hm."), ("text", "Hi.")]
+    assert spoken(reply) == [("reasoning", "Hm."), ("text", "Hi.")]
 
 
 async def test_a_refusal_is_filtered(client: ClaudeClient, server: Server) -> None:
     reply = await ask(client, server, *answer(streams.REFUSAL))
     assert isinstance(reply.end, pb.Done)
-    assert (reply.events, reply.end.finish_reason) == ([("text", "First, ")], "content_filter")
+    assert (spoken(reply), reply.end.finish_reason) == ([("text", "First, ")], "content_filter")
 
 
 @pytest.mark.parametrize("end", [[END], [None]], ids=["ended", "cut"])
@@ -204,7 +208,8 @@ async def test_an_error_in_a_stream_comes_after_its_text(client: ClaudeClient, s
     server.answers.append(answer(streams.BROKEN))
     with pytest.raises(ModelReported) as reported:
         await client.stream(recording, {"messages": [HI]})
-    assert reported.value.body == {"details": None, "type": "overloaded_error", "message": "Overloaded"}
+    refused = refusals.read(reported.value.body)
+    assert (refused.status, refused.type, refused.message) == (503, "overloaded_error", "Overloaded")
     assert recording.events == [("text", "Hello, übrigens 😀")]
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests.unit.worker.claude import streams
 from worker.claude.events import DONE, FINISH_REASONS, KEPT_LIMIT, MessageDecoder, usage
+from worker.contract import refusals
 from worker.contract.errors import ModelReported
 from worker.openai.chunk import NoChunk
 from worker.wire.sse import EventTooLong
@@ -173,8 +174,7 @@ def test_a_message_that_is_no_stream_is_understood() -> None:
 def test_an_error_in_a_stream_is_what_claude_reported(body: bytes) -> None:
     with pytest.raises(ModelReported) as reported:
         chunks(body)
-    assert isinstance(reported.value.body, dict)
-    assert reported.value.body["type"] == "overloaded_error"
+    assert refusals.read(reported.value.body).type == "overloaded_error"
 
 
 def test_what_came_before_an_error_is_told_first() -> None:
