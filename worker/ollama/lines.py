@@ -11,7 +11,7 @@ from worker.contract.errors import ModelReported, StreamBroken
 from worker.openai.calls import CALLS_LIMIT
 from worker.openai.chunk import ODD, NoChunk, check_values
 from worker.wire.answers import EVENT_LIMIT
-from worker.wire.sse import EventTooLong
+from worker.wire.sse import BEGINNING, EventTooLong
 
 DONE = b"[DONE]"
 
@@ -68,7 +68,7 @@ class LineDecoder:
         try:
             said = orjson.loads(line)
         except ODD:
-            raise NoChunk("a line is not JSON") from None
+            raise NoChunk(f"a line begins with {line[:BEGINNING].decode(errors='replace')!r}") from None
         if chunk := self._chunk(_object(said, "a line")):
             yield orjson.dumps(chunk)
             if "usage" in chunk:
