@@ -8,25 +8,21 @@ Private names used: ``BaseOllamaChatCompletionClient``, ``_add_usage`` and the t
 """
 
 import os
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
-from functools import partial
 from typing import Any, ClassVar, Literal, Self, cast
 from urllib.parse import urlsplit
 
 import httpx2
 import orjson
-from autogen_core import CancellationToken, Component
-from autogen_core.models import CreateResult, LLMMessage, ModelInfo, RequestUsage
+from autogen_core import Component
+from autogen_core.models import ModelInfo, RequestUsage
 from autogen_ext.models.ollama._ollama_client import BaseOllamaChatCompletionClient, _add_usage
 from pydantic import BaseModel, ConfigDict, create_model
 
 from fleet.process.turns import Turns
 from protos import chat_pb2 as pb
 from worker.contract import refusals
-from worker.contract.autogen_body import autogen_body
-from worker.contract.collected import collect
 from worker.contract.images import PIXELS, Images
+from worker.contract.pushed import ForAgents
 from worker.contract.sink import Sink
 from worker.ollama.lines import LineDecoder
 from worker.ollama.request import FIELDS, OPTIONS, Json, chat, fields
@@ -72,7 +68,7 @@ OllamaConfig = create_model("OllamaConfig", __base__=_Entry, **_fields)
 """The same with what ``/api/chat`` takes, for every request that does not say otherwise."""
 
 
-class OllamaClient(BaseOllamaChatCompletionClient, Component[_Entry]):
+class OllamaClient(ForAgents, BaseOllamaChatCompletionClient, Component[_Entry]):
     """Stands in for ``OllamaChatCompletionClient``; same configuration."""
 
     as_text: ClassVar[bool] = False
@@ -114,25 +110,6 @@ class OllamaClient(BaseOllamaChatCompletionClient, Component[_Entry]):
         self._total_usage = _add_usage(self._total_usage, usage)
         self._actual_usage = _add_usage(self._actual_usage, usage)
         return done
-
-    async def create_stream(
-        self, messages: Sequence[LLMMessage], *, cancellation_token: CancellationToken | None = None, **arguments: Any
-    ) -> AsyncGenerator[str | CreateResult, None]:
-        """Yield the text as it arrives, then one ``CreateResult``. Raises what :meth:`stream` raises."""
-        arguments.pop("max_consecutive_empty_chunk_tolerance", None)
-        running = collect(partial(self.stream, body=autogen_body(messages, **arguments)), cancellation_token)
-        del messages, arguments
-        async with aclosing(running) as pieces:
-            async for piece in pieces:
-                yield piece
-
-    async def create(self, messages: Sequence[LLMMessage], **arguments: Any) -> CreateResult:
-        """The last of :meth:`create_stream`."""
-        async with aclosing(self.create_stream(messages, **arguments)) as pieces:
-            async for piece in pieces:
-                if isinstance(piece, CreateResult):
-                    return piece
-        raise AssertionError("create_stream yields a result or raises")
 
     async def close(self) -> None:
         await self._http.aclose()
