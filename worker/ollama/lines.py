@@ -18,7 +18,12 @@ DONE = b"[DONE]"
 _METRICS = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")
 """Nanoseconds, passed on with the usage."""
 
-_OURS = {"model", "created_at", "message", "done", "done_reason", "prompt_eval_count", "eval_count", "logprobs"}
+_OURS = frozenset(
+    {"model", "created_at", "message", "done", "done_reason", "prompt_eval_count", "eval_count", "logprobs"}
+    | {"choices", "usage", "error", *_METRICS}
+)
+"""Fields of a line that are translated, and those that would be taken for others then."""
+
 _UNANSWERED = ("load", "unload")
 """What a reply ends in that only loaded a model, or gave it up."""
 
@@ -78,7 +83,7 @@ class LineDecoder:
         """What ``said`` means in OpenAI's API; empty for what says nothing."""
         if said.get("error"):
             raise ModelReported(said)
-        chunk = {name: value for name, value in said.items() if name not in _OURS and name not in _METRICS}
+        chunk = {name: value for name, value in said.items() if name not in _OURS}
         choice: dict[str, Any] = {}
         if message := _object(said.get("message"), "message"):
             choice["delta"] = self._delta(message)
