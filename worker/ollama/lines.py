@@ -7,6 +7,7 @@ from uuid import uuid4
 import orjson
 from autogen_core.models import RequestUsage
 
+from fleet.process.turns import loads
 from worker.contract.errors import ModelReported, StreamBroken
 from worker.openai.calls import CALLS_LIMIT
 from worker.openai.chunk import ODD, NoChunk, check_values
@@ -71,7 +72,7 @@ class LineDecoder:
             return
         check_values(line)
         try:
-            said = orjson.loads(line)
+            said = loads(line)
         except ODD:
             raise NoChunk(f"a line begins with {line[:BEGINNING].decode(errors='replace')!r}") from None
         if chunk := self._chunk(_object(said, "a line")):
