@@ -10,7 +10,7 @@ fails when one changes.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import anthropic
 import httpx2
@@ -61,7 +61,7 @@ class ClaudeConfig(BaseModel):
     max_retries: int = 0
     default_headers: dict[str, str] | None = None
     default_query: dict[str, str] | None = None
-    model_info: ModelInfo | None = None
+    model_info: dict[str, bool | str] | None = None
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
@@ -109,7 +109,8 @@ class ClaudeClient(ForAgents, BaseAnthropicChatCompletionClient, Component[Claud
         headers = {name.lower() for name in [*client.auth_headers, *client.default_headers]}
         if client.credentials is None and not headers & {"authorization", "x-api-key"}:
             raise ValueError("api_key: is missing, here and in ANTHROPIC_API_KEY")
-        super().__init__(client=client, create_args={"model": entry.model}, model_info=entry.model_info or INFO)
+        info = cast("ModelInfo", {**INFO, **(entry.model_info or {})})
+        super().__init__(client=client, create_args={"model": entry.model}, model_info=info)
         said = entry.model_dump(include=_REQUEST, exclude_none=True)
         self._defaults: Json = {"model": entry.model, "max_tokens": MAX_TOKENS, **fields(said)}
         if entry.tools:
@@ -170,4 +171,4 @@ def _names(headers: Mapping[str, str] | None, name: str) -> bool:
 
 
 def _plain(secret: SecretStr | None) -> str | None:
-    return secret.get_secret_value() if secret is not None else None
+    return secret.get_secret_value() or None if secret is not None else None
