@@ -9,16 +9,14 @@ names used: ``_client``, ``_add_usage`` and the two usage counters; ``tests/unit
 fails when one changes.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
-from functools import partial
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self, cast
 
 import anthropic
 import httpx2
 import orjson
-from autogen_core import CancellationToken, Component
-from autogen_core.models import CreateResult, LLMMessage, ModelFamily, ModelInfo, RequestUsage
+from autogen_core import Component
+from autogen_core.models import ModelFamily, ModelInfo, RequestUsage
 from autogen_ext.models.anthropic._anthropic_client import BaseAnthropicChatCompletionClient, _add_usage
 from pydantic import BaseModel, ConfigDict, SecretStr
 
@@ -27,8 +25,7 @@ from protos import chat_pb2 as pb
 from worker.claude.events import MessageDecoder
 from worker.claude.request import SAMPLING, Json, fields, request
 from worker.claude.tools import choice
-from worker.contract.autogen_body import autogen_body
-from worker.contract.collected import collect
+from worker.contract.pushed import ForAgents
 from worker.contract.sink import Sink
 from worker.openai.completion import Completion
 from worker.wire.pacer import Pacer
@@ -96,7 +93,7 @@ _REQUEST = ClaudeConfig.model_fields.keys() - {
 """Keys that are a request's."""
 
 
-class ClaudeClient(BaseAnthropicChatCompletionClient, Component[ClaudeConfig]):
+class ClaudeClient(ForAgents, BaseAnthropicChatCompletionClient, Component[ClaudeConfig]):
     """Stands in for ``AnthropicChatCompletionClient``; same configuration."""
 
     component_type = "model"
@@ -146,25 +143,6 @@ class ClaudeClient(BaseAnthropicChatCompletionClient, Component[ClaudeConfig]):
         self._total_usage = _add_usage(self._total_usage, usage)
         self._actual_usage = _add_usage(self._actual_usage, usage)
         return done
-
-    async def create_stream(
-        self, messages: Sequence[LLMMessage], *, cancellation_token: CancellationToken | None = None, **arguments: Any
-    ) -> AsyncGenerator[str | CreateResult, None]:
-        """Yield the text as it arrives, then one ``CreateResult``. Raises what :meth:`stream` raises."""
-        arguments.pop("max_consecutive_empty_chunk_tolerance", None)
-        running = collect(partial(self.stream, body=autogen_body(messages, **arguments)), cancellation_token)
-        del messages, arguments
-        async with aclosing(running) as pieces:
-            async for piece in pieces:
-                yield piece
-
-    async def create(self, messages: Sequence[LLMMessage], **arguments: Any) -> CreateResult:
-        """The last of :meth:`create_stream`."""
-        async with aclosing(self.create_stream(messages, **arguments)) as pieces:
-            async for piece in pieces:
-                if isinstance(piece, CreateResult):
-                    return piece
-        raise AssertionError("create_stream yields a result or raises")
 
     async def _post(self, asked: Json) -> httpx2.Response:
         """Send a request; return the response, whose body is not read."""
