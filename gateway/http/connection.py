@@ -62,6 +62,7 @@ class Event(enum.IntEnum):
     HEAD_END = enum.auto()
     MESSAGE_END = enum.auto()
     ANSWERED = enum.auto()
+    EOF = enum.auto()
 
 
 class Verdict(enum.Enum):
@@ -79,6 +80,7 @@ MOVES = {
     (State.BODY, Event.ANSWERED): State.DISCARDING,
     (State.ANSWERING, Event.BEGIN): State.LAST,
     (State.ANSWERING, Event.ANSWERED): State.IDLE,
+    (State.LAST, Event.EOF): State.ANSWERING,  # there is nothing more to discard
     (State.DISCARDING, Event.MESSAGE_END): State.IDLE,
 }
 """All moves of a connection that stays open. An event that has none here leaves the state as it is."""

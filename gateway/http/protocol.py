@@ -3,14 +3,17 @@
 import re
 import uuid
 from asyncio import TimerHandle, Transport
+from collections.abc import Iterator
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from fleet import logs
 from gateway.errors import GatewayError, NotHttp
 from gateway.faces import listed
+from gateway.http import http10
 from gateway.http.connection import UNPARSED, Bounds, Connection, Event, State, Verdict, headers_too_large
 from gateway.http.wire import EXTENSION, Wire
 
@@ -21,6 +24,15 @@ HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 
 NO_UPGRADE = frozenset({b"upgrade", b"http2-settings"})
 """Headers that ask for another protocol. This server speaks no other, and serves the request without them."""
+
+HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+"""What a client sends first that takes for granted that a server speaks HTTP/2."""
+
+HTTP1_ONLY = "this server speaks HTTP/1.1: have the client speak it too, or a proxy in front of this server"
+
+PROBES = (0.01, 0.02, 0.07, 0.2, 0.7, 2.0, 7.0, 20.0)
+"""Seconds between the probes of a client that has closed its sending side. One that is 100 ms away is known to be gone
+after 300 ms, and whoever is there after 30 s waits for its answer."""
 
 
 class Pipelined(Exception):
@@ -37,6 +49,7 @@ class Protocol(HttpToolsProtocol):
     wire: Wire
     connection: Connection
     timer: TimerHandle
+    prober: TimerHandle | None = None
     wakes_at: float
     head_bytes = 0
 
@@ -56,15 +69,33 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.connection.lost()
         self.timer.cancel()
+        if self.prober is not None:
+            self.prober.cancel()
         super().connection_lost(exc)
 
-    def eof_received(self) -> None:
-        """The client counts as gone, also if it has only closed its sending side; the transport closes itself."""
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends no more: it has left, or has only closed its sending side and waits for its answer.
+
+        Both look alike until something is written. Returns whether the transport stays open.
+        """
+        if self.connection.move(Event.EOF, self.loop.time()) is State.ANSWERING:
+            self.cycle.keep_alive = False
+            self.probe(iter(PROBES))
+            return True
         self.disconnect()
         self.end()
+        return False
+
+    def probe(self, pauses: Iterator[float]) -> None:
+        if self.connection.is_running:
+            self.wire.probe(self.cycle.response_started)
+            pause = next(pauses, None)
+            self.prober = None if pause is None else self.loop.call_later(pause, self.probe, pauses)
 
     def data_received(self, data: bytes) -> None:
         try:
+            if self.connection.state is State.WAITING and data.startswith(HTTP2):
+                raise NotHttp("http2_not_spoken", HTTP1_ONLY, status=505)
             if self.connection.state not in UNPARSED:
                 self.parse(data)
             if not self.connection.count(len(data)):
@@ -142,6 +173,12 @@ class Protocol(HttpToolsProtocol):
         self.connection.move(Event.HEAD_END, self.loop.time())
         if self.flow.write_paused:  # the client has not read the answer before
             self.pause_writing()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if self.parser.get_http_version() == "1.0":
+            cycle.keep_alive = self.parser.should_keep_alive()
+            app = http10.unchunked(app, cycle, self.wire)
+        super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
         self.connection.payload(len(body))

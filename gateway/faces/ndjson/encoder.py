@@ -12,7 +12,6 @@ from protos import chat_pb2 as pb
 
 class Ndjson:
     media_type = "application/x-ndjson"
-    ping = b""
 
     def __init__(self, request_id: str) -> None:
         self._request_id = request_id
@@ -31,6 +30,9 @@ class Ndjson:
 
     def end(self, end: End) -> bytes:
         return dumps(self._end(end, "")) + b"\n"
+
+    def ping(self) -> bytes:
+        return b'{"content":""}\n'
 
     def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
         body = self._end(end, "".join([event.text for event in events]))

@@ -28,14 +28,13 @@ ERROR_TYPES = {
 }
 """OpenAI's ``type`` of an error where the status alone does not tell it."""
 
-CODES = {"unknown_model": "model_not_found"}
+CODES = {"unknown_model": "model_not_found", "not_found": "unknown_url"}
 
 
 class OpenAIFormat:
     """See :class:`gateway.faces.encoder.Encoder`. ``model`` gives the model's name, known from the first event on."""
 
     media_type = "text/event-stream"
-    ping = b": ping\n\n"
 
     def __init__(self, request_id: str, model: Callable[[], str], *, include_usage: bool) -> None:
         self._request_id = request_id
@@ -70,6 +69,10 @@ class OpenAIFormat:
         if self._include_usage:
             events += _event({**self._fields("chat.completion.chunk"), "choices": [], "usage": usage(end.usage)})
         return events + b"data: [DONE]\n\n"
+
+    def ping(self) -> bytes:
+        """An empty chunk: clients that split at blank lines fail on a comment, or lose what follows it."""
+        return _event(self._chunk({}))
 
     def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
         text = "".join([event.text for event in events])
