@@ -10,7 +10,8 @@ WAITING       the start, a first request                      the start + ``head
 HEAD          a request's first byte, the end of its headers  that byte + ``header_timeout``
 BODY          there, the end of its body or of its answer     the headers' end + ``answer_timeout`` (1)
 ANSWERING     the end of the body, the end of the answer      the same (1)
-LAST          a byte of another request, the answer's end     the same (1); what arrives is discarded (2)
+LAST          a byte of another request, the answer's end     the same (1); what arrives is discarded (2). At the
+                                                              client's end of file it is ANSWERING again
 DISCARDING    an answer before its body, the body's end       the headers' end + ``body_timeout``, or ``LINGER`` after
                                                               the answer where that is later (2)
 IDLE          an answer, the next request                     the answer + ``KEEP_ALIVE``

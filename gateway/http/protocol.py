@@ -30,9 +30,9 @@ HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 HTTP1_ONLY = "this server speaks HTTP/1.1: have the client speak it too, or a proxy in front of this server"
 
-PROBES = (0.01, 0.02, 0.07, 0.2, 0.7, 2.0, 7.0, 20.0)
-"""Seconds between the probes of a client that has closed its sending side. One that is 100 ms away is known to be gone
-after 300 ms, and whoever is there after 30 s waits for its answer."""
+PROBES = (0.002, 0.008, 0.03, 0.1, 0.3, 1.0, 4.0, 15.0)
+"""Seconds between the probes of a client that has closed its sending side. The reset of one that is gone comes within a
+round trip, and the next probe notices it. Whoever is there after all of them waits for its answer."""
 
 
 class Pipelined(Exception):
