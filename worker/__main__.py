@@ -95,7 +95,7 @@ class Worker:
         services: dict[str, Service] = {}
         for name, model in self._models.items():
             if isinstance(model.client, Streaming):
-                model.client.work_in(turns, pacer)
+                model.client.read_by(pacer)
             services[name] = ModelService(model.client, model.system_message, turns, images)
         return services
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleet import logs
+from fleet.process.turns import Turns
 from gateway.errors import GatewayError
 from gateway.faces import listed
 
@@ -31,11 +32,14 @@ class Edge:
     def __init__(self, app: ASGIApp, leaving: Callable[[], bool]) -> None:
         self._app = app
         self._leaving = leaving
+        self._turns = Turns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        async with self._turns.turn():
+            pass  # hundreds of requests that arrive together begin in turns, so that streams go on in between
         request_id = uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         shown = _given_id(scope) or request_id

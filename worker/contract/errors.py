@@ -6,6 +6,7 @@
     BadAnswer (httpx2.RemoteProtocolError)      the model's server exceeded a limit, or its answer cannot be used
     StreamBroken                                the model's stream is invalid, or ended early
     ModelReported                               the model reported an error inside its stream
+    ProviderRefused                             the model's provider refused or failed, before or in a stream
     ClientFailed                                a client that is not ours raised; its ``__cause__`` is what it raised
 """
 
@@ -35,6 +36,32 @@ class ModelReported(Exception):
     def __init__(self, body: object) -> None:
         super().__init__("the model reported an error")
         self.body = body
+
+
+class ProviderRefused(Exception):
+    """What a model's provider said when it refused or failed, before or in a stream; its text is the provider's.
+
+    ``status`` is its HTTP status, or the one that it names in a stream; ``code``, ``type`` and ``param`` are as in
+    OpenAI's errors, and ``retry_after`` is in seconds.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str = "",
+        type: str = "",  # noqa: A002
+        param: str = "",
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.code = code
+        self.type = type
+        self.param = param
+        self.retry_after = retry_after
 
 
 class ClientFailed(Exception):

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -27,6 +29,36 @@ async def gateway() -> AsyncIterator[Gateway]:
 def logged() -> Iterator[Lines]:
     with capture_logs() as lines:
         yield lines
+
+
+async def test_requests_that_arrive_together_begin_a_few_at_a_time() -> None:
+    """A stream's next token waits for a few of them, not for all."""
+    begun: list[int] = []
+    turns = 0
+
+    async def working(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.append(turns)
+        time.sleep(0.002)  # noqa: ASYNC251  # blocks, as parsing and routing do
+        await answering(scope, receive, send)
+
+    async def send(_: Message) -> None:
+        pass
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def others() -> None:
+        nonlocal turns
+        while len(begun) < 50:
+            turns += 1
+            await asyncio.sleep(0)
+
+    edge = Edge(working, lambda: False)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(50):
+            group.create_task(edge({"type": "http", "method": "GET", "path": "/", "headers": []}, receive, send))
+        group.create_task(others())
+    assert max(Counter(begun).values()) <= 5
 
 
 async def served(
