@@ -186,20 +186,7 @@ async def test_options_tell_the_methods_of_a_path(gateway: Gateway, path: str, a
 
 
 @pytest.mark.parametrize(
-    "path",
-    [
-        "/",
-        "/v1",
-        "/health",
-        "/healthz",
-        "/readyz",
-        "/fleet",
-        "/docs",
-        "/openapi.json",
-        "/models",
-        "/v1/models",
-        "/v1/models/m",
-    ],
+    "path", ["/", "/v1", "/health", "/healthz", "/readyz", "/fleet", "/docs", "/openapi.json", "/models", "/v1/models"]
 )
 async def test_head_is_get_without_the_body(gateway: Gateway, path: str) -> None:
     async with asyncio.timeout(10), Connection(gateway.address) as connection:
@@ -210,6 +197,8 @@ async def test_head_is_get_without_the_body(gateway: Gateway, path: str) -> None
             assert (head.status, head.headers["content-length"]) == (got.status, str(len(body)))
             assert head.headers["content-type"] == got.headers["content-type"]
         assert got.status == 200
+        assert (await connection.request("HEAD", "/v1/models/m")).status == 200
+        assert (await connection.request("HEAD", "/v1/models/other")).status == 404
 
 
 @pytest.mark.parametrize("path", [SEED, OPENAI])
