@@ -42,7 +42,7 @@ class Inflater:
     def _step(self, waiting: bytes) -> tuple[bytes, bytes]:
         assert self._inflate is not None
         if self._inflate.eof and waiting:
-            raise _broken("it goes on after its end")
+            self._inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)  # gzip may have several parts
         try:
             piece = self._inflate.decompress(waiting, WINDOW)
         except zlib.error:

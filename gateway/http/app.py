@@ -217,6 +217,8 @@ def _gateway_error(request: Request, error: Exception) -> GatewayError:
         case HTTPException(status_code=405):
             allowed = _allowed(error)
             reason = f"{path[:200]}: {request.method} is not allowed here; these are: {allowed}"
+            if path in ("/", "/v1"):
+                reason += ". Chat completions are at /v1/chat/completions"
             return GatewayError("not_allowed", reason, status=405, headers={"allow": allowed})
         case HTTPException(status_code=status, detail=detail, headers=headers):
             return GatewayError(

@@ -71,10 +71,21 @@ def test_no_step_takes_long_for_blocks_that_hold_nothing(block: bytes) -> None:
     assert longest < 0.02
 
 
+def test_gzip_may_come_in_several_parts() -> None:
+    whole = gzip.compress(b"hello ") + gzip.compress(b"") + gzip.compress(b"world")
+    for cut in range(len(whole)):
+        assert b"".join(pieces(whole[:cut], whole[cut:])) == b"hello world"
+
+
+def test_parts_without_end_come_in_small_steps() -> None:
+    steps = list(pieces(gzip.compress(b"") * 1000))
+    assert len(steps) >= 1000
+
+
 @compressors
 def test_what_is_broken_is_refused(compress: Callable[[bytes], bytes]) -> None:
     whole = compress(b"hello" * 100)
-    for broken in (whole[:-1], whole[:5], whole + b"x", whole + whole):
+    for broken in (whole[:-1], whole[:5], whole + b"x", whole + zlib.compress(b"hello")):
         with pytest.raises(MalformedBody, match="broken"):
             list(pieces(broken))
     with pytest.raises(MalformedBody, match="broken"):
