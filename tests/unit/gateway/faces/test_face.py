@@ -168,7 +168,7 @@ async def test_the_observer_hears_of_each_request_that_was_admitted(scene: Scene
     [
         ("/chat/completions", "ndjson"),
         ("/healthz", "ndjson"),
-        ("/v1", "ndjson"),
+        ("/v1", "openai"),
         ("/v1/chat/completions", "openai"),
         ("/v1/models/a/b", "openai"),
         ("/plain", "plain"),
