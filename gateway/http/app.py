@@ -221,9 +221,7 @@ def _gateway_error(request: Request, error: Exception) -> GatewayError:
                 reason += ". Chat completions are at /v1/chat/completions"
             return GatewayError("not_allowed", reason, status=405, headers={"allow": allowed})
         case HTTPException(status_code=status, detail=detail, headers=headers):
-            return GatewayError(
-                "not_allowed", f"{request.scope['path'][:200]}: {detail}", status=status, headers=headers
-            )
+            return GatewayError("not_allowed", f"{path[:200]}: {detail}", status=status, headers=headers)
         case ClientDisconnect():
             message = "the client closed its connection before its request was complete"
             return MalformedBody("incomplete_body", message)

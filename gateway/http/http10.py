@@ -2,14 +2,13 @@
 
 import math
 
-from starlette.types import Message, Receive, Scope, Send
-from uvicorn._types import ASGI3Application
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from gateway.http.wire import Wire
 
 
-def unchunked(app: ASGI3Application, cycle: RequestResponseCycle, wire: Wire) -> ASGI3Application:
+def unchunked(app: ASGIApp, cycle: RequestResponseCycle, wire: Wire) -> ASGIApp:
     """``app``, whose answer in ``cycle`` has no chunks. A connection is kept only if the client asks for it."""
     cycle.waiting_for_100_continue = False
 
@@ -21,7 +20,7 @@ def unchunked(app: ASGI3Application, cycle: RequestResponseCycle, wire: Wire) ->
                 cycle.expected_content_length = len(message.get("body", b""))
             await send(message)
 
-        await app(scope, receive, send_unchunked)  # type: ignore[arg-type]  # Starlette's types of the same
+        await app(scope, receive, send_unchunked)
 
     def begin(message: Message) -> Message:
         names = {name.lower() for name, _ in message["headers"]}
@@ -32,4 +31,4 @@ def unchunked(app: ASGI3Application, cycle: RequestResponseCycle, wire: Wire) ->
             return {**message, "headers": [*message["headers"], (b"connection", b"keep-alive")]}
         return message
 
-    return old  # type: ignore[return-value]
+    return old

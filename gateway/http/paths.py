@@ -53,8 +53,7 @@ class Paths:
         path = asked if asked in self._known else self._meant(scope, asked)
         if path == asked and method != "HEAD":
             return scope
-        method = "GET" if method == "HEAD" else method
-        return {**scope, "method": method, "path": path, "raw_path": path.encode()}
+        return {**scope, "method": "GET" if method == "HEAD" else method, "path": path}
 
     def _meant(self, scope: Scope, asked: str) -> str:
         path = "/" + "/".join(filter(None, asked.split("/")))

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import httptools
-from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from fleet import logs
@@ -25,7 +24,7 @@ HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 NO_UPGRADE = frozenset({b"upgrade", b"http2-settings"})
 """Headers that ask for another protocol. This server speaks no other, and serves the request without them."""
 
-HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+HTTP2 = b"PRI * HTTP/2."
 """What a client sends first that takes for granted that a server speaks HTTP/2."""
 
 HTTP1_ONLY = "this server speaks HTTP/1.1: have the client speak it too, or a proxy in front of this server"
@@ -174,7 +173,7 @@ class Protocol(HttpToolsProtocol):
         if self.flow.write_paused:  # the client has not read the answer before
             self.pause_writing()
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if self.parser.get_http_version() == "1.0":
             cycle.keep_alive = self.parser.should_keep_alive()
             app = http10.unchunked(app, cycle, self.wire)
