@@ -398,7 +398,7 @@ async def test_a_client_that_leaves_reaches_the_application(eof: bool, pipelined
     if eof:
         assert server.protocol.eof_received()
         await server.settle()
-        assert server.wire.written == b"H"
+        assert server.wire.written == b"HT"
     assert server.protocol.tasks
     server.protocol.connection_lost(ConnectionResetError())
     await server.settle()
