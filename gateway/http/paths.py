@@ -67,13 +67,13 @@ class Paths:
 def advice(path: str) -> str:
     """What a client should be told that asks for a path that is not served."""
     name = next((part for part in path.split("/") if part not in ("", "v1", "openai")), "")
-    if path.endswith("/chat/completions") or name == "models":
+    if name in LACKING:
+        return f"Not Found. This gateway has no {LACKING[name]}: use chat completions, POST /v1/chat/completions"
+    if path.endswith("/chat/completions") or name in ("completions", "embeddings", "models"):
         return (
             "Not Found. OpenAI's API is at /v1: set the client's base URL to one that ends in /v1, or without it, "
             "if the client adds /v1 by itself"
         )
-    if name in LACKING:
-        return f"Not Found. This gateway has no {LACKING[name]}: use chat completions, POST /v1/chat/completions"
     if name in ("api", "v1beta"):
         return "Not Found. This gateway speaks OpenAI's API: set the client's base URL to one that ends in /v1"
     return "Not Found"

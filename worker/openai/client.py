@@ -34,6 +34,7 @@ from protos import chat_pb2 as pb
 from worker.contract.sink import Sink
 from worker.openai.collected import Collected
 from worker.openai.completion import Completion
+from worker.openai.config import CREATE, AzureConfig, OpenAIConfig
 from worker.openai.request import Json, agents_request, completed, with_prefixes, without_names
 from worker.wire.answers import Bounded, bound
 from worker.wire.connection import READ
@@ -54,6 +55,8 @@ class Streaming(BaseOpenAIChatCompletionClient):
     """The stream, for both kinds of client."""
 
     as_text: ClassVar[bool] = True
+    more_config: ClassVar[frozenset[str]] = CREATE
+    """Names that a configuration may have beside those of its schema."""
     _pacer: Pacer | None = None
 
     def __init__(self, **config: Any) -> None:
@@ -180,8 +183,12 @@ def http_client() -> httpx2.AsyncClient:
 
 
 class StreamingOpenAIClient(Streaming, OpenAIChatCompletionClient):
-    """Stands in for ``OpenAIChatCompletionClient``; same configuration."""
+    """Stands in for ``OpenAIChatCompletionClient``."""
+
+    component_config_schema = OpenAIConfig  # type: ignore[assignment]
 
 
 class StreamingAzureOpenAIClient(Streaming, AzureOpenAIChatCompletionClient):
-    """Stands in for ``AzureOpenAIChatCompletionClient``; same configuration."""
+    """Stands in for ``AzureOpenAIChatCompletionClient``."""
+
+    component_config_schema = AzureConfig  # type: ignore[assignment]

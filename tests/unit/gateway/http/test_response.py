@@ -242,7 +242,7 @@ async def test_silence_is_filled_with_pings_that_are_events_without_text(openai:
     assert len(answer.client.chunks) == 4
     await asyncio.sleep(PING_AFTER * 0.2)
     assert answer.client.chunks[4:] == answer.client.chunks[:1]
-    answer.event(done=pb.Done())
+    answer.event(done=pb.Done(finish_reason="stop"))
     await answer.task
     await asyncio.sleep(PING_AFTER * 2)
     assert len(answer.client.chunks) == 6
