@@ -69,7 +69,10 @@ class Worker:
         images = Images(settings.image_pixels)
         services = self._services(Turns(), images, pacer)
         async with asyncio.TaskGroup() as group:
-            registry = self._registry = Registry(services, outbox, settings.capacity, group, self._observer)
+            routes = {name: model.route for name, model in self._models.items()}
+            registry = self._registry = Registry(
+                services, outbox, settings.capacity, group, self._observer, routes=routes
+            )
             watch = GatewayWatch(registry, outbox, settings.gateway_timeout, self._link_timeout)
             heartbeat = self._heartbeat = Heartbeat(
                 self.id, VERSION, registry, lambda status: self._runtime.publish(status, topics.WORKERS)

@@ -31,7 +31,7 @@ from gateway.http.response import ChatResponse
 from gateway.settings import GatewaySettings
 
 EXPOSED = [
-    *("retry-after", "x-attempts", "x-request-id"),
+    *("retry-after", "retry-after-ms", "x-attempts", "x-request-id", "x-should-retry"),
     *(f"x-ratelimit-{what}-{of}" for what in ("limit", "remaining", "reset") for of in ("requests", "tokens")),
 ]
 """Headers of an answer that a web page of another origin may read."""

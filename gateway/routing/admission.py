@@ -4,7 +4,7 @@ import asyncio
 import heapq
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from itertools import count, islice
 
@@ -139,6 +139,12 @@ class Admission:
                 heapq.heapreplace(heads, (next(iter(line)).rank, name))
             else:
                 heapq.heappop(heads)
+
+    def others(self, model: str, failed: Container[int]) -> tuple[set[str], set[str]]:
+        """The ready workers for ``model``: those with another route to it than ``failed``, and the rest."""
+        serving = [worker for worker in self._directory.ready(self._clock()) if worker.serves(model)]
+        others = {worker.id for worker in serving if worker.route(model) not in failed}
+        return others, {worker.id for worker in serving} - others
 
     def _enqueue(self, claim: Claim) -> _Waiting:
         name = _Line(claim.is_retry, claim.model, frozenset(claim.avoid))

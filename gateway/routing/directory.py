@@ -25,6 +25,8 @@ class Worker:
 
     id: str
     models: tuple[str, ...] = ()
+    routes: tuple[int, ...] = ()
+    """How it reaches each of its models; 0, or nothing from workers of the version before, where it is not known."""
     capacity: int = 1
     state: pb.WorkerState = pb.WORKER_STATE_READY
     version: str = ""
@@ -52,6 +54,11 @@ class Worker:
     def serves(self, model: str) -> bool:
         """Whether it serves ``model``. Every worker serves the empty name, with its first model."""
         return not model or model in self.models
+
+    def route(self, model: str) -> int:
+        """How it reaches ``model``: the same for workers with the same address and key of a provider."""
+        at = self.models.index(model) if model in self.models else 0
+        return self.routes[at] if at < len(self.routes) else 0
 
     def is_ready(self, now: float) -> bool:
         fresh = self.confirmed and self.left_at is None and now - self.heard_at <= FRESH
@@ -101,6 +108,7 @@ class Directory:
             return self._workers.pop(status.worker_id, None) is not None
         worker = self._workers.setdefault(status.worker_id, Worker(status.worker_id))
         worker.models = tuple(status.models[:MODELS])
+        worker.routes = tuple(status.routes[:MODELS])
         self._remember(worker.models, now)
         worker.capacity = max(1, status.capacity)
         worker.state = status.state

@@ -8,7 +8,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import yaml
 from autogen_core.models import ChatCompletionClient, ModelInfo
 from pydantic import ValidationError
 
+from worker.contract.route import Route, route
 from worker.wire.answers import Bounded, bound
 
 STREAMING = {
@@ -59,6 +60,7 @@ class Model:
     name: str
     client: ChatCompletionClient
     system_message: str = ""
+    route: Route = field(default_factory=Route)
 
 
 def load_models(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, Model]:
@@ -115,7 +117,8 @@ def _load(where: str, name: str, entry: Any, environment: Mapping[str, str]) -> 
         raise ModelsError(f"{where}.config: must be a mapping")
     if not isinstance(system_message, str):
         raise ModelsError(f"{where}.system_message: must be text")
-    return Model(name, _client(where, provider, config), system_message)
+    client = _client(where, provider, config)
+    return Model(name, client, system_message, route(provider, config, client))
 
 
 def _client(where: str, provider: str, config: dict[str, Any]) -> ChatCompletionClient:
