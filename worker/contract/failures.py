@@ -120,8 +120,6 @@ def _known(error: BaseException, started: bool) -> pb.Error | None:
             return _error("agent_failed", str(error)[:MESSAGE_LIMIT], retryable=error.retryable)
         case Unsupported():
             return _error("unsupported_request", str(error))
-        case ValueError() if type(error) is ValueError and not started:
-            return _error("unsupported_request", str(error)[:MESSAGE_LIMIT])
         case _:
             return None
 
