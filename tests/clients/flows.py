@@ -33,7 +33,7 @@ def tag() -> str:
     return f"client-{secrets.token_hex(8)}"
 
 
-def tools_question(*calls: dict[str, str], **fields: Any) -> Schedule:
+def tools_question(*calls: Json, **fields: Any) -> Schedule:
     """A question that the model answers with ``calls``, and after their results with text."""
     return Schedule(tag=tag(), tool_calls=list(calls or (CALL,)), text="It is sunny in Zürich.", **fields)
 
