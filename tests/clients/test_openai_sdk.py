@@ -364,7 +364,7 @@ def test_the_models_are_listed(client: OpenAI) -> None:
 REFUSALS: dict[str, tuple[dict[str, Any], type[openai.APIStatusError], str, str | None]] = {
     "an unknown model": ({"model": "no-such"}, openai.NotFoundError, "model_not_found", "model"),
     "two choices": ({"n": 2}, openai.BadRequestError, "unsupported_parameter", "n"),
-    "a wrong field": ({"temperature": "warm"}, openai.UnprocessableEntityError, "invalid_field", "temperature"),
+    "a wrong field": ({"temperature": "hot"}, openai.UnprocessableEntityError, "invalid_field", "temperature"),
     "a refusal of the model": (
         {"messages": asking(Schedule(status=400))},
         openai.BadRequestError,
