@@ -198,8 +198,10 @@ class Reply:
         message = {"role": "assistant"} | (
             {"content": None, "tool_calls": [tool_call(call, call["arguments"]) for call in self._calls]}
             if self._calls
-            else {"content": reply_text(schedule)}
+            else {"content": None, "refusal": None} | {self._said_as: reply_text(schedule)}
         )
+        if schedule.reasoning:
+            message["reasoning_content"] = "".join(reasoning_tokens(schedule))
         tokens = [] if self._calls else list(reply_tokens(schedule))
         self._said = len(tokens)
         logprobs = {"content": [logprob_of(token, self._alternatives) for token in tokens], "refusal": None}
@@ -249,7 +251,7 @@ class Reply:
     def _token_events(self) -> Iterator[bytes]:
         schedule = self._schedule
         reply = () if self._calls else reply_tokens(schedule)
-        for name, tokens in (("reasoning_content", reasoning_tokens(schedule)), ("content", reply)):
+        for name, tokens in (("reasoning_content", reasoning_tokens(schedule)), (self._said_as, reply)):
             before, after = self._event({name: "@"}).split(b'"@"')
             for token in tokens:
                 if self._said == schedule.cut:
@@ -270,6 +272,10 @@ class Reply:
                     return
                 self._said += 1
                 yield self._event({"tool_calls": [{"index": index} | part]})
+
+    @property
+    def _said_as(self) -> str:
+        return "refusal" if self._schedule.refuses else "content"
 
     @property
     def _finish_reason(self) -> str:
@@ -303,10 +309,10 @@ class Reply:
     def _object(self, kind: str) -> dict[str, Any]:
         return {"id": self._id, "object": kind, "created": 1_700_000_000, "model": self._model}
 
-    def _usage(self) -> dict[str, int]:
+    def _usage(self) -> dict[str, Any]:
         counted = {"prompt_tokens": self._prompt_tokens, "completion_tokens": self._said}
         usage = self._schedule.usage or counted
-        return usage | {"total_tokens": sum(usage.values())}
+        return usage | {"total_tokens": usage["prompt_tokens"] + usage["completion_tokens"]}
 
 
 def sse(payload: Mapping[str, Any]) -> bytes:
@@ -314,14 +320,16 @@ def sse(payload: Mapping[str, Any]) -> bytes:
     return b"data: " + json.dumps(payload).encode() + b"\n\n"
 
 
-def tool_call(call: Mapping[str, str], arguments: str) -> dict[str, Any]:
+def tool_call(call: Mapping[str, Any], arguments: str) -> dict[str, Any]:
     """A tool call in OpenAI's shape."""
-    return {"id": call["id"], "type": "function", "function": {"name": call["name"], "arguments": arguments}}
+    more = {name: value for name, value in call.items() if name not in ("id", "name", "arguments")}
+    return {"id": call["id"], "type": "function", "function": {"name": call["name"], "arguments": arguments}} | more
 
 
 def refusal(schedule: Schedule) -> web.Response:
     """An HTTP error in OpenAI's shape."""
     error = {"message": f"the model answers {schedule.status}", "type": "test", "param": None, "code": "test"}
+    error |= schedule.error or {}
     headers = {} if schedule.retry_after is None else {"retry-after": str(schedule.retry_after)}
     return web.json_response({"error": error}, status=schedule.status or 500, headers=headers)
 
