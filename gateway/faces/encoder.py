@@ -13,9 +13,6 @@ class Encoder(Protocol):
     media_type: str
     """Of a streamed answer; a whole one is JSON."""
 
-    ping: bytes
-    """Sent during silence; empty for a format that has no such thing."""
-
     def begin(self) -> bytes:
         """What follows the status line of a streamed answer at once."""
 
@@ -23,6 +20,9 @@ class Encoder(Protocol):
         """One event of the reply; empty for kinds that the format does not express."""
 
     def end(self, end: End) -> bytes: ...
+
+    def ping(self) -> bytes:
+        """What is sent during silence, and says nothing; empty for a format that has no such thing."""
 
     def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
         """A completed reply as one JSON object."""
