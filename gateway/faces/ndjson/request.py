@@ -53,6 +53,6 @@ def _turn(text: Raw, index: int) -> ChatTurn:
     try:
         return check(ChatTurn.model_validate_json, text, ("messages", index))
     except InvalidField as error:
-        if "role" not in (members(text, "messages") or {}):
+        if "role" not in (members(text, ("messages", index)) or {}):
             raise
         raise InvalidField(f"{error.message}. {OPENAI}", error.param) from None
