@@ -19,7 +19,9 @@ from protos import chat_pb2 as pb
 from worker.contract.images import Images
 from worker.health import health_service
 from worker.openai.client import Streaming
+from worker.services.endpoints import CHAT, Endpoints
 from worker.services.model import ModelService
+from worker.services.passed_on import PassedOn
 from worker.services.service import Service
 from worker.serving import agent
 from worker.serving.catalog import Model, ModelsError, load_models
@@ -72,7 +74,11 @@ class Worker:
             registry = self._registry = Registry(services, outbox, settings.capacity, group, self._observer)
             watch = GatewayWatch(registry, outbox, settings.gateway_timeout, self._link_timeout)
             heartbeat = self._heartbeat = Heartbeat(
-                self.id, VERSION, registry, lambda status: self._runtime.publish(status, topics.WORKERS)
+                self.id,
+                VERSION,
+                registry,
+                lambda status: self._runtime.publish(status, topics.WORKERS),
+                endpoints={name: model.endpoints for name, model in self._models.items() if model.endpoints != (CHAT,)},
             )
             await agent.register(self._runtime, self.id, registry, watch)
             log.info("serving", worker=self.id, models=list(services), capacity=settings.capacity)
@@ -94,9 +100,15 @@ class Worker:
     def _services(self, turns: Turns, images: Images, pacer: Pacer | None) -> dict[str, Service]:
         services: dict[str, Service] = {}
         for name, model in self._models.items():
+            at: dict[str, Service] = {}
+            for endpoint in model.endpoints:
+                if endpoint == CHAT:
+                    at[CHAT] = ModelService(model.client, model.system_message, turns, images)
+                elif isinstance(model.client, Streaming):
+                    at[endpoint] = PassedOn(model.client, endpoint, turns)
             if isinstance(model.client, Streaming):
                 model.client.work_in(turns, pacer)
-            services[name] = ModelService(model.client, model.system_message, turns, images)
+            services[name] = Endpoints(at)
         return services
 
     async def _drain(self, registry: Registry, heartbeat: Heartbeat) -> None:

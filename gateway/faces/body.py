@@ -60,14 +60,7 @@ class Fields:
     """
 
     def __init__(self, body: Body, known: frozenset[str]) -> None:
-        if not body.text or body.text.isspace():
-            raise MalformedBody("invalid_json", "the body is empty: it must be a JSON object")
-        try:
-            every = msgspec.json.decode(body.text, type=Members)
-        except msgspec.ValidationError:
-            raise InvalidField("the body must be a JSON object") from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise _not_json(str(error).removeprefix("JSON is malformed: ")) from None
+        every = decode(body)
         self._members = {name: every[name] for name in known if name in every}
         self.ignored = list(islice((name for name in every if name not in known), MAX_IGNORED))
         self._finite = body.outline.finite
@@ -107,6 +100,18 @@ class Fields:
         if not self._finite and not await _is_finite(view, turn):
             raise InvalidField(f"{name} holds a number that is not finite", name)
         return str(view, "utf-8")
+
+
+def decode(body: Body) -> Members:
+    """All fields of a body as JSON text; raises what :class:`Fields` raises."""
+    if not body.text or body.text.isspace():
+        raise MalformedBody("invalid_json", "the body is empty: it must be a JSON object")
+    try:
+        return msgspec.json.decode(body.text, type=Members)
+    except msgspec.ValidationError:
+        raise InvalidField("the body must be a JSON object") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _not_json(str(error).removeprefix("JSON is malformed: ")) from None
 
 
 async def _is_finite(text: memoryview, turn: Turn) -> bool:

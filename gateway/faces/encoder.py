@@ -14,7 +14,7 @@ class Encoder(Protocol):
     """Of a streamed answer; a whole one is JSON."""
 
     ping: bytes
-    """Sent during silence; empty for a format that has no such thing."""
+    """Sent during silence; empty for a format that has no such thing, or where none fits now."""
 
     def begin(self) -> bytes:
         """What follows the status line of a streamed answer at once."""
@@ -22,7 +22,8 @@ class Encoder(Protocol):
     def event(self, event: pb.ReplyEvent) -> bytes:
         """One event of the reply; empty for kinds that the format does not express."""
 
-    def end(self, end: End) -> bytes: ...
+    def end(self, end: End) -> bytes:
+        """What follows the last event. The connection is cut where there is nothing to say of an error."""
 
     def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
         """A completed reply as one JSON object."""

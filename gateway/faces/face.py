@@ -28,6 +28,8 @@ class Asked:
     """Makes the reply's encoder, given a function that returns the name of the model that answers."""
     ignored: Sequence[str] = ()
     """Names of the fields that the face does not know: ``GET /fleet`` counts them."""
+    waits: bool = False
+    """Whether the status line waits for the first event, however long: for formats that cannot express an error."""
 
 
 class Fleet(Protocol):

@@ -80,7 +80,7 @@ class ChatService(Fleet):
         model = history.model or next(iter(self._views.models()), "")
         if key.models is not None:
             history.model = model  # exactly the model that is checked, even if another becomes the default meanwhile
-        chat = Chat(history, body.release)
+        chat = Chat(history, body.release, key.allows)
         encoder = asked.encoder(lambda: chat.model)  # before the grant, which a defective face must not leave open
         grant = self._access.enter(key, model, history)
         grant.follow(chat.reply)
@@ -94,7 +94,7 @@ class ChatService(Fleet):
             chat,
             encoder,
             stream=asked.stream,
-            hold=self._settings.hold_status,
+            hold=None if asked.waits else self._settings.hold_status,
             stall=self._settings.stall_timeout,
             done=done,
         )

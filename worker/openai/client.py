@@ -11,7 +11,7 @@ Private names used: ``_process_create_args``, ``_client``, ``_add_usage`` and th
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Literal
@@ -32,6 +32,7 @@ from pydantic import BaseModel
 from fleet.process.turns import Turns
 from protos import chat_pb2 as pb
 from worker.contract.sink import Sink
+from worker.openai.answer import Events, Reader, Whole
 from worker.openai.collected import Collected
 from worker.openai.completion import Completion
 from worker.openai.request import Json, build
@@ -47,7 +48,7 @@ _STREAMED = {"X-Stainless-Raw-Response": "stream"}
 _SENT = httpx2.Request("POST", "")
 """Takes the place of a request that was sent, which would keep the conversation for as long as its reply takes."""
 
-_PATH = "/chat/completions"
+_CHAT = "chat/completions"
 
 
 class Streaming(BaseOpenAIChatCompletionClient):
@@ -88,16 +89,28 @@ class Streaming(BaseOpenAIChatCompletionClient):
         if include_usage is not False:
             body.setdefault("stream_options", {"include_usage": True})
         del messages, tools, tool_choice, extra_create_args  # a conversation must not outlive its request
-        response = await self._post(body)
+        timeout, extra = body.pop("timeout", None), body.pop("extra_body", {})
+        response = await self._post(_CHAT, {"stream": True, **body, **extra}, timeout)
         del body
-        try:
-            done = await self._receive(response, sink)
-        finally:
-            await response.aclose()
+        done = await self._receive(response, sink, partial(Completion, sink))
         usage = RequestUsage(done.usage.prompt_tokens, done.usage.completion_tokens)
         self._total_usage = _add_usage(self._total_usage, usage)
         self._actual_usage = _add_usage(self._actual_usage, usage)
         return done
+
+    async def pass_on(self, sink: Sink, endpoint: str, body: Json, name: str, *, streamed: bool) -> pb.Done:
+        """Ask the model at another endpoint, and write its answer as it comes, with ``name`` for the model's.
+
+        ``body`` has the request's fields without ``model``; ``streamed`` says whether they ask for events. Cancelling
+        closes the connection. Raises what :meth:`stream` raises.
+        """
+        given = self._create_args
+        body = {"model": given["model"], **body, **given.get("extra_body", {})}
+        response = await self._post(endpoint, body, given.get("timeout"))
+        del body
+        are_events = response.headers.get("content-type", "").startswith("text/event-stream")
+        kind = partial(Events, sink, name) if streamed and are_events else partial(Whole, sink, name, streamed)
+        return await self._receive(response, sink, kind)
 
     async def create_stream(
         self,
@@ -124,56 +137,57 @@ class Streaming(BaseOpenAIChatCompletionClient):
             writer.cancel()
             await asyncio.wait([writer])
 
-    async def _post(self, body: Json) -> httpx2.Response:
+    async def _post(self, endpoint: str, body: Json, timeout: Any) -> httpx2.Response:
         """Send a request; return the response, whose body is not read."""
         options: Any = {"headers": _STREAMED}
-        if "timeout" in body:
-            options["timeout"] = body.pop("timeout")
-        extra = body.pop("extra_body", {})
+        if timeout is not None:
+            options["timeout"] = timeout
         client: openai.AsyncOpenAI = self._client
         response: httpx2.Response = await client.post(
-            _path(client, body),
-            cast_to=httpx2.Response,
-            content=orjson.dumps({"stream": True, **body, **extra}),
-            options=options,
+            _path(client, endpoint, body), cast_to=httpx2.Response, content=orjson.dumps(body), options=options
         )
         response.request = _SENT
         return response
 
-    async def _receive(self, response: httpx2.Response, sink: Sink) -> pb.Done:
-        body: Body | None = response.extensions.get(BODY)
-        if body is None:  # it is decompressed, or came through a proxy
-            completion = Completion(sink)
-            await _pump(response.aiter_bytes(), completion, sink)
-            return await completion.end()
-        completion = Completion(sink, partial(body.pace, self._pacer) if self._pacer is not None else None)
-        body.deliver_to(completion)
-        sink.attach(body)
+    async def _receive(
+        self, response: httpx2.Response, sink: Sink, made: Callable[[Callable[[], None] | None], Reader]
+    ) -> pb.Done:
         try:
-            return await completion.end()
+            body: Body | None = response.extensions.get(BODY)
+            if body is None:  # it is decompressed, or came through a proxy
+                reader = made(None)
+                await _pump(response.aiter_bytes(), reader, sink)
+                return await reader.end()
+            reader = made(partial(body.pace, self._pacer) if self._pacer is not None else None)
+            body.deliver_to(reader)
+            sink.attach(body)
+            try:
+                return await reader.end()
+            finally:
+                sink.attach(None)
+                if reader.is_whole:
+                    body.content_ended()
         finally:
-            sink.attach(None)
-            if completion.is_whole:
-                body.content_ended()
+            await response.aclose()
 
 
-async def _pump(pieces: AsyncIterator[bytes], completion: Completion, sink: Sink) -> None:
+async def _pump(pieces: AsyncIterator[bytes], reader: Reader, sink: Sink) -> None:
     """Feed a body that cannot be pushed."""
     async for piece in pieces:
         for start in range(0, len(piece), READ):
-            completion.data_received(piece[start : start + READ])
-            if completion.is_over:
+            reader.data_received(piece[start : start + READ])
+            if reader.is_over:
                 return
             await asyncio.sleep(0)
         await sink.ready()
-    completion.eof_received()
+    reader.eof_received()
 
 
-def _path(client: openai.AsyncOpenAI, body: Json) -> str:
-    """Where completions are created. An Azure client without a deployment has one for each model."""
+def _path(client: openai.AsyncOpenAI, endpoint: str, body: Json) -> str:
+    """Where an endpoint is. An Azure client without a deployment has one for each model."""
     if isinstance(client, openai.AsyncAzureOpenAI) and "/deployments" not in client.base_url.path:
-        return f"/deployments/{quote(str(body.get('model')), safe='')}{_PATH}"
-    return _PATH
+        return f"/deployments/{quote(str(body.get('model')), safe='')}/{endpoint}"
+    return f"/{endpoint}"
 
 
 def http_client() -> httpx2.AsyncClient:
