@@ -44,7 +44,7 @@ RELOAD_EVERY = 1.0
 
 
 class Gateway:
-    """A gateway process. Everything that it consists of is made here."""
+    """A gateway process. It has 13 attributes because everything that it consists of is made here."""
 
     def __init__(self, settings: GatewaySettings, fleet: FleetSettings, ring: KeyRing | None) -> None:
         self.id = topics.new_member_id()
@@ -52,6 +52,8 @@ class Gateway:
         self._ring = ring
         self._link_timeout = fleet.link_timeout
         self._leaving = False
+        self._lost_at = time.monotonic()
+        """When the link to the host was lost; infinity once the chats have been told."""
         self._ignored: Counter[str] = Counter()
         self._observer = Observer()
         self._runtime = FleetRuntime(fleet, self._on_link)
@@ -133,6 +135,8 @@ class Gateway:
         if up:
             self._admission.linked_at = now
             self._directory.relinked(now)
+        else:
+            self._lost_at = now
         self._admission.linked = up
         if up:
             self._inbox.link_up()
@@ -140,19 +144,17 @@ class Gateway:
         self._observer.link_changed(up)
 
     async def _watch(self) -> None:
-        linked_at = announced_at = time.monotonic()
-        given_up = False
+        announced_at = time.monotonic()
         while True:
             await asyncio.sleep(POLL_EVERY)
             now = time.monotonic()
             if self._runtime.linked:
-                linked_at, given_up = now, False
                 if now - announced_at >= ANNOUNCE_EVERY:
                     announced_at = now
                     self._runtime.publish(pb.ChunkAck(gateway_id=self.id), topics.GATEWAYS)
                 self._check_workers(now)
-            elif now - linked_at > self._link_timeout and not given_up:
-                given_up = True
+            elif now - self._lost_at > self._link_timeout:
+                self._lost_at = float("inf")
                 self._chats.link_lost()
 
     def _check_workers(self, now: float) -> None:

@@ -101,13 +101,11 @@ class Worker:
         services: dict[str, Service] = {}
         for name, model in self._models.items():
             at: dict[str, Service] = {}
-            for endpoint in model.endpoints:
-                if endpoint == CHAT:
-                    at[CHAT] = ModelService(model.client, model.system_message, turns, images)
-                elif isinstance(model.client, Streaming):
-                    at[endpoint] = PassedOn(model.client, endpoint, turns)
             if isinstance(model.client, Streaming):
-                model.client.work_in(turns, pacer)
+                model.client.read_by(pacer)
+                at = {endpoint: PassedOn(model.client, endpoint, turns) for endpoint in model.endpoints}
+            if CHAT in model.endpoints:
+                at[CHAT] = ModelService(model.client, model.system_message, turns, images)
             services[name] = Endpoints(at)
         return services
 

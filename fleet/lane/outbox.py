@@ -225,6 +225,7 @@ class Outbox:
         self.publish = publish
         self.clock = clock
         self.linked = False
+        self._lost_at = clock()
         self._flush_interval = flush_interval
         self._lanes: dict[str, _Lane] = {}
         self._progress = asyncio.Event()
@@ -270,8 +271,14 @@ class Outbox:
     def link_down(self) -> None:
         """The link to the host is gone: keep everything and wait."""
         self.linked = False
+        self._lost_at = self.clock()
         for lane in self._lanes.values():
             lane.stop()
+
+    @property
+    def unlinked_for(self) -> float:
+        """Seconds since the link to the host was lost; 0 while there is one."""
+        return 0.0 if self.linked else self.clock() - self._lost_at
 
     def silent_gateways(self, longer_than: float) -> list[str]:
         """Gateways that have not answered for ``longer_than`` seconds while the link was up."""

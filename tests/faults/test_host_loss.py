@@ -55,3 +55,23 @@ async def test_a_host_away_for_too_long_ends_streams_and_all_heals_when_it_is_ba
     await eventually(lambda: fleet.readiness()[0] == 200, PATIENCE, "the fleet is ready")
     assert [member.pid for member in members] == pids
     assert all(member.is_alive for member in members)
+
+
+async def test_a_host_that_dies_just_after_a_worker_has_joined_costs_no_stream_anything(fleet: Fleet) -> None:
+    """Several times, because the worker must be caught in its first moments on the link."""
+    joining, *others = fleet.workers
+    for worker in others:
+        worker.stop()
+    for life in range(4):
+        joining.stop()
+        async with crowd(fleet.address, schedules(f"joining-{life}", count=10, tokens=30, delay=0.1)) as clients:
+            await eventually(lambda: queue_length(fleet) == 10, PATIENCE, "all wait for the worker")
+            joining.start()
+            await clients.all_have_text()
+            fleet.host.kill()
+            await asyncio.sleep(1)  # not for a state: for so long the host is away
+            fleet.host.start()
+        clients.assert_complete()
+    for worker in others:
+        worker.start()
+    await eventually(lambda: fleet.readiness()[0] == 200, PATIENCE, "the fleet is ready")

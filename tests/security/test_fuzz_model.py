@@ -12,7 +12,6 @@ import pytest
 from autogen_core.models import CreateResult, ModelInfo, UserMessage
 from hypothesis import strategies as st
 
-from fleet.process.turns import Turns
 from tests.faults.crowd import Say
 from tests.harness.scripted import listening, read_request
 from tests.security.fuzz import SIZES, fuzz, sliced
@@ -178,7 +177,7 @@ def test_no_answer_reaches_another_request(figures: Say) -> None:
                 model="m", base_url=f"{url}/v1", api_key="k", max_retries=0, timeout=READ_TIMEOUT, model_info=INFO
             )
             if paced:
-                client.work_in(Turns(), Pacer(0.005))
+                client.read_by(Pacer(0.005))
             try:
                 for answer in answers:
                     await ask(client, answer)

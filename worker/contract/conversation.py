@@ -35,6 +35,8 @@ def _message(message: pb.ChatMessage) -> LLMMessage:
         case pb.ROLE_SYSTEM:
             return SystemMessage(content=_text(message))
         case pb.ROLE_ASSISTANT if message.tool_calls:
+            if not all(call.name for call in message.tool_calls):
+                raise Unsupported("this model's client takes calls of type function only")
             calls = [FunctionCall(id=call.id, name=call.name, arguments=call.arguments) for call in message.tool_calls]
             return AssistantMessage(content=calls, thought=_text(message) or None, source=_name(message.source))
         case pb.ROLE_ASSISTANT:
@@ -43,7 +45,10 @@ def _message(message: pb.ChatMessage) -> LLMMessage:
             return FunctionExecutionResultMessage(
                 content=[
                     FunctionExecutionResult(
-                        content=result.content, name=result.name, call_id=result.call_id, is_error=result.is_error
+                        content=result.content or _text(message),
+                        name=result.name,
+                        call_id=result.call_id,
+                        is_error=result.is_error,
                     )
                     for result in message.tool_results
                 ]
@@ -55,15 +60,22 @@ def _message(message: pb.ChatMessage) -> LLMMessage:
 def _text(message: pb.ChatMessage) -> str:
     if any(part.WhichOneof("part") == "image" for part in message.content):
         raise Unsupported("only user messages can hold images")
+    _refuse_other(message)
     return "".join(part.text for part in message.content)
 
 
 def _content(message: pb.ChatMessage) -> str | list[str | Image]:
+    _refuse_other(message)
     if len(message.content) == 1 and message.content[0].WhichOneof("part") == "text":
         return message.content[0].text
     return [
         SentImage(part.image) if part.WhichOneof("part") == "image" else part.text for part in message.content
     ] or ""
+
+
+def _refuse_other(message: pb.ChatMessage) -> None:
+    if any(part.WhichOneof("part") == "other" for part in message.content):
+        raise Unsupported("this model's client takes parts of text and images only")
 
 
 def _name(source: str) -> str:

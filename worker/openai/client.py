@@ -1,20 +1,21 @@
 """AutoGen's OpenAI clients with a stream that is written into a sink: drop-in subclasses for the stock ones.
 
-Differences from AutoGen 0.7.5: the HTTP response is closed whenever the stream is abandoned, so that
-a cancelled run stops the model; reasoning is told apart from text; a stream without a finish reason raises
-``StreamBroken``; finish reason and usage are taken from whichever chunk has them; chunks are decoded in
-:mod:`worker.openai.completion`, not by the SDK's models. Requests go out through the SDK's public ``post``, as bytes:
-its own pass over a conversation blocks the event loop for 0.4 ms a message.
+Differences from AutoGen 0.7.5: :meth:`Streaming.stream` takes a request's body and sends it as it is; the HTTP response
+is closed whenever the stream is abandoned, so that a cancelled run stops the model; reasoning is told apart from text;
+a stream without a finish reason raises ``StreamBroken``; finish reason and usage are taken from whichever chunk has
+them; chunks are decoded in :mod:`worker.openai.completion`, not by the SDK's models. Requests go out through the SDK's
+public ``post``, as bytes: its own pass over a conversation blocks the event loop for 0.4 ms a message.
 
-Private names used: ``_process_create_args``, ``_client``, ``_add_usage`` and the two usage counters;
-``tests/unit/fleet/bus/test_autogen_private.py`` fails when one changes.
+Private names used: ``_process_create_args``, ``_create_args``, ``_add_name_prefixes``, ``_include_name_in_message``,
+``_client``, ``_add_usage`` and the two usage counters; ``tests/unit/fleet/bus/test_autogen_private.py`` fails when one
+changes.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from urllib.parse import quote
 from urllib.request import getproxies
 
@@ -29,13 +30,12 @@ from autogen_ext.models.openai import AzureOpenAIChatCompletionClient, OpenAICha
 from autogen_ext.models.openai._openai_client import BaseOpenAIChatCompletionClient, _add_usage
 from pydantic import BaseModel
 
-from fleet.process.turns import Turns
 from protos import chat_pb2 as pb
 from worker.contract.sink import Sink
 from worker.openai.answer import Events, Reader, Whole
 from worker.openai.collected import Collected
 from worker.openai.completion import Completion
-from worker.openai.request import Json, build
+from worker.openai.request import Json, agents_request, completed, with_prefixes, without_names
 from worker.wire.answers import Bounded, bound
 from worker.wire.connection import READ
 from worker.wire.pacer import Pacer
@@ -54,43 +54,28 @@ _CHAT = "chat/completions"
 class Streaming(BaseOpenAIChatCompletionClient):
     """The stream, for both kinds of client."""
 
-    _turns: Turns | None = None
+    as_text: ClassVar[bool] = True
     _pacer: Pacer | None = None
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**{"http_client": http_client(), **config})
 
-    def work_in(self, turns: Turns, pacer: Pacer | None) -> None:
-        """Convert conversations in ``turns``; read streams when ``pacer`` says, from their first delta on."""
-        self._turns = turns
+    def read_by(self, pacer: Pacer | None) -> None:
+        """Read streams when ``pacer`` says, from their first delta on."""
         self._pacer = pacer
 
-    async def stream(
-        self,
-        sink: Sink,
-        messages: Sequence[LLMMessage],
-        *,
-        tools: Sequence[Tool | ToolSchema] = [],
-        tool_choice: Tool | Literal["auto", "required", "none"] = "auto",
-        json_output: bool | type[BaseModel] | None = None,
-        extra_create_args: Mapping[str, Any] = {},
-        include_usage: bool | None = None,
-    ) -> pb.Done:
-        """Write the model's reply into ``sink``, and return how it ended. Cancelling closes the connection.
+    async def stream(self, sink: Sink, body: Json) -> pb.Done:
+        """See :class:`worker.contract.pushed.Pushed`.
 
-        ``json_output`` is no class: schemas go into ``extra_create_args["response_format"]``. Raises the OpenAI
-        SDK's errors, httpx2's once the response has begun, :class:`StreamBroken`, :class:`ModelReported`, and
-        ``ValueError`` for what the model cannot do.
+        Raises the OpenAI SDK's errors, httpx2's once the response has begun, :class:`StreamBroken` and
+        :class:`ModelReported`.
         """
-        if isinstance(json_output, type):
-            raise ValueError("json_output takes no class here: put the schema into response_format")
-        turns = self._turns or Turns()
-        body = await build(self, turns, messages, tools, tool_choice, json_output, extra_create_args)
-        if include_usage is not False:
-            body.setdefault("stream_options", {"include_usage": True})
-        del messages, tools, tool_choice, extra_create_args  # a conversation must not outlive its request
-        timeout, extra = body.pop("timeout", None), body.pop("extra_body", {})
-        response = await self._post(_CHAT, {"stream": True, **body, **extra}, timeout)
+        if self._add_name_prefixes:
+            with_prefixes(body["messages"])
+        if not self._include_name_in_message:
+            without_names(body["messages"])
+        body = completed(body, self._create_args)
+        response = await self._post(_CHAT, body)
         del body
         done = await self._receive(response, sink, partial(Completion, sink))
         usage = RequestUsage(done.usage.prompt_tokens, done.usage.completion_tokens)
@@ -105,8 +90,7 @@ class Streaming(BaseOpenAIChatCompletionClient):
         closes the connection. Raises what :meth:`stream` raises.
         """
         given = self._create_args
-        body = {"model": given["model"], **body, **given.get("extra_body", {})}
-        response = await self._post(endpoint, body, given.get("timeout"))
+        response = await self._post(endpoint, {**(given.get("extra_body") or {}), **body, "model": given["model"]})
         del body
         are_events = response.headers.get("content-type", "").startswith("text/event-stream")
         kind = partial(Events, sink, name) if streamed and are_events else partial(Whole, sink, name, streamed)
@@ -116,16 +100,26 @@ class Streaming(BaseOpenAIChatCompletionClient):
         self,
         messages: Sequence[LLMMessage],
         *,
+        tools: Sequence[Tool | ToolSchema] = [],
+        tool_choice: Tool | Literal["auto", "required", "none"] = "auto",
+        json_output: bool | type[BaseModel] | None = None,
+        extra_create_args: Mapping[str, Any] = {},
         cancellation_token: CancellationToken | None = None,
         max_consecutive_empty_chunk_tolerance: int = 0,
-        **arguments: Any,
+        include_usage: bool | None = None,
     ) -> AsyncGenerator[str | CreateResult, None]:
         """Yield the text as it arrives, then one ``CreateResult``, which has the reasoning too.
 
-        Closing the generator ends the request. ``arguments`` are those of :meth:`stream`, whose errors it raises.
+        Closing the generator ends the request. ``json_output`` is no class: schemas go into
+        ``extra_create_args["response_format"]``. Usage is always asked for. Raises what :meth:`stream` does, and
+        ``ValueError`` for what the model cannot do.
         """
+        if isinstance(json_output, type):
+            raise ValueError("json_output takes no class here: put the schema into response_format")
+        body = agents_request(self, messages, tools, tool_choice, json_output, extra_create_args)
         collected = Collected()
-        writer = asyncio.create_task(self.stream(collected, messages, **arguments))
+        writer = asyncio.create_task(self.stream(collected, body))
+        del messages, body
         if cancellation_token is not None:
             cancellation_token.link_future(writer)
         try:
@@ -137,14 +131,14 @@ class Streaming(BaseOpenAIChatCompletionClient):
             writer.cancel()
             await asyncio.wait([writer])
 
-    async def _post(self, endpoint: str, body: Json, timeout: Any) -> httpx2.Response:
+    async def _post(self, endpoint: str, body: Json) -> httpx2.Response:
         """Send a request; return the response, whose body is not read."""
-        options: Any = {"headers": _STREAMED}
-        if timeout is not None:
-            options["timeout"] = timeout
         client: openai.AsyncOpenAI = self._client
         response: httpx2.Response = await client.post(
-            _path(client, endpoint, body), cast_to=httpx2.Response, content=orjson.dumps(body), options=options
+            _path(client, endpoint, body),
+            cast_to=httpx2.Response,
+            content=orjson.dumps(body),
+            options={"headers": _STREAMED},
         )
         response.request = _SENT
         return response

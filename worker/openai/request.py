@@ -1,74 +1,68 @@
-"""The body of a request to a model's server, converted by AutoGen's client in steps that do not hold up the loop."""
+"""What a client's configuration adds to a request, and requests of agents, which come in AutoGen's types."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from autogen_core.models import LLMMessage, SystemMessage, UserMessage
+from autogen_core.models import LLMMessage
 from autogen_core.tools import Tool, ToolSchema
 from autogen_ext.models.openai._openai_client import BaseOpenAIChatCompletionClient
 
-from fleet.process.turns import Turns
-
 Json = dict[str, Any]
 
-STEP = 100
-"""Messages, or parts of them, that AutoGen converts in one step of about 1 ms."""
+OURS = frozenset({"model", "stream", "timeout", "extra_body"})
+"""Arguments of a client that are no options of its requests."""
 
-_NEXT = UserMessage(content="next", source="user")
-"""Stands for what follows a step's messages: AutoGen strips the end of a conversation for some models."""
-_NOTHING: tuple[Any, ...] = ((), "auto", None, {})
+LIMITS = frozenset({"max_tokens", "max_completion_tokens"})
+"""Two names of one option, of which a request may have one."""
 
 
-async def build(
+def completed(body: Json, config: Mapping[str, Any]) -> Json:
+    """A request's body with the create arguments and ``extra_body`` of ``config``: the request's own values win."""
+    made = {name: value for name, value in config.items() if name not in OURS} | (config.get("extra_body") or {})
+    if any(body.get(name) is not None for name in LIMITS):
+        made = {name: value for name, value in made.items() if name not in LIMITS}
+    # Usage is always asked for, unless the configuration says otherwise. The gateway knows whether its client wants it.
+    usage = {"include_usage": True} | (made.get("stream_options") or {})
+    made |= {name: value for name, value in body.items() if value is not None or name not in made}
+    return made | {
+        "stream_options": (body.get("stream_options") or {}) | usage,
+        "model": config["model"],
+        "stream": True,
+    }
+
+
+def without_names(messages: list[Json]) -> None:
+    """Take the names out of users' messages, for servers that refuse them."""
+    for message in messages:
+        if message["role"] == "user":
+            message.pop("name", None)
+
+
+def with_prefixes(messages: list[Json]) -> None:
+    """Begin each named user's text with the name, as AutoGen does."""
+    for message in messages:
+        name, content = message.get("name"), message.get("content")
+        if message["role"] != "user" or not isinstance(name, str):
+            continue
+        if isinstance(content, str):
+            message["content"] = f"{name} said:\n{content}"
+        elif content and isinstance(content[0], dict) and content[0].get("type") == "text":
+            content[0]["text"] = f"{name} said:\n{content[0]['text']}"
+
+
+def agents_request(
     client: BaseOpenAIChatCompletionClient,
-    turns: Turns,
     messages: Sequence[LLMMessage],
     tools: Sequence[Tool | ToolSchema],
     tool_choice: Tool | Literal["auto", "required", "none"],
     json_output: bool | None,
     extra: Mapping[str, Any],
 ) -> Json:
-    """The body as AutoGen's client makes it; its values may hold :class:`orjson.Fragment`.
-
-    Raises ``ValueError`` for what the model cannot do.
-    """
-    given: tuple[Any, ...] = tools, tool_choice, json_output, extra
-    body: Json = {}
-    converted: list[Any] = []
-    async with turns.turn(short=sum(map(_weight, messages)) < STEP // 10) as turn:
-        for start, end in _steps(messages, whole_system=not client.model_info.get("multiple_system_messages", False)):
-            await turn.pause()
-            more = end < len(messages)
-            step = [*messages[start:end], _NEXT] if more else messages[start:end]
-            params = client._process_create_args(step, *given)
-            converted += params.messages[:-1] if more else params.messages
-            if not body:
-                body, given = dict(params.create_args), _NOTHING
-                if params.tools:
-                    body["tools"] = params.tools
-    return body | {"messages": converted}
-
-
-def _steps(messages: Sequence[LLMMessage], *, whole_system: bool) -> Iterator[tuple[int, int]]:
-    """Where to cut the messages. With ``whole_system`` all system messages are in one step, which merges them."""
-    first = last = -1
-    if whole_system:
-        system = [index for index, message in enumerate(messages) if isinstance(message, SystemMessage)]
-        if system and system[-1] - system[0] + 1 == len(system):
-            first, last = system[0], system[-1]
-        elif system:  # AutoGen refuses them before it converts anything
-            yield 0, len(messages)
-            return
-    start = weight = 0
-    for index, message in enumerate(messages):
-        weight += _weight(message)
-        if weight >= STEP and not first <= index < last:
-            yield start, index + 1
-            start, weight = index + 1, 0
-    if start < len(messages) or not messages:
-        yield start, len(messages)
-
-
-def _weight(message: LLMMessage) -> int:
-    """What its conversion costs: its parts."""
-    return len(message.content) if isinstance(message.content, list) else 1
+    """A request's body as AutoGen's client makes it. Raises ``ValueError`` for what the model cannot do."""
+    if fixed := OURS & extra.keys() - {"extra_body"}:
+        raise ValueError(f"{min(fixed)} belongs into the client's configuration")
+    params = client._process_create_args(messages, tools, tool_choice, json_output, extra)
+    body: Json = {"messages": params.messages, **params.create_args, **(extra.get("extra_body") or {})}
+    if params.tools:
+        body["tools"] = params.tools
+    return {name: value for name, value in body.items() if name not in OURS}

@@ -1,19 +1,21 @@
-"""A model as a service: the conversation goes to an AutoGen client, whose reply goes into the sink."""
+"""A model as a service: the request goes to its client, whose reply goes into the sink."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any
 
-from autogen_core.models import ChatCompletionClient, CreateResult
+from autogen_core.models import ChatCompletionClient, CreateResult, LLMMessage
 
 from fleet.process.turns import Turns
 from protos import chat_pb2 as pb
-from worker.contract import conversation, failures, options
-from worker.contract.errors import ClientFailed
+from worker.contract import capabilities, conversation, failures, options
+from worker.contract.body import body
+from worker.contract.errors import ClientFailed, Unsupported
 from worker.contract.images import Images
+from worker.contract.pushed import Pushed
 from worker.contract.sink import Sink
 from worker.contract.tool_call import tool_call
 from worker.contract.utf8 import SurrogateJoiner
-from worker.openai.client import Streaming
 
 
 class ModelService:
@@ -29,30 +31,40 @@ class ModelService:
         """See :class:`worker.services.service.Service`."""
         async with self._turns.turn() as turn:
             # Requests that come together are prepared in turns, so that they do not hold up anything else.
-            messages = await conversation.messages(request, self._system_message, turn)
-            arguments = await options.arguments(request.options, turn, as_text=isinstance(self._client, Streaming))
-        if isinstance(self._client, Streaming):
-            running = self._client.stream(sink, messages, **arguments)
-        else:
-            await self._images.admit(messages)
-            running = _pump(self._client.create_stream(messages, **arguments), sink)
-        del request, messages, arguments  # they must not be kept for as long as the reply takes
+            await capabilities.check(request, self._client.model_info, turn)
+            if isinstance(client := self._client, Pushed):
+                running = client.stream(sink, await body(request, self._system_message, turn, as_text=client.as_text))
+            else:
+                messages = await conversation.messages(request, self._system_message, turn)
+                running = self._create_stream(messages, await options.arguments(request.options, turn), sink)
+                del messages
+        del request  # nothing of it must be kept for as long as the reply takes
         return await running
+
+    async def _create_stream(self, messages: list[LLMMessage], arguments: dict[str, Any], sink: Sink) -> pb.Done:
+        await self._images.admit(messages)
+        pieces = self._client.create_stream(messages, **arguments)
+        del messages, arguments
+        return await _pump(pieces, sink)
 
 
 async def _pump(pieces: AsyncGenerator[str | CreateResult, None], sink: Sink) -> pb.Done:
     """Write what another client yields. Its errors become :class:`ClientFailed`: it may raise anything."""
     result: CreateResult | None = None
     joiner = SurrogateJoiner()
+    begun = False
     try:
         async with aclosing(pieces):
             async for piece in pieces:
+                begun = True
                 if isinstance(piece, CreateResult):
                     result = piece
                 else:
                     sink.text(joiner.join(piece))
                     await sink.ready()
     except Exception as error:
+        if type(error) is ValueError and not begun:  # how AutoGen's clients refuse a request
+            raise Unsupported("this model's client does not take such a request; the worker's log has more") from error
         raise ClientFailed from error
     if result is None:
         raise RuntimeError("the model's client gave no result")

@@ -39,7 +39,6 @@ class GatewayWatch:
         self._return_within = return_within
         self._poll_interval = poll_interval
         self._left_at: dict[str, float] = {}
-        self._linked_at = 0.0
         self._senders = Senders()
 
     def acknowledged(self, ack: pb.ChunkAck) -> None:
@@ -68,8 +67,7 @@ class GatewayWatch:
     def _find_gone(self, now: float) -> set[str]:
         if not self._outbox.linked:
             self._left_at = dict.fromkeys(self._left_at, now)
-            return set(self._outbox.gateways()) if now - self._linked_at > self._link_timeout else set()
-        self._linked_at = now
+            return set(self._outbox.gateways()) if self._outbox.unlinked_for > self._link_timeout else set()
         gone = [gateway_id for gateway_id, at in self._left_at.items() if now - at > self._return_within]
         return {*gone, *self._outbox.silent_gateways(self._timeout)}
 

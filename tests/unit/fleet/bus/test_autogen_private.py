@@ -104,7 +104,14 @@ def test_the_model_client_prepares_its_request_as_ours_expects() -> None:
         "create_args",
     ]
     source = inspect.getsource(BaseOpenAIChatCompletionClient)
-    for name in ("_client", "_total_usage", "_actual_usage"):
+    for name in (
+        "_client",
+        "_total_usage",
+        "_actual_usage",
+        "_create_args",
+        "_add_name_prefixes",
+        "_include_name_in_message",
+    ):
         assert f"self.{name}" in source, name
 
 

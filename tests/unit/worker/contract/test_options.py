@@ -2,17 +2,17 @@
 
 from typing import Any
 
-import orjson
 import pytest
 
 from fleet.process.turns import Turns
 from protos import chat_pb2 as pb
 from worker.contract import options
+from worker.contract.errors import Unsupported
 
 
-async def arguments(as_text: bool = False, **given: Any) -> dict[str, Any]:
+async def arguments(**given: Any) -> dict[str, Any]:
     async with Turns().turn() as turn:
-        return await options.arguments(pb.ChatOptions(**given), turn, as_text=as_text)
+        return await options.arguments(pb.ChatOptions(**given), turn)
 
 
 async def test_options_that_say_nothing_are_no_arguments() -> None:
@@ -32,13 +32,6 @@ async def test_a_tool_without_parameters_has_none() -> None:
     assert declared.schema == {"name": "f", "description": ""}
 
 
-async def test_schemas_may_stay_text() -> None:
-    text = '{"type" : "object"}'
-    given = await arguments(as_text=True, tools=[pb.Tool(name="f", parameters=text)], response_format=text)
-    assert orjson.dumps(given["tools"][0].schema["parameters"]) == text.encode()
-    assert orjson.dumps(given["extra_create_args"]) == b'{"response_format":%b}' % text.encode()
-
-
 @pytest.mark.parametrize("choice", ["auto", "none", "required"])
 async def test_a_choice_of_tools_is_passed_on(choice: str) -> None:
     assert (await arguments(tool_choice=choice))["tool_choice"] == choice
@@ -55,3 +48,20 @@ async def test_a_tool_is_chosen_by_name() -> None:
 async def test_further_arguments_keep_their_names() -> None:
     given = await arguments(extra='{"temperature": 0.5}', response_format='{"type": "json_object"}')
     assert given == {"extra_create_args": {"temperature": 0.5, "response_format": {"type": "json_object"}}}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"other": '{"top_k": 1}'},
+        {"other": '{"tool_choice": {"type": "allowed_tools"}}'},
+        {"tools": [pb.Tool(other='{"type": "custom"}')]},
+    ],
+)
+async def test_what_autogen_has_no_place_for_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(Unsupported, match="client"):
+        await arguments(**given)
+
+
+async def test_hints_and_nulls_may_be_left_out() -> None:
+    assert await arguments(other='{"store": true, "top_k": null, "tools": []}') == {}

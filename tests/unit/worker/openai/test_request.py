@@ -1,115 +1,81 @@
-"""Requests that are converted in steps are what AutoGen makes in one."""
+"""What a client's configuration adds to requests, and requests of agents."""
 
-import asyncio
 from typing import Any
 
-import orjson
 import pytest
-from autogen_core import FunctionCall
-from autogen_core.models import (
-    AssistantMessage,
-    FunctionExecutionResult,
-    FunctionExecutionResultMessage,
-    LLMMessage,
-    ModelInfo,
-    SystemMessage,
-    UserMessage,
-)
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from autogen_core.models import LLMMessage, ModelInfo, SystemMessage, UserMessage
+from autogen_core.tools import ToolSchema
 
-from fleet.process.turns import Turns
-from protos import chat_pb2 as pb
-from worker.contract import options
 from worker.openai.client import StreamingOpenAIClient
-from worker.openai.request import STEP, build
+from worker.openai.request import Json, agents_request, completed, with_prefixes, without_names
 
-SYSTEM = SystemMessage(content="s")
-USER = UserMessage(content="hi", source="user")
-MANY = UserMessage(content=["part"] * 40, source="user")
-ASSISTANT = AssistantMessage(content="ok  ", source="a")
-CALLS = AssistantMessage(content=[FunctionCall(id="1", name="f", arguments="{}")], source="a")
-RESULT = FunctionExecutionResultMessage(
-    content=[FunctionExecutionResult(content="42", name="f", call_id="1", is_error=False)]
+HI: Json = {"role": "user", "content": "hi"}
+SENT: Json = {"stream": True, "stream_options": {"include_usage": True}}
+INFO = ModelInfo(
+    vision=True,
+    function_calling=True,
+    json_output=True,
+    family="unknown",
+    structured_output=True,
+    multiple_system_messages=True,
 )
 
 
-def client(model: str, several_system_messages: bool) -> StreamingOpenAIClient:
-    info = ModelInfo(
-        vision=True,
-        function_calling=True,
-        json_output=True,
-        family="unknown",
-        structured_output=True,
-        multiple_system_messages=several_system_messages,
-    )
-    return StreamingOpenAIClient(model=model, api_key="k", model_info=info)
-
-
-CLIENTS = [client(model, several) for model in ("m", "claude-3") for several in (True, False)]
-
-
-async def made(model: StreamingOpenAIClient, messages: list[LLMMessage], **extra: Any) -> Any:
-    return await build(model, Turns(), messages, (), "auto", None, extra)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.sampled_from(CLIENTS),
-    st.lists(
-        st.tuples(st.sampled_from([SYSTEM, USER, MANY, ASSISTANT, CALLS, RESULT]), st.integers(1, STEP)),
-        min_size=1,
-        max_size=6,
-    ),
+@pytest.mark.parametrize(
+    ("body", "config", "made"),
+    [
+        ({"top_k": 1, "x": None}, {}, {"top_k": 1, "x": None}),
+        ({}, {"temperature": 0, "timeout": 3}, {"temperature": 0}),
+        ({"temperature": 1}, {"temperature": 0}, {"temperature": 1}),
+        ({"temperature": None}, {"temperature": 0}, {"temperature": 0}),
+        ({"top_k": 1}, {"extra_body": {"top_k": 5, "min_p": 0.1}, "min_p": 1}, {"top_k": 1, "min_p": 0.1}),
+        ({"max_completion_tokens": 7}, {"max_tokens": 5}, {"max_completion_tokens": 7}),
+        ({"max_completion_tokens": None}, {"max_tokens": 5}, {"max_completion_tokens": None, "max_tokens": 5}),
+        ({"stream_options": {"x": 1}}, {}, {"stream_options": {"x": 1, "include_usage": True}}),
+        ({"stream_options": {"include_usage": False}}, {}, {}),
+        ({"stream_options": None}, {}, {}),
+        (
+            {"stream_options": {"include_usage": True}},
+            {"stream_options": {"include_usage": False}},
+            {"stream_options": {"include_usage": False}},
+        ),
+    ],
 )
-async def test_steps_make_what_one_step_makes(model: StreamingOpenAIClient, runs: list[tuple[LLMMessage, int]]) -> None:
-    messages = [message.model_copy() for message, count in runs for _ in range(count)]
-    refused = None
-    try:
-        expected: Any = model._process_create_args([one.model_copy() for one in messages], (), "auto", None, {})
-    except ValueError as error:
-        refused = error
-    if refused is not None:
-        with pytest.raises(ValueError, match=str(refused)[:20]):
-            await made(model, messages)
-        return
-    request = await made(model, messages)
-    assert request == expected.create_args | {"messages": expected.messages}
+def test_the_configuration_completes_a_request_whose_own_values_win(body: Json, config: Json, made: Json) -> None:
+    assert completed(body, {"model": "m", **config}) == {"model": "m", **SENT, **made}
 
 
-async def test_schemas_are_sent_as_the_client_wrote_them() -> None:
-    text = '{"properties": {"a": 1}}'
-    given = pb.ChatOptions(
-        tools=[pb.Tool(name="f", parameters=text)],
-        tool_choice="tool:f",
-        response_format='{"type":"json_object"}',
-        extra='{"stop":["x"],"temperature":0.5}',
-    )
-    async with Turns().turn() as turn:
-        arguments = await options.arguments(given, turn, as_text=True)
-    request = await build(
-        CLIENTS[0], Turns(), [USER], arguments["tools"], arguments["tool_choice"], None, arguments["extra_create_args"]
-    )
-    assert set(request) == {"model", "temperature", "tool_choice", "messages", "tools", "response_format", "stop"}
-    assert text.encode() in orjson.dumps(request)
+def test_names_are_taken_out_of_users_messages() -> None:
+    messages = [{**HI, "name": "a"}, {"role": "assistant", "content": "b", "name": "c"}]
+    without_names(messages)
+    assert messages == [HI, {"role": "assistant", "content": "b", "name": "c"}]
 
 
-async def test_other_clients_get_schemas_as_objects() -> None:
-    said = pb.ChatOptions(tools=[pb.Tool(name="f", parameters='{"a": 1}')], response_format='{"type": "json_object"}')
-    async with Turns().turn() as turn:
-        arguments = await options.arguments(said, turn, as_text=False)
-    assert arguments["tools"][0].schema["parameters"] == {"a": 1}
-    assert arguments["extra_create_args"] == {"response_format": {"type": "json_object"}}
+def test_a_name_begins_its_text() -> None:
+    parts = [{"type": "text", "text": "hi"}, {"type": "text", "text": "there"}]
+    messages: list[Json] = [HI.copy(), {**HI, "name": "a"}, {**HI, "name": "b", "content": parts}]
+    with_prefixes(messages)
+    assert [message["content"] for message in messages] == [
+        "hi",
+        "a said:\nhi",
+        [{"type": "text", "text": "b said:\nhi"}, {"type": "text", "text": "there"}],
+    ]
 
 
-async def test_few_messages_of_many_parts_wait_for_their_turn() -> None:
-    turns = Turns()
-    parts: list[LLMMessage] = [UserMessage(content=["part"] * 1000, source="user")] * 3
-    turn = turns.turn()
-    await turn.__aenter__()
-    building = asyncio.create_task(build(CLIENTS[0], turns, parts, (), "auto", None, {}))
-    for _ in range(5):
-        await asyncio.sleep(0)
-    assert not building.done()
-    await turn.__aexit__()
-    assert len((await building)["messages"]) == 3
+def test_an_agents_request_is_what_autogen_makes_of_it() -> None:
+    client = StreamingOpenAIClient(model="m", api_key="k", model_info=INFO, temperature=0)
+    messages: list[LLMMessage] = [SystemMessage(content="s"), UserMessage(content="hi", source="a")]
+    tool = ToolSchema(name="f", description="d")
+    extra: Json = {"stop": ["x"], "extra_body": {"top_k": 1}}
+    made: Any = agents_request(client, messages, [tool], "required", True, extra)
+    assert made["messages"] == [{"role": "system", "content": "s"}, {**HI, "name": "a"}]
+    assert made.pop("tools")[0]["function"]["name"] == "f"
+    assert {name: value for name, value in made.items() if name != "messages"} == {
+        "temperature": 0,
+        "stop": ["x"],
+        "top_k": 1,
+        "tool_choice": "required",
+        "response_format": {"type": "json_object"},
+    }
+    with pytest.raises(ValueError, match="timeout"):
+        agents_request(client, messages, [], "auto", None, {"timeout": 3})

@@ -258,11 +258,11 @@ async def test_create_stream_reads_no_further_than_its_reader(server: Server, an
 @pytest.mark.parametrize("paced", [False, True])
 async def test_a_connection_is_kept_though_its_responses_end_comes_after_done(server: Server, paced: bool) -> None:
     ours, pacer = client(server), Pacer(INTERVAL)
-    ours.work_in(Turns(), pacer if paced else None)
+    ours.read_by(pacer if paced else None)
     transport = ours._client._client._transport.inner
     for _ in range(3):
         server.answers.append(framed(COMPLETE["text"]))
-        await ours.stream(Recording(), MESSAGES)
+        await ours.stream(Recording(), {"messages": [{"role": "user", "content": "hi"}]})
         await until(lambda: not transport._ending)
     assert server.connections == 1
     pacer.close()
@@ -297,7 +297,7 @@ class Bench:
         self._outbox = Outbox("w", self._publish, INTERVAL)
         self._outbox.link_up()
         pacer = Pacer(INTERVAL, self._outbox.hold, self._outbox.release)
-        self.client.work_in(Turns(), pacer if paced else None)
+        self.client.read_by(pacer if paced else None)
         self.sink = self._outbox.open("g", "r", 1)
         try:
             await Run(history(), ModelService(self.client, "", Turns(), Images(1)), self.sink, Observer()).run()

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from autogen_core import FunctionCall
@@ -25,6 +25,8 @@ def result(content: Any = "ab", finish_reason: Any = "stop") -> CreateResult:
 
 class Client:
     """Yields ``pieces``; an exception among them is raised."""
+
+    model_info: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, *pieces: Any) -> None:
         self.pieces = pieces

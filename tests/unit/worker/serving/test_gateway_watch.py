@@ -112,7 +112,6 @@ async def test_all_gateways_are_gone_when_our_own_link_is_away_for_long(runs: Ru
 async def test_a_gateway_may_take_its_time_while_our_link_is_away(
     watch: GatewayWatch, runs: Runs, outbox: Outbox
 ) -> None:
-    await until(lambda: watch._linked_at)
     outbox.link_down()
     watch.left(CLOSED)
     await asyncio.sleep(0.1)  # for what must not happen
@@ -132,3 +131,17 @@ async def test_a_complete_ack_names_the_runs_that_are_wanted(watch: GatewayWatch
 async def test_an_ack_in_anothers_name_is_ignored(watch: GatewayWatch, runs: Runs, outbox: Outbox) -> None:
     watch.acknowledged(ack(outbox, complete=True, sent_by=["h"]))
     assert runs.kept == []
+
+
+async def test_a_link_that_is_lost_before_the_first_poll_has_not_been_away_for_long(runs: Runs) -> None:
+    """The worker joined just before its host died: gateways wait for it, so it must not give them up."""
+    now = 1000.0
+    outbox = Outbox("w", lambda *_: None, 0.001, lambda: now)
+    outbox.link_up()
+    outbox.open("g", "r", 1).accept()
+    outbox.link_down()
+    watch = watching(runs, outbox, link_timeout=3.0)
+    now += 2.9
+    assert not watch._find_gone(0.0)
+    now += 0.2
+    assert watch._find_gone(0.0) == {"g"}
