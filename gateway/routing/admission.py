@@ -205,7 +205,7 @@ class Admission:
         now = self._clock()
         failing = {worker.id for worker in ready if self._breakers.blocks(claim.at(worker.id), now)}
         avoid = failing.union(claim.avoid) if failing else claim.avoid
-        return choose(ready, claim.model, avoid, endpoint=claim.endpoint)
+        return choose(ready, claim.model, avoid, claim.endpoint)
 
     def _refuse_unknown(self) -> None:
         for line in list(self._lines.values()):

@@ -10,8 +10,8 @@ def choose(
     workers: Iterable[Worker],
     model: str,
     avoid: Collection[str] = (),
-    rng: random.Random | None = None,
     endpoint: str = CHAT,
+    rng: random.Random | None = None,
 ) -> Worker | None:
     """The worker with the smallest share of its capacity in use, at random among equals; None if none has room.
 

@@ -59,10 +59,12 @@ class Members:
 
     def feed(self, data: bytes) -> bytes:
         """What to pass on for ``data``. Raises :class:`NoObject`, also for what follows the complete object."""
-        if not self._depth:
+        if self.is_complete or not self._depth:
             data = data.removeprefix(_BOM).lstrip(_BLANK)
             if data and (self.is_complete or not data.startswith(b"{")):
                 raise NoObject("it is not one JSON object")
+        if not data:
+            return b""
         passed: list[bytes] = []
         start = 0
         for at in self._changes(data):
