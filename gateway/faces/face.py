@@ -15,6 +15,7 @@ from gateway.errors import GatewayError
 from gateway.faces.bodies import Body
 from gateway.faces.encoder import Encoder
 from gateway.faces.line import dumps
+from gateway.faces.outline import MAX_VALUES
 from protos import chat_pb2 as pb
 
 Json = dict[str, Any]
@@ -62,6 +63,8 @@ class Face(ABC):
     name: ClassVar[str]
     prefix: ClassVar[str]
     """Errors of every path that begins with this have the face's shape. Where several faces match, the longest wins."""
+    max_values: ClassVar[int] = MAX_VALUES
+    """JSON values of a body. More than the default only where they stay text: :meth:`read` must not build them."""
 
     @abstractmethod
     def routes(self) -> Iterable[Route]:

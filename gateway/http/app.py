@@ -63,7 +63,7 @@ class ChatService(Fleet):
     async def chat(self, request: Request, face: Face) -> Response:
         settings = self._settings
         key = self._access.identify(request)
-        body = await self._bodies.read(request, settings.max_body, settings.body_timeout)
+        body = await self._bodies.read(request, settings.max_body, settings.body_timeout, face.max_values)
         try:
             asked = await face.read(body, request.state.request_id, settings.default_model)
             self._count(asked.ignored)

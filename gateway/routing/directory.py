@@ -21,7 +21,7 @@ NAMED = 10_000
 CHAT = "chat"
 """The endpoint that every model has of which a worker says nothing else."""
 
-ENDPOINTS = 16
+ENDPOINTS = 8
 """Of a model."""
 
 _ONLY_CHAT = frozenset({CHAT})

@@ -14,8 +14,8 @@ from autogen_core.models import RequestUsage
 from protos import chat_pb2 as pb
 from worker.contract import failures
 from worker.contract.errors import ModelReported, StreamBroken
-from worker.contract.failures import NO_CHUNKS
 from worker.contract.sink import Sink
+from worker.openai.completion import SILENCE
 from worker.openai.members import Members, NoObject
 from worker.openai.sse import EventDecoder, EventTooLong
 from worker.wire.connection import Consumer
@@ -60,6 +60,7 @@ class _Answer(ABC):
         self.is_over = False
         self._sink = sink
         self._replaced = {b"model": orjson.dumps(model)}
+        self._silent = 0
         self._text = codecs.getincrementaldecoder("utf-8")("replace")
         self._usage = RequestUsage(prompt_tokens=0, completion_tokens=0)
         self._over = asyncio.Event()
@@ -73,7 +74,10 @@ class _Answer(ABC):
         return pb.Done(finish_reason="stop", usage=failures.usage(self._usage))
 
     def data_received(self, data: bytes) -> None:
+        self._silent += len(data)
         self._read(data)
+        if self._silent > SILENCE:
+            self._end(StreamBroken(f"the model's answer said nothing in {SILENCE:,} bytes", self._usage))
 
     def eof_received(self) -> None:
         self._read(b"")
@@ -93,7 +97,7 @@ class _Answer(ABC):
         except (ModelReported, StreamBroken) as error:
             self._end(error)
         except (NoObject, EventTooLong) as odd:
-            self._end(StreamBroken(f"{NO_CHUNKS}: {odd}", self._usage))
+            self._end(StreamBroken(f"the model's answer is not what its API sends: {odd}", self._usage))
         else:
             if self.is_whole:
                 self._end(None)
@@ -116,6 +120,7 @@ class _Answer(ABC):
 
     def _write(self, text: bytes | bytearray, tokens: int = 0) -> None:
         for start in range(0, len(text), SLICE):
+            self._silent = 0
             part = self._text.decode(text[start : start + SLICE])
             self._sink.event(pb.ReplyEvent(custom=pb.Custom(kind=KIND, json=part), tokens=tokens))
             tokens = 0

@@ -38,6 +38,8 @@ class PassedOn(Face):
     endpoint: ClassVar[str]
     text: ClassVar[str]
     streams: ClassVar[bool]
+    max_values = 1_000_000
+    """OpenAI takes 300,000 tokens at once, each of which is a value; some servers take more."""
 
     def routes(self) -> list[Route]:
         fields: Json = {"model": {**TEXT, "minLength": 1, "maxLength": 1000}, self.text: INPUT}

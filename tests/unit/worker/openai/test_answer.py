@@ -11,6 +11,7 @@ from protos import chat_pb2 as pb
 from tests.unit.worker.recording import Recording
 from worker.contract.errors import ModelReported, StreamBroken
 from worker.openai.answer import HELD, KIND, MARKS, SLICE, Events, Whole
+from worker.openai.completion import SILENCE
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
 
@@ -115,6 +116,18 @@ async def test_an_error_with_a_good_status_is_an_error() -> None:
     assert reported.value.body == {"message": "no"}
     assert sink.events == []
     assert (await whole(b'{"error":null}'))[0] == '{"error":null}'
+
+
+@pytest.mark.parametrize("filler", [b" " * 30_000, b"data:\n\n" * 4000])
+async def test_an_answer_that_says_nothing_ends(filler: bytes) -> None:
+    for reader in (Whole(Recording(), "public", False), Events(Recording(), "public")):
+        begin = b'{"model":"' if isinstance(reader, Whole) else b": x\n\n"
+        reader.data_received(begin)
+        for _ in range(SILENCE // len(filler) + 1):
+            reader.data_received(filler)
+        assert reader.is_over
+        with pytest.raises(StreamBroken):
+            await reader.end()
 
 
 async def test_a_broken_connection_is_what_it_is() -> None:
