@@ -90,6 +90,7 @@ class Streaming(BaseOpenAIChatCompletionClient):
         closes the connection. Raises what :meth:`stream` raises.
         """
         given = self._create_args
+        # The model is the last member, so that it wins over a "Model" at servers that ignore case.
         response = await self._post(endpoint, {**(given.get("extra_body") or {}), **body, "model": given["model"]})
         del body
         are_events = response.headers.get("content-type", "").startswith("text/event-stream")

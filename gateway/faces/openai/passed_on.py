@@ -12,7 +12,7 @@ from gateway.errors import GatewayError, InvalidField, Unsupported
 from gateway.faces.bodies import Body
 from gateway.faces.body import MAX_PARTS, check, decode
 from gateway.faces.face import Asked, Face, Json, Route, json_refusal
-from gateway.faces.line import dumps
+from gateway.faces.line import dumps, escaped
 from gateway.faces.openai.encoder import OpenAIFormat, error_body
 from gateway.faces.openai.face import ERROR
 from gateway.faces.openapi import TEXT, json_response, refusals, schema
@@ -126,7 +126,7 @@ class Events(Text):
         self._request_id = request_id
 
     def event(self, event: pb.ReplyEvent) -> bytes:
-        text = super().event(event)
+        text = escaped(super().event(event))
         if text:
             self.ping = OpenAIFormat.ping if text.endswith(b"\n\n") else b""
         return text

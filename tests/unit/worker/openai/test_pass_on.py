@@ -1,6 +1,8 @@
 """Requests to other endpoints, against a server that keeps what it was sent."""
 
+import gzip
 import json
+import secrets
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -48,6 +50,26 @@ async def test_a_request_has_the_models_name_and_what_the_client_sent(server: Se
     assert b"x-a: b" in server.requests[0].lower()
     assert recording.end == pb.Done(finish_reason="stop", usage=pb.Usage(prompt_tokens=3))
     assert recording.events == [("custom", pb.Custom(kind="answer", json=ANSWER.decode().replace('"m"', '"public"')))]
+
+
+async def test_an_entrys_extra_body_goes_with_it_and_yields_to_the_client(server: Server) -> None:
+    server.answers = [[WHOLE]]
+    extra = {"provider": {"only": ["a"]}, "user": "entry", "model": "other"}
+    client = StreamingOpenAIClient(**CONFIG, base_url=f"{server.url}/v1", extra_body=extra)
+    await passed_on(client, "embeddings", user="client")
+    assert sent(server)[1] == {"provider": {"only": ["a"]}, "user": "client", "model": "m"}
+
+
+async def test_a_compressed_answer_is_passed_on(server: Server) -> None:
+    answer = b'{"data":["' + secrets.token_hex(200_000).encode() + b'"],"model":"m"}'
+    packed = gzip.compress(answer)
+    head = OK + b"content-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(packed)
+    server.answers = [[head, *(packed[at : at + 50_000] for at in range(0, len(packed), 50_000))]]
+    client = StreamingOpenAIClient(**CONFIG, base_url=f"{server.url}/v1")
+    recording = await passed_on(client, "embeddings", input="a")
+    parts = [part.json for _, part in recording.events if isinstance(part, pb.Custom)]
+    assert "".join(parts) == answer.decode().replace('"m"}', '"public"}')
+    assert len(parts) > 10
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ async def test_events_are_passed_on_and_an_error_is_one_of_its_own() -> None:
     error = encoder.end(WorkerLost("worker_lost", "gone"))
     assert error.startswith(b"\n\ndata: {")
     assert json.loads(error[8:])["error"]["code"] == "worker_lost"
+    assert encoder.event(part('"\u2028\u2029\x85"')) == rb'"\u2028\u2029\u0085"'
     assert encoder.event(part("}\n\n")) == b"}\n\n"
     assert encoder.ping
     assert encoder.end(WorkerLost("worker_lost", "gone")).startswith(b"data: ")
