@@ -4,7 +4,6 @@ import asyncio
 import logging
 import sys
 import time
-from collections import Counter
 from functools import partial
 from socket import socket
 from typing import Any
@@ -54,7 +53,6 @@ class Gateway:
         self._leaving = False
         self._lost_at = time.monotonic()
         """When the link to the host was lost; infinity once the chats have been told."""
-        self._ignored: Counter[str] = Counter()
         self._observer = Observer()
         self._runtime = FleetRuntime(fleet, self._on_link)
         self._directory = Directory(self.id, gone_after=fleet.link_timeout)
@@ -91,9 +89,7 @@ class Gateway:
             raise SystemExit(1) from None
 
     def _application(self) -> ASGIApp:
-        views = app.Views(
-            self._unready, self._describe, self._models, int(time.time()), self._ignored, lambda: self._leaving
-        )
+        views = app.Views(self._unready, self._describe, self._models, int(time.time()), lambda: self._leaving)
         return app.build(self._settings, self._chats, Access(self._ring), views)
 
     async def _join(self) -> None:
@@ -196,7 +192,6 @@ class Gateway:
                 "linked": self._runtime.linked,
                 "in_flight": len(self._chats),
                 "requests_total": self._chats.total,
-                "ignored_fields": dict(self._ignored),
             },
             "load": self._directory.describe_load(self._admission.waiting, now),
             "queue": self._admission.describe(),

@@ -26,6 +26,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
+import orjson
+
 from protos import chat_pb2 as pb
 
 
@@ -198,9 +200,17 @@ class ModelFailed(GatewayError):
         )
 
 
-def usage(counts: pb.Usage) -> dict[str, int]:
-    return {
+def usage(counts: pb.Usage) -> dict[str, Any]:
+    """The three counts, and what else the model said. Its own total may count more than the two others."""
+    try:
+        given = orjson.loads(counts.extra) if counts.extra else {}
+    except ValueError:
+        given = {}
+    given = given if isinstance(given, dict) else {}
+    total = given.get("total_tokens")
+    ours = {
         "prompt_tokens": counts.prompt_tokens,
         "completion_tokens": counts.completion_tokens,
-        "total_tokens": counts.prompt_tokens + counts.completion_tokens,
+        "total_tokens": total if type(total) is int else counts.prompt_tokens + counts.completion_tokens,
     }
+    return given | ours

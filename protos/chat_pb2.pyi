@@ -220,24 +220,28 @@ class ChunkAck(_message.Message):
     def __init__(self, gateway_id: _Optional[str] = ..., epoch: _Optional[int] = ..., received: _Optional[int] = ..., credits: _Optional[_Iterable[_Union[Credit, _Mapping]]] = ..., complete: bool = ..., counts_all: bool = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Usage(_message.Message):
-    __slots__ = ("prompt_tokens", "completion_tokens")
+    __slots__ = ("prompt_tokens", "completion_tokens", "extra")
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    EXTRA_FIELD_NUMBER: _ClassVar[int]
     prompt_tokens: int
     completion_tokens: int
-    def __init__(self, prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ...) -> None: ...
+    extra: str
+    def __init__(self, prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., extra: _Optional[str] = ...) -> None: ...
 
 class Accepted(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class Done(_message.Message):
-    __slots__ = ("finish_reason", "usage")
+    __slots__ = ("finish_reason", "usage", "reason")
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     finish_reason: str
     usage: Usage
-    def __init__(self, finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ...) -> None: ...
+    reason: str
+    def __init__(self, finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Error(_message.Message):
     __slots__ = ("code", "message", "retryable", "retry_after", "usage")
@@ -293,8 +297,18 @@ class Custom(_message.Message):
     json: str
     def __init__(self, kind: _Optional[str] = ..., json: _Optional[str] = ...) -> None: ...
 
+class Fields(_message.Message):
+    __slots__ = ("json", "cut", "beside")
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    CUT_FIELD_NUMBER: _ClassVar[int]
+    BESIDE_FIELD_NUMBER: _ClassVar[int]
+    json: str
+    cut: bool
+    beside: bool
+    def __init__(self, json: _Optional[str] = ..., cut: bool = ..., beside: bool = ...) -> None: ...
+
 class ReplyEvent(_message.Message):
-    __slots__ = ("request_id", "attempt", "accepted", "text", "reasoning", "tool_call", "done", "error", "cancelled", "logprobs", "tool_result", "message", "handoff", "approval", "custom", "usage", "tokens", "position", "source", "extra")
+    __slots__ = ("request_id", "attempt", "accepted", "text", "reasoning", "tool_call", "done", "error", "cancelled", "logprobs", "tool_result", "message", "handoff", "approval", "custom", "usage", "fields", "tokens", "position", "source", "extra")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
@@ -311,6 +325,7 @@ class ReplyEvent(_message.Message):
     APPROVAL_FIELD_NUMBER: _ClassVar[int]
     CUSTOM_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
@@ -331,11 +346,12 @@ class ReplyEvent(_message.Message):
     approval: Approval
     custom: Custom
     usage: Usage
+    fields: Fields
     tokens: int
     position: int
     source: str
     extra: str
-    def __init__(self, request_id: _Optional[str] = ..., attempt: _Optional[int] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., text: _Optional[str] = ..., reasoning: _Optional[str] = ..., tool_call: _Optional[_Union[ToolCall, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., cancelled: _Optional[_Union[Cancelled, _Mapping]] = ..., logprobs: _Optional[str] = ..., tool_result: _Optional[_Union[ToolResult, _Mapping]] = ..., message: _Optional[_Union[MessageMark, _Mapping]] = ..., handoff: _Optional[_Union[Handoff, _Mapping]] = ..., approval: _Optional[_Union[Approval, _Mapping]] = ..., custom: _Optional[_Union[Custom, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., tokens: _Optional[int] = ..., position: _Optional[int] = ..., source: _Optional[str] = ..., extra: _Optional[str] = ...) -> None: ...
+    def __init__(self, request_id: _Optional[str] = ..., attempt: _Optional[int] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., text: _Optional[str] = ..., reasoning: _Optional[str] = ..., tool_call: _Optional[_Union[ToolCall, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., cancelled: _Optional[_Union[Cancelled, _Mapping]] = ..., logprobs: _Optional[str] = ..., tool_result: _Optional[_Union[ToolResult, _Mapping]] = ..., message: _Optional[_Union[MessageMark, _Mapping]] = ..., handoff: _Optional[_Union[Handoff, _Mapping]] = ..., approval: _Optional[_Union[Approval, _Mapping]] = ..., custom: _Optional[_Union[Custom, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., fields: _Optional[_Union[Fields, _Mapping]] = ..., tokens: _Optional[int] = ..., position: _Optional[int] = ..., source: _Optional[str] = ..., extra: _Optional[str] = ...) -> None: ...
 
 class ChunkBatch(_message.Message):
     __slots__ = ("worker_id", "epoch", "number", "base", "events", "quiet", "sent_by")

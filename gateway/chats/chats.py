@@ -301,7 +301,7 @@ def _receive(reply: Reply, attempt: Attempt, event: pb.ReplyEvent, kind: str | N
 
 def _end(reply: Reply, attempt: Attempt, event: pb.ReplyEvent) -> None:
     if event.HasField("done"):
-        reply.finish(Completed(event.done.finish_reason or "unknown", event.done.usage))
+        reply.finish(Completed(event.done.reason or event.done.finish_reason or "unknown", event.done.usage))
         attempt.end()
     elif event.HasField("error"):
         attempt.end(ModelFailed(event.error))

@@ -180,6 +180,8 @@ class Reply:
         assert self._write is not None
         try:
             self._write(event)
+        except WorkerLost as error:  # the writer could not read what it was given
+            self.finish(error)
         except Exception as error:
             self._failure = error
             self.pause()

@@ -3,8 +3,7 @@
 Everything that is sent on stays JSON text, and lists are read item by item, so that no step takes long.
 """
 
-from collections.abc import Callable, Set
-from itertools import islice
+from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
@@ -24,9 +23,8 @@ MAX_MESSAGES = 10_000
 """Of one request: a message of 40 bytes costs the gateway, the bus and the worker as much as one of 4 KiB."""
 
 MAX_PARTS = 1000
-"""Parts of a message, calls of a turn, tools, stop words, entries: each costs far more than its few bytes."""
-
-MAX_IGNORED = 200
+"""Parts of a message, calls of a turn, tools, stop words, members of an object that is taken apart: each costs far more
+than its few bytes."""
 
 TAG = "="
 """Begins the tags of unions, so that they can be told from fields in pydantic's error locations."""
@@ -49,69 +47,64 @@ MESSAGES = {
     "string_too_short": "must not be empty",
     "too_long": "is too long",
     "string_too_long": "is too long",
+    "string_pattern_mismatch": "must be a URL, such as https://host/image.png or data:image/png;base64,...",
 }
 """Our words for pydantic's error types; any other has pydantic's message."""
 
 
 class Fields:
-    """A body's fields: those in ``known`` as JSON text, and the names of the others.
+    """A body's fields as JSON text.
 
-    Raises :class:`MalformedBody`, or :class:`InvalidField` if the body is not an object. Use it in ``body.work()``.
+    Raises :class:`MalformedBody`, or :class:`InvalidField` if it is no object of at most :data:`MAX_PARTS` members.
+    Use it in ``body.work()``.
     """
 
-    def __init__(self, body: Body, known: frozenset[str]) -> None:
-        every = decode(body)
-        self._members = {name: every[name] for name in known if name in every}
-        self.ignored = list(islice((name for name in every if name not in known), MAX_IGNORED))
+    def __init__(self, body: Body) -> None:
+        if not body.text or body.text.isspace():
+            raise MalformedBody("invalid_json", "the body is empty: it must be a JSON object")
+        try:
+            self.members = msgspec.json.decode(body.text, type=Members)
+        except msgspec.ValidationError:
+            raise InvalidField("the body must be a JSON object") from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise _not_json(str(error).removeprefix("JSON is malformed: ")) from None
+        _bound(self.members, "the body")
         self._finite = body.outline.finite
-
-    @property
-    def names(self) -> Set[str]:
-        return self._members.keys()
 
     def get(self, name: str) -> Raw | None:
         """A field's text; None where it is missing or null."""
-        raw = self._members.get(name)
+        raw = self.members.get(name)
         return None if raw == NULL else raw
 
     def check(self, kind: type[BodyT]) -> BodyT:
         known = kind.model_fields
-        own = {name: raw for name, raw in self._members.items() if name in known}
+        own = {name: raw for name, raw in self.members.items() if name in known}
         return check(kind.model_validate_json, msgspec.json.encode(own))
 
     def items(self, name: str, most: int, *, needed: bool = False) -> list[Raw]:
         """A list's items. A ``needed`` list must not be missing, null or empty."""
         if not needed and self.get(name) is None:
             return []
-        if name not in self._members:
+        if name not in self.members:
             raise InvalidField(f"{name} is missing", name)
-        items = elements(self._members[name], name, most)
+        items = elements(self.members[name], name, most)
         if needed and not items:
             raise InvalidField(f"{name} must not be empty", name)
         return items
 
-    async def passed_on(self, text: Raw | bytes | None, name: str, turn: Turn) -> str:
-        """An object of any content, as it is sent to a worker; empty where it is missing or null."""
-        if text is None or text == NULL:
-            return ""
+    async def passed_on(self, text: Raw | bytes, name: str, turn: Turn) -> str:
+        """Any value, as it is sent to a worker."""
         view = memoryview(text)
-        if bytes(view[:1]) != b"{":
-            raise InvalidField(f"{name} must be an object", name)
         if not self._finite and not await _is_finite(view, turn):
             raise InvalidField(f"{name} holds a number that is not finite", name)
         return str(view, "utf-8")
 
-
-def decode(body: Body) -> Members:
-    """All fields of a body as JSON text; raises what :class:`Fields` raises."""
-    if not body.text or body.text.isspace():
-        raise MalformedBody("invalid_json", "the body is empty: it must be a JSON object")
-    try:
-        return msgspec.json.decode(body.text, type=Members)
-    except msgspec.ValidationError:
-        raise InvalidField("the body must be a JSON object") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _not_json(str(error).removeprefix("JSON is malformed: ")) from None
+    async def object(self, given: Members, name: str, turn: Turn) -> str:
+        """An object of these members, as it is sent to a worker; empty for none. ``name`` is of what they belong to."""
+        if not self._finite:
+            for member, text in given.items():
+                await self.passed_on(text, f"{name}.{member[:100]}" if name else member[:100], turn)
+        return msgspec.json.encode(given).decode() if given else ""
 
 
 async def _is_finite(text: memoryview, turn: Turn) -> bool:
@@ -119,6 +112,7 @@ async def _is_finite(text: memoryview, turn: Turn) -> bool:
     for start in range(0, len(text), WINDOW):
         await turn.pause()
         outline.feed(text[start : start + WINDOW])
+    outline.end()
     return outline.finite
 
 
@@ -128,9 +122,32 @@ def members(text: Raw | None, name: str) -> Members | None:
         found = msgspec.json.decode(text, type=Members) if text is not None else None
     except msgspec.ValidationError:
         return None
-    if found is not None and len(found) > MAX_PARTS:
-        raise InvalidField(f"{name} has {len(found):,} entries where {MAX_PARTS:,} are allowed", name)
+    if found is not None:
+        _bound(found, name, name)
     return found
+
+
+def first(text: Raw) -> bytes:
+    """A value's first byte, which tells its type."""
+    return bytes(memoryview(text)[:1])
+
+
+def only(given: Members, *names: str) -> Members:
+    return {name: given[name] for name in names if name in given}
+
+
+def without(given: Members, *names: str) -> Members:
+    return {name: text for name, text in given.items() if name not in names}
+
+
+def within(name: str, given: Members) -> Members:
+    """An object of the one member ``name``, which is an object of these; none of none."""
+    return {name: Raw(msgspec.json.encode(given))} if given else {}
+
+
+def _bound(found: Members, name: str, param: str | None = None) -> None:
+    if len(found) > MAX_PARTS:
+        raise InvalidField(f"{name} has {len(found):,} entries where {MAX_PARTS:,} are allowed", param)
 
 
 def elements(text: Raw, name: str, most: int) -> list[Raw]:
@@ -151,7 +168,7 @@ def check(validate: Callable[[bytes], T], text: Raw | bytes, place: Place = ()) 
         problem = error.errors(include_url=False, include_input=False, include_context=True)[0]
     if problem["type"] == "json_invalid":
         raise _not_json(str(problem.get("ctx", {}).get("error", "it cannot be parsed")))
-    name = _name(place + problem["loc"])
+    name = path(place + problem["loc"])
     raise InvalidField(_sentence(name, problem), name or None)
 
 
@@ -159,7 +176,8 @@ def _not_json(reason: str) -> MalformedBody:
     return MalformedBody("invalid_json", f"the body is not JSON: {reason}")
 
 
-def _name(loc: Place) -> str:
+def path(loc: Place) -> str:
+    """A place's name, as errors give it."""
     name = ""
     for part in loc:
         if isinstance(part, str) and part.startswith(TAG):

@@ -4,7 +4,7 @@ A new API is a folder beside ``ndjson`` and ``openai`` with a :class:`Face`, and
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -27,8 +27,6 @@ class Asked:
     stream: bool
     encoder: Callable[[Callable[[], str]], Encoder]
     """Makes the reply's encoder, given a function that returns the name of the model that answers."""
-    ignored: Sequence[str] = ()
-    """Names of the fields that the face does not know: ``GET /fleet`` counts them."""
     waits: bool = False
     """Whether the status line waits for the first event, however long: for formats that cannot express an error."""
 

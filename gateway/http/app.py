@@ -1,8 +1,7 @@
 """The HTTP application: the routes of all faces, the probes, and errors in the shape of the face that owns the path."""
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -28,9 +27,6 @@ from gateway.http.middleware import Edge
 from gateway.http.response import ChatResponse
 from gateway.settings import GatewaySettings
 
-COUNTED = 200
-"""Names of unknown fields that are counted one by one; the rest share one count."""
-
 
 @dataclass(frozen=True)
 class Views:
@@ -41,8 +37,6 @@ class Views:
     models: Callable[[], list[str]]
     started: int = 0
     """When this gateway began, in seconds since 1970."""
-    ignored: Counter[str] = field(default_factory=Counter)
-    """How often clients sent which unknown fields."""
     leaving: Callable[[], bool] = lambda: False
     """Whether this gateway drains: then every answer closes its connection."""
 
@@ -66,7 +60,6 @@ class ChatService(Fleet):
         body = await self._bodies.read(request, settings.max_body, settings.body_timeout, face.max_values)
         try:
             asked = await face.read(body, request.state.request_id, settings.default_model)
-            self._count(asked.ignored)
             response = self._open(key, body, asked)
         except BaseException:
             body.release()
@@ -100,11 +93,6 @@ class ChatService(Fleet):
         )
         response.headers.update(grant.headers)
         return response
-
-    def _count(self, names: Sequence[str]) -> None:
-        ignored = self._views.ignored
-        for name in names:
-            ignored[name[:100] if name[:100] in ignored or len(ignored) < COUNTED else "(others)"] += 1
 
 
 class RestConvertor(PathConvertor):

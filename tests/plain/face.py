@@ -28,7 +28,7 @@ class PlainFace(Face):
 
     async def read(self, body: Body, request_id: str, default_model: str) -> Asked:
         async with body.work():
-            question = Fields(body, frozenset(Question.model_fields)).check(Question)
+            question = Fields(body).check(Question)
         history = pb.ChatHistory(request_id=request_id, model=question.model or default_model)
         history.messages.add(role=pb.ROLE_USER, source="user").content.add(text=question.prompt)
         return Asked(history, stream=True, encoder=lambda _: PlainText())

@@ -95,7 +95,21 @@ HOSTILE: dict[str, tuple[str, Made, int]] = {
     ),
     "lists in an unknown field": (SEED, filled(START + ',"x":[', "[]", "]}"), 422),
     "nested lists": (SEED, filled(START + ',"x":[', "[" * 100 + "]" * 100, "]}"), 422),
-    "as many unknown fields as are allowed": (OPENAI, numbered(START + ",", '"%06d":1', "}", 95_000), 200),
+    "unknown fields": (OPENAI, numbered(START + ",", '"%06d":1', "}", 95_000), 422),
+    "as many unknown fields as are allowed": (OPENAI, numbered(START + ",", f'"%06d":"{"a" * 8000}"', "}", 990), 200),
+    "lists in an unknown field of a model": (OPENAI, filled(START + ',"x":[', "[]", "]}", 95_000), 200),
+    "unknown fields of messages": (
+        OPENAI,
+        filled(
+            '{"messages":[', '{"role":"user","content":"a",' + ",".join(f'"{n}":1' for n in range(900)) + "}", "]}", 110
+        ),
+        200,
+    ),
+    "an unknown part": (
+        OPENAI,
+        filled('{"messages":[{"role":"user","content":[{"type":"file","x":[', "[]", "]}]}]}", 95_000),
+        200,
+    ),
     "metadata": (OPENAI, numbered(START + ',"metadata":{', '"%06d":"a"', "}}", 95_000), 422),
     "wrong logit_bias": (OPENAI, numbered(START + ',"logit_bias":{', '"%06d":"x"', "}}", 95_000), 422),
     "stop words": (OPENAI, filled(START + ',"stop":[', '"a"', "]}"), 422),

@@ -85,9 +85,9 @@ async def _messages(message: pb.ChatMessage, reader: _Reader, turn: Turn) -> lis
     made = [_result(result) for result in message.tool_results] or [_said(message, reader)]
     if message.shape == pb.CONTENT_SHAPE_NULL:
         made[0]["content"] = None
-    elif message.shape == pb.CONTENT_SHAPE_ABSENT:
-        made[0].pop("content", None)
-    elif message.shape == pb.CONTENT_SHAPE_PARTS or not message.tool_results:
+    elif message.shape == pb.CONTENT_SHAPE_PARTS or not (
+        message.tool_results or message.shape == pb.CONTENT_SHAPE_ABSENT
+    ):
         made[0]["content"] = _content(message, await _parts(message.content, reader, turn))
     for one in made:
         reader.put(one, message.extra)

@@ -40,8 +40,11 @@ _LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
 class Reader(Consumer, Protocol):
     """Consumes a body whose content says where it ends, as ``Completion`` does."""
 
-    is_whole: bool
-    is_over: bool
+    @property
+    def is_whole(self) -> bool: ...
+
+    @property
+    def is_over(self) -> bool: ...
 
     async def end(self) -> pb.Done: ...
 
@@ -57,7 +60,6 @@ class _Answer(ABC):
 
     def __init__(self, sink: Sink, model: str) -> None:
         self.is_whole = False
-        self.is_over = False
         self._sink = sink
         self._replaced = {b"model": orjson.dumps(model)}
         self._silent = 0
@@ -65,6 +67,10 @@ class _Answer(ABC):
         self._usage = RequestUsage(prompt_tokens=0, completion_tokens=0)
         self._over = asyncio.Event()
         self._error: Exception | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self._over.is_set()
 
     async def end(self) -> pb.Done:
         """Wait for the end. Raises :class:`StreamBroken`, :class:`ModelReported` and what :meth:`failed` was given."""
@@ -107,7 +113,6 @@ class _Answer(ABC):
     def _end(self, error: Exception | None) -> None:
         if not self.is_over:
             self._error = error
-            self.is_over = True
             self._over.set()
 
     def _note(self, members: Members) -> None:
@@ -169,6 +174,9 @@ class Events(_Answer):
             on_first, self._on_first = self._on_first, None
             on_first()
         self.is_whole |= not data and self._finished
+
+    def failed(self, error: Exception) -> None:
+        self._end(None if self._finished else error)
 
     def _payloads(self, data: bytes) -> Iterable[bytes]:
         for payload in self._events.feed(data) if data else self._events.end():

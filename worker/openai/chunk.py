@@ -1,18 +1,25 @@
-"""A chunk of a streamed completion, decoded at bounded cost. What we do not read of it is skipped, not built."""
+"""A chunk of a streamed completion, decoded at bounded cost.
+
+Chunks of the common shape are decoded into structs that know every field of it: whatever else a chunk holds makes
+:func:`decode` return None, and :mod:`worker.openai.lenient` reads it.
+"""
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import orjson
 
-from worker.contract.utf8 import clean
+from worker.contract.fields import dumps
 
 VALUES_LIMIT = 200_000
 """JSON values of one event, by the characters that separate them: they are decoded in less than 20 ms."""
 
-FEW = 64 * 1024
+ODD_VALUES_LIMIT = 40_000
+"""JSON values of an event that is not of the common shape: they become objects, and are written again."""
+
+FEW = 32 * 1024
 """Bytes of an event that cannot hold too many values."""
 
 LOGPROBS_SLICE = 16 * 1024
@@ -24,83 +31,115 @@ LOGPROBS_LIMIT = 64 * 1024
 ODD = (ValueError, TypeError, ArithmeticError, RecursionError)
 """Raised for odd JSON: NaN, infinities, numbers of thousands of digits, half characters, deep nesting."""
 
+OURS = frozenset({"id", "object", "created", "model", "obfuscation"})
+"""Fields of a chunk that are not passed on: the reply has its own, and pads nothing. Beside them are left out: a
+choice's ``index``, a delta's ``role``, a ``message`` beside a ``delta``, and fields that are null."""
+
+Raw = msgspec.Raw
+Empty = Annotated[list[Any], msgspec.Meta(max_length=0)] | None
+NONE = Raw()
+"""The value of a :class:`Raw` field that is absent."""
+
 
 class NoChunk(ValueError):
     """What the model sent is not a chunk of a completion; its text says why."""
 
 
-class Function(msgspec.Struct, gc=False):
+class Function(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     name: str | None = None
     arguments: str | None = None
 
 
-class CallPart(msgspec.Struct, gc=False):
+class CallPart(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     index: int | None = None
     id: str | None = None
     function: Function | None = None
+    type: Literal["function"] | None = None
 
 
-class Delta(msgspec.Struct, gc=False):
-    content: Any = None
-    refusal: Any = None
-    reasoning_content: Any = None
-    reasoning: Any = None
+class Delta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
     tool_calls: list[CallPart] | None = None
+    role: Raw = NONE
+    refusal: None = None
+    function_call: None = None
+    audio: None = None
+    reasoning_details: Empty = None
+    annotations: Empty = None
 
 
-class Logprobs(msgspec.Struct):
+class Logprobs(msgspec.Struct, forbid_unknown_fields=True):
     content: list[dict[str, Any]] | None = None
+    refusal: Empty = None
 
 
-class Choice(msgspec.Struct, gc=False):
+class Choice(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     delta: Delta | None = None
+    index: Literal[0] = 0
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
+    usage: None = None
+    error: None = None
+    message: None = None
+    stop_reason: None = None
+    native_finish_reason: None = None
+    matched_stop: None = None
+    content_filter_results: Raw = NONE
 
 
-class Usage(msgspec.Struct, gc=False):
-    prompt_tokens: int | float | None = None
-    completion_tokens: int | float | None = None
+class Chunk(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """What is ours is not built, and what rarely changes is compared as it came."""
 
-
-class Chunk(msgspec.Struct, gc=False):
-    """A field may be null or absent. Text is of any type: some servers send reasoning as an object, which we ignore."""
-
-    choices: list[Choice] | None = None
-    usage: Usage | None = None
-    error: Any = None
+    choices: tuple[Choice] | None = None
+    usage: dict[str, Any] | None = None
+    error: None = None
+    id: Raw = NONE
+    object: Raw = NONE
+    created: Raw = NONE
+    model: Raw = NONE
+    obfuscation: Raw = NONE
+    system_fingerprint: Raw = NONE
+    service_tier: Raw = NONE
+    provider: Raw = NONE
 
 
 _decoder = msgspec.json.Decoder(Chunk)
 
 
-def decode(payload: bytes) -> Chunk:
-    """The chunk in an event. Raises :class:`NoChunk`, and :data:`ODD` for odd JSON."""
-    if len(payload) > FEW and sum(map(payload.count, (b"[", b"{", b":", b","))) > VALUES_LIMIT:
+def decode(payload: bytes) -> Chunk | None:
+    """The chunk in an event, or None for one of another shape. Raises :class:`NoChunk`."""
+    values = sum(map(payload.count, (b"[", b"{", b":", b","))) if len(payload) > FEW else 0
+    if values > VALUES_LIMIT:
         raise NoChunk(f"an event holds more than {VALUES_LIMIT:,} JSON values")
     try:
         return _decoder.decode(payload)
-    except msgspec.ValidationError as error:
-        raise NoChunk(str(error)) from None
     except msgspec.DecodeError:
-        odd = json.loads(payload)  # accepts half characters, NaN and infinities
+        if values > ODD_VALUES_LIMIT:
+            raise NoChunk(f"an event of an odd shape holds more than {ODD_VALUES_LIMIT:,} JSON values") from None
+        return None
+
+
+def loads(payload: bytes) -> Any:
+    """Any JSON, with half characters, NaN and infinities. Raises :data:`ODD`."""
     try:
-        return msgspec.convert(odd, Chunk)
-    except msgspec.ValidationError as error:
-        raise NoChunk(str(error)) from None
+        return orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return json.loads(payload)
 
 
 def logprobs_slices(logprobs: list[Any]) -> Iterator[str]:
     """``logprobs`` as JSON arrays of bounded length; none for an empty list. Raises :class:`NoChunk`."""
     if not logprobs:
         return
-    whole = _dumps(logprobs)
+    whole = dumps(logprobs)
     if len(whole) <= LOGPROBS_SLICE:
         yield whole
         return
     tokens: list[str] = []
     size = 0
-    for token in map(_dumps, logprobs):
+    for token in map(dumps, logprobs):
         if len(token) > LOGPROBS_LIMIT:
             raise NoChunk(f"the log probabilities of one token are longer than {LOGPROBS_LIMIT:,} bytes")
         if tokens and size + len(token) > LOGPROBS_SLICE:
@@ -109,13 +148,3 @@ def logprobs_slices(logprobs: list[Any]) -> Iterator[str]:
         tokens.append(token)
         size += len(token)
     yield f"[{','.join(tokens)}]"
-
-
-def _dumps(value: object) -> str:
-    """``value`` as JSON that any decoder accepts: half characters are replaced, infinities and NaN become null."""
-    # The gateway puts this into objects of its own, which must not be too deep for orjson then.
-    try:
-        return orjson.dumps([[[[[[[[value]]]]]]]]).decode()[8:-8]
-    except orjson.JSONEncodeError:
-        plain = orjson.loads(clean(json.dumps(value, ensure_ascii=False, allow_nan=False)))
-        return orjson.dumps([[[[[[[[plain]]]]]]]]).decode()[8:-8]

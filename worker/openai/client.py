@@ -35,6 +35,7 @@ from worker.contract.sink import Sink
 from worker.openai.answer import Events, Reader, Whole
 from worker.openai.collected import Collected
 from worker.openai.completion import Completion
+from worker.openai.config import CREATE, AzureConfig, OpenAIConfig
 from worker.openai.request import Json, agents_request, completed, with_prefixes, without_names
 from worker.wire.answers import Bounded, bound
 from worker.wire.connection import READ
@@ -55,6 +56,8 @@ class Streaming(BaseOpenAIChatCompletionClient):
     """The stream, for both kinds of client."""
 
     as_text: ClassVar[bool] = True
+    more_config: ClassVar[frozenset[str]] = CREATE
+    """Names that a configuration may have beside those of its schema."""
     _pacer: Pacer | None = None
 
     def __init__(self, **config: Any) -> None:
@@ -197,8 +200,12 @@ def http_client() -> httpx2.AsyncClient:
 
 
 class StreamingOpenAIClient(Streaming, OpenAIChatCompletionClient):
-    """Stands in for ``OpenAIChatCompletionClient``; same configuration."""
+    """Stands in for ``OpenAIChatCompletionClient``."""
+
+    component_config_schema = OpenAIConfig  # type: ignore[assignment]
 
 
 class StreamingAzureOpenAIClient(Streaming, AzureOpenAIChatCompletionClient):
-    """Stands in for ``AzureOpenAIChatCompletionClient``; same configuration."""
+    """Stands in for ``AzureOpenAIChatCompletionClient``."""
+
+    component_config_schema = AzureConfig  # type: ignore[assignment]

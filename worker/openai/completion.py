@@ -2,84 +2,103 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Literal
-
-from autogen_core.models import FinishReasons, RequestUsage
 
 from protos import chat_pb2 as pb
-from worker.contract import failures
 from worker.contract.errors import ModelReported, StreamBroken
 from worker.contract.failures import NO_CHUNKS
+from worker.contract.fields import Json, dumps
 from worker.contract.sink import Sink
-from worker.contract.tool_call import ID_LIMIT, NAME_LIMIT, tool_call
-from worker.contract.utf8 import SurrogateJoiner
-from worker.openai.chunk import ODD, CallPart, Chunk, Delta, Function, NoChunk, decode, logprobs_slices
+from worker.contract.tool_call import tool_call
+from worker.contract.utf8 import clean
+from worker.openai import lenient
+from worker.openai.calls import CALLS_LIMIT, Calls
+from worker.openai.chunk import (
+    NONE,
+    ODD,
+    CallPart,
+    Chunk,
+    Delta,
+    Function,
+    Logprobs,
+    NoChunk,
+    decode,
+    logprobs_slices,
+)
+from worker.openai.lenient import Rest, constants, filters
+from worker.openai.reasons import BAD, FINISH_REASONS, REASON_LIMIT
 from worker.openai.sse import EventDecoder, EventTooLong
-
-FINISH_REASONS: dict[str, FinishReasons] = {
-    "stop": "stop",
-    "end_turn": "stop",
-    "length": "length",
-    "content_filter": "content_filter",
-    "tool_calls": "function_calls",
-    "function_calls": "function_calls",
-    "function_call": "function_calls",
-}
-"""Servers' finish reasons in AutoGen's words."""
-
-CALLS_LIMIT = 1024
-"""Tool calls of one reply, and parts of calls in one event."""
+from worker.openai.usage import Usage
+from worker.openai.writer import Writer
 
 _NO_FUNCTION = Function()
+_NO_REST: Json = {}
 
 SILENCE = 16 * 1024 * 1024
 """Bytes of a stream that may arrive without anything to write, such as empty chunks."""
+
+NAMES_LIMIT = 1000
+"""Fields of chunks and choices that a stream may have."""
+
+COMPANIONS = frozenset(
+    {"stop_reason", "native_finish_reason", "matched_stop", "token_ids", "seed", "finish_details"}
+    | {"content_filter_results", "content_filter_offsets", "content_filter_result", "safetyRatings", "safety_ratings"}
+)
+"""Fields of a choice that an empty reply may have. With others that are not understood, it may not be empty at all."""
 
 
 class Completion:
     """Consumes a response's body (:class:`worker.wire.connection.Consumer`). What came before an error is written.
 
-    ``on_first`` is called once, with the first delta.
+    A reply is whole when the model gave a reason for its end, or its usage after the last delta. Then it does not
+    matter how the stream ends. ``on_first`` is called once, with the first delta.
     """
 
     def __init__(self, sink: Sink, on_first: Callable[[], None] | None = None) -> None:
         self.is_whole = False
         """Whether ``[DONE]`` was received."""
-        self.is_over = False
-        """Whether nothing more will be written."""
-        self._sink = sink
-        self._on_first = on_first
         self._events = EventDecoder()
-        self._text = _Text(sink)
-        self._calls: dict[int, _Call] = {}
-        self._finish_reason = ""
-        self._usage = RequestUsage(prompt_tokens=0, completion_tokens=0)
-        self._silent = 0
+        self._writer = Writer(sink, on_first)
+        self._calls = Calls()
+        self._reason = ""
+        self._usage = Usage()
+        self._seen: dict[tuple[str, str], int] = {}
+        """Hashes of fields of chunks and choices as they were last: they are written when they change."""
+        self._constants = (NONE, NONE, NONE)
+        self._filters = NONE
+        self._unknown: set[str] = set()
         self._over = asyncio.Event()
         self._error: Exception | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will be written."""
+        return self._over.is_set()
 
     async def end(self) -> pb.Done:
         """Wait for the end. Raises :class:`StreamBroken`, :class:`ModelReported` and what :meth:`failed` was given."""
         await self._over.wait()
         if self._error is not None:
             raise self._error
-        reason = FINISH_REASONS.get(self._finish_reason.lower(), "unknown")
-        return pb.Done(finish_reason=reason, usage=failures.usage(self._usage))
+        reason = FINISH_REASONS.get(self._reason.lower(), "unknown") if self._reason else "stop"
+        if self._calls and reason == "stop":
+            reason = "function_calls"
+        word = clean(self._reason) if reason == "unknown" else ""
+        return pb.Done(finish_reason=reason, usage=self._usage.total(), reason=word)
 
     # ------------------------------------------------------------ called by the connection
 
     def data_received(self, data: bytes) -> None:
-        self._silent += len(data)
+        self._writer.silent += len(data)
         self._read(data)
-        if self._silent > SILENCE:
-            self._end(StreamBroken(f"the model's stream said nothing in {SILENCE:,} bytes", self._usage))
+        if self._writer.silent > SILENCE:
+            self._end(StreamBroken(f"the model's stream said nothing in {SILENCE:,} bytes", self._usage.counts))
 
     def eof_received(self) -> None:
         self._read(b"")
         self._end(None)
 
     def failed(self, error: Exception) -> None:
-        self._end(error)
+        self._end(None if self._reason else error)
 
     def _read(self, data: bytes) -> None:
         """Decode ``data``, or what is left when it is empty: the stream has ended."""
@@ -88,154 +107,133 @@ class Completion:
         error: Exception | None = None
         try:
             for payload in self._events.feed(data) if data else self._events.end():
-                if payload == b"[DONE]":
+                chunk = decode(payload)
+                if chunk is not None:
+                    self._chunk(chunk)
+                elif self._odd(payload):
                     self.is_whole = True
                     break
-                self._chunk(decode(payload))
         except (ModelReported, StreamBroken) as reported:
             error = reported
         except (NoChunk, EventTooLong) as odd:
-            error = StreamBroken(f"{NO_CHUNKS}: {odd}", self._usage)
+            error = StreamBroken(f"{NO_CHUNKS}: {odd}", self._usage.counts)
         except ODD:
-            error = StreamBroken(NO_CHUNKS, self._usage)
-        self._text.flush()
+            error = StreamBroken(NO_CHUNKS, self._usage.counts)
+        self._writer.flush()
         if self.is_whole or error is not None:
             self._end(error)
 
     def _end(self, error: Exception | None) -> None:
         if self.is_over:
             return
-        self._text.end()
-        for index, call in self._calls.items():
+        self._writer.end()
+        for call in self._calls:
             if left := call.end():
-                self._event(tool_call(index, "", "", left))
-        if error is None and not self._finish_reason:
-            error = StreamBroken("the model's stream ended without a finish reason", self._usage)
-        self._error = error
-        self.is_over = True
+                self._writer.event(tool_call(call.index, "", "", left))
+        self._error = error or self._fault()
+        if self._error is None:
+            self._writer.finish()
         self._over.set()
+
+    def _fault(self) -> Exception | None:
+        """Why a reply that has ended without an error is not whole."""
+        if self._reason.lower() in BAD:
+            message = f"the model ended its reply with {clean(self._reason)!r}"
+            return ModelReported({"message": message, "code": clean(self._reason)})
+        if not self._reason and not self._usage.is_last(self._writer.deltas):
+            if self._writer.deltas or self._events.is_stream:
+                return StreamBroken("the model's stream ended without a finish reason", self._usage.counts)
+            return StreamBroken(f"{NO_CHUNKS}: it begins with {self._events.beginning!r}", self._usage.counts)
+        if (unknown := self._unknown - COMPANIONS) and not self._writer.deltas:
+            names = clean(", ".join(sorted(unknown)))[:REASON_LIMIT]
+            return StreamBroken(f"the model's reply is in fields that are not understood: {names}", self._usage.counts)
+        return None
 
     # ------------------------------------------------------------ what a chunk holds
 
-    def _chunk(self, chunk: Chunk) -> None:
-        if chunk.error:
-            raise ModelReported(chunk.error)
-        if chunk.usage is not None:
-            self._usage = RequestUsage(int(chunk.usage.prompt_tokens or 0), int(chunk.usage.completion_tokens or 0))
-        if not chunk.choices:
-            return
-        choice = chunk.choices[0]
-        if choice.finish_reason:
-            self._finish_reason = choice.finish_reason
-        if choice.delta is not None:
-            self._delta(choice.delta)
-        if choice.logprobs is not None:
-            for part in logprobs_slices(choice.logprobs.content or []):
-                self._event(pb.ReplyEvent(logprobs=part))
+    def _odd(self, payload: bytes) -> bool:
+        """Read a payload of another shape than the common one; whether it is ``[DONE]``."""
+        try:
+            values = lenient.values(payload)
+        except ODD:
+            if self._events.is_plain:
+                raise NoChunk(f"it begins with {self._events.beginning!r}") from None
+            raise
+        for value in values:
+            if value is lenient.DONE:
+                return True
+            self._chunk(*lenient.read(value, self._writer.deltas > 0))
+        return False
 
-    def _delta(self, delta: Delta) -> None:
-        reasoning = delta.reasoning_content or delta.reasoning
-        if reasoning and isinstance(reasoning, str):
-            self._spoke()
-            self._text.add("reasoning", reasoning)
-        text = delta.content or delta.refusal
-        if text and isinstance(text, str):
-            self._spoke()
-            self._text.add("text", text)
+    def _chunk(self, chunk: Chunk, rest: Rest | None = None) -> None:
+        choice = chunk.choices[0] if chunk.choices else None
+        if chunk.usage:
+            with_delta = choice is not None and _says(choice.delta)
+            self._usage.note(chunk.usage, self._writer.deltas, with_delta=with_delta)
+        if rest is not None:
+            self._notice(rest)
+        elif (chunk.system_fingerprint, chunk.service_tier, chunk.provider) != self._constants:
+            self._constants = chunk.system_fingerprint, chunk.service_tier, chunk.provider
+            self._notice(constants(chunk))
+        if choice is None:
+            return
+        if choice.content_filter_results != self._filters:
+            self._filters = choice.content_filter_results
+            self._notice(filters(choice))
+        if choice.finish_reason:
+            self._reason = choice.finish_reason[:REASON_LIMIT]
+        if choice.delta is not None:
+            self._delta(choice.delta, rest)
+        if choice.logprobs is not None:
+            self._logprobs(choice.logprobs, rest)
+
+    def _logprobs(self, logprobs: Logprobs, rest: Rest | None) -> None:
+        for part in logprobs_slices(logprobs.content or []):
+            self._writer.event(pb.ReplyEvent(logprobs=part))
+        if rest is not None and rest.logprobs:
+            self._writer.fields({"logprobs": rest.logprobs}, beside=False)
+
+    def _notice(self, rest: Rest) -> None:
+        """Write the fields of a choice and a chunk that are not what they were last."""
+        self._unknown |= {name for name, value in rest.choice.items() if value and isinstance(value, dict | list | str)}
+        for part, fields in (("choice", rest.choice), ("chunk", rest.chunk)):
+            for name, value in fields.items():
+                text = dumps(value)
+                if self._seen.get((part, name)) != hash(text):
+                    self._seen[part, name] = hash(text)
+                    self._writer.hold(part, name, value, len(text))
+        if len(self._seen) > NAMES_LIMIT:
+            raise NoChunk(f"chunks have more than {NAMES_LIMIT:,} fields")
+
+    def _delta(self, delta: Delta, rest: Rest | None) -> None:
+        if rest is not None and rest.delta:
+            self._writer.fields({"delta": rest.delta}, beside=_says(delta))
+        if reasoning := delta.reasoning_content or delta.reasoning:
+            if delta.reasoning and delta.reasoning != reasoning:
+                self._writer.fields({"delta": {"reasoning": delta.reasoning}}, beside=True)
+            self._writer.delta("reasoning", reasoning)
+        if delta.content:
+            self._writer.delta("text", delta.content)
         if delta.tool_calls:
             if len(delta.tool_calls) > CALLS_LIMIT:
                 raise NoChunk(f"an event holds more than {CALLS_LIMIT:,} parts of tool calls")
-            for part in delta.tool_calls:
-                self._call(part)
+            for number, part in enumerate(delta.tool_calls):
+                self._call(part, rest.calls[number] if rest is not None else _NO_REST, first=number == 0)
 
-    def _call(self, part: CallPart) -> None:
-        index = part.index
-        if index is None:  # some providers leave it out and send each call whole
-            index = len(self._calls)
-        if not 0 <= index < 2**32:
-            raise NoChunk("a tool call's index is no whole number from 0 to 4,294,967,295")
+    def _call(self, part: CallPart, rest: Json, *, first: bool) -> None:
         function = part.function or _NO_FUNCTION
-        id_, name, arguments = part.id or "", function.name or "", function.arguments or ""
-        call = self._calls.get(index)
-        is_new = call is None
-        if call is None:
-            if len(self._calls) >= CALLS_LIMIT:
-                raise NoChunk(f"more than {CALLS_LIMIT:,} tool calls")
-            call = self._calls[index] = _Call()
-        arguments = call.add(id_, name, arguments)
-        if is_new or id_ or name or arguments:
-            self._event(tool_call(index, id_, name, arguments))
-
-    def _event(self, event: pb.ReplyEvent) -> None:
-        self._spoke()
-        self._text.end()
-        self._sink.event(event)
-
-    def _spoke(self) -> None:
-        self._silent = 0
-        if self._on_first is not None:
-            on_first, self._on_first = self._on_first, None
-            on_first()
+        call, is_new = self._calls.find(part.index, part.id or "", function.name or "", first=first)
+        id_, name, arguments = call.add(part.id or "", function.name or "", function.arguments or "")
+        if is_new:
+            id_ = call.id
+        says = bool(id_ or name or arguments)
+        is_function = "type" not in rest
+        if rest:
+            head: Json = {"index": call.index} if is_function or not is_new else {"index": call.index, "id": id_}
+            self._writer.fields({"delta": {"tool_calls": [head | rest]}}, beside=says and is_function)
+        if says and is_function:
+            self._writer.event(tool_call(call.index, id_, name, arguments))
 
 
-class _Text:
-    """Joins text of one kind that arrives together, so that it is written once."""
-
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-        self._kind: Literal["text", "reasoning"] = "text"
-        self._pieces: list[str] = []
-        self._tokens = 0
-        self._joiner = SurrogateJoiner()
-
-    def add(self, kind: Literal["text", "reasoning"], text: str) -> None:
-        if kind != self._kind:
-            self.end()
-            self._kind = kind
-        self._pieces.append(text)
-        self._tokens += 1
-
-    def flush(self) -> None:
-        if self._pieces:
-            text = self._pieces[0] if len(self._pieces) == 1 else "".join(self._pieces)
-            self._pieces.clear()
-            self._write(self._joiner.join(text))
-
-    def end(self) -> None:
-        """Write also what was held back for the other half of a character: text of another kind follows, or none."""
-        self.flush()
-        self._write(self._joiner.end())
-
-    def _write(self, text: str) -> None:
-        if text:
-            write = self._sink.text if self._kind == "text" else self._sink.reasoning
-            write(text, self._tokens)
-            self._tokens = 0
-
-
-class _Call:
-    """A tool call's id and name so far, which some servers repeat in every part, and half a character of its arguments.
-
-    Raises :class:`NoChunk` for a long id or name.
-    """
-
-    __slots__ = ("_arguments", "_id", "_name")
-
-    def __init__(self) -> None:
-        self._id = self._name = ""
-        self._arguments = SurrogateJoiner()
-
-    def add(self, id_: str, name: str, arguments: str) -> str:
-        """Add a part; return the arguments to write."""
-        if id_ != self._id:
-            self._id += id_
-        if name != self._name:
-            self._name += name
-        if len(self._id) > ID_LIMIT:
-            raise NoChunk(f"a tool call's id is longer than {ID_LIMIT:,} characters")
-        if len(self._name) > NAME_LIMIT:
-            raise NoChunk(f"a tool call's name is longer than {NAME_LIMIT:,} characters")
-        return self._arguments.join(arguments)
-
-    def end(self) -> str:
-        return self._arguments.end()
+def _says(delta: Delta | None) -> bool:
+    return delta is not None and bool(delta.content or delta.reasoning_content or delta.reasoning or delta.tool_calls)

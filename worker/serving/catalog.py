@@ -4,16 +4,18 @@ An entry is an AutoGen component config (``provider``, ``config``) plus ``system
 ``${VAR:-default}`` in its strings come from the environment, ``$$`` is a dollar.
 """
 
+import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import yaml
-from autogen_core.models import ChatCompletionClient
+from autogen_core.models import ChatCompletionClient, ModelInfo
 from pydantic import ValidationError
 
 from worker.services.endpoints import CHAT, PASSED_ON
@@ -36,7 +38,13 @@ OLLAMA = {
 """The same for Ollama's, whose subclass passes images on as bytes."""
 
 ANTHROPIC = "autogen_ext.models.anthropic."
-"""Prefix of clients whose SDK retries by itself, as OpenAI's does."""
+CLAUDE = "AnthropicChatCompletionClient"
+"""Prefix of clients whose SDK retries by itself, as OpenAI's does; and the one that is offered."""
+
+_ONE_LINE = re.compile(
+    r"\.config\.(api_key|api_version|organization|project|(?P<url>base_url|host|azure_\w+)|(default_)?headers\..+)$"
+)
+"""Values that become part of a header or a URL."""
 
 NO_CHAT = {
     **dict.fromkeys(("vision", "function_calling", "json_output", "structured_output"), False),
@@ -66,7 +74,7 @@ def load_models(path: Path, environment: Mapping[str, str] = os.environ) -> dict
     Raises :class:`ModelsError`. No network is used.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 it is a safe one
     except OSError as error:
         raise ModelsError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -87,6 +95,19 @@ def load_models(path: Path, environment: Mapping[str, str] = os.environ) -> dict
     if CHAT not in default.endpoints:
         raise ModelsError(f"{path}: models.{default.name}.endpoints: must have chat: the first entry is the default")
     return models
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses mappings that name a key twice, where YAML's own takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value} is there twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def _load(where: str, name: str, entry: Any, environment: Mapping[str, str]) -> Model:
@@ -127,19 +148,64 @@ def _client(where: str, provider: str, config: dict[str, Any]) -> ChatCompletion
     if provider in STREAMING or provider.startswith(ANTHROPIC):
         # The gateway retries: it knows the deadline and the other workers.
         config = {"max_retries": 0, **config}
-    component = {"provider": (STREAMING | OLLAMA).get(provider, provider), "component_type": "model", "config": config}
+    ours = (STREAMING | OLLAMA).get(provider, provider)
+    _check_names(f"{where}.config", config, _class(f"{where}.provider", provider, ours))
     try:
-        client = ChatCompletionClient.load_component(component)
+        client = ChatCompletionClient.load_component({"provider": ours, "component_type": "model", "config": config})
         _bound(client)
+        _clean_key(where, client)
         return client
+    except ModelsError:
+        raise
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in problem["loc"])
         raise ModelsError(f"{where}.config.{field}: {problem['msg']}") from None
-    except (ImportError, AttributeError) as error:
-        raise ModelsError(f"{where}.provider: {provider} cannot be loaded: {error}") from None
     except Exception as error:  # a component's constructor may raise anything
         raise ModelsError(f"{where}.config: {_first_line(error)}") from None
+
+
+def _class(where: str, provider: str, ours: str) -> type[ChatCompletionClient]:
+    module, _, name = ours.rpartition(".")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        offered = ", ".join(name for name in (*STREAMING, *OLLAMA, f"{ANTHROPIC}{CLAUDE}") if "." in name)
+        raise ModelsError(
+            f"{where}: {provider} cannot be loaded: {error}; there are {offered}, and any other of AutoGen's clients "
+            "by its module and class"
+        ) from None
+    if not isinstance(found, type) or not issubclass(found, ChatCompletionClient):
+        raise ModelsError(f"{where}: {provider} is no AutoGen chat completion client")
+    return found
+
+
+def _check_names(where: str, config: dict[str, Any], component: Any) -> None:
+    """Refuse names that the client would ignore."""
+    more: frozenset[str] = getattr(component, "more_config", frozenset())
+    _check_known(where, config, component.component_config_schema.model_fields.keys() | more)
+    info = config.get("model_info")
+    if isinstance(info, dict):
+        _check_known(f"{where}.model_info", info, ModelInfo.__annotations__)
+
+
+def _check_known(where: str, given: Iterable[Any], known: Iterable[str]) -> None:
+    for name in map(str, given):
+        if name not in known:
+            hint = f"these are: {', '.join(sorted(known))}"
+            if "extra_body" in known:
+                hint = "further fields of a provider's API go into extra_body"
+            for near in difflib.get_close_matches(name, known, 1):
+                hint = f"did you mean {near}?"
+            raise ModelsError(f"{where}.{name}: is not known here; {hint}")
+
+
+def _clean_key(where: str, client: ChatCompletionClient) -> None:
+    """Clean a key that the provider's SDK found in the environment by itself."""
+    sdk = getattr(client, "_client", None)
+    key = getattr(sdk, "api_key", None)
+    if sdk is not None and isinstance(key, str) and key:
+        sdk.api_key = _one_line(key, f"{where}.config.api_key", "the key of the environment")
 
 
 def _bound(client: ChatCompletionClient) -> None:
@@ -157,7 +223,9 @@ def expand(value: Any, where: str, environment: Mapping[str, str]) -> Any:
     """``value`` with the environment's variables put into every string of it."""
     match value:
         case str():
-            return _VARIABLE.sub(lambda found: _variable(found, where, environment), value)
+            text = _VARIABLE.sub(lambda found: _variable(found, where, environment), value)
+            names = [found[2] for found in _VARIABLE.finditer(value) if found[2]]
+            return _one_line(text, where, " or ".join(names) or "the value") if _ONE_LINE.search(where) else text
         case dict():
             return {key: expand(item, f"{where}.{key}", environment) for key, item in value.items()}
         case list():
@@ -173,4 +241,13 @@ def _variable(found: re.Match[str], where: str, environment: Mapping[str, str]) 
     value = environment.get(name) or default
     if value is None:
         raise ModelsError(f"{where}: the environment has no {name}")
-    return value
+    return value.rstrip("\r\n")  # which mounted files end in
+
+
+def _one_line(text: str, where: str, source: str) -> str:
+    """``text`` without the space around it. ``source`` is where it comes from, for the error."""
+    text = text.strip()
+    is_url = (found := _ONE_LINE.search(where)) is not None and found["url"]
+    if not text.isprintable() or not (text.isascii() or is_url):
+        raise ModelsError(f"{where}: {source} holds a character that no header or URL may have, such as a line end")
+    return text

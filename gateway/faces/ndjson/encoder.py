@@ -1,36 +1,45 @@
 """The seed's format: a JSON object a line and a line a chunk, each with ``content``; the last says how it ended."""
 
 from collections.abc import Sequence
-from typing import Any
+
+import orjson
 
 from gateway.chats.reply import Completed, End
 from gateway.errors import GatewayError, usage
 from gateway.faces.encoder import join_calls
+from gateway.faces.fields import Fields, Json, Parts, merged_parts
 from gateway.faces.line import dumps, dumps_text
 from protos import chat_pb2 as pb
 
 
 class Ndjson:
+    """What only an OpenAI-compatible model says is in ``extra``; a refusal is also the content, so that it is read."""
+
     media_type = "application/x-ndjson"
     ping = b""
 
     def __init__(self, request_id: str) -> None:
         self._request_id = request_id
+        self._fields = Fields()
 
     def begin(self) -> bytes:
         return b""
 
     def event(self, event: pb.ReplyEvent) -> bytes:
         if text := event.text:  # cheaper than asking which kind it is
-            return b'{"content":%b}\n' % dumps_text(text)
-        if text := event.reasoning:
-            return b'{"content":"","reasoning":%b}\n' % dumps_text(text)
-        if event.HasField("tool_call"):
-            return dumps({"content": "", "tool_calls": [_call(event.tool_call)]}) + b"\n"
-        return b""
+            line = b'{"content":%b}\n' % dumps_text(text)
+        elif text := event.reasoning:
+            line = b'{"content":"","reasoning":%b}\n' % dumps_text(text)
+        elif event.HasField("tool_call"):
+            line = dumps({"content": "", "tool_calls": [_call(event.tool_call)]}) + b"\n"
+        elif event.HasField("fields"):
+            return self._line({"content": ""}) if self._fields.add(event.fields) else b""
+        else:
+            return b""
+        return self._line(orjson.loads(line)) if self._fields else line
 
     def end(self, end: End) -> bytes:
-        return dumps(self._end(end, "")) + b"\n"
+        return self._line(self._end(end, ""))
 
     def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
         body = self._end(end, "".join([event.text for event in events]))
@@ -38,13 +47,25 @@ class Ndjson:
             body["reasoning"] = reasoning
         if calls := [_call(call) for call in join_calls(events)]:
             body["tool_calls"] = calls
-        return dumps(body)
+        read = [self._fields.read(event.fields) for event in events if event.HasField("fields")]
+        return dumps(_with_extra(body, merged_parts(filter(None, read))))
 
-    def _end(self, end: End, content: str) -> dict[str, Any]:
+    def _line(self, body: Json) -> bytes:
+        return dumps(_with_extra(body, self._fields.take())) + b"\n"
+
+    def _end(self, end: End, content: str) -> Json:
         if isinstance(end, GatewayError):
             return {"content": content, "error": end.body(self._request_id)}
         return {"content": content, "done": True, "finish_reason": end.finish_reason, "usage": usage(end.usage)}
 
 
-def _call(call: pb.ToolCall) -> dict[str, Any]:
+def _with_extra(body: Json, parts: Parts) -> Json:
+    extra = {name: part for name, part in parts.items() if part}
+    refusal = parts["delta"].get("refusal")
+    if isinstance(refusal, str):
+        body["content"] += refusal
+    return body | ({"extra": extra} if extra else {})
+
+
+def _call(call: pb.ToolCall) -> Json:
     return {"index": call.index, "id": call.id, "name": call.name, "arguments": call.arguments}

@@ -14,6 +14,7 @@ FIELDS: Json = {
     "done": {"const": True},
     "finish_reason": TEXT,
     "usage": USAGE,
+    "extra": {"type": "object", "description": "what else the model said, by the part of its chunks that held it"},
 }
 LINE: Json = {
     **schema("content", **FIELDS, **ERROR["properties"]),

@@ -30,12 +30,9 @@ class ChatBody(Parameters):
     messages: list[ChatTurn] = Field(min_length=1, max_length=MAX_MESSAGES)
 
 
-KNOWN = frozenset(ChatBody.model_fields)
-
-
 async def read(body: Body, request_id: str, default_model: str) -> Asked:
     async with body.work() as turn:
-        fields = Fields(body, KNOWN)
+        fields = Fields(body)
         await turn.pause()
         asked = fields.check(Parameters)
         history = pb.ChatHistory(request_id=request_id, model=asked.model or default_model)

@@ -9,17 +9,14 @@ import orjson
 from gateway.chats.reply import Completed, End
 from gateway.errors import GatewayError, usage
 from gateway.faces.encoder import join_calls
+from gateway.faces.fields import Fields, Parts, merged_parts
 from gateway.faces.line import dumps, dumps_text
 from protos import chat_pb2 as pb
 
 Json = dict[str, Any]
 
-FINISH_REASONS = {
-    "function_calls": "tool_calls",
-    "length": "length",
-    "content_filter": "content_filter",
-}
-"""AutoGen's names in OpenAI's; anything else is a stop."""
+FINISH_REASONS = {"function_calls": "tool_calls"}
+"""AutoGen's names in OpenAI's. Others are the same, and words of the model's that neither knows go to the client."""
 
 ERROR_TYPES = {
     401: "authentication_error",
@@ -27,6 +24,11 @@ ERROR_TYPES = {
     429: "rate_limit_error",
 }
 """OpenAI's ``type`` of an error where the status alone does not tell it."""
+
+CONSTANT = 200
+"""Characters of a field that every chunk repeats."""
+FEW = 20
+"""Such fields of a model's chunk."""
 
 CODES = {"unknown_model": "model_not_found"}
 
@@ -42,7 +44,12 @@ class OpenAIFormat:
         self._model = model
         self._include_usage = include_usage
         self._created = int(time.time())
-        self._head = self._tail = b""  # around the fields of ``delta``, in every event but the first
+        self._head = self._tail = b""
+        """What stands around the fields of ``delta``, in every event but the first and those with more fields."""
+        self._began = False
+        self._fields = Fields()
+        self._constants: Json = {}
+        """Fields of the model's chunks that every chunk from then on has."""
 
     def begin(self) -> bytes:
         return b""
@@ -55,72 +62,64 @@ class OpenAIFormat:
         elif event.HasField("tool_call"):
             field = b'"tool_calls":[' + _call_part(event.tool_call) + b"]"
         elif event.logprobs:
-            return _event(self._chunk(self._role(), logprobs=orjson.loads(event.logprobs)))
+            return self._chunk({}, logprobs=orjson.loads(event.logprobs))
+        elif event.HasField("fields"):
+            self._head = b""  # the next chunk has them too
+            return self._chunk({}) if self._fields.add(event.fields) else b""
         else:
             return b""
         if not self._head:
-            return self._first(field)
+            return self._chunk(orjson.loads(b"{%b}" % field))
         return self._head + field + self._tail
 
     def end(self, end: End) -> bytes:
         """The last chunk, the usage if it was asked for, and ``[DONE]``; or the error and nothing after it."""
         if isinstance(end, GatewayError):
             return _event({"error": error_body(end, self._request_id)})
-        events = _event(self._chunk(self._role(), finish_reason=_finish_reason(end)))
+        events = self._chunk({}, finish_reason=_finish_reason(end))
         if self._include_usage:
-            events += _event({**self._fields("chat.completion.chunk"), "choices": [], "usage": usage(end.usage)})
+            events += _event({**self._common("chat.completion.chunk"), "choices": [], "usage": usage(end.usage)})
         return events + b"data: [DONE]\n\n"
 
     def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
-        text = "".join([event.text for event in events])
-        calls = [_call(call) for call in join_calls(events)]
-        message: Json = {"role": "assistant", "content": text if text or not calls else None, "refusal": None}
+        calls = [{"index": call.index, **_call(call)} for call in join_calls(events)]
+        read = [self._fields.read(event.fields) for event in events if event.HasField("fields")]
+        parts = merged_parts([{"delta": {"tool_calls": calls} if calls else {}}, *filter(None, read)])
+        message: Json = {"role": "assistant", "content": "".join([event.text for event in events]), "refusal": None}
         if reasoning := "".join([event.reasoning for event in events]):
             message["reasoning_content"] = reasoning
-        if calls:
-            message["tool_calls"] = calls
+        message |= parts["delta"]
+        if not message["content"] and (message["refusal"] or "tool_calls" in message):
+            message["content"] = None
+        if calls := message.get("tool_calls", []):
+            message["tool_calls"] = [{name: call[name] for name in call if name != "index"} for call in calls]
         tokens = [token for event in events if event.logprobs for token in orjson.loads(event.logprobs)]
-        choice = {
-            "index": 0,
-            "message": message,
-            "logprobs": {"content": tokens, "refusal": None} if tokens else None,
-            "finish_reason": _finish_reason(end),
-        }
-        return dumps({**self._fields("chat.completion"), "choices": [choice], "usage": usage(end.usage)})
+        choice = {"index": 0, "message": message, **_choice(parts, tokens, _finish_reason(end))}
+        common = self._common("chat.completion") | parts["chunk"]
+        return dumps({**common, "choices": [choice], "usage": usage(end.usage)})
 
-    def _fields(self, kind: str) -> Json:
+    def _common(self, kind: str) -> Json:
         return {
             "id": f"chatcmpl-{self._request_id}",
             "object": kind,
             "created": self._created,
             "model": self._model(),
             "system_fingerprint": None,
+            **self._constants,
         }
 
-    def _chunk(self, delta: Json, *, logprobs: list[Any] | None = None, finish_reason: str | None = None) -> Json:
-        choice = {
-            "index": 0,
-            "delta": delta,
-            "logprobs": {"content": logprobs, "refusal": None} if logprobs else None,
-            "finish_reason": finish_reason,
-        }
-        chunk = {**self._fields("chat.completion.chunk"), "choices": [choice]}
-        return {**chunk, "usage": None} if self._include_usage else chunk
-
-    def _first(self, field: bytes) -> bytes:
-        self._build_frame()
-        content = b"" if field.startswith(b'"content"') else b'"content":"",'
-        return self._head + b'"role":"assistant",' + content + field + self._tail
-
-    def _role(self) -> Json:
-        """The delta of a chunk without fields of its own: the role if the chunk is the first."""
-        if self._head:
-            return {}
-        self._build_frame()
-        return {"role": "assistant", "content": ""}
-
-    def _build_frame(self) -> None:
-        self._head, _, self._tail = _event(self._chunk({"": 0})).partition(b'"":0')
+    def _chunk(self, delta: Json, *, logprobs: Sequence[Any] = (), finish_reason: str | None = None) -> bytes:
+        """A chunk with all that is held for it; from then on :attr:`_head` and :attr:`_tail` serve."""
+        parts = self._fields.take(delta)
+        delta = parts["delta"] if self._began else {"role": "assistant", "content": "", **parts["delta"]}
+        self._began = True
+        self._constants = _constants(self._constants | parts["chunk"])
+        rest = {"usage": None} if self._include_usage else {}
+        common = self._common("chat.completion.chunk")
+        frame = {**common, "choices": [{"index": 0, "delta": {"": 0}, **_choice({}, (), None)}], **rest}
+        self._head, _, self._tail = _event(frame).partition(b'"":0')
+        choice = {"index": 0, "delta": delta, **_choice(parts, logprobs, finish_reason)}
+        return _event({**common, **parts["chunk"], "choices": [choice], **rest})
 
 
 def error_body(error: GatewayError, request_id: str) -> Json:
@@ -138,8 +137,24 @@ def _event(body: Json) -> bytes:
     return b"data: " + dumps(body) + b"\n\n"
 
 
+def _constants(chunk: Json) -> Json:
+    """Short values are taken for what is the same in every chunk, such as ``service_tier``; others are sent once."""
+    short = {name: value for name, value in chunk.items() if not isinstance(value, dict | list)}
+    return {name: value for name, value in short.items() if len(str(value)) <= CONSTANT} if len(short) <= FEW else {}
+
+
+def _choice(parts: Parts, tokens: Sequence[Any], finish_reason: str | None) -> Json:
+    """A choice without its delta or message."""
+    logprobs = {"content": tokens or None, "refusal": None, **parts.get("logprobs", {})}
+    return {
+        **parts.get("choice", {}),
+        "logprobs": logprobs if any(logprobs.values()) else None,
+        "finish_reason": finish_reason,
+    }
+
+
 def _finish_reason(end: Completed) -> str:
-    return FINISH_REASONS.get(end.finish_reason, "stop")
+    return FINISH_REASONS.get(end.finish_reason, end.finish_reason)
 
 
 def _call(call: pb.ToolCall) -> Json:

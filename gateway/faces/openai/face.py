@@ -32,7 +32,10 @@ ERROR = error_schema(
 def _completion(kind: str, part: str, usage: Json, *required: str) -> Json:
     """A ``chat.completion`` or a chunk of one: they differ in what a choice holds."""
     role: Json = {"const": "assistant"}
-    reasons: Json = {"enum": ["stop", "length", "tool_calls", "content_filter", None]}
+    reasons: Json = {
+        **TEXT_OR_NULL,
+        "description": "stop, length, tool_calls, content_filter, or a word of the model's",
+    }
     message = schema(role=role, content=TEXT_OR_NULL, reasoning_content=TEXT, tool_calls=OBJECTS)
     logprobs: Json = {"type": ["object", "null"]}
     fields: Json = {"index": {"const": 0}, part: message, "logprobs": logprobs, "finish_reason": reasons}

@@ -8,9 +8,9 @@ from pydantic import BaseModel, Field, StrictBool, StrictStr
 from starlette.responses import Response
 
 from gateway.chats.reply import Completed, End
-from gateway.errors import GatewayError, InvalidField, Unsupported
+from gateway.errors import GatewayError, Unsupported
 from gateway.faces.bodies import Body
-from gateway.faces.body import MAX_PARTS, check, decode
+from gateway.faces.body import Fields
 from gateway.faces.face import Asked, Face, Json, Route, json_refusal
 from gateway.faces.line import dumps, escaped
 from gateway.faces.openai.encoder import OpenAIFormat, error_body
@@ -60,17 +60,14 @@ class PassedOn(Face):
 
     async def read(self, body: Body, request_id: str, default_model: str) -> Asked:
         async with body.work() as turn:
-            members = decode(body)
-            if len(members) > MAX_PARTS:
-                raise InvalidField(f"the body has {len(members):,} fields where {MAX_PARTS:,} are allowed")
+            fields = Fields(body)
             await turn.pause()
-            own = {name: members[name] for name in Own.model_fields if name in members}
-            asked = check(Own.model_validate_json, msgspec.json.encode(own))
+            asked = fields.check(Own)
             if asked.stream and not self.streams:
                 raise Unsupported("stream", f"{self.endpoint} are not streamed")
-            del members["model"]
+            del fields.members["model"]
             await turn.pause()
-            text = msgspec.json.encode(members)
+            text = msgspec.json.encode(fields.members)
             await turn.pause()
             history = pb.ChatHistory(request_id=request_id, model=asked.model, endpoint=self.endpoint, body=text)
         stream = bool(asked.stream)

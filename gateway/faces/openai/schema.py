@@ -1,4 +1,4 @@
-"""The body of ``POST /v1/chat/completions``, as far as a fleet of AutoGen agents can serve it."""
+"""The body of ``POST /v1/chat/completions``: what is checked of it. Everything else goes to the model unchecked."""
 
 from typing import Annotated, Any, Literal
 
@@ -18,17 +18,21 @@ from pydantic import (
 
 from gateway.faces.body import MAX_MESSAGES, MAX_PARTS, TAG
 
-INT64 = 2**63 - 1
-NAME = r"^[A-Za-z0-9_-]{1,64}$"
 PARTS = Field(max_length=MAX_PARTS, fail_fast=True)
 Json = dict[str, Any]
 
+URL = r"^\s*[A-Za-z][A-Za-z0-9+.-]*:"
+"""Whatever a provider may load: ``https``, ``data`` and others, in any case."""
 
-def _by_field(field: str) -> Discriminator:
+
+def _by_field(field: str, *known: str, missing: str | None = None) -> Discriminator:
+    """By a field's text: the ``known`` ones, where given, and TAG + "other" for the rest."""
 
     def tag(value: Any) -> str | None:
         found = value.get(field) if isinstance(value, dict) else getattr(value, field, None)
-        return TAG + found if isinstance(found, str) else None
+        if isinstance(found, str):
+            return TAG + (found if not known or found in known else "other")
+        return TAG + missing if missing and found is None else None
 
     return Discriminator(tag)
 
@@ -46,31 +50,36 @@ class TextPart(_Model):
     text: StrictStr
 
 
-class RefusalPart(_Model):
-    type: Literal["refusal"]
-    refusal: StrictStr
-
-
 class ImageUrl(_Model):
     """Where an image is, or the image itself as a data URL."""
 
-    url: StrictStr = Field(pattern=r"^(https?://|data:image/[A-Za-z0-9.+-]+;base64,)")
-    detail: Literal["auto", "low", "high"] | None = None
+    url: StrictStr = Field(pattern=URL)
+    detail: StrictStr | None = None
 
 
 class ImagePart(_Model):
     type: Literal["image_url"]
-    image_url: ImageUrl
+    image_url: Annotated[
+        Annotated[StrictStr, Field(pattern=URL), Tag(TAG + "text")] | Annotated[ImageUrl, Tag(TAG + "object")],
+        _text_or("object"),
+    ]
+
+
+class Other(_Model):
+    """A part, tool or call of another kind, such as ``file`` or ``input_audio``: it goes to the model as it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: StrictStr
 
 
 _PlainText = Annotated[StrictStr, Tag(TAG + "text")]
-_Text = Annotated[TextPart, Tag(TAG + "text")]
-OnlyText = Annotated[_Text, _by_field("type")]
-UserPart = Annotated[_Text | Annotated[ImagePart, Tag(TAG + "image_url")], _by_field("type")]
-AssistantPart = Annotated[_Text | Annotated[RefusalPart, Tag(TAG + "refusal")], _by_field("type")]
-TextContent = Annotated[_PlainText | Annotated[list[TextPart], PARTS, Tag(TAG + "parts")], _text_or("parts")]
-UserContent = Annotated[_PlainText | Annotated[list[UserPart], PARTS, Tag(TAG + "parts")], _text_or("parts")]
-AssistantContent = Annotated[_PlainText | Annotated[list[AssistantPart], PARTS, Tag(TAG + "parts")], _text_or("parts")]
+_Other = Annotated[Other, Tag(TAG + "other")]
+Part = Annotated[
+    Annotated[TextPart, Tag(TAG + "text")] | Annotated[ImagePart, Tag(TAG + "image_url")] | _Other,
+    _by_field("type", "text", "image_url"),
+]
+Content = Annotated[_PlainText | Annotated[list[Part], PARTS, Tag(TAG + "parts")], _text_or("parts")] | None
 
 
 class FunctionCall(_Model):
@@ -79,27 +88,32 @@ class FunctionCall(_Model):
     arguments: StrictStr
 
 
-class ToolCall(_Model):
+class FunctionToolCall(_Model):
     id: StrictStr = Field(min_length=1)
     type: Literal["function"] = "function"
     function: FunctionCall
 
 
+ToolCall = Annotated[
+    Annotated[FunctionToolCall, Tag(TAG + "function")] | _Other, _by_field("type", "function", missing="function")
+]
+
+
 class SystemMessage(_Model):
     role: Literal["system", "developer"]
-    content: TextContent
+    content: Content
     name: StrictStr | None = None
 
 
 class UserMessage(_Model):
     role: Literal["user"]
-    content: UserContent
+    content: Content
     name: StrictStr | None = None
 
 
 class AssistantMessage(_Model):
     role: Literal["assistant"]
-    content: AssistantContent | None = None
+    content: Content = None
     refusal: StrictStr | None = None
     name: StrictStr | None = None
     tool_calls: Annotated[list[ToolCall], PARTS] | None = None
@@ -107,8 +121,16 @@ class AssistantMessage(_Model):
 
 class ToolMessage(_Model):
     role: Literal["tool"]
-    content: TextContent
+    content: Content
     tool_call_id: StrictStr = Field(min_length=1)
+
+
+class FunctionMessage(_Model):
+    """The former shape of a tool's result."""
+
+    role: Literal["function"]
+    content: Content
+    name: StrictStr = Field(min_length=1)
 
 
 Message = Annotated[
@@ -116,47 +138,42 @@ Message = Annotated[
     | Annotated[SystemMessage, Tag(TAG + "developer")]
     | Annotated[UserMessage, Tag(TAG + "user")]
     | Annotated[AssistantMessage, Tag(TAG + "assistant")]
-    | Annotated[ToolMessage, Tag(TAG + "tool")],
+    | Annotated[ToolMessage, Tag(TAG + "tool")]
+    | Annotated[FunctionMessage, Tag(TAG + "function")],
     _by_field("role"),
 ]
 
 
 class Function(_Model):
-    name: StrictStr = Field(pattern=NAME)
+    name: StrictStr = Field(min_length=1)
     description: StrictStr | None = None
     parameters: Json | None = None
     strict: StrictBool | None = None
 
 
-class Tool(_Model):
+class FunctionTool(_Model):
     type: Literal["function"]
     function: Function
 
 
-class FunctionName(_Model):
-    name: StrictStr = Field(min_length=1)
+class OtherTool(Other):
+    """A tool of the provider, or a custom one."""
+
+    type: StrictStr | None = None  # type: ignore[assignment]
 
 
-class NamedToolChoice(_Model):
-    type: Literal["function"]
-    function: FunctionName
-
-
-ToolChoice = Annotated[
-    Annotated[Literal["none", "auto", "required"], Tag(TAG + "text")] | Annotated[NamedToolChoice, Tag(TAG + "tool")],
-    _text_or("tool"),
+Tool = Annotated[
+    Annotated[FunctionTool, Tag(TAG + "function")] | Annotated[OtherTool, Tag(TAG + "other")],
+    _by_field("type", "function", missing="other"),
 ]
 
-
-class JsonSchema(_Model):
-    model_config = ConfigDict(extra="allow")
-
-    name: StrictStr = Field(pattern=NAME)
+ToolChoice = Annotated[_PlainText | Annotated[Json, Tag(TAG + "object")], _text_or("object")]
 
 
 class ResponseFormat(_Model):
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: JsonSchema | None = None
+    model_config = ConfigDict(extra="allow")
+
+    type: StrictStr
 
 
 class StreamOptions(_Model):
@@ -166,30 +183,30 @@ class StreamOptions(_Model):
 Stop = Annotated[_PlainText | Annotated[list[StrictStr], PARTS, Tag(TAG + "list")], _text_or("list")]
 
 Number = Annotated[float, Strict()]
-"""Strict: otherwise ``true`` and ``"1"`` would count as numbers."""
+"""Strict: otherwise ``true`` and ``"1"`` would count as numbers. Ranges are the provider's affair."""
 
 One = Annotated[StrictInt, WithJsonSchema({"type": "integer", "const": 1})]
 """Documented as 1. Other integers are parsed too, so that the error can name ``n``."""
 
 
 class ModelOptions(BaseModel):
-    """The fields that go to the model unchanged."""
+    """Fields that workers of every version send on."""
 
     parallel_tool_calls: StrictBool | None = None
-    temperature: Number | None = Field(default=None, ge=0, le=2)
-    top_p: Number | None = Field(default=None, ge=0, le=1)
-    max_tokens: StrictInt | None = Field(default=None, ge=1, le=INT64)
-    max_completion_tokens: StrictInt | None = Field(default=None, ge=1, le=INT64)
+    temperature: Number | None = None
+    top_p: Number | None = None
+    max_tokens: StrictInt | None = None
+    max_completion_tokens: StrictInt | None = None
     stop: Stop | None = None
-    seed: StrictInt | None = Field(default=None, ge=-INT64 - 1, le=INT64)
-    presence_penalty: Number | None = Field(default=None, ge=-2, le=2)
-    frequency_penalty: Number | None = Field(default=None, ge=-2, le=2)
+    seed: StrictInt | None = None
+    presence_penalty: Number | None = None
+    frequency_penalty: Number | None = None
     logit_bias: dict[str, FiniteFloat] | None = Field(default=None, max_length=MAX_PARTS)
     logprobs: StrictBool | None = None
-    top_logprobs: StrictInt | None = Field(default=None, ge=0, le=20)
-    reasoning_effort: StrictStr | None = Field(default=None, max_length=100)
-    user: StrictStr | None = Field(default=None, max_length=1000)
-    metadata: dict[str, StrictStr] | None = Field(default=None, max_length=MAX_PARTS)
+    top_logprobs: StrictInt | None = None
+    reasoning_effort: StrictStr | None = None
+    user: StrictStr | None = None
+    metadata: dict[str, Any] | None = Field(default=None, max_length=MAX_PARTS)
 
 
 class Parameters(ModelOptions):
@@ -199,14 +216,14 @@ class Parameters(ModelOptions):
     stream: StrictBool | None = None
     stream_options: StreamOptions | None = None
     n: One | None = None
-    tool_choice: ToolChoice | None = None
 
 
 class CompletionBody(Parameters):
-    """OpenAI's chat completion request. Fields that are not named here are ignored, and counted."""
+    """OpenAI's chat completion request. Fields that are not named here go to the model as they are."""
 
     model_config = ConfigDict(extra="allow")
 
     messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
     tools: Annotated[list[Tool], PARTS] | None = None
+    tool_choice: ToolChoice | None = None
     response_format: ResponseFormat | None = None

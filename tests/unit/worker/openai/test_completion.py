@@ -8,6 +8,7 @@ from fleet.lane import SLICE
 from protos import chat_pb2 as pb
 from tests.unit.worker.recording import Recording
 from worker.contract.errors import ModelReported, StreamBroken
+from worker.contract.fields import dumps
 from worker.openai.completion import Completion
 from worker.wire.connection import READ
 
@@ -103,10 +104,11 @@ async def test_half_a_character_stays_where_it_was(sink: Writes, completion: Com
 
 
 async def test_usage_is_taken_from_whichever_chunk_has_it(completion: Completion) -> None:
-    completion.data_received(event({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": None}}))
+    usage = {"prompt_tokens": 3, "completion_tokens": None}
+    completion.data_received(event({"choices": [], "usage": usage}))
     completion.data_received(chunk("stop"))
     completion.eof_received()
-    assert (await completion.end()).usage == pb.Usage(prompt_tokens=3)
+    assert (await completion.end()).usage == pb.Usage(prompt_tokens=3, extra=dumps(usage))
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from tests.unit.worker.recording import Recording
 from worker.contract import failures
 from worker.contract.errors import ModelReported, StreamBroken
 from worker.contract.tool_call import ID_LIMIT, NAME_LIMIT
+from worker.openai.calls import CALLS_LIMIT
 from worker.openai.chunk import VALUES_LIMIT
-from worker.openai.completion import CALLS_LIMIT, Completion
+from worker.openai.completion import Completion
 
 ODD_NUMBERS = st.sampled_from(
     [
@@ -137,10 +138,10 @@ def call(**fields: object) -> bytes:
         b'{"choices": "abc"}',
         call(index=-1),
         call(index=2**40),
-        call(index="0"),
+        call(index="x"),
         call(index=True),
         call(index=0.5),
-        call(index=0, function={"arguments": {"a": 1}}),
+        call(index=0, function="f"),
         choice(delta="text"),
         choice(finish_reason=5),
         choice(logprobs={"content": "abc"}),
@@ -182,7 +183,7 @@ def test_many_log_probabilities_are_written_in_parts() -> None:
 
 
 async def test_an_id_may_not_grow_either() -> None:
-    end = await ended(*[call(index=0, id=f"{number:4096}") for number in range(5)])
+    end = await ended(*[call(index=0, id="i" * 4096 * number) for number in range(1, 6)])
     assert isinstance(end, pb.Error)
     assert "16,384 characters" in end.message
 

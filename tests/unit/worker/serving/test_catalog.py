@@ -1,5 +1,6 @@
 """``models.yaml``."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,10 @@ def test_every_example_in_the_shipped_file_is_a_valid_entry(tmp_path: Path) -> N
         ("models: {a: {provider: no.such.Client}}", "models.a.provider: no.such.Client cannot be loaded"),
         ("models: {a: {provider: json.Nothing}}", "models.a.provider: json.Nothing cannot be loaded"),
         ("models: {a: {provider: x.Y, keys: 1}}", "models.a.keys: "),
+        ("models: {a: {provider: json.JSONDecoder}}", "models.a.provider: json.JSONDecoder is no AutoGen chat"),
+        ("models: {a: {provider: OpenAIChatClient}}", "autogen_ext.models.openai.OpenAIChatCompletionClient"),
+        ("models:\n  a: {provider: x.Y}\n  a: {provider: x.Z}", "is not YAML (line 3): a is there twice"),
+        ("models:\n  1: {provider: x.Y}\n  '1': {provider: x.Z}", "is not YAML (line 3): 1 is there twice"),
         ("models: {a: {provider: OpenAIChatCompletionClient, config: {}}}", "models.a.config.model: Field required"),
         (
             "models: {a: {provider: OpenAIChatCompletionClient, config: {model: m, api_key: '$" + "{NO_KEY}'}}}",
@@ -143,6 +148,86 @@ def test_retries_of_the_configuration_count(tmp_path: Path) -> None:
     path.write_text(OTHERS.replace("api_key: k", "api_key: k, max_retries: 3"))
     models = load_models(path, {})
     assert models["claude"].client._client.max_retries == 3  # type: ignore[attr-defined]
+
+
+def with_config(config: str, provider: str = "OpenAIChatCompletionClient") -> str:
+    return f"models: {{m: {{provider: {provider}, config: {{model: gpt-4o-mini, {config}}}}}}}"
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("temprature: 0.3", "models.m.config.temprature: is not known here; did you mean temperature?"),
+        ("defaultheaders: {}", "did you mean default_headers?"),
+        ("bogus: 1", "models.m.config.bogus: is not known here; further fields of a provider's API go into extra_body"),
+        ("model_info: {visoin: true}", "models.m.config.model_info.visoin: is not known here; did you mean vision?"),
+        ("api_key: k, n: 2", "Disallowed create args"),
+        ("stream: true", "models.m.config.stream: is not known here"),
+    ],
+)
+def test_a_name_that_no_client_knows_is_an_error_with_the_nearest(tmp_path: Path, config: str, said: str) -> None:
+    with pytest.raises(ModelsError, match=re.escape(said)):
+        load(tmp_path, with_config(config))
+
+
+def test_other_clients_names_are_checked_too(tmp_path: Path) -> None:
+    for client in ("anthropic.AnthropicChatCompletionClient", "ollama.OllamaChatCompletionClient"):
+        with pytest.raises(
+            ModelsError, match=re.escape("models.m.config.tiemout: is not known here; did you mean timeout?")
+        ):
+            load(tmp_path, with_config("tiemout: 1", f"autogen_ext.models.{client}"))
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "models.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    "field", ['api_key: "${VALUE}"', 'default_headers: {x: "${VALUE}"}, api_key: k', 'base_url: "${VALUE}", api_key: k']
+)
+def test_what_mounted_files_end_in_is_no_part_of_a_header_or_url(tmp_path: Path, field: str) -> None:
+    path = write(tmp_path, with_config(field))
+    client: Any = load_models(path, {"VALUE": "http://h/v1\r\n", "OPENAI_API_KEY": "k"})["m"].client
+    config = client._raw_config
+    assert "http://h/v1" in (config["api_key"], config.get("base_url"), (config.get("default_headers") or {}).get("x"))
+    for odd in ("a\nb", "a\x00", "a\x7f"):
+        with pytest.raises(ModelsError, match=r"VALUE holds a character that no header or URL may have") as refused:
+            load_models(path, {"VALUE": odd})
+        assert odd not in str(refused.value)
+
+
+def test_a_key_that_the_sdk_finds_by_itself_is_clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, with_config("temperature: 0"))
+    monkeypatch.setenv("OPENAI_API_KEY", "sk\n")
+    client: Any = load_models(path, {})["m"].client
+    assert client._client.api_key == "sk"
+    monkeypatch.setenv("OPENAI_API_KEY", "sk\nx")
+    with pytest.raises(ModelsError, match=r"models\.m\.config\.api_key: the key of the environment holds"):
+        load_models(path, {})
+
+
+def test_everything_in_an_entry_reaches_its_client(tmp_path: Path) -> None:
+    given = (
+        "api_key: k, temperature: 0.3, max_completion_tokens: 7, service_tier: flex, reasoning_effort: xhigh, "
+        "response_format: {type: json_object, schema: {}}, extra_body: {top_k: 5, a: {b: null}}, project: p, "
+        "default_headers: {x-tenant: t}, default_query: {v: '1'}, timeout: 3, include_name_in_message: false"
+    )
+    client: Any = load_models(write(tmp_path, with_config(given)), {})["m"].client
+    assert client._create_args == {
+        "model": "gpt-4o-mini",
+        "temperature": 0.3,
+        "max_completion_tokens": 7,
+        "service_tier": "flex",
+        "reasoning_effort": "xhigh",
+        "response_format": {"type": "json_object", "schema": {}},
+        "extra_body": {"top_k": 5, "a": {"b": None}},
+        "timeout": 3,
+    }
+    sdk = client._client
+    assert (sdk.project, sdk.timeout, sdk._custom_query, sdk._custom_headers["x-tenant"]) == ("p", 3, {"v": "1"}, "t")
+    assert client._include_name_in_message is False
 
 
 # ---------------------------------------------------------------- endpoints

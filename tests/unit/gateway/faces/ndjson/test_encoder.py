@@ -72,3 +72,23 @@ def test_a_whole_reply_has_the_same_fields_in_one_object() -> None:
         "reasoning": "h",
         "tool_calls": [{"index": 0, "id": "1", "name": "f", "arguments": "{}"}],
     }
+
+
+def test_what_else_a_model_says_is_in_a_field_of_its_own() -> None:
+    def fields(value: object, beside: bool) -> pb.ReplyEvent:
+        return pb.ReplyEvent(fields=pb.Fields(json=json.dumps(value), beside=beside))
+
+    made = Ndjson("r")
+    reply = [
+        fields({"chunk": {"citations": [1]}}, beside=True),
+        pb.ReplyEvent(text="a"),
+        fields({"delta": {"refusal": "no"}}, beside=False),
+    ]
+    lines = [json.loads(line) for line in b"".join([*map(made.event, reply), made.end(Completed("stop"))]).splitlines()]
+    assert lines[:2] == [
+        {"content": "a", "extra": {"chunk": {"citations": [1]}}},
+        {"content": "no", "extra": {"delta": {"refusal": "no"}}},
+    ]
+    assert "extra" not in lines[2]
+    whole = json.loads(Ndjson("r").whole(reply, Completed("stop")))
+    assert (whole["content"], whole["extra"]) == ("ano", {"chunk": {"citations": [1]}, "delta": {"refusal": "no"}})

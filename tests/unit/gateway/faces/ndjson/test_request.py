@@ -30,7 +30,7 @@ async def test_what_is_not_said() -> None:
     plain = await asked()
     assert (plain.history.request_id, plain.history.model, plain.stream) == ("r", "default", True)
     chosen = await asked(model="m", stream=False, anything=1)
-    assert (chosen.history.model, chosen.stream, chosen.ignored) == ("m", False, ())
+    assert (chosen.history.model, chosen.stream) == ("m", False)
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,61 @@ def test_a_whole_completion() -> None:
     assert body["usage"]["total_tokens"] == 7
 
 
+def fields(value: Any, **more: bool) -> pb.ReplyEvent:
+    return pb.ReplyEvent(fields=pb.Fields(json=json.dumps(value), **more))
+
+
+def test_fields_are_in_the_chunk_of_what_they_came_beside() -> None:
+    made = encoder()
+    part = pb.ToolCall(id="1", name="f", arguments="{}")
+    written = [
+        fields({"chunk": {"service_tier": "x", "citations": [1]}}, beside=True),
+        fields({"delta": {"reasoning_details": [1]}}, beside=True),
+        pb.ReplyEvent(reasoning="hm"),
+        fields({"delta": {"tool_calls": [{"index": 0, "extra_content": 2}]}}, beside=True),
+        pb.ReplyEvent(tool_call=part),
+        fields({"delta": {"images": [3]}, "logprobs": {"refusal": [4]}}),
+        pb.ReplyEvent(text="a"),
+        fields({"choice": {"stop_reason": 5}}, beside=True),
+    ]
+    stream = events(b"".join(map(made.event, written)) + made.end(DONE))[:-1]
+    choices = [chunk["choices"][0] for chunk in stream]
+    function = {"name": "f", "arguments": "{}"}
+    assert [choice["delta"] for choice in choices] == [
+        {"role": "assistant", "content": "", "reasoning_content": "hm", "reasoning_details": [1]},
+        {"tool_calls": [{"index": 0, "id": "1", "type": "function", "function": function, "extra_content": 2}]},
+        {"images": [3]},
+        {"content": "a"},
+        {},
+    ]
+    assert [choice.get("stop_reason") for choice in choices] == [None] * 4 + [5]
+    assert choices[2]["logprobs"] == {"content": None, "refusal": [4]}
+    assert [chunk.get("citations") for chunk in stream] == [[1]] + [None] * 4
+    assert [chunk["service_tier"] for chunk in stream] == ["x"] * 5  # it is the same in every chunk of the model's
+
+
+def test_a_field_that_grows_is_not_repeated() -> None:
+    made = encoder()
+    held = fields({"chunk": {"x": "a" * 1000, **{f"y{number}": 1 for number in range(100)}}}, beside=True)
+    first, second = events(made.event(held) + made.event(pb.ReplyEvent(text="a")) + made.event(pb.ReplyEvent(text="b")))
+    assert len(first["x"]) == 1000
+    assert "x" not in second
+    assert "y1" not in second
+
+
+def test_a_refusal_is_no_content() -> None:
+    reply = [fields({"delta": {"refusal": "I can"}}), fields({"delta": {"refusal": "not"}})]
+    message = json.loads(encoder().whole(reply, DONE))["choices"][0]["message"]
+    assert (message["content"], message["refusal"]) == (None, "I cannot")
+
+
+def test_the_usage_and_the_reason_are_the_models() -> None:
+    usage = pb.Usage(prompt_tokens=1, completion_tokens=2, extra='{"prompt_tokens": "1", "total_tokens": 9, "cost": 1}')
+    body = json.loads(encoder().whole([], Completed("pause_turn", usage)))
+    assert body["usage"] == {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 9, "cost": 1}
+    assert body["choices"][0]["finish_reason"] == "pause_turn"
+
+
 def test_an_error_has_openais_fields() -> None:
     response = OpenAIFace().refusal(UnknownModel("x", ["m"]), "r")
     error = json.loads(bytes(response.body))["error"]
