@@ -19,6 +19,9 @@
     │                                            chunk_invalid
     └── ModelFailed        varies  varies     what the worker reports: worker/contract/failures.py
 
+A provider's 400, 402, 404, 409, 413, 415, 422, 429, 503 and 504 are passed on, 408 as 504 and 529 as 503. Other 4xx are
+400; all else, and what concerns the worker's key, is 502.
+
 The base itself has ``internal_error`` (500), and ``not_found`` and ``not_allowed`` for paths and methods.
 """
 
@@ -30,16 +33,27 @@ import orjson
 
 from protos import chat_pb2 as pb
 
+EXTRA = 16 * 1024
+"""Characters of a provider's further fields; workers send up to 4,000."""
+
+RETRIED = (408, 409, 429)
+"""Statuses below 500 that OpenAI's SDKs retry."""
+
 
 class GatewayError(Exception):
     """Ends one request. Not changed once it is made.
 
     ``retry_after`` is in seconds, ``param`` names the field at fault, ``headers`` go with the answer, ``usage`` is what
-    the request has used.
+    the request has used. ``provider`` is what the model's provider said, where it was the one that refused or failed.
     """
 
     status = 500
     retryable = False
+    attempts = 0
+    """How many attempts the request has had."""
+    repeated = False
+    """Whether a model was called more than once, so that it is not for the client to call it again."""
+    provider: Mapping[str, Any] | None = None
     blames: ClassVar[frozenset[str]] = frozenset()
     """The codes that count against the circuit breaker of the worker and its model."""
 
@@ -69,13 +83,18 @@ class GatewayError(Exception):
     def blames_worker(self) -> bool:
         return self.code in self.blames
 
-    def with_usage(self, tokens: int) -> Self:
-        """This error with the number of tokens received, if there are any and the model has not counted them itself."""
-        if not tokens or self.usage is not None:
-            return self
-        counted = type(self).__new__(type(self), self.message)
-        counted.__dict__.update(self.__dict__, usage=pb.Usage(completion_tokens=tokens))
-        return counted.with_traceback(self.__traceback__)
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether another attempt may help. A request that is at fault may only succeed later, as in a conflict."""
+        return self.retryable and self.code != "model_rejected_request"
+
+    def after(self, attempts: int, tokens: int, *, repeated: bool = False) -> Self:
+        """This error as a request's end. The ``tokens`` that were received are its usage if the model did not count."""
+        ended = type(self).__new__(type(self), self.message)
+        ended.__dict__.update(self.__dict__, attempts=attempts, repeated=repeated)
+        if tokens and self.usage is None:
+            ended.usage = pb.Usage(completion_tokens=tokens)
+        return ended.with_traceback(self.__traceback__)
 
     def body(self, request_id: str) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -86,12 +105,26 @@ class GatewayError(Exception):
         }
         if self.usage is not None:
             body["usage"] = usage(self.usage)
+        if self.provider is not None:
+            body["provider"] = self.provider
         return body
 
     def headers(self) -> dict[str, str]:
-        """The answer's headers. ``Retry-After``, in whole seconds, is always there with 429 and 503."""
-        wait = 1.0 if self.retry_after is None and self.status in (429, 503) else self.retry_after
-        return self._headers | ({} if wait is None else {"retry-after": str(max(1, math.ceil(wait)))})
+        """The answer's headers. ``Retry-After``, in whole seconds, is always there with a retryable 429 or 503.
+
+        ``x-should-retry: false`` keeps OpenAI's SDKs from a request that cannot help, or that was repeated here.
+        """
+        headers = {**self._headers, "x-attempts": str(self.attempts)}
+        wait = self.retry_after
+        if wait is None and self.retryable and self.status in (429, 503):
+            wait = 1.0
+        if wait is not None:
+            headers["retry-after"] = str(max(1, math.ceil(wait)))
+            if wait < 1:
+                headers["retry-after-ms"] = str(max(1, math.ceil(wait * 1000)))
+        if (self.repeated or not self.retryable) and (self.status >= 500 or self.status in RETRIED):
+            headers["x-should-retry"] = "false"
+        return headers
 
 
 class MalformedBody(GatewayError):
@@ -175,6 +208,8 @@ class WorkerLost(GatewayError):
 class ModelFailed(GatewayError):
     STATUS: ClassVar[dict[str, int]] = {
         "model_rate_limited": 429,
+        "model_quota_exhausted": 429,
+        "model_not_found": 404,
         "model_rejected_request": 400,
         "unsupported_request": 400,
         "model_timeout": 504,
@@ -184,20 +219,53 @@ class ModelFailed(GatewayError):
         "unknown_model": 404,
     }
 
-    blames = frozenset(
-        {"model_unreachable", "model_failed", "model_timeout", "model_stream_broken", "model_rate_limited"}
-        | {"model_unauthorized", "model_not_found", "internal_error"}
-    )
+    PASSED: ClassVar[dict[str, dict[int, int]]] = {
+        "model_rejected_request": {status: status for status in (400, 409, 413, 415, 422)},
+        "model_quota_exhausted": {402: 402},
+        "model_failed": {503: 503, 529: 503},
+    }
+    """By code: the provider's HTTP statuses that do not become the code's own."""
+
+    CALLED: ClassVar = frozenset({"model_failed", "model_timeout", "model_stream_broken", "model_rate_limited"})
+    """The codes that say that a model was called, and may answer another call."""
+
+    blames = CALLED | {
+        *("model_unreachable", "model_unauthorized", "model_quota_exhausted", "model_not_found", "internal_error")
+    }
 
     def __init__(self, error: pb.Error) -> None:
+        said = error.provider
         super().__init__(
             error.code or "unknown",
             error.message or "the worker gave no reason",
-            status=self.STATUS.get(error.code, 502),
+            status=self.PASSED.get(error.code, {}).get(said.status) or self.STATUS.get(error.code, 502),
             retryable=error.retryable,
             retry_after=error.retry_after.ToMilliseconds() / 1000 if error.HasField("retry_after") else None,
             usage=error.usage if error.HasField("usage") else None,
+            param=said.param or None,
         )
+        if error.HasField("provider"):
+            self.provider = {
+                **_fields(said.extra),
+                "status": said.status or None,
+                "code": said.code or None,
+                "type": said.type or None,
+                "param": said.param or None,
+            }
+
+    @property
+    def called_model(self) -> bool:
+        return self.code in self.CALLED
+
+
+def _fields(extra: str) -> dict[str, Any]:
+    """The object in ``extra``; none if it is long, or too deep for the answer around it."""
+    try:
+        fields = orjson.loads(extra) if len(extra) <= EXTRA else {}
+        orjson.dumps([[[[[[[[fields]]]]]]]])
+    except (ValueError, TypeError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
 
 
 def usage(counts: pb.Usage) -> dict[str, Any]:

@@ -44,7 +44,7 @@ async def serve(settings: HostSettings, fleet: FleetSettings) -> None:
     stop = stop_signals()
     tokens, identity = fleet.tokens(), fleet.identity()
     try:
-        host = FleetHost(settings.bind, settings.relay, tokens, identity)
+        host = FleetHost(settings.bind, settings.relay, tokens, identity, settings.max_message)
     except OSError as error:
         print(error, file=sys.stderr)
         raise SystemExit(FAILED) from None

@@ -9,7 +9,7 @@ import grpc
 from fleet import logs
 from fleet.process.repeats import Repeats
 from fleet.security.tokens import Tokens
-from host import health
+from host import health, roles
 
 log = logs.logger(__name__)
 
@@ -34,7 +34,7 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
     ) -> Any:
-        shown = dict(details.invocation_metadata or ()).get("authorization", "")
+        shown = roles.shown(details.invocation_metadata)
         if self._tokens and not self._tokens.accepts(shown):
             if details.method.startswith(_HEALTH):
                 return await continuation(details)  # it reads nothing either

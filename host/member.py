@@ -14,8 +14,9 @@ from fleet import logs
 from fleet.bus import relay
 from fleet.bus.link import MESSAGE_BYTES
 from fleet.bus.relay import Relay
+from fleet.security.tokens import OTHERS
 from host import roles
-from host.backlog import Backlog
+from host.backlog import WAITING, Backlog
 from host.roles import Rights
 
 log = logs.logger(__name__)
@@ -61,10 +62,13 @@ class Subscription(NamedTuple):
 class Member:
     """A row of the registry, and what is sent by the member's gRPC stream: iterating gives it, until it is closed.
 
-    ``cut`` ends the stream's connection. It has 18 attributes because row and stream begin and end as one.
+    ``cut`` ends the stream's connection from ``address``. It has 20 attributes because row and stream begin and end as
+    one.
     """
 
-    def __init__(self, may_be: Set[str], key: str, routes: Routes, cut: Callable[[], None]) -> None:
+    def __init__(
+        self, may_be: Set[str], key: str, routes: Routes, cut: Callable[[], None], address: str = "unknown"
+    ) -> None:
         self.heard_at = time.monotonic()
         """When something last came by gRPC."""
         self.ticket = secrets.token_urlsafe(24)
@@ -72,8 +76,12 @@ class Member:
         self.relay: Relay | None = None
         self.may_be = may_be
         """The roles that it may choose from, by what it showed."""
-        self.rights: Rights = roles.OTHER if may_be >= roles.ANY else roles.NOTHING
+        self.rights: Rights = roles.OTHER if OTHERS in may_be else roles.NOTHING
         self.id = ""
+        """Of the fleet's members; the others have none."""
+        self.address = address
+        self.was_seen = False
+        """Whether it is in the log as one of the others."""
         self.stamp = b""
         """What the host puts in front of each of its messages: its id."""
         self.routes = routes[self.rights]
@@ -101,6 +109,11 @@ class Member:
         return bool(self._key) and hmac.compare_digest(self._key, other._key)
 
     @property
+    def name(self) -> str:
+        """For the log."""
+        return self.id or self.address
+
+    @property
     def last_heard(self) -> float:
         """When something last came, by either connection: monotonic seconds."""
         return max(self.heard_at, self.relay.heard_at) if self.relay is not None else self.heard_at
@@ -112,17 +125,24 @@ class Member:
         waiting = self._queued + (self.relay.transport.get_write_buffer_size() if self.relay is not None else 0)
         if self._backlog.admits(sender, size, waiting):
             return True
-        if self._backlog.is_stuck() and not self.is_closed:
-            log.warning("dropped a member that reads nothing", member=self.id or "unknown", waiting=waiting)
-            self.drop()
+        if self._backlog.is_stuck():
+            self._drop_stuck(waiting)
         return False
 
     def put(self, message: _Message) -> None:
+        """Send what :meth:`has_room`, or a short word of the host's own. Only a member's own requests make many."""
         size = message.ByteSize()
         if self.is_closed or size > MESSAGE_BYTES:  # which would end the stream
             return
         self._queued += size
         self._outgoing.put_nowait(message)
+        if self._queued > WAITING:
+            self._drop_stuck(self._queued)
+
+    def _drop_stuck(self, waiting: int) -> None:
+        if not self.is_closed:
+            log.warning("dropped a member that reads nothing", member=self.name, waiting=waiting)
+            self.drop()
 
     def __aiter__(self) -> AsyncIterator[_Message]:
         return self

@@ -64,8 +64,8 @@ class MemberRelay(Relay):
         self.watch()
 
     def pause_writing(self) -> None:
-        member = self._member.id if self._member is not None else ""
-        log.warning("dropped a member that reads nothing", member=member or "unknown", waiting=WAITING)
+        member = self._member.name if self._member is not None else "unknown"
+        log.warning("dropped a member that reads nothing", member=member, waiting=WAITING)
         self.transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:

@@ -5,6 +5,7 @@ from autogen_ext.runtimes.grpc.protos import agent_worker_pb2
 
 from fleet import logs
 from fleet.bus import topics
+from fleet.security.tokens import OTHERS
 from host import roles
 from host.member import Member, Routes, Subscription
 from host.roles import Denied, Rights, Taken
@@ -37,24 +38,27 @@ class Registry:
     # ------------------------------------------------------------ members
 
     def register(self, member: Member, agent_type: str) -> None:
-        """Make an agent type the member's own. Raises :class:`Denied`.
+        """Make an agent type the member's own. Raises :class:`Denied`, and ``ValueError`` for one that is registered.
 
-        A member that is back on a new link takes over what its former link had.
+        A member of the fleet that is back on a new link takes over what its former link had.
         """
         owner = self._owners.get(agent_type)
+        rights, member_id = roles.rights_for(agent_type, member.may_be)
+        if owner is not None and not member_id:  # in AutoGen's words, without the other's client id: a secret here
+            whom = "this client" if owner is member else "another client"
+            raise ValueError(f"Agent type {agent_type} already registered with {whom}.")
         if owner is member:
             return
-        rights, member_id = roles.rights_for(agent_type, member.may_be)
         if member.types and (rights is not member.rights or member_id):
             raise Denied("a connection has one role and one member id, and this one has another")
         if len(agent_type) > LONGEST:
             raise Denied(f"an agent type may have {LONGEST} characters")
         if len(member.types) >= ENTRIES:
             raise Denied(f"a member may register {ENTRIES} agent types")
-        former = self._ids.get(member_id) if member_id else owner
+        former = self._ids.get(member_id)
         if former is not None:
-            if not member_id or not member.is_same(former):
-                raise Taken("another member has this id or agent type and is still connected")
+            if not member.is_same(former):
+                raise Taken("another member has this id and is still connected")
             self.withdraw(former)  # before it closes, so that no one is told that the member left
             former.close()
         member.types.add(agent_type)
@@ -65,6 +69,12 @@ class Registry:
         self._forget_routes()
         if rights.role is not None:
             log.info("member joined", kind=rights.role, member=member_id)
+        else:
+            member.was_seen = True
+            log.info("member joined", kind=OTHERS, member=member.name, agent_type=agent_type)
+
+    def owner(self, agent_type: str) -> Member | None:
+        return self._owners.get(agent_type)
 
     def withdraw(self, member: Member) -> tuple[Rights, str]:
         """Remove all that a member has; returns the rights and the id that it had."""
@@ -94,7 +104,7 @@ class Registry:
         if len(member.subscriptions) >= ENTRIES:
             raise Denied(f"a member may have {ENTRIES} subscriptions")
         if request.id in member.subscriptions or wanted in member.subscriptions.values():
-            raise ValueError("the subscription exists")
+            raise ValueError("Subscription already exists")  # AutoGen's words
         member.subscriptions[request.id] = wanted
         self._table(wanted).setdefault(wanted.topic, {})[member] = None
         self._forget_routes()

@@ -6,19 +6,20 @@ type that the member registers.
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
+from typing import Any
 
 from fleet.bus import topics
 from fleet.bus.link import MESSAGE_BYTES as LARGEST
-from fleet.security.tokens import MEMBERS
+from fleet.security.tokens import MEMBERS, OTHERS, ROLES
 
-ANY = frozenset(MEMBERS)
+ANY = frozenset(ROLES)
 """The roles of a member whose certificate and token name none."""
 
 MESSAGE_BYTES = LARGEST - 1024
 """Bytes of a frame that is still within the bus's limit when it is stamped, or goes on by gRPC."""
 
 STOCK_BYTES = 4 * 1024 * 1024
-"""What AutoGen's own members can receive: gRPC's default."""
+"""The largest message that AutoGen's own members can receive: gRPC's default."""
 STATUS_BYTES = 256 * 1024
 BATCH_BYTES = 1024 * 1024
 """Far more than workers publish at once, and little enough that no receiver is held up by it."""
@@ -49,7 +50,7 @@ class Rights:
 
     def largest(self, topic: bytes) -> int:
         """Bytes of the largest event that such a member may publish to ``topic``, before it is stamped."""
-        return STOCK_BYTES
+        return STOCK_BYTES - 1024
 
     def may_listen(self, topic: str, member_id: str) -> bool:
         return False
@@ -91,7 +92,7 @@ class OtherRights(Rights):
         return not is_fleets(topic)
 
     def may_listen_to_all(self, prefix: str) -> bool:
-        return not any(name.startswith(prefix) or prefix.startswith(name) for name in _FLEETS)
+        return not is_fleets(prefix) and not any(name.startswith(prefix) for name in _FLEETS)
 
 
 WORKER = FleetRights("worker", topics.CHUNKS, BATCH_BYTES, topics.WORKERS.type, topics.CHAT, (topics.MEMBERS.type,))
@@ -120,7 +121,7 @@ def rights_for(agent_type: str, roles: Set[str]) -> tuple[Rights, str]:
     found = topics.member(agent_type)
     has = f"the role of this member is {' or '.join(sorted(roles)) or 'host'}: it cannot"
     if found is None:
-        if not roles >= ANY:
+        if OTHERS not in roles:
             raise Denied(f"{has} register {agent_type[:100]!r}")
         return OTHER, ""
     role, member_id = found
@@ -129,6 +130,16 @@ def rights_for(agent_type: str, roles: Set[str]) -> tuple[Rights, str]:
     if not topics.is_member_id(member_id):
         raise Denied("a member's id must be 1 to 100 letters, digits, dots, dashes and underscores, and not 'host'")
     return (WORKER if role == "worker" else GATEWAY), member_id
+
+
+def shown(metadata: Iterable[tuple[str, Any]] | None) -> str:
+    """The token of a call, as an ``authorization`` header.
+
+    AutoGen's own runtime sends no headers, but gRPC lets it add to its ``user-agent``: ``grpc.secondary_user_agent``.
+    """
+    fields = dict(metadata or ())
+    agent = str(fields.get("user-agent", ""))
+    return fields.get("authorization") or agent[agent.rfind(" Bearer ") + 1 :]
 
 
 def certified(names: Mapping[str, Iterable[bytes]]) -> frozenset[str] | None:

@@ -16,6 +16,7 @@ from host.interceptor import TokenInterceptor
 from host.listener import Client, Listener
 from host.member import Member
 from host.member_relay import MemberRelay
+from host.roles import STOCK_BYTES
 from host.servicer import Servicer
 
 HANDSHAKE_TIMEOUT = 10.0
@@ -33,12 +34,18 @@ STOP_GRACE = 1
 class FleetHost(GrpcWorkerAgentRuntimeHost):
     """Listens from its construction on, for gRPC at ``address`` and for relays at ``relay_address``.
 
-    With tokens it refuses members that carry none of them, with an identity those without TLS and a certificate. Raises
-    ``OSError`` when it cannot listen, :class:`IdentityError` for files that cannot be used.
+    With tokens it refuses members that carry none of them, with an identity those without TLS and a certificate.
+    AutoGen's own members may send each other messages of ``largest`` bytes. Raises ``OSError`` when it cannot listen,
+    :class:`IdentityError` for files that cannot be used.
     """
 
     def __init__(
-        self, address: HostPort, relay_address: HostPort, tokens: Tokens, identity: Identity | None = None
+        self,
+        address: HostPort,
+        relay_address: HostPort,
+        tokens: Tokens,
+        identity: Identity | None = None,
+        largest: int = STOCK_BYTES,
     ) -> None:
         # The base's constructor would open a port without any of this, so its four attributes are set here.
         options = [
@@ -66,7 +73,8 @@ class FleetHost(GrpcWorkerAgentRuntimeHost):
             raise
         interceptor = TokenInterceptor(tokens, self._forwarder.authenticated, self._forwarder.address)
         self._server = grpc.aio.server(options=options, interceptors=[interceptor])
-        self._servicer: Servicer = Servicer(tokens, self._forwarder.drop, self._relays.port)  # type: ignore[assignment]
+        servicer = Servicer(tokens, self._forwarder.drop, self._relays.port, self._forwarder.address, largest)
+        self._servicer: Servicer = servicer  # type: ignore[assignment]
         self._serve_task: asyncio.Task[None] | None = None
         agent_worker_pb2_grpc.add_AgentRpcServicer_to_server(self._servicer, self._server)
         self._health = Health()

@@ -1,9 +1,9 @@
 """AutoGen's gRPC service for members that come and go, and may be hostile.
 
 AutoGen's own servicer makes a task per event, formats it into a log, trusts every member with everything and loses the
-rest of a fan-out when a member is gone. This one handles events in the order in which they arrive, refuses what a
+rest of a fan-out when a member is gone. This one handles messages in the order in which they arrive, refuses what a
 member's role does not allow, and skips members that are gone. An event may come by gRPC or by relay, and leaves by the
-relay of each member that has one.
+relay of each member that has one; requests and responses pass by gRPC (:mod:`host.requests`).
 """
 
 import asyncio
@@ -20,10 +20,11 @@ from fleet.bus import relay, topics
 from fleet.bus.events import event, event_of, fits_a_frame, packed
 from fleet.bus.link import CLIENT_ID, KEEPALIVE_TIME, MEMBER_KEY
 from fleet.process.repeats import Repeats
-from fleet.security.tokens import Tokens
+from fleet.security.tokens import OTHERS, Tokens
 from host import roles
 from host.member import Member
 from host.registry import Registry
+from host.requests import Requests
 from host.roles import Denied, Taken
 from protos import chat_pb2 as pb
 
@@ -35,6 +36,9 @@ SILENT_AFTER = KEEPALIVE_TIME
 SMALL = 64 * 1024
 """Bytes of a frame that is never too large."""
 
+MOST_NAMED = 1000
+"""Characters of the agent types that are logged of a member that leaves."""
+
 TOO_LARGE = "it is larger than a message to its topic may be"
 
 _Message = agent_worker_pb2.Message
@@ -43,18 +47,29 @@ _Message = agent_worker_pb2.Message
 class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
     """Lets members in and routes their events. ``drop`` cuts the connection of one of gRPC's peers.
 
-    ``relay_port`` is what members are told; no relay is offered while it is 0.
+    ``relay_port`` is what members are told; no relay is offered while it is 0. ``address`` returns what to log for a
+    peer. AutoGen's own members may send each other messages of ``largest`` bytes.
     """
 
-    def __init__(self, tokens: Tokens, drop: Callable[[str], None], relay_port: int = 0) -> None:
+    def __init__(
+        self,
+        tokens: Tokens,
+        drop: Callable[[str], None],
+        relay_port: int = 0,
+        address: Callable[[str], str] = str,
+        largest: int = roles.STOCK_BYTES,
+    ) -> None:
         self.members: dict[str, Member] = {}
         """By the client id that each member makes for each link, and shows to the host only."""
         self.registry = Registry()
+        self._requests = Requests(self.registry, largest)
         self.tickets: dict[str, Member] = {}
         """Those that no relay has shown yet."""
         self._relay_port = relay_port
         self._tokens = tokens
         self._drop = drop
+        self._address = address
+        self._largest = largest
         self._repeats = Repeats()
         self._closing = False
 
@@ -74,7 +89,8 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
         if client_id in self.members:
             await context.abort(grpc.StatusCode.ALREADY_EXISTS, f"the metadata {CLIENT_ID} is in use")
         may_be, cut = await self._roles(context), partial(self._drop, context.peer())
-        member = Member(may_be, metadata.get(MEMBER_KEY, ""), self.registry.routes, cut)
+        address = self._address(context.peer())
+        member = Member(may_be, metadata.get(MEMBER_KEY, ""), self.registry.routes, cut, address)
         self.members[client_id] = member
         receiving = asyncio.create_task(self._receive(member, request_iterator))
         try:
@@ -93,31 +109,40 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
         try:
             async for message in messages:
                 member.heard_at = time.monotonic()
-                if message.WhichOneof("message") == "cloudEvent":  # nothing else is sent in the fleet
-                    self.published(member, message.cloudEvent)
+                self._handle(member, message)
         except grpc.RpcError:
             pass  # the connection has ended
         except Exception as error:
-            log.error("a member's stream failed", member=member.id or "unknown", exc_info=error)
+            log.error("a member's stream failed", member=member.name, exc_info=error)
         finally:
             member.close()
+
+    def _handle(self, member: Member, message: _Message) -> None:
+        if member.rights is roles.OTHER and not member.was_seen:  # it has no agents
+            member.was_seen = True
+            log.info("member joined", kind=OTHERS, member=member.name)
+        match message.WhichOneof("message"):
+            case "cloudEvent":
+                self.published(member, message.cloudEvent)
+            case "request":
+                self._requests.requested(member, message)
+            case "response":
+                self._requests.responded(member, message)
 
     async def RegisterAgent(self, request: Any, context: Any) -> Any:  # noqa: N802
         member = await self._caller(context)
         try:
             self.registry.register(member, request.type)
-        except Denied as denied:
-            await self._deny(context, denied, member=member.id)
+        except (Denied, ValueError) as error:
+            await self._refuse(context, error, member=member.name)
         return agent_worker_pb2.RegisterAgentTypeResponse()
 
     async def AddSubscription(self, request: Any, context: Any) -> Any:  # noqa: N802
         member = await self._caller(context)
         try:
             self.registry.subscribe(member, request.subscription)
-        except Denied as denied:
-            await self._deny(context, denied, member=member.id)
-        except ValueError as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except (Denied, ValueError) as error:
+            await self._refuse(context, error, member=member.name)
         return agent_worker_pb2.AddSubscriptionResponse()
 
     async def RemoveSubscription(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -142,7 +167,7 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
 
     async def _roles(self, context: Any) -> Set[str]:
         """The roles that a connection may have, by its certificate and its token."""
-        shown = _metadata(context).get("authorization", "")
+        shown = roles.shown(context.invocation_metadata())
         allowed = self._tokens.roles(shown) if self._tokens else roles.ANY
         certified = roles.certified(context.auth_context())
         if certified is None:
@@ -151,9 +176,9 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
                 log.warning("a member's certificate and token name no role: it can join as a worker or as a gateway")
             return allowed
         if not certified:
-            await self._deny(context, Denied("a host's certificate lets no member in"))
+            await self._refuse(context, Denied("a host's certificate lets no member in"))
         if not certified & allowed:
-            await self._deny(context, Denied("the certificate and the token of this member are of different roles"))
+            await self._refuse(context, Denied("the certificate and the token of this member are of different roles"))
         return certified & allowed
 
     async def _caller(self, context: Any) -> Member:
@@ -164,11 +189,17 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
             raise AssertionError
         return member
 
-    async def _deny(self, context: Any, denied: Denied, **more: str) -> None:
-        if self._repeats.is_new("denied", str(denied)):
-            log.warning("refused a member", reason=str(denied), **more)
-        status = grpc.StatusCode.ALREADY_EXISTS if isinstance(denied, Taken) else grpc.StatusCode.PERMISSION_DENIED
-        await context.abort(status, str(denied))
+    async def _refuse(self, context: Any, error: Denied | ValueError, **more: str) -> None:
+        if self._repeats.is_new("refused", str(error)):
+            log.warning("refused a member", reason=str(error), **more)
+        match error:
+            case Taken():
+                status = grpc.StatusCode.ALREADY_EXISTS
+            case Denied():
+                status = grpc.StatusCode.PERMISSION_DENIED
+            case _:
+                status = grpc.StatusCode.INVALID_ARGUMENT
+        await context.abort(status, str(error))
 
     # ------------------------------------------------------------ tickets
 
@@ -187,6 +218,10 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
 
     def _left(self, member: Member) -> None:
         """Tell the others that a member has left, unless it is back on a new link or the host itself ends."""
+        if member.was_seen:
+            types = ", ".join(sorted(member.types))[:MOST_NAMED] or None
+            log.info("member left", kind=OTHERS, member=member.name, agent_types=types)
+        self._requests.left(member)
         rights, member_id = self.registry.withdraw(member)
         if self._closing or not member_id:
             return
@@ -204,11 +239,11 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
         fits = fits_a_frame(cloud_event)
         if sender.rights is roles.OTHER:  # as it is: AutoGen's events have more to them than the fleet's
             topic = cloud_event.type.encode()
-            if cloud_event.ByteSize() > sender.rights.largest(topic):
+            message = _Message(cloudEvent=cloud_event)
+            if message.ByteSize() > self._largest:
                 self._log_dropped(sender, TOO_LARGE)
                 return
-            frame = packed(cloud_event) if fits else b""
-            self._send(sender, self._receivers(sender, topic), frame, _Message(cloudEvent=cloud_event))
+            self._send(sender, self._receivers(sender, topic), packed(cloud_event) if fits else b"", message)
         elif fits:
             self.relayed(sender, packed(cloud_event))
         else:
@@ -240,7 +275,7 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
         size = len(frame) if frame or message is None else message.ByteSize()
         for receiver in receivers:
             if not receiver.has_room(sender, size):
-                self._log_dropped(sender, "too much waits for its receiver", receiver=receiver.id)
+                self._log_dropped(sender, "too much waits for its receiver", receiver=receiver.name)
             elif receiver.relay is not None and frame:
                 receiver.relay.send(frame)
             else:
@@ -256,7 +291,7 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
 
     def _log_dropped(self, sender: Member | None, reason: str, **more: str) -> None:
         if self._repeats.is_new(sender and sender.ticket, reason):
-            log.warning("dropped an event", reason=reason, member=(sender and sender.id) or "unknown", **more)
+            log.warning("dropped an event", reason=reason, member=sender and sender.name, **more)
 
 
 def _metadata(context: Any) -> dict[str, str]:

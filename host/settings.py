@@ -2,10 +2,12 @@
 
 from typing import Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from fleet.bus.link import MESSAGE_BYTES
 from fleet.settings import Address, HostPort
+from host.roles import STOCK_BYTES
 
 
 class HostSettings(BaseSettings):
@@ -17,6 +19,8 @@ class HostSettings(BaseSettings):
     relay_bind: Address | None = None
     """Where members open their relays; by default at the port after ``HOST_BIND``. Members are told the port alone and
     dial it at the address that they have for the host."""
+    max_message: int = Field(default=STOCK_BYTES, ge=STOCK_BYTES, le=MESSAGE_BYTES)
+    """Bytes of a message between AutoGen's own members. If more than the default, each must be able to receive it."""
     allow_insecure: bool = False
     """Listen beyond loopback without ``FLEET_TOKEN``: only where the network itself keeps others out."""
 

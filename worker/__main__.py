@@ -71,7 +71,10 @@ class Worker:
         images = Images(settings.image_pixels)
         services = self._services(Turns(), images, pacer)
         async with asyncio.TaskGroup() as group:
-            registry = self._registry = Registry(services, outbox, settings.capacity, group, self._observer)
+            routes = {name: model.route for name, model in self._models.items()}
+            registry = self._registry = Registry(
+                services, outbox, settings.capacity, group, self._observer, routes=routes
+            )
             watch = GatewayWatch(registry, outbox, settings.gateway_timeout, self._link_timeout)
             heartbeat = self._heartbeat = Heartbeat(
                 self.id,
@@ -103,7 +106,7 @@ class Worker:
             at: dict[str, Service] = {}
             if isinstance(model.client, Streaming):
                 model.client.read_by(pacer)
-                at = {endpoint: PassedOn(model.client, endpoint, turns) for endpoint in model.endpoints}
+                at = {other: PassedOn(model.client, other, turns) for other in model.endpoints if other != CHAT}
             if CHAT in model.endpoints:
                 at[CHAT] = ModelService(model.client, model.system_message, turns, images)
             services[name] = Endpoints(at)

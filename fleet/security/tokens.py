@@ -17,6 +17,9 @@ SHORTEST = 16
 
 
 MEMBERS = ("gateway", "worker")
+OTHERS = "other"
+"""The role of AutoGen's own members."""
+ROLES = (*MEMBERS, OTHERS)
 """The roles that a token can name."""
 
 
@@ -30,9 +33,9 @@ class Token(NamedTuple):
     def parse(cls, line: str) -> Self:
         """Read a line of a file. Raises ``ValueError`` with the rule that it breaks."""
         role, blank, secret = line.rpartition(" ")
-        if blank and role not in MEMBERS:
+        if blank and role not in ROLES:
             raise ValueError(
-                f"a line must be a token without spaces, or one of {', '.join(MEMBERS)}, a space and a token"
+                f"a line must be a token without spaces, or one of {', '.join(ROLES)}, a space and a token"
             )
         if len(secret) < SHORTEST or not secret.isprintable():
             raise ValueError(f"a token must be {SHORTEST} or more printable characters without spaces")
@@ -80,9 +83,7 @@ class Tokens:
 
     def roles(self, header: str | bytes) -> frozenset[str]:
         shown = self._shown(header)
-        return frozenset(
-            MEMBERS if any(token.role is None for token in shown) else filter(None, (t.role for t in shown))
-        )
+        return frozenset(ROLES if any(token.role is None for token in shown) else filter(None, (t.role for t in shown)))
 
     def name_roles(self) -> bool:
         self._refresh()

@@ -32,6 +32,9 @@ BACKOFF_FIRST = 0.05
 BACKOFF_LAST = 1.0
 """Seconds between two attempts: doubled from first to last, each shortened by chance by up to half."""
 
+SAME_ROUTE = 0.5
+"""Seconds before a provider that failed is called again by the same route: as long as SDKs wait."""
+
 PAUSE_LIMIT = 2.0
 """Longest Retry-After of a model, in seconds, that is waited for here; a longer one is passed on to the client."""
 
@@ -63,8 +66,15 @@ class Chat:
         self.history: pb.ChatHistory | None = history
         """None from the first event on, when no other attempt can follow."""
         self.deadline = math.inf
+        self.attempts = 0
+        """How many there were, without workers that were full."""
+        self.calls = 0
+        """How often a model was called in vain."""
         self.reply = Reply()
         self._forget = forget
+
+    def finish(self, error: GatewayError) -> None:
+        self.reply.finish(error.after(self.attempts, self.reply.tokens, repeated=self.calls > 1))
 
     def forget_history(self) -> None:
         self.history = None
@@ -127,7 +137,7 @@ class Chats:
 
     def cut_off(self) -> None:
         for chat in self._chats.values():
-            chat.reply.finish(Unavailable("draining", "this gateway had to leave before the reply was complete"))
+            chat.finish(Unavailable("draining", "this gateway had to leave before the reply was complete"))
 
     async def idle(self) -> None:
         await self._idle.wait()
@@ -207,38 +217,61 @@ class Chats:
             async with asyncio.timeout(chat.deadline - self._clock()):
                 await self._attempts(chat)
         except GatewayError as error:
-            chat.reply.finish(error.with_usage(chat.reply.tokens))
+            chat.finish(error)
         except TimeoutError:
-            overdue = OutOfTime("deadline", "the request's deadline passed", retryable=True)
-            chat.reply.finish(overdue.with_usage(chat.reply.tokens))
+            chat.finish(OutOfTime("deadline", "the request's deadline passed", retryable=True))
         finally:
             del self._chats[chat.request_id]
 
     async def _attempts(self, chat: Chat) -> None:
         claim = chat.claim
         delay = BACKOFF_FIRST
-        number = tried = 0
+        number = 0
+        failed: set[int] = set()
+        """The routes by which the model was called in vain."""
         while True:
             number += 1
             with await self._admission.lease(claim) as worker:
                 chat.model = chat.asked or next(iter(worker.models), "")
+                chat.attempts += 1
                 error = await self._attempt(chat, number, worker.id)
                 self._judge(chat, worker.id, error)
                 if error is not None and error.code == "worker_full":
+                    chat.attempts -= 1
                     worker.mark_full()
                     continue
             if error is None:
                 return
-            tried += 1
-            pause = error.retry_after or 0.0
-            left = chat.deadline - self._clock()
-            last = tried == self._settings.max_attempts or pause > min(PAUSE_LIMIT, left)
-            if chat.history is None or not error.retryable or last:
+            last = chat.history is None or not error.is_repeatable or chat.attempts >= self._settings.max_attempts
+            claim.avoid.add(worker.id)
+            pause = 0.0
+            if isinstance(error, ModelFailed) and error.called_model:
+                chat.calls += 1
+                failed.add(worker.route(chat.asked))
+                pause = self._pause(chat, claim, failed, error)
+            if last or pause > min(PAUSE_LIMIT, chat.deadline - self._clock()):
                 raise error
             log.info("trying elsewhere", request=chat.request_id, worker=worker.id, attempt=number, code=error.code)
-            claim.avoid.add(worker.id)
             await asyncio.sleep(max(pause, delay * random.uniform(0.5, 1)))  # noqa: S311
             delay = min(delay * 2, BACKOFF_LAST)
+
+    def _pause(self, chat: Chat, claim: Claim, failed: set[int], error: ModelFailed) -> float:
+        """Seconds until another call of a model that was called in vain; endless if it is left to the client.
+
+        Every other route is tried once. By the same route there is one more call, by another worker, or when the
+        provider said when. More would multiply with the client's own retries. A Retry-After holds for every route.
+        """
+        others, rest = self._admission.others(claim, failed)
+        if others:
+            claim.avoid |= rest
+            return error.retry_after or 0.0
+        if chat.calls > 1:
+            return math.inf
+        if error.retry_after is not None:
+            return error.retry_after
+        if error.code == "model_rate_limited" or not rest - claim.avoid:
+            return math.inf
+        return SAME_ROUTE
 
     async def _attempt(self, chat: Chat, number: int, worker_id: str) -> GatewayError | None:
         assert chat.history is not None, "no attempt follows one that has started"

@@ -26,14 +26,17 @@ STATUSES = {
     400: "the body is not JSON, asks for something unsupported, or was rejected by the model",
     401: "the API key is missing or not valid",
     403: "the API key may not use this model",
-    404: "no worker serves this model",
+    402: "the worker's account at the model's provider is used up",
+    404: "no worker serves this model, or its provider does not know it",
     408: "the body did not arrive in time",
+    409: "the model's provider is in conflict with another request",
     413: "the body is too large",
-    422: "a field is missing or wrong",
-    429: "over a limit of the API key, or every worker is at its capacity; with Retry-After",
+    415: "the model takes no content of this kind",
+    422: "a field is missing or wrong, or the model rejected the request",
+    429: "over a limit of the API key or of the provider, or every worker is at its capacity; with Retry-After",
     500: "the gateway failed",
     502: "the model or its worker failed",
-    503: "no worker is there, or this gateway is about to leave; with Retry-After",
+    503: "no worker is there, this gateway is about to leave, or the model is overloaded; with Retry-After",
     504: "a deadline passed",
 }
 
@@ -47,6 +50,10 @@ def error_schema(**more_fields: Json) -> Json:
         retryable={"type": "boolean", "description": "whether the same request may succeed later"},
         request_id=TEXT,
         usage={"type": "object"},
+        provider={
+            "type": "object",
+            "description": "what the model's provider said: status, code, type, param, …",
+        },
         **more_fields,
     )
     return schema("error", error=error)

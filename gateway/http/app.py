@@ -130,7 +130,7 @@ def build(
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
-            expose_headers=["x-request-id", "retry-after"],
+            expose_headers=["x-request-id", "x-attempts", "x-should-retry", "retry-after", "retry-after-ms"],
         )
     return Edge(served, views.leaving)
 

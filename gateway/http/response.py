@@ -145,13 +145,16 @@ class ChatResponse(Response):
 
     async def _begin(self, send: Send) -> None:
         # The added headers are for proxies that would otherwise collect the stream.
-        headers = [*self.raw_headers, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+        headers = [*self._answer_headers(), (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
         await self._send(send, {"type": "http.response.start", "status": 200, "headers": headers})
         if begin := self._encoder.begin():
             self._write_chunk(begin)
         if self._encoder.ping:
             self._wrote_at = self._time()
             self._ping()
+
+    def _answer_headers(self) -> list[tuple[bytes, bytes]]:
+        return [*self.raw_headers, (b"x-attempts", str(self._chat.attempts).encode())]
 
     async def _pass_on(self, write: Callable[[pb.ReplyEvent], None]) -> End:
         """Have the reply's events written as they come; returns how it ended once all are, or wait for the client."""
@@ -193,7 +196,7 @@ class ChatResponse(Response):
             return end
         body = self._encoder.whole(list(events), end)
         self._finish(end.code)
-        headers = [*self.raw_headers, (b"content-length", str(len(body)).encode())]
+        headers = [*self._answer_headers(), (b"content-length", str(len(body)).encode())]
         await self._send(send, {"type": "http.response.start", "status": 200, "headers": headers})
         for start in range(0, len(body), SLICE):
             part, is_last = body[start : start + SLICE], start + SLICE >= len(body)

@@ -4,7 +4,7 @@ import asyncio
 import heapq
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from itertools import count, islice
 
@@ -149,6 +149,13 @@ class Admission:
                 heapq.heapreplace(heads, (next(iter(line)).rank, name))
             else:
                 heapq.heappop(heads)
+
+    def others(self, claim: Claim, failed: Container[int]) -> tuple[set[str], set[str]]:
+        """The ready workers for a claim: those with another route to its model than ``failed``, and the rest."""
+        ready = self._directory.ready(self._clock())
+        serving = [worker for worker in ready if worker.serves(claim.model, claim.endpoint)]
+        others = {worker.id for worker in serving if worker.route(claim.model) not in failed}
+        return others, {worker.id for worker in serving} - others
 
     def _enqueue(self, claim: Claim) -> _Waiting:
         name = _Line(claim.is_retry, claim.model, claim.endpoint, frozenset(claim.avoid))

@@ -34,6 +34,8 @@ class Worker:
     id: str
     models: tuple[str, ...] = ()
     endpoints: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    routes: tuple[int, ...] = ()
+    """How it reaches each of its models; 0, or nothing from workers of the version before, where it is not known."""
     capacity: int = 1
     state: pb.WorkerState = pb.WORKER_STATE_READY
     version: str = ""
@@ -63,6 +65,11 @@ class Worker:
         if not model:
             return endpoint == CHAT
         return model in self.models and endpoint in self.endpoints.get(model, _ONLY_CHAT)
+
+    def route(self, model: str) -> int:
+        """How it reaches ``model``: the same for workers with the same address and key of a provider."""
+        at = self.models.index(model) if model in self.models else 0
+        return self.routes[at] if at < len(self.routes) else 0
 
     def is_ready(self, now: float) -> bool:
         fresh = self.confirmed and self.left_at is None and now - self.heard_at <= FRESH
@@ -113,6 +120,7 @@ class Directory:
             return self._workers.pop(status.worker_id, None) is not None
         worker = self._workers.setdefault(status.worker_id, Worker(status.worker_id))
         worker.models = tuple(status.models[:MODELS])
+        worker.routes = tuple(status.routes[:MODELS])
         worker.endpoints = {
             model: frozenset(status.endpoints[model].names[:ENDPOINTS])
             for model in worker.models

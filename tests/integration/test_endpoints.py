@@ -42,7 +42,7 @@ def entries(backend: str, key: str) -> str:
     models = written["models"]
     models["test"]["endpoints"] = ["chat", "completions", "embeddings"]
     models["test"]["config"] |= {"temperature": 0.5, "default_headers": {"x-entry": "said"}}
-    config = {"model": REAL, "base_url": f"{backend}/v1", "api_key": key}
+    config = {"model": REAL, "base_url": f"{backend}/v1", "api_key": key, "extra_body": {"x_entry": [1]}}
     provider = models["test"]["provider"]
     models["vectors"] = {"provider": provider, "config": config, "endpoints": ["embeddings"]}
     return yaml.safe_dump(written, sort_keys=False)
@@ -115,7 +115,7 @@ async def test_the_request_is_what_the_client_sent_and_the_answer_what_the_model
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
     record = fleet.backend.request(schedule.tag or "")
-    assert record["body"] == {**sent, "model": REAL}
+    assert record["body"] == {**sent, "model": REAL, "x_entry": [1]}
     whole = answer.json()
     assert whole["model"] == "vectors"
     assert whole["x_extra"] == {"model": "kept"}

@@ -27,8 +27,8 @@ def assert_cut(reply: Reply, schedule: Schedule) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-@pytest.mark.parametrize(("answer", "status", "retryable"), [(401, 502, False), (500, 502, True), (503, 502, True)])
-async def test_a_model_that_refuses_is_a_bad_gateway(
+@pytest.mark.parametrize(("answer", "status", "retryable"), [(401, 502, False), (500, 502, True), (503, 503, True)])
+async def test_a_model_that_refuses_is_no_fault_of_the_request(
     spare_fleet: Fleet, answer: int, status: int, retryable: bool, stream: bool
 ) -> None:
     reply = await ask(spare_fleet.address, Schedule(status=answer), stream=stream)

@@ -10,6 +10,9 @@
     ClientFailed                                a client that is not ours raised; its ``__cause__`` is what it raised
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import httpx2
 from autogen_core.models import RequestUsage
 
@@ -42,7 +45,7 @@ class ProviderRefused(Exception):
     """What a model's provider said when it refused or failed, before or in a stream; its text is the provider's.
 
     ``status`` is its HTTP status, or the one that it names in a stream; ``code``, ``type`` and ``param`` are as in
-    OpenAI's errors, and ``retry_after`` is in seconds.
+    OpenAI's errors, ``retry_after`` is in seconds, and ``extra`` is what else its error holds.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class ProviderRefused(Exception):
         type: str = "",  # noqa: A002
         param: str = "",
         retry_after: float | None = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -62,6 +66,7 @@ class ProviderRefused(Exception):
         self.type = type
         self.param = param
         self.retry_after = retry_after
+        self.extra = extra or {}
 
 
 class ClientFailed(Exception):

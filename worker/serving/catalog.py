@@ -8,7 +8,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import yaml
 from autogen_core.models import ChatCompletionClient, ModelInfo
 from pydantic import ValidationError
 
+from worker.contract.route import Route, route
 from worker.services.endpoints import CHAT, PASSED_ON
 from worker.wire.answers import Bounded, bound
 
@@ -66,6 +67,7 @@ class Model:
     client: ChatCompletionClient
     system_message: str = ""
     endpoints: tuple[str, ...] = (CHAT,)
+    route: Route = field(default_factory=Route)
 
 
 def load_models(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, Model]:
@@ -129,7 +131,8 @@ def _load(where: str, name: str, entry: Any, environment: Mapping[str, str]) -> 
     endpoints = _endpoints(where, provider, entry.get("endpoints", [CHAT]))
     if CHAT not in endpoints:  # what a model can do in a chat need not be said then
         config = {"model_info": NO_CHAT, **config}
-    return Model(name, _client(where, provider, config), system_message, endpoints)
+    client = _client(where, provider, config)
+    return Model(name, client, system_message, endpoints, route(provider, config, client))
 
 
 def _endpoints(where: str, provider: str, names: Any) -> tuple[str, ...]:

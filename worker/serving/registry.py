@@ -1,10 +1,12 @@
 """The runs of this worker: begun while there is room, ended when no gateway waits for them."""
 
 import asyncio
+from collections.abc import Mapping
 
 from fleet.lane import Outbox
 from fleet.observe import Observer
 from protos import chat_pb2 as pb
+from worker.contract.route import Route
 from worker.services.service import Service
 from worker.serving.run import Run
 
@@ -27,8 +29,11 @@ class Registry:
         group: asyncio.TaskGroup,
         observer: Observer,
         histories: int = HISTORIES,
+        routes: Mapping[str, Route] | None = None,
     ) -> None:
         self.services = services
+        self.routes = routes or {}
+        """How services reach their models, by the services' names."""
         self.capacity = capacity
         self.draining = False
         self.started_total = 0
@@ -71,7 +76,9 @@ class Registry:
         if isinstance(service, pb.Error):
             sink.finish(service)
             return
-        run = Run(request, service, sink, self._observer, lambda: self._waiting.pop(run, None))
+        request.model = request.model or next(iter(self.services))
+        route = self.routes.get(request.model, Route())
+        run = Run(request, service, sink, self._observer, lambda: self._waiting.pop(run, None), route)
         self._waiting[run] = size
         self._runs[request.reply_to, request.request_id] = run
         self._idle.clear()

@@ -9,6 +9,7 @@ from fleet.lane import Sink
 from fleet.observe import Observer
 from protos import chat_pb2 as pb
 from worker.contract import failures
+from worker.contract.route import Route
 from worker.services.service import Service
 
 log = logs.logger(__name__)
@@ -17,7 +18,8 @@ log = logs.logger(__name__)
 class Run:
     """One attempt at one request. ``reason`` is what the gateway is told when it is cancelled.
 
-    ``on_first`` is called with the reply's first event: by then the service has sent the request on.
+    ``on_first`` is called with the reply's first event: by then the service has sent the request on. It has
+    13 attributes because it must not keep its request, but what the log and the gateway need of it.
     """
 
     def __init__(
@@ -27,6 +29,7 @@ class Run:
         sink: Sink,
         observer: Observer,
         on_first: Callable[[], object] = lambda: None,
+        route: Route | None = None,
     ) -> None:
         self.request_id = request.request_id
         self.attempt = request.attempt
@@ -38,6 +41,7 @@ class Run:
         self._sink = sink
         self._observer = observer
         self._on_first = on_first
+        self._route = route or Route()
         self._started = False
         self._task: asyncio.Task[None] | None = None
 
@@ -76,18 +80,28 @@ class Run:
                 del request  # it must not be kept for as long as the reply takes
                 return await running
         except Exception as error:
-            failure = self._failure(error, deadline.expired())
+            failure, reason = self._failure(error, deadline.expired())
             report = log.error if failure.code == "internal_error" else log.warning
-            report("chat failed", request=self.request_id, model=self._model, code=failure.code, exc_info=error)
+            report(
+                "chat failed",
+                request=self.request_id,
+                model=self._model,
+                code=failure.code,
+                **({"host": self._route.host} if self._route.host else {}),
+                **({"reason": reason} if reason else {}),
+                exc_info=error,
+            )
             return failure
 
-    def _failure(self, error: Exception, expired: bool) -> pb.Error:
-        """The error to send. Raises nothing: that would end the worker, with every run on it."""
+    def _failure(self, error: Exception, expired: bool) -> tuple[pb.Error, str]:
+        """The error to send, and the reason to log. Raises nothing: that would end the worker, with every run on it."""
+        if expired:
+            return failures.deadline(), ""
         try:
-            return failures.deadline() if expired else failures.failure(error, self._started)
+            return failures.failure(error, self._started, self._route.mask), failures.reason(error, self._route.mask)
         except Exception as defect:
             log.error("a failure was not understood", request=self.request_id, exc_info=defect)
-            return pb.Error(code="internal_error", message="the worker failed")
+            return pb.Error(code="internal_error", message="the worker failed"), ""
 
     def _finish(self, end: pb.Done | pb.Error | pb.Cancelled) -> None:
         self._sink.finish(end)

@@ -53,5 +53,6 @@ class Heartbeat:
             version=self._version,
             active_by_gateway=self._registry.active_by_gateway(),
             started_total=self._registry.started_total,
+            routes=[route.fingerprint for route in self._registry.routes.values()],
             endpoints=self._endpoints,
         )

@@ -231,6 +231,8 @@ class _Tail:
 
 def _origin(request: httpx2.Request) -> Origin:
     url = request.url
+    if url.scheme not in ("http", "https"):
+        raise httpx2.UnsupportedProtocol("only http and https are spoken")
     tls = url.scheme == "https"
     return Origin(tls, url.host, url.port or (443 if tls else 80), request.extensions.get("sni_hostname") or url.host)
 

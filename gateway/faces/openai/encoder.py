@@ -123,13 +123,17 @@ class OpenAIFormat:
 
 
 def error_body(error: GatewayError, request_id: str) -> Json:
-    body = error.body(request_id)
+    """What a provider said of a request is told in its own words, by which SDKs choose what to raise."""
+    provider = error.provider or {} if error.status < 500 else {}
+    said = {name: value for name, value in provider.items() if name != "status"}
+    kind = ERROR_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
     return {
+        **said,
         "message": error.message,
-        "type": ERROR_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error"),
+        "type": said.get("type") or kind,
         "param": error.param,
-        **body,
-        "code": CODES.get(error.code, error.code),
+        **error.body(request_id),
+        "code": said.get("code") or CODES.get(error.code, error.code),
     }
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from gateway import errors
 from gateway.errors import (
+    EXTRA,
     Busy,
     GatewayError,
     MalformedBody,
@@ -40,13 +41,14 @@ def test_a_body_has_what_every_client_sees() -> None:
 
 def test_tokens_that_were_received_are_the_usage_unless_the_model_has_counted() -> None:
     error = OutOfTime("deadline", "late", retryable=True)
-    counted = error.with_usage(3)
+    counted = error.after(2, 3, repeated=True)
     assert isinstance(counted, OutOfTime)
     assert (counted.args, counted.status, counted.retryable) == (("late",), 504, True)
     assert counted.body("r")["usage"] == {"prompt_tokens": 0, "completion_tokens": 3, "total_tokens": 3}
-    assert error.usage is None
-    assert error.with_usage(0) is error
-    assert counted.with_usage(9) is counted
+    assert counted.headers() == {"x-attempts": "2", "x-should-retry": "false"}
+    assert (error.usage, error.attempts) == (None, 0)
+    assert error.after(1, 0).usage is None
+    assert counted.after(2, 9).usage == counted.usage
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,7 @@ def test_tokens_that_were_received_are_the_usage_unless_the_model_has_counted() 
 )
 def test_headers(error: GatewayError, headers: dict[str, str]) -> None:
     waits = {"retry-after": "60"} if isinstance(error, OverLimit) else {}
-    assert error.headers() == headers | waits
+    assert error.headers() == {"x-attempts": "0"} | headers | waits
 
 
 def test_the_status_of_one_error_is_not_that_of_its_kind() -> None:
@@ -104,7 +106,39 @@ def test_what_a_worker_reports(reported: dict[str, Any], status: int, retry_afte
     assert error.body("r")["usage"]["prompt_tokens"] == 1
 
 
+@pytest.mark.parametrize("extra", ["[1]", "{", '{"a":' * 250 + "1" + "}" * 250, '{"a":"' + "x" * EXTRA + '"}', ""])
+def test_further_fields_that_cannot_be_told_are_left_out(extra: str) -> None:
+    said = ModelFailed(pb.Error(code="model_failed", provider=pb.ProviderError(status=500, extra=extra))).provider
+    assert said == {"status": 500, "code": None, "type": None, "param": None}
+
+
 def test_a_workers_retry_after_is_passed_on() -> None:
-    reported = pb.Error(code="model_rate_limited")
+    reported = pb.Error(code="model_rate_limited", retryable=True)
     reported.retry_after.FromMilliseconds(2500)
-    assert ModelFailed(reported).headers() == {"retry-after": "3"}
+    assert ModelFailed(reported).headers() == {"x-attempts": "0", "retry-after": "3"}
+    reported.retry_after.FromMilliseconds(250)
+    assert ModelFailed(reported).headers() == {"x-attempts": "0", "retry-after": "1", "retry-after-ms": "250"}
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "status", "headers"),
+    [
+        ("model_rejected_request", 400, 400, {}),
+        ("model_rejected_request", 422, 422, {}),
+        ("model_rejected_request", 418, 400, {}),
+        ("model_quota_exhausted", 402, 402, {}),
+        ("model_quota_exhausted", 429, 429, {"x-should-retry": "false"}),
+        ("model_not_found", 404, 404, {}),
+        ("model_unauthorized", 401, 502, {"x-should-retry": "false"}),
+        ("model_failed", 500, 502, {"x-should-retry": "false"}),
+        ("model_failed", 529, 503, {"x-should-retry": "false"}),
+        ("model_timeout", 408, 504, {"x-should-retry": "false"}),
+    ],
+)
+def test_a_providers_status_is_passed_on_where_it_concerns_the_request(
+    code: str, said: int, status: int, headers: dict[str, str]
+) -> None:
+    error = ModelFailed(pb.Error(code=code, provider=pb.ProviderError(status=said)))
+    assert error.status == status
+    assert error.headers() == {"x-attempts": "0"} | headers
+    assert error.body("r")["provider"] == {"status": said, "code": None, "type": None, "param": None}

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.both_loops
 class Someone:
     """A member, as its relay sees it."""
 
-    id = "m"
+    name = "m"
 
     def __init__(self) -> None:
         self.relay: MemberRelay | None = None

@@ -106,7 +106,7 @@ async def test_a_worker_cannot_listen_to_what_is_not_its_own(
 async def test_the_same_subscription_is_not_made_twice_nor_one_of_no_kind(members: Members) -> None:
     worker = members.new("my_agent.w")
     members.subscribe(worker, "chat.w", "my_agent.w")
-    with pytest.raises(ValueError, match="exists"):
+    with pytest.raises(ValueError, match="already exists"):
         members.subscribe(worker, "chat.w", "my_agent.w")
     with pytest.raises(ValueError, match="no known kind"):
         members.registry.subscribe(worker, rpc.Subscription(id="x"))

@@ -188,7 +188,7 @@ def test_a_directory_with_one_token_gets_roles_in_steps_in_which_nobody_is_locke
     assert Authority(identities).update() == []
     assert not host.name_roles()
     Authority(identities).update(Change.NEW_TOKEN)
-    assert host.roles(f"Bearer {old}") == {"worker", "gateway"}
+    assert host.roles(f"Bearer {old}") == {"worker", "gateway", "other"}
     for role in ("gateway", "worker"):
         (own,) = lines(identities / role / "token")
         assert host.roles(f"Bearer {own}") == {role}
@@ -205,7 +205,7 @@ def test_a_members_own_file_may_name_its_role(tmp_path: Path) -> None:
     tokens = Tokens(None, file)
     assert tokens.own() == "the-token-of-all-workers"
     assert tokens.roles("Bearer the-token-of-all-workers") == {"worker"}
-    assert tokens.roles("Bearer the-token-of-everybody") == {"worker", "gateway"}
+    assert tokens.roles("Bearer the-token-of-everybody") == {"worker", "gateway", "other"}
     assert tokens.roles("Bearer worker the-token-of-all-workers") == frozenset()
     assert not tokens.name_roles()
 

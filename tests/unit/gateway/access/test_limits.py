@@ -100,7 +100,7 @@ def test_one_keys_limits_are_not_anothers() -> None:
 
 
 def ended(reply: Reply, end: Completed | GatewayError) -> Reply:
-    reply.finish(end.with_usage(reply.tokens) if isinstance(end, GatewayError) else end)
+    reply.finish(end.after(1, reply.tokens) if isinstance(end, GatewayError) else end)
     return reply
 
 

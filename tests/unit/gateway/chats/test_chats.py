@@ -82,8 +82,10 @@ class Stage:
         self.observer = Noted()
         self.chats = Chats(self.settings, self.admission, self.breakers, self.inbox, self.record, clock, self.observer)
 
-    def enter(self, worker_id: str) -> None:
-        status = pb.WorkerStatus(worker_id=worker_id, models=["m"], capacity=4, state=pb.WORKER_STATE_READY)
+    def enter(self, worker_id: str, route: int = 0) -> None:
+        status = pb.WorkerStatus(
+            worker_id=worker_id, models=["m"], capacity=4, state=pb.WORKER_STATE_READY, routes=[route]
+        )
         self.directory.heard(status, self.clock())
 
     def record(self, message: Message, worker_id: str) -> None:
@@ -197,11 +199,77 @@ async def test_attempts_are_bounded_and_the_last_failure_is_told() -> None:
     chat, driver = stage.begin()
     for number in range(1, 4):
         _, worker = (await stage.asked(number))[-1]
-        stage.chunk(worker, attempt=number, error=error("model_failed", retryable=True))
+        stage.chunk(worker, attempt=number, error=error("model_unreachable", retryable=True))
     text, end = await read(chat)
     assert isinstance(end, GatewayError)
-    assert (text, end.code, end.status) == ("", "model_failed", 502)
+    assert (text, end.code, end.status, end.attempts) == ("", "model_unreachable", 502, 3)
+    assert "x-should-retry" not in end.headers()
     await driver
+
+
+async def test_a_model_that_fails_is_called_once_more_by_another_worker_and_then_left_alone() -> None:
+    stage = Stage(workers=3)
+    chat, driver = stage.begin()
+    for number in (1, 2):
+        _, worker = (await stage.asked(number))[-1]
+        stage.chunk(worker, attempt=number, error=error("model_failed", retryable=True))
+    _, end = await read(chat)
+    assert isinstance(end, GatewayError)
+    assert (end.code, end.attempts, end.headers()["x-should-retry"]) == ("model_failed", 2, "false")
+    await driver
+    assert len({worker for _, worker in stage.histories()}) == 2
+
+
+@pytest.mark.parametrize("code", ["model_failed", "model_rate_limited"])
+async def test_a_model_with_one_way_to_it_is_left_to_the_clients_own_retries(code: str) -> None:
+    stage = Stage(workers=1 if code == "model_failed" else 3)
+    chat, driver = stage.begin()
+    [(_, worker)] = await stage.asked()
+    stage.chunk(worker, error=error(code, retryable=True))
+    _, end = await read(chat)
+    assert isinstance(end, GatewayError)
+    assert (end.code, end.attempts) == (code, 1)
+    assert "x-should-retry" not in end.headers()
+    await driver
+
+
+@virtual
+async def test_a_provider_that_says_when_is_asked_again_then_and_not_before() -> None:
+    clock = asyncio.get_running_loop().time
+    stage = Stage(workers=1, clock=clock)
+    chat, driver = stage.begin()
+    await stage.asked()
+    limited = error("model_rate_limited", retryable=True)
+    limited.retry_after.FromMilliseconds(1500)
+    stage.chunk("w0", error=limited)
+    began = clock()
+    await asyncio.sleep(1.4)
+    assert len(stage.histories()) == 1
+    await asyncio.sleep(0.2)
+    assert len(stage.histories()) == 2
+    stage.chunk("w0", attempt=2, error=limited)
+    _, end = await read(chat)
+    assert isinstance(end, GatewayError)
+    assert (end.attempts, end.retry_after, end.repeated) == (2, 1.5, True)
+    assert clock() - began < 2
+    await driver
+
+
+@pytest.mark.parametrize("code", ["model_failed", "model_rate_limited"])
+async def test_every_other_route_to_a_model_is_tried_once(code: str) -> None:
+    stage = Stage(workers=0)
+    routes = {"w0": 1, "w1": 1, "w2": 1, "w3": 2, "w4": 3}
+    for worker, route in routes.items():
+        stage.enter(worker, route)
+    chat, driver = stage.begin()
+    for number in (1, 2, 3):
+        _, worker = (await stage.asked(number))[-1]
+        stage.chunk(worker, attempt=number, error=error(code, retryable=True))
+    _, end = await read(chat)
+    assert isinstance(end, GatewayError)
+    assert (end.code, end.attempts) == (code, 3)
+    await driver
+    assert sorted(routes[worker] for _, worker in stage.histories()) == [1, 2, 3]
 
 
 async def test_what_cannot_be_helped_is_not_tried_again() -> None:

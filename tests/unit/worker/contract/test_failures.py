@@ -1,14 +1,16 @@
 """What a model's failure becomes."""
 
 import json
+from types import SimpleNamespace
+from typing import ClassVar
 
 import httpx2
 import openai
 import pytest
 from autogen_core.models import RequestUsage
 
-from worker.contract.errors import BadAnswer, ClientFailed, ModelReported, StreamBroken, Unsupported
-from worker.contract.failures import failure
+from worker.contract.errors import BadAnswer, ClientFailed, ModelReported, ProviderRefused, StreamBroken, Unsupported
+from worker.contract.failures import REASON_LIMIT, failure, reason
 
 REQUEST = httpx2.Request("POST", "http://127.0.0.1/v1")
 
@@ -31,6 +33,14 @@ def caused(error: Exception, cause: Exception) -> Exception:
         (answered(404), False, "model_not_found", False),
         (answered(429), False, "model_rate_limited", True),
         (answered(400), False, "model_rejected_request", False),
+        (answered(402), False, "model_quota_exhausted", False),
+        (answered(429, {"error": {"code": "insufficient_quota"}}), False, "model_quota_exhausted", False),
+        (answered(403, {"error": {"code": "content_filter"}}), False, "model_rejected_request", False),
+        (answered(500, {"error": {"code": "context_length_exceeded"}}), False, "model_rejected_request", False),
+        (answered(400, {"error": {"code": "invalid_api_key"}}), False, "model_unauthorized", False),
+        (answered(408), False, "model_timeout", True),
+        (answered(409), False, "model_rejected_request", True),
+        (answered(200, {"error": {"type": "overloaded_error"}}), False, "model_failed", True),
         (answered(500), False, "model_failed", True),
         (answered(503), True, "model_failed", True),
         (openai.APITimeoutError(REQUEST), False, "model_timeout", True),
@@ -39,8 +49,24 @@ def caused(error: Exception, cause: Exception) -> Exception:
         (openai.APIError("overloaded", REQUEST, body={"message": "overloaded"}), True, "model_failed", True),
         (StreamBroken("cut", RequestUsage(1, 2)), True, "model_stream_broken", True),
         (ModelReported({"message": "overloaded"}), True, "model_failed", True),
+        (ModelReported({"message": "slow", "code": "rate_limit_exceeded"}), True, "model_rate_limited", True),
+        (ModelReported({"message": "slow", "code": 429}), True, "model_rate_limited", True),
+        (ModelReported({"message": "long", "code": "context_length_exceeded"}), True, "model_rejected_request", False),
+        (ModelReported({"message": "none", "code": 400}), False, "model_rejected_request", False),
+        (ModelReported({"message": "none", "type": "insufficient_quota"}), True, "model_quota_exhausted", False),
+        (ModelReported("what?"), True, "model_failed", True),
+        (ProviderRefused("busy", status=529, type="overloaded_error"), True, "model_failed", True),
+        (ProviderRefused("slow", type="rate_limit_error"), False, "model_rate_limited", True),
+        (ProviderRefused("no", status=401), False, "model_unauthorized", False),
+        (ProviderRefused("why?"), False, "model_failed", True),
+        (ProviderRefused("why?", status=200, type="api_error"), True, "model_failed", True),
+        (caused(ClientFailed(), ProviderRefused("no", status=404)), False, "model_not_found", False),
+        (caused(openai.APITimeoutError(REQUEST), httpx2.ConnectTimeout("x")), False, "model_unreachable", True),
+        (caused(openai.APITimeoutError(REQUEST), httpx2.ReadTimeout("x")), False, "model_timeout", True),
         (ConnectionResetError(), True, "model_stream_broken", True),
-        (httpx2.ReadError("in the body of a refusal"), False, "model_unreachable", True),
+        (httpx2.ReadError("in the body of a refusal"), False, "model_stream_broken", True),
+        (caused(openai.APIConnectionError(request=REQUEST), httpx2.ReadError("x")), False, "model_stream_broken", True),
+        (caused(httpx2.ConnectError("TLS"), ConnectionResetError()), False, "model_unreachable", True),
         (httpx2.ReadTimeout("in the body of a refusal"), False, "model_timeout", True),
         (Unsupported("no images"), False, "unsupported_request", False),
         (ValueError("Model does not support function calling"), False, "unsupported_request", False),
@@ -74,11 +100,58 @@ def test_a_rate_limit_says_how_long() -> None:
 
 def test_a_refused_request_says_why_in_the_providers_words() -> None:
     refused = failure(answered(400, {"message": "context length exceeded"}), False)
-    assert refused.message.endswith("context length exceeded")
+    assert refused.message == "the model rejected the request (HTTP 400): context length exceeded"
+    body = {"error": {"message": "long", "code": "context_length_exceeded", "type": "t", "param": "messages", "x": 1}}
+    said = failure(answered(400, body), False).provider
+    assert (said.status, said.code, said.type, said.param) == (400, "context_length_exceeded", "t", "messages")
+    assert said.extra == '{"x":1}'
+
+
+def test_an_sdks_error_and_our_own_are_the_same() -> None:
+    body = {"error": {"message": "slow", "code": "c", "type": "t", "param": "p"}}
+    own = ProviderRefused("slow", status=429, code="c", type="t", param="p", retry_after=2)
+    assert failure(answered(429, body, **{"retry-after": "2"}), False) == failure(own, False)
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+def test_a_wait_is_passed_on_whatever_failed(status: int) -> None:
+    assert failure(answered(status, None, **{"retry-after-ms": "300"}), False).retry_after.ToMilliseconds() == 300
+
+
+def test_keys_are_masked_in_all_that_a_provider_says() -> None:
+    own = ProviderRefused("no own-key", status=400, code="sk-1", param="own-key", extra={"a": [{"b": "Bearer abcdef"}]})
+    made = failure(
+        own, False, lambda text: text.replace("own-key", "***").replace("sk-1", "***").replace("abcdef", "***")
+    )
+    assert not {word for word in ("own-key", "sk-1", "abcdef") if word in str(made)}
+    assert "sk-2" not in str(failure(answered(403, {"message": "bad sk-2"}), False))
+
+
+def test_a_reason_for_the_log_is_short_and_one_line() -> None:
+    assert reason(answered(401, {"message": "wrong sk-1 \x1b[2J"})) == r"HTTP 401: wrong *** \x1b[2J"
+    assert reason(answered(500, {"message": "a\nb"})) == "HTTP 500: a b"
+    assert reason(answered(500, {"message": "a", "code": "c"})) == "HTTP 500: c: a"
+    assert len(reason(answered(500, {"message": "a" * 5000}))) == REASON_LIMIT
+    assert (
+        reason(caused(ClientFailed(), caused(KeyError("x"), ConnectionRefusedError(111, "x")))) == "connection refused"
+    )
+    assert reason(BadAnswer("too many headers")) == "too many headers"
+    assert reason(KeyError("a prompt")) == ""
 
 
 def test_a_refused_key_is_not_quoted() -> None:
     assert "sk-1" not in failure(answered(401, {"message": "Incorrect API key: sk-1"}), False).message
+
+
+def test_other_sdks_errors_are_read_too() -> None:
+    class ResponseError(Exception):
+        status_code = 503
+        error = "model is loading"
+        response: ClassVar = SimpleNamespace(headers={"retry-after": "3"})
+
+    made = failure(caused(ClientFailed(), ResponseError()), False)
+    assert (made.code, made.message) == ("model_failed", "the model failed (HTTP 503): model is loading")
+    assert made.retry_after.seconds == 3
 
 
 def test_half_a_character_in_a_message_does_no_harm() -> None:

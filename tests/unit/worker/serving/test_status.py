@@ -5,12 +5,14 @@ from types import SimpleNamespace
 
 from protos import chat_pb2 as pb
 from tests.harness.waiting import until
+from worker.contract.route import Route
 from worker.serving.status import Heartbeat
 
 
 def heartbeat(sent: list[pb.WorkerStatus], draining: bool = False) -> Heartbeat:
     registry = SimpleNamespace(
         services={"a": None, "b": None},
+        routes={"a": Route("host", 3), "b": Route("host", 4)},
         capacity=7,
         active=2,
         draining=draining,
@@ -33,6 +35,7 @@ def test_a_status_has_all_that_gateways_choose_by() -> None:
             version="1.2.3",
             active_by_gateway={"g": 2},
             started_total=9,
+            routes=[3, 4],
         )
     ]
 

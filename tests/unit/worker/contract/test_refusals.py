@@ -1,0 +1,122 @@
+"""Providers' errors in the shapes in which they come."""
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+
+from worker.contract import refusals
+
+QUOTA = {"error": {"code": 429, "message": "q", "status": "RESOURCE_EXHAUSTED", "details": [{"retryDelay": "33.5s"}]}}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"error": {"message": "why", "type": "t"}}, "why"),
+        ({"error": "why"}, "why"),
+        ([{"error": {"message": "why"}}], "why"),
+        ({"message": "why"}, "why"),
+        ({"object": "error", "message": "why", "code": 400}, "why"),
+        ({"detail": "why"}, "why"),
+        (
+            {"detail": [{"loc": ["body", "messages", 0], "msg": "a"}, {"loc": ["x"], "msg": "b"}]},
+            "body.messages.0: a; x: b",
+        ),
+        ({"detail": {"message": "why"}}, "why"),
+        ({"errors": ["a", "b"]}, "a; b"),
+        ({"errors": [{"message": "a", "code": 7003}]}, "a"),
+        ({"title": "Bad", "detail": "why", "status": 400}, "why"),
+        ({"error": {"message": json.dumps({"error": {"message": "why"}})}}, "why"),
+        ({"error": {"message": "Provider returned error", "metadata": {"raw": "why"}}}, "Provider returned error: why"),
+        ("first line\nsecond", "first line second"),
+        ("<html><title>502 Bad Gateway</title><body>x</body>", "502 Bad Gateway"),
+        ("<h1>Sorry</h1><p>this &amp; that</p>", "Sorry this & that"),
+        ("", ""),
+        (None, ""),
+        ([], ""),
+        ({"error": {"message": {"deep": [[[]]]}}}, ""),
+    ],
+)
+def test_a_message_is_found_wherever_it_is(body: object, message: str) -> None:
+    assert refusals.read(body, 400).message == message
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ({"code": 429}, 429),
+        ({"code": "503"}, 503),
+        ({"code": "rate_limit_exceeded"}, 429),
+        ({"code": "context_length_exceeded"}, 400),
+        ({"type": "overloaded_error"}, 503),
+        ({"type": "BadRequestError", "code": None}, 400),
+        ({"status": "INVALID_ARGUMENT"}, 400),
+        ({"status": 422}, 422),
+        ({"statusCode": 500}, 500),
+        ({"code": "insufficient_quota"}, 402),
+        ({"code": "of_a_kind_unknown"}, None),
+        ({"code": 1234567}, None),
+        ({"code": True}, None),
+        ({}, None),
+    ],
+)
+def test_an_error_in_a_stream_has_the_status_that_it_stands_for(error: dict[str, Any], status: int | None) -> None:
+    assert refusals.read({"error": {"message": "why", **error}}).status == status
+
+
+def test_the_status_of_the_response_is_the_errors() -> None:
+    assert refusals.read({"error": {"code": 500, "message": "why"}}, 400).status == 400
+    assert refusals.read({"error": {"code": 500, "message": "why"}}, 200).status == 500
+
+
+def test_code_type_and_parameter_are_kept_and_numbers_are_no_code() -> None:
+    said = refusals.read(
+        {"error": {"message": "why", "code": "c", "type": "t", "param": "p", "innererror": {"a": 1}}}, 400
+    )
+    assert (said.code, said.type, said.param, said.extra) == ("c", "t", "p", {"innererror": {"a": 1}})
+    assert refusals.read({"message": "why", "code": 400}).code == ""
+    assert refusals.read(QUOTA).code == "RESOURCE_EXHAUSTED"
+    assert refusals.read({"error": {"message": "why", "big": "x" * refusals.EXTRA}}, 400).extra == {}
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "20"}, 20.0),
+        ({"retry-after": "2.5"}, 2.5),
+        ({"retry-after-ms": "1500", "retry-after": "2"}, 1.5),
+        ({"retry-after": "1000000000"}, refusals.LONGEST),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "-1"}, None),
+        ({"x-ratelimit-reset-requests": "6m0s"}, None),
+        ({}, None),
+    ],
+)
+def test_how_long_to_wait(headers: dict[str, str], seconds: float | None) -> None:
+    assert refusals.retry_after(headers) == seconds
+
+
+def test_a_date_to_wait_for() -> None:
+    later = format_datetime(datetime.now(UTC) + timedelta(seconds=300), usegmt=True)
+    assert refusals.retry_after({"retry-after": later}) == pytest.approx(300, abs=3)
+    assert refusals.retry_after({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}) == 0
+    assert refusals.retry_after({"retry-after": later[:10]}) is None
+
+
+def test_googles_details_tell_the_delay_and_the_reason() -> None:
+    assert refusals.read([QUOTA]).retry_after == 33.5
+    details = [{"reason": "API_KEY_INVALID"}, {"locale": "en"}]
+    refused = refusals.read([{"error": {"code": 400, "status": "INVALID_ARGUMENT", "details": details}}], 400)
+    assert refused.code == "api_key_invalid"
+
+
+@pytest.mark.parametrize("body", ["<" * 65536, "[" * 65536, "{" * 65536, "&" * 65536, [[]] * 30000, "<title" * 10000])
+def test_no_body_takes_long(body: object) -> None:
+    began = time.process_time()
+    refusals.read(body, 400)
+    assert time.process_time() - began < 0.05

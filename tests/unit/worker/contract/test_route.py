@@ -1,0 +1,31 @@
+"""How a worker reaches a model."""
+
+from typing import Any
+
+from worker.contract.route import route
+from worker.openai.client import StreamingOpenAIClient
+
+INFO: dict[str, Any] = {"family": "unknown", "vision": False, "function_calling": False, "json_output": False}
+
+
+def of(**config: Any) -> Any:
+    entry = {"model": "m", "api_key": "key-12345", "base_url": "http://u:p@models:8000/v1", **config}
+    client = StreamingOpenAIClient(**entry, model_info={**INFO, "structured_output": False})
+    return route("p", entry, client)
+
+
+async def test_a_host_is_told_without_credentials() -> None:
+    assert of().host == "models:8000"
+    assert of(base_url=None).host == "api.openai.com"
+
+
+async def test_an_address_and_a_key_make_a_route() -> None:
+    assert of().fingerprint == of().fingerprint
+    assert len({of().fingerprint, of(api_key="key-other").fingerprint, of(base_url="http://b/v1").fingerprint}) == 3
+    assert of().fingerprint < 2**32
+
+
+async def test_an_entrys_own_keys_are_masked() -> None:
+    made = of(default_headers={"Authorization": "Token other-secret"})
+    assert made.mask("key-12345 and other-secret") == "*** and ***"
+    assert of(api_key="none").mask("none of them") == "none of them"

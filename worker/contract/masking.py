@@ -1,0 +1,47 @@
+"""Takes keys out of text that goes to a log or a user: providers quote them, and addresses hold them."""
+
+import re
+from collections.abc import Iterable
+
+HIDDEN = "***"
+
+READ = 8000
+"""Characters of a text that are looked at; what follows is cut off."""
+
+_KEYS = re.compile(
+    r"""
+      \b(?:sk|rk|pk|gsk|xai|pplx|nvapi|hf|r8|ghp|fw|csk|tgp)[-_][\w.*-]+  # keys with a provider's prefix
+    | \bAIza[\w*-]+ | \bAKIA[A-Z0-9*]+                                        # Google's, Amazon's
+    | \beyJ[\w-]{8,}(?:\.[\w-]*)*                                             # a token that is signed JSON
+    """,
+    re.VERBOSE,
+)
+_NAMED = re.compile(
+    r"""
+      (?P<before>\b(?:bearer|basic):?\s+)(?!auth|token|key|scheme|tier|plan|is\b|was\b)[^\s"',;]+
+    | (?P<field>\b(?:x-)?(?:api|access|secret|subscription)[-_ ]?(?:key|token)(?:\s+provided)?["']?\s*[:=]\s*["']?)
+      [^\s"',;}&]+
+    | (?P<header>\bauthorization["']?\s*[:=]\s*["']?)(?!bearer|basic)[^\s"',;}]+
+    | (?P<query>[?&](?:key|token|sig|signature|secret|password|code|access_token|api[-_]?key)=)[^\s"'&\#]+
+    | (?P<url>\b[a-z][a-z0-9+.-]{1,15}://)[^\s/@"'?\#]+@
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+_WORD = re.compile(r"""[^\s"'=:,]+""")
+
+
+def mask(text: str, secrets: Iterable[str] = ()) -> str:
+    """``text`` without ``secrets``, and without what looks like a key, a token or a URL's credentials."""
+    text = text[:READ]
+    if HIDDEN in text:  # a provider masks a key in part
+        text = _WORD.sub(lambda word: HIDDEN if HIDDEN in word[0] else word[0], text)
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+    return _KEYS.sub(HIDDEN, _NAMED.sub(_hide, text))
+
+
+def _hide(found: re.Match[str]) -> str:
+    kept = next(part for part in found.groups() if part is not None)
+    return f"{kept}{HIDDEN}{'@' if found.lastgroup == 'url' else ''}"

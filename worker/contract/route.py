@@ -1,0 +1,49 @@
+"""How a worker reaches a model: for its log, and so that gateways can tell one provider's account from another."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from worker.contract.masking import mask
+
+SHORTEST = 6
+"""Characters of a value that is taken for a key: ``none`` and its like are part of many words."""
+
+_SECRET = re.compile(r"key|token|secret|password|authorization|credential", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Route:
+    host: str = ""
+    """The server's name and port."""
+    fingerprint: int = 0
+    """The same for all workers whose entries of ``models.yaml`` are the same."""
+    secrets: tuple[str, ...] = ()
+
+    def mask(self, text: str) -> str:
+        return mask(text, self.secrets)
+
+
+def route(provider: str, config: Mapping[str, Any], client: Any) -> Route:
+    """The route of a model's ``client``, made from its entry's ``config``."""
+    inner = getattr(client, "_client", None)  # where AutoGen's clients have an SDK's, which knows its default address
+    url = getattr(inner, "base_url", None) or getattr(getattr(inner, "_client", None), "base_url", None)
+    host = getattr(url, "netloc", b"").decode("ascii", "replace").rpartition("@")[2]
+    entry = orjson.dumps([provider, config], default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+    fingerprint = int.from_bytes(hashlib.sha256(entry).digest()[:4])
+    found = {*_secrets(config), getattr(inner, "api_key", None)}
+    secrets = sorted((text for text in found if isinstance(text, str) and len(text) >= SHORTEST), key=len, reverse=True)
+    return Route(host, fingerprint, tuple(secrets))
+
+
+def _secrets(config: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _secrets(value)
+        elif isinstance(value, str) and _SECRET.search(str(name)):
+            yield value
+            yield value.rpartition(" ")[2]  # of "Bearer …"
