@@ -450,8 +450,11 @@ def last_user_text(messages: list[dict[str, Any]]) -> str:
     """The text of the last user turn, with its parts joined; empty if there is none."""
     for message in reversed(messages):
         if message["role"] == "user":
-            content = message["content"]
-            return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+            content = message["content"] or []
+            texts = (
+                [content] if isinstance(content, str) else [part["text"] for part in content if part["type"] == "text"]
+            )
+            return "".join(texts)
     return ""
 
 

@@ -16,8 +16,10 @@ from fleet.process.turns import Turns
 from fleet.process.version import VERSION
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
 from protos import chat_pb2 as pb
+from worker.claude.client import ClaudeClient
 from worker.contract.images import Images
 from worker.health import health_service
+from worker.ollama.client import OllamaClient
 from worker.openai.client import Streaming
 from worker.services.endpoints import CHAT, Endpoints
 from worker.services.model import ModelService
@@ -107,6 +109,10 @@ class Worker:
             if isinstance(model.client, Streaming):
                 model.client.read_by(pacer)
                 at = {other: PassedOn(model.client, other, turns) for other in model.endpoints if other != CHAT}
+            elif isinstance(model.client, ClaudeClient):
+                model.client.work_in(turns, pacer)
+            elif isinstance(model.client, OllamaClient):
+                model.client.work_in(turns, images, pacer)
             if CHAT in model.endpoints:
                 at[CHAT] = ModelService(model.client, model.system_message, turns, images)
             services[name] = Endpoints(at)

@@ -125,12 +125,12 @@ class Limits:
 
 
 def prompt_tokens(history: pb.ChatHistory) -> int:
-    """An estimate of a prompt's tokens, with its tools and without its images, whose cost depends on their pixels."""
+    """An estimate of a prompt's tokens, with its tools, without its images and files, whose size is not their cost."""
     size = history.options.ByteSize() + len(history.body)
     for message in history.messages:
         size += message.ByteSize()
         if message.ByteSize() > SMALL:
-            size -= sum(part.image.ByteSize() for part in message.content if part.HasField("image"))
+            size -= sum(part.ByteSize() for part in message.content if part.WhichOneof("part") != "text")
     return math.ceil(size / BYTES_PER_TOKEN)
 
 

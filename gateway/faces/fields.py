@@ -85,12 +85,14 @@ def _invalid() -> WorkerLost:
 
 
 def merged_parts(given: Iterable[Parts]) -> Parts:
-    """The fields of many chunks as those of one. Of a choice and a chunk the last values count."""
+    """The fields of many chunks as those of one. Of a choice and a chunk the last values count that are not empty."""
     every = list(given)
     parts: Parts = {}
     for name in ("choice", "chunk"):
-        for part in every:
-            parts.setdefault(name, {}).update(part.get(name, {}))
+        found = parts[name] = {}
+        for field, value in (item for part in every for item in part.get(name, {}).items()):
+            if value or not isinstance(value, dict | list | str) or field not in found:
+                found[field] = value
     for name in ("delta", "logprobs"):
         parts[name] = merged([part[name] for part in every if name in part])
     return parts

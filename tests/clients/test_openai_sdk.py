@@ -120,7 +120,7 @@ def test_the_roles_reach_the_model(client: OpenAI, fleet: Fleet) -> None:
     assert [(turn["role"], turn["content"]) for turn in body["messages"]] == [
         ("system", SYSTEM_MESSAGE),
         ("system", "Be brief."),
-        ("system", "Be exact."),
+        ("developer", [{"type": "text", "text": "Be "}, {"type": "text", "text": "exact."}]),
         ("user", "é 漢字 👩‍🚀 \u0000"),
         ("assistant", "Yes?"),
         ("user", schedule.message()),
@@ -332,7 +332,7 @@ def test_the_models_are_listed(client: OpenAI) -> None:
 REFUSALS: dict[str, tuple[dict[str, Any], type[openai.APIStatusError], str, str | None]] = {
     "an unknown model": ({"model": "no-such"}, openai.NotFoundError, "model_not_found", "model"),
     "two choices": ({"n": 2}, openai.BadRequestError, "unsupported_parameter", "n"),
-    "a wrong field": ({"temperature": 9}, openai.UnprocessableEntityError, "invalid_field", "temperature"),
+    "a wrong field": ({"temperature": "hot"}, openai.UnprocessableEntityError, "invalid_field", "temperature"),
     "a refusal of the model": (
         {"messages": asking(Schedule(status=400))},
         openai.BadRequestError,

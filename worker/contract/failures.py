@@ -71,6 +71,7 @@ def failure(error: Exception, started: bool, mask: Mask = mask_keys) -> pb.Error
     for cause in sorted(causes(error), key=lambda cause: not isinstance(cause, httpx2.RemoteProtocolError)):
         known = _known(cause, started)
         if known is not None:
+            known.message = mask(known.message)  # it can quote how an answer begins
             return known
     return _error("internal_error", f"the worker failed ({type(error).__name__})")
 
@@ -82,10 +83,11 @@ def reason(error: Exception, mask: Mask = mask_keys) -> str:
     if (refused := _refused(error)) is not None:
         status = f"HTTP {refused.status}" if refused.status else "no HTTP status"
         words = [status, refused.code or refused.type, refused.message]
-        text = mask(": ".join(filter(None, words)))
+        text = ": ".join(filter(None, words))
     else:
         own = next((cause for cause in causes(error) if isinstance(cause, BadAnswer | StreamBroken)), None)
         text = str(own) if own is not None else in_words(error)
+    text = mask(text)
     return clean(text.encode("unicode_escape").decode() if not text.isprintable() else text)[:REASON_LIMIT]
 
 
@@ -146,7 +148,8 @@ def _refused(error: Exception) -> ProviderRefused | None:
 
 
 def _refusal(refused: ProviderRefused, mask: Mask) -> pb.Error:
-    status = refused.status if (refused.status or 0) >= 400 else refusals.status_of(refused.code, refused.type)
+    told_status = refused.status if (refused.status or 0) >= 400 else None
+    status = told_status or refusals.status_of(refused.code, refused.type)
     if refused.code in KEY or refused.type in KEY:
         status = 401
     if refused.code in QUOTA or refused.type in QUOTA:
@@ -155,13 +158,13 @@ def _refusal(refused: ProviderRefused, mask: Mask) -> pb.Error:
         code, what = "model_rejected_request", "the model rejected the request"
     else:
         code, what = _meaning(status)
-    if refused.status is not None:
-        what += f" (HTTP {refused.status})"
+    if told_status is not None:
+        what += f" (HTTP {told_status})"
     # What a provider says of a key can quote a part of it. The log has it, masked.
     told = "" if status == 401 else mask(refused.message)[:MESSAGE_LIMIT]
     retryable = code in ("model_rate_limited", "model_failed", "model_timeout") or status in (409, 425)
     error = _error(code, _with(what, told), retryable=retryable)
-    error.provider.status = refused.status or 0
+    error.provider.status = status or 0
     if code != "model_unauthorized":
         error.provider.code = clean(mask(refused.code))
         error.provider.type = clean(mask(refused.type))

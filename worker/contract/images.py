@@ -142,6 +142,13 @@ class Images:
         if images:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._admit, images)
 
+    async def read(self, urls: Sequence[str]) -> list[SentImage]:
+        """The same for the images of a request in OpenAI's form, by their URLs."""
+        images = [SentImage(pb.Image(url=url)) for url in urls]
+        if images:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._admit, images)
+        return images
+
     def _admit(self, images: list[SentImage]) -> None:
         left = self._pixels
         for image in images:

@@ -64,7 +64,7 @@ def read(body: object, status: int | None = None, headers: Mapping[str, str] | N
     if code.isdecimal():
         status, code = status if _is_error(status) else int(code[:4]), ""
     if not _is_error(status):
-        status = _number(error, outer) or status_of(code, kind, state)
+        status = _number(error, outer)
     extra = {name: value for name, value in error.items() if name not in _KNOWN}
     return ProviderRefused(
         _message(body),

@@ -5,7 +5,6 @@ import codecs
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 import msgspec
 import orjson
@@ -17,8 +16,7 @@ from worker.contract.errors import ModelReported, StreamBroken
 from worker.contract.sink import Sink
 from worker.openai.completion import SILENCE
 from worker.openai.members import Members, NoObject
-from worker.openai.sse import EventDecoder, EventTooLong
-from worker.wire.connection import Consumer
+from worker.wire.sse import EventDecoder, EventTooLong
 
 KIND = "answer"
 """Of the events that hold the answer's text."""
@@ -37,18 +35,6 @@ _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
 _LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
 
 
-class Reader(Consumer, Protocol):
-    """Consumes a body whose content says where it ends, as ``Completion`` does."""
-
-    @property
-    def is_whole(self) -> bool: ...
-
-    @property
-    def is_over(self) -> bool: ...
-
-    async def end(self) -> pb.Done: ...
-
-
 class _Counts(msgspec.Struct):
     prompt_tokens: float | None = None
     completion_tokens: float | None = None
@@ -56,7 +42,7 @@ class _Counts(msgspec.Struct):
 
 
 class _Answer(ABC):
-    """A :class:`Reader`. ``model`` is the name that the client knows."""
+    """A :class:`worker.wire.streamed.Reply`. ``model`` is the name that the client knows."""
 
     def __init__(self, sink: Sink, model: str) -> None:
         self.is_whole = False

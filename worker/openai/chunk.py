@@ -110,7 +110,7 @@ _decoder = msgspec.json.Decoder(Chunk)
 
 def decode(payload: bytes) -> Chunk | None:
     """The chunk in an event, or None for one of another shape. Raises :class:`NoChunk`."""
-    values = sum(map(payload.count, (b"[", b"{", b":", b","))) if len(payload) > FEW else 0
+    values = _values(payload)
     if values > VALUES_LIMIT:
         raise NoChunk(f"an event holds more than {VALUES_LIMIT:,} JSON values")
     try:
@@ -119,6 +119,16 @@ def decode(payload: bytes) -> Chunk | None:
         if values > ODD_VALUES_LIMIT:
             raise NoChunk(f"an event of an odd shape holds more than {ODD_VALUES_LIMIT:,} JSON values") from None
         return None
+
+
+def check_values(payload: bytes) -> None:
+    """Raises :class:`NoChunk` for an event that takes too long to build."""
+    if _values(payload) > ODD_VALUES_LIMIT:
+        raise NoChunk(f"an event holds more than {ODD_VALUES_LIMIT:,} JSON values")
+
+
+def _values(payload: bytes) -> int:
+    return sum(map(payload.count, (b"[", b"{", b":", b","))) if len(payload) > FEW else 0
 
 
 def loads(payload: bytes) -> Any:

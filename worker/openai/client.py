@@ -11,13 +11,11 @@ Private names used: ``_process_create_args``, ``_create_args``, ``_add_name_pref
 changes.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, ClassVar, Literal
 from urllib.parse import quote
-from urllib.request import getproxies
 
 import httpx2
 import openai
@@ -31,23 +29,14 @@ from autogen_ext.models.openai._openai_client import BaseOpenAIChatCompletionCli
 from pydantic import BaseModel
 
 from protos import chat_pb2 as pb
+from worker.contract.collected import collect
 from worker.contract.sink import Sink
-from worker.openai.answer import Events, Reader, Whole
-from worker.openai.collected import Collected
+from worker.openai.answer import Events, Whole
 from worker.openai.completion import Completion
 from worker.openai.config import CREATE, AzureConfig, OpenAIConfig
 from worker.openai.request import Json, agents_request, completed, with_prefixes, without_names
-from worker.wire.answers import Bounded, bound
-from worker.wire.connection import READ
 from worker.wire.pacer import Pacer
-from worker.wire.proxied import Proxied
-from worker.wire.transport import BODY, Body, Transport
-
-_STREAMED = {"X-Stainless-Raw-Response": "stream"}
-"""Makes the SDK return a response before its body was read."""
-
-_SENT = httpx2.Request("POST", "")
-"""Takes the place of a request that was sent, which would keep the conversation for as long as its reply takes."""
+from worker.wire.streamed import STREAMED, http_client, receive
 
 _CHAT = "chat/completions"
 
@@ -80,7 +69,7 @@ class Streaming(BaseOpenAIChatCompletionClient):
         body = completed(body, self._create_args)
         response = await self._post(_CHAT, body)
         del body
-        done = await self._receive(response, sink, partial(Completion, sink))
+        done = await receive(response, partial(Completion, sink), sink, self._pacer)
         usage = RequestUsage(done.usage.prompt_tokens, done.usage.completion_tokens)
         self._total_usage = _add_usage(self._total_usage, usage)
         self._actual_usage = _add_usage(self._actual_usage, usage)
@@ -98,7 +87,7 @@ class Streaming(BaseOpenAIChatCompletionClient):
         del body
         are_events = response.headers.get("content-type", "").startswith("text/event-stream")
         kind = partial(Events, sink, name) if streamed and are_events else partial(Whole, sink, name, streamed)
-        return await self._receive(response, sink, kind)
+        return await receive(response, kind, sink, self._pacer)
 
     async def create_stream(
         self,
@@ -121,19 +110,11 @@ class Streaming(BaseOpenAIChatCompletionClient):
         if isinstance(json_output, type):
             raise ValueError("json_output takes no class here: put the schema into response_format")
         body = agents_request(self, messages, tools, tool_choice, json_output, extra_create_args)
-        collected = Collected()
-        writer = asyncio.create_task(self.stream(collected, body))
+        running = collect(partial(self.stream, body=body), cancellation_token)
         del messages, body
-        if cancellation_token is not None:
-            cancellation_token.link_future(writer)
-        try:
-            async with aclosing(collected.pieces(writer)) as pieces:
-                async for piece in pieces:
-                    yield piece
-            yield collected.result(await writer)
-        finally:
-            writer.cancel()
-            await asyncio.wait([writer])
+        async with aclosing(running) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def _post(self, endpoint: str, body: Json) -> httpx2.Response:
         """Send a request; return the response, whose body is not read."""
@@ -142,43 +123,9 @@ class Streaming(BaseOpenAIChatCompletionClient):
             _path(client, endpoint, body),
             cast_to=httpx2.Response,
             content=orjson.dumps(body),
-            options={"headers": _STREAMED},
+            options={"headers": STREAMED},
         )
-        response.request = _SENT
         return response
-
-    async def _receive(
-        self, response: httpx2.Response, sink: Sink, made: Callable[[Callable[[], None] | None], Reader]
-    ) -> pb.Done:
-        try:
-            body: Body | None = response.extensions.get(BODY)
-            if body is None:  # it is decompressed, or came through a proxy
-                reader = made(None)
-                await _pump(response.aiter_bytes(), reader, sink)
-                return await reader.end()
-            reader = made(partial(body.pace, self._pacer) if self._pacer is not None else None)
-            body.deliver_to(reader)
-            sink.attach(body)
-            try:
-                return await reader.end()
-            finally:
-                sink.attach(None)
-                if reader.is_whole:
-                    body.content_ended()
-        finally:
-            await response.aclose()
-
-
-async def _pump(pieces: AsyncIterator[bytes], reader: Reader, sink: Sink) -> None:
-    """Feed a body that cannot be pushed."""
-    async for piece in pieces:
-        for start in range(0, len(piece), READ):
-            reader.data_received(piece[start : start + READ])
-            if reader.is_over:
-                return
-            await asyncio.sleep(0)
-        await sink.ready()
-    reader.eof_received()
 
 
 def _path(client: openai.AsyncOpenAI, endpoint: str, body: Json) -> str:
@@ -186,17 +133,6 @@ def _path(client: openai.AsyncOpenAI, endpoint: str, body: Json) -> str:
     if isinstance(client, openai.AsyncAzureOpenAI) and "/deployments" not in client.base_url.path:
         return f"/deployments/{quote(str(body.get('model')), safe='')}/{endpoint}"
     return f"/{endpoint}"
-
-
-def http_client() -> httpx2.AsyncClient:
-    """What the SDK sends its requests with: where the environment has proxies, aiohttp, which uses them."""
-    if {"http", "https", "all"} & getproxies().keys():
-        client: httpx2.AsyncClient = openai.DefaultAioHttpClient()
-        bound(client, lambda inner: Bounded(Proxied(inner)))
-    else:
-        client = openai.DefaultAsyncHttpxClient(transport=Transport())
-        bound(client, Bounded)
-    return client
 
 
 class StreamingOpenAIClient(Streaming, OpenAIChatCompletionClient):

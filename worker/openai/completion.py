@@ -1,7 +1,8 @@
 """A streamed completion of an OpenAI-compatible server, decoded as it arrives and written into a sink."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from protos import chat_pb2 as pb
 from worker.contract.errors import ModelReported, StreamBroken
@@ -26,9 +27,9 @@ from worker.openai.chunk import (
 )
 from worker.openai.lenient import Rest, constants, filters
 from worker.openai.reasons import BAD, FINISH_REASONS, REASON_LIMIT
-from worker.openai.sse import EventDecoder, EventTooLong
 from worker.openai.usage import Usage
 from worker.openai.writer import Writer
+from worker.wire.sse import EventDecoder, EventTooLong
 
 _NO_FUNCTION = Function()
 _NO_REST: Json = {}
@@ -46,17 +47,34 @@ COMPANIONS = frozenset(
 """Fields of a choice that an empty reply may have. With others that are not understood, it may not be empty at all."""
 
 
+class Events(Protocol):
+    """Splits a body into the payloads of its events, as :class:`EventDecoder` does."""
+
+    @property
+    def is_stream(self) -> bool: ...
+
+    @property
+    def is_plain(self) -> bool: ...
+
+    @property
+    def beginning(self) -> str: ...
+
+    def feed(self, received: bytes) -> Iterable[bytes]: ...
+
+    def end(self) -> Iterable[bytes]: ...
+
+
 class Completion:
     """Consumes a response's body (:class:`worker.wire.connection.Consumer`). What came before an error is written.
 
     A reply is whole when the model gave a reason for its end, or its usage after the last delta. Then it does not
-    matter how the stream ends. ``on_first`` is called once, with the first delta.
+    matter how the stream ends. ``on_first`` is called once, with the first delta; ``events`` splits the body.
     """
 
-    def __init__(self, sink: Sink, on_first: Callable[[], None] | None = None) -> None:
+    def __init__(self, sink: Sink, on_first: Callable[[], None] | None = None, events: Events | None = None) -> None:
         self.is_whole = False
         """Whether ``[DONE]`` was received."""
-        self._events = EventDecoder()
+        self._events: Events = events or EventDecoder()
         self._writer = Writer(sink, on_first)
         self._calls = Calls()
         self._reason = ""

@@ -7,7 +7,7 @@ from typing import Any
 from worker.contract.errors import ModelReported
 from worker.contract.fields import Json, dumps
 from worker.openai.chunk import OURS, CallPart, Choice, Chunk, Delta, Function, Logprobs, NoChunk, loads
-from worker.openai.sse import PINGS
+from worker.wire.sse import PINGS
 
 DONE = object()
 """The value of ``[DONE]``, however it is written."""

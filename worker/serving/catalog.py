@@ -33,14 +33,19 @@ STREAMING = {
 """Stock providers, and our subclass of each, whose stream can be pushed."""
 
 OLLAMA = {
-    "autogen_ext.models.ollama.OllamaChatCompletionClient": "worker.services.ollama_client.BytesOllamaClient",
-    "OllamaChatCompletionClient": "worker.services.ollama_client.BytesOllamaClient",
+    "autogen_ext.models.ollama.OllamaChatCompletionClient": "worker.ollama.client.OllamaClient",
+    "OllamaChatCompletionClient": "worker.ollama.client.OllamaClient",
 }
-"""The same for Ollama's, whose subclass passes images on as bytes."""
+"""The same for Ollama's, which has no retries to turn off."""
+
+CLAUDE = {
+    "autogen_ext.models.anthropic.AnthropicChatCompletionClient": "worker.claude.client.ClaudeClient",
+    "AnthropicChatCompletionClient": "worker.claude.client.ClaudeClient",
+}
+"""The same for Claude's, whose SDK retries only if its entry says so."""
 
 ANTHROPIC = "autogen_ext.models.anthropic."
-CLAUDE = "AnthropicChatCompletionClient"
-"""Prefix of clients whose SDK retries by itself, as OpenAI's does; and the one that is offered."""
+"""Prefix of further clients whose SDK retries by itself, as OpenAI's does."""
 
 _ONE_LINE = re.compile(
     r"\.config\.(api_key|api_version|organization|project|(?P<url>base_url|host|azure_\w+)|(default_)?headers\..+)$"
@@ -151,7 +156,7 @@ def _client(where: str, provider: str, config: dict[str, Any]) -> ChatCompletion
     if provider in STREAMING or provider.startswith(ANTHROPIC):
         # The gateway retries: it knows the deadline and the other workers.
         config = {"max_retries": 0, **config}
-    ours = (STREAMING | OLLAMA).get(provider, provider)
+    ours = (STREAMING | OLLAMA | CLAUDE).get(provider, provider)
     _check_names(f"{where}.config", config, _class(f"{where}.provider", provider, ours))
     try:
         client = ChatCompletionClient.load_component({"provider": ours, "component_type": "model", "config": config})
@@ -173,7 +178,7 @@ def _class(where: str, provider: str, ours: str) -> type[ChatCompletionClient]:
     try:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        offered = ", ".join(name for name in (*STREAMING, *OLLAMA, f"{ANTHROPIC}{CLAUDE}") if "." in name)
+        offered = ", ".join(name for name in (*STREAMING, *OLLAMA, *CLAUDE) if "." in name)
         raise ModelsError(
             f"{where}: {provider} cannot be loaded: {error}; there are {offered}, and any other of AutoGen's clients "
             "by its module and class"

@@ -7,7 +7,6 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
-    FiniteFloat,
     Strict,
     StrictBool,
     StrictInt,
@@ -201,7 +200,7 @@ class ModelOptions(BaseModel):
     seed: StrictInt | None = None
     presence_penalty: Number | None = None
     frequency_penalty: Number | None = None
-    logit_bias: dict[str, FiniteFloat] | None = Field(default=None, max_length=MAX_PARTS)
+    logit_bias: dict[str, Number] | None = Field(default=None, max_length=MAX_PARTS)
     logprobs: StrictBool | None = None
     top_logprobs: StrictInt | None = None
     reasoning_effort: StrictStr | None = None

@@ -7,7 +7,7 @@ import openai
 
 from fleet.lane import Producer
 from protos import chat_pb2 as pb
-from worker.contract.errors import ModelReported, StreamBroken
+from worker.contract.errors import ModelReported, ProviderRefused, StreamBroken
 
 
 class Recording:
@@ -33,7 +33,7 @@ class Recording:
         """Wait for what is written, and record how it ends."""
         try:
             self.end = await writing
-        except (StreamBroken, ModelReported, openai.APIError, httpx2.TransportError) as error:
+        except (StreamBroken, ModelReported, ProviderRefused, openai.APIError, httpx2.TransportError) as error:
             self.end = type(error), str(error)
 
     def add(self, event: pb.ReplyEvent) -> None:

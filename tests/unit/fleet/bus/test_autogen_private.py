@@ -11,6 +11,8 @@ import pytest
 import uvicorn
 from autogen_core import PROTOBUF_DATA_CONTENT_TYPE
 from autogen_core._runtime_impl_helpers import SubscriptionManager
+from autogen_ext.models.ollama._model_info import get_info
+from autogen_ext.models.ollama._ollama_client import BaseOllamaChatCompletionClient
 from autogen_ext.models.openai._openai_client import BaseOpenAIChatCompletionClient, CreateParams, _add_usage
 from autogen_ext.runtimes.grpc import GrpcWorkerAgentRuntime, GrpcWorkerAgentRuntimeHost, _constants
 from autogen_ext.runtimes.grpc._worker_runtime import HostConnection, QueueAsyncIterable
@@ -22,8 +24,8 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from worker.openai.client import http_client
 from worker.wire.answers import Bounded
+from worker.wire.streamed import http_client
 from worker.wire.transport import Transport
 
 
@@ -113,6 +115,19 @@ def test_the_model_client_prepares_its_request_as_ours_expects() -> None:
         "_include_name_in_message",
     ):
         assert f"self.{name}" in source, name
+
+
+def test_ollamas_client_has_the_attributes_that_ours_uses() -> None:
+    source = inspect.getsource(BaseOllamaChatCompletionClient)
+    for name in ("_total_usage", "_actual_usage", "_model_info"):
+        assert f"self.{name}" in source, name
+    assert parameters(BaseOllamaChatCompletionClient.__init__)[1:] == [
+        "client",
+        "create_args",
+        "model_capabilities",
+        "model_info",
+    ]
+    assert parameters(get_info) == ["model"]
 
 
 async def test_the_sdk_keeps_its_transport_where_ours_looks() -> None:

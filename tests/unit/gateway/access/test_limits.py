@@ -274,13 +274,14 @@ def test_no_count_is_ever_negative_and_every_place_is_given_back(
 # ---------------------------------------------------------------- prompts
 
 
-def test_a_prompt_is_estimated_by_its_text_and_its_tools_without_its_images() -> None:
+def test_a_prompt_is_estimated_by_its_text_and_its_tools_without_its_images_and_files() -> None:
     history = pb.ChatHistory(request_id="r" * 100)
     assert prompt_tokens(history) == 0
     message = history.messages.add(source="user")
     message.content.add(text="x" * 4000)
     assert prompt_tokens(history) == pytest.approx(1000, rel=0.05)
     message.content.add().image.data = b"x" * 1_000_000
+    message.content.add().other = '{"type": "file", "file": "' + "x" * 1_000_000 + '"}'
     message.content.add().image.url = "data:image/png;base64," + "x" * 1_000_000
     assert prompt_tokens(history) == pytest.approx(1000, rel=0.05)
     history.options.tools.add(name="f", parameters="x" * 4000)

@@ -90,6 +90,13 @@ def test_of_choices_and_chunks_the_last_values_count() -> None:
     assert merged_parts(parts) == {"choice": {"a": "y"}, "chunk": {"b": [2], "c": 1}, "delta": {}, "logprobs": {}}
 
 
+def test_an_empty_value_takes_the_place_of_no_other() -> None:
+    """Azure's last chunk has no filter results."""
+    results = {"hate": {"filtered": False}}
+    parts = [{"choice": {"a": results, "b": 1}}, {"choice": {"a": {}, "b": 0, "c": []}}]
+    assert merged_parts(parts)["choice"] == {"a": results, "b": 0, "c": []}
+
+
 def test_deep_values_are_merged_without_an_end_of_the_stack() -> None:
     deep: Any = "x"
     for _ in range(200):

@@ -125,6 +125,8 @@ def test_keys_are_masked_in_all_that_a_provider_says() -> None:
     )
     assert not {word for word in ("own-key", "sk-1", "abcdef") if word in str(made)}
     assert "sk-2" not in str(failure(answered(403, {"message": "bad sk-2"}), False))
+    broken = StreamBroken("it begins with 'sk-3'", RequestUsage(0, 0))
+    assert "sk-3" not in failure(broken, False).message + reason(broken)
 
 
 def test_a_reason_for_the_log_is_short_and_one_line() -> None:

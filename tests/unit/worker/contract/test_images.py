@@ -4,15 +4,12 @@ import asyncio
 import threading
 from base64 import b64decode, b64encode
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
-import ollama
 import PIL.Image
 import pytest
 from autogen_core.models import UserMessage
 from autogen_ext.models.anthropic._anthropic_client import user_message_to_anthropic
-from autogen_ext.models.ollama._ollama_client import user_message_to_ollama
 
 from tests.harness.waiting import until
 from tests.unit.worker.pictures import FORMATS, file, image, url
@@ -50,22 +47,19 @@ def test_stock_clients_decode_nothing(name: str, monkeypatch: pytest.MonkeyPatch
     source: dict[str, str] = block["content"][1]["source"]
     assert source["media_type"] == f"image/{name.split()[0].lower()}"
     assert source["data"] == b64encode(data).decode()
-    asked: Any = user_message_to_ollama(message)[0]
-    images: Any = asked.model_dump()["images"]
-    assert images == [b64encode(data).decode()]
 
 
-def test_base64_that_names_a_file_is_no_image_for_ollama(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its client sends the file's content, if there is one of that name."""
-    secret = tmp_path / "secretfile12"
-    secret.write_text("secret")
-    monkeypatch.chdir(tmp_path)
-    content: Any = ollama.Image(value=secret.name).model_dump()
-    assert content == b64encode(b"secret").decode()
-    for name in (secret.name, "//etc/passwd"):
-        message = UserMessage(content=["look", image(f"data:image/png;base64,{name}")], source="user")
-        with pytest.raises(Unsupported, match="no PNG"):
-            user_message_to_ollama(message)
+async def test_images_are_read_by_their_urls() -> None:
+    images = Images(1000)
+    try:
+        (read,) = await images.read([url(file("PNG"))])
+        assert read.to_base64() == b64encode(file("PNG")).decode()
+        assert await images.read([]) == []
+        for refused in ("data:image/png;base64,//etc/passwd", "https://x.example/a.png"):
+            with pytest.raises(Unsupported):
+                await images.read([url(file("PNG")), refused])
+    finally:
+        images.close()
 
 
 @pytest.mark.parametrize(
@@ -173,7 +167,7 @@ def test_an_image_that_is_cut_off_cannot_be_decoded(name: str) -> None:
         _ = sent.image
 
 
-def test_other_formats_are_never_decoded(tmp_path: Path) -> None:
+def test_other_formats_are_never_decoded() -> None:
     for kind in ("TIFF", "BMP", "ICO", "PPM"):
         buffer = BytesIO()
         PIL.Image.new("RGB", (32, 32)).save(buffer, kind)

@@ -50,22 +50,33 @@ def test_a_message_is_found_wherever_it_is(body: object, message: str) -> None:
     [
         ({"code": 429}, 429),
         ({"code": "503"}, 503),
-        ({"code": "rate_limit_exceeded"}, 429),
-        ({"code": "context_length_exceeded"}, 400),
-        ({"type": "overloaded_error"}, 503),
-        ({"type": "BadRequestError", "code": None}, 400),
-        ({"status": "INVALID_ARGUMENT"}, 400),
         ({"status": 422}, 422),
         ({"statusCode": 500}, 500),
-        ({"code": "insufficient_quota"}, 402),
         ({"code": "of_a_kind_unknown"}, None),
         ({"code": 1234567}, None),
         ({"code": True}, None),
         ({}, None),
     ],
 )
-def test_an_error_in_a_stream_has_the_status_that_it_stands_for(error: dict[str, Any], status: int | None) -> None:
+def test_an_error_in_a_stream_has_the_status_that_it_names(error: dict[str, Any], status: int | None) -> None:
     assert refusals.read({"error": {"message": "why", **error}}).status == status
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ({"code": "rate_limit_exceeded"}, 429),
+        ({"code": "context_length_exceeded"}, 400),
+        ({"type": "overloaded_error"}, 503),
+        ({"type": "BadRequestError", "code": None}, 400),
+        ({"status": "INVALID_ARGUMENT"}, 400),
+        ({"code": "insufficient_quota"}, 402),
+    ],
+)
+def test_words_stand_for_a_status(error: dict[str, Any], status: int) -> None:
+    said = refusals.read({"error": {"message": "why", **error}})
+    assert said.status is None
+    assert refusals.status_of(said.code, said.type) == status
 
 
 def test_the_status_of_the_response_is_the_errors() -> None:

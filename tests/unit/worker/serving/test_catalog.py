@@ -9,7 +9,6 @@ from autogen_ext.models.openai import OpenAIChatCompletionClient
 
 from worker.serving.catalog import ModelsError, expand, load_models
 from worker.wire.answers import Bounded
-from worker.wire.httpx_transport import HttpxTransport
 
 ENTRY = """
 models:
@@ -50,7 +49,7 @@ def test_the_shipped_file_loads_without_any_variable() -> None:
 def test_every_example_in_the_shipped_file_is_a_valid_entry(tmp_path: Path) -> None:
     head, _, examples = (Path(__file__).parents[4] / "models.yaml").read_text().partition("\n\n  # gpt-4o-mini")
     text = head + "\n\n" + ("  # gpt-4o-mini" + examples).replace("\n  # ", "\n  ").replace("  # gpt", "  gpt", 1)
-    variables = ("OPENAI_API_KEY", "GEMINI_API_KEY", "ANTHROPIC_API_KEY", "AZURE_OPENAI_API_KEY")
+    variables = ("OPENAI_API_KEY", "GEMINI_API_KEY", "ANTHROPIC_API_KEY", "AZURE_OPENAI_API_KEY", "OPENROUTER_API_KEY")
     azure = {"AZURE_OPENAI_DEPLOYMENT": "d", "AZURE_OPENAI_ENDPOINT": "https://x.example"}
     path = tmp_path / "models.yaml"
     path.write_text(text)
@@ -63,6 +62,8 @@ def test_every_example_in_the_shipped_file_is_a_valid_entry(tmp_path: Path) -> N
         "claude-sonnet",
         "llama3.2",
         "vllm",
+        "llama-server",
+        "openrouter",
     ]
 
 
@@ -134,13 +135,14 @@ models:
 def test_what_every_providers_client_takes_is_bounded_and_none_asks_twice_by_itself(tmp_path: Path) -> None:
     path = tmp_path / "models.yaml"
     path.write_text(OTHERS)
-    sdks: dict[str, Any] = {name: model.client._client for name, model in load_models(path, {}).items()}  # type: ignore[attr-defined]
+    clients: dict[str, Any] = {name: model.client for name, model in load_models(path, {}).items()}
+    sdks = {name: clients[name]._client for name in ("gpt", "claude")}
     assert isinstance(sdks["gpt"]._client._transport, Bounded)
     assert isinstance(sdks["claude"]._client._transport, Bounded)
-    assert isinstance(sdks["llama"]._client._transport, HttpxTransport)
     assert (sdks["gpt"].max_retries, sdks["claude"].max_retries) == (0, 0)
-    for sdk in sdks.values():
-        assert sdk._client.headers["accept-encoding"] == "identity"
+    assert isinstance(clients["llama"]._http._transport, Bounded)
+    for http in (*[sdk._client for sdk in sdks.values()], clients["llama"]._http):
+        assert http.headers["accept-encoding"] == "identity"
 
 
 def test_retries_of_the_configuration_count(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from autogen_core.models import RequestUsage
 
 from protos import chat_pb2 as pb
 from tests.harness.virtual import virtual
+from worker.contract.collected import Collected
 from worker.contract.tool_call import tool_call
-from worker.openai.collected import Collected
 
 DONE = pb.Done(finish_reason="stop", usage=pb.Usage(prompt_tokens=1, completion_tokens=2))
 
@@ -119,3 +119,10 @@ def test_parts_of_calls_are_joined_and_text_beside_them_is_a_thought() -> None:
         FunctionCall(id="a", name="f", arguments='{"x": 1}'),
     ]
     assert result.thought == "let me see"
+
+
+def test_a_refusal_is_text_for_agents() -> None:
+    collected = Collected()
+    for json_ in ('{"delta":{"refusal":"I can"}}', '{"chunk":{"a":1}}', '{"delta":', '{"refusal":"not"}}'):
+        collected.event(pb.ReplyEvent(fields=pb.Fields(json=json_, cut=not json_.endswith("}}"))))
+    assert collected.result(pb.Done(finish_reason="stop")).content == "I cannot"

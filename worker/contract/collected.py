@@ -2,14 +2,17 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
-from typing import cast
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
+from typing import Any, cast
 
-from autogen_core import FunctionCall
+import orjson
+from autogen_core import CancellationToken, FunctionCall
 from autogen_core.models import CreateResult, FinishReasons, RequestUsage
 
 from fleet.lane import Producer
 from protos import chat_pb2 as pb
+from worker.contract.sink import Sink
 
 
 class Collected:
@@ -19,6 +22,7 @@ class Collected:
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._calls: dict[int, FunctionCall] = {}
+        self._fields: list[str] = []
         self._unread: deque[str] = deque()
         self._producer: Producer | None = None
         self._changed = asyncio.Event()
@@ -36,6 +40,8 @@ class Collected:
         self._reasoning.append(text)
 
     def event(self, event: pb.ReplyEvent) -> None:
+        if event.HasField("fields"):
+            self._add_refusal(event.fields)
         if not event.HasField("tool_call"):
             return
         part = event.tool_call
@@ -45,6 +51,15 @@ class Collected:
         if part.name != call.name:
             call.name += part.name
         call.arguments += part.arguments
+
+    def _add_refusal(self, fields: pb.Fields) -> None:
+        """AutoGen has no other place for it than the text."""
+        self._fields.append(fields.json)
+        if not fields.cut:
+            refusal = orjson.loads("".join(self._fields)).get("delta", {}).get("refusal")
+            self._fields.clear()
+            if isinstance(refusal, str):
+                self.text(refusal)
 
     def attach(self, producer: Producer | None) -> None:
         self._producer = producer
@@ -81,3 +96,25 @@ class Collected:
             cached=False,
             thought=(thought or text or None) if calls else thought,
         )
+
+
+async def collect(
+    stream: Callable[[Sink], Coroutine[Any, Any, pb.Done]], token: CancellationToken | None = None
+) -> AsyncGenerator[str | CreateResult, None]:
+    """Yield the text that ``stream`` writes, as it arrives, then the whole. Raises what ``stream`` raises.
+
+    Closing the generator ends the request.
+    """
+    collected = Collected()
+    writer = asyncio.create_task(stream(collected))
+    del stream  # it holds the conversation
+    if token is not None:
+        token.link_future(writer)
+    try:
+        async with aclosing(collected.pieces(writer)) as pieces:
+            async for piece in pieces:
+                yield piece
+        yield collected.result(await writer)
+    finally:
+        writer.cancel()
+        await asyncio.wait([writer])

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.openai.sse import LINE_LIMIT, EventDecoder, EventTooLong
 from worker.wire.answers import EVENT_LIMIT
+from worker.wire.sse import LINE_LIMIT, EventDecoder, EventTooLong
 
 STREAM = (
     b': hello\ndata: {"a": 1}\n\nevent: x\r\ndata:two\r\ndata: lines\r\n\r\nid: 3\n\ndata: \xe6\xbc\xa2\n\ndata: [DONE]'
@@ -56,7 +56,7 @@ def test_an_event_without_its_blank_line_is_complete_at_the_end() -> None:
 
 @pytest.mark.parametrize("piece", [b"a" * 1000, b"\n" * 1000, b": ping\n\n" * 100, b":\n" * 500, b"event: x\r\n" * 100])
 def test_what_never_becomes_an_event_is_an_error(monkeypatch: pytest.MonkeyPatch, piece: bytes) -> None:
-    monkeypatch.setattr("worker.openai.sse.EVENT_LIMIT", 100_000)
+    monkeypatch.setattr("worker.wire.sse.EVENT_LIMIT", 100_000)
     decoder = EventDecoder()
     for _ in range(100_000 // len(piece)):
         assert decoder.feed(piece) == []
