@@ -18,7 +18,7 @@ from fleet.process.version import VERSION
 from gateway.access.access import Access
 from gateway.access.keys import Key
 from gateway.chats.chats import Chat, Chats
-from gateway.errors import GatewayError, MalformedBody
+from gateway.errors import GatewayError, InvalidField, MalformedBody
 from gateway.faces import listed
 from gateway.faces.bodies import Bodies, Body
 from gateway.faces.face import Asked, Face, Fleet, Route, owner
@@ -70,6 +70,8 @@ class ChatService(Fleet):
 
     def _open(self, key: Key, body: Body, asked: Asked) -> Response:
         history = asked.history
+        if history.endpoint and not history.model:  # only chats have a default
+            raise InvalidField("model is missing", "model")
         model = history.model or next(iter(self._views.models()), "")
         if key.models is not None:
             history.model = model  # exactly the model that is checked, even if another becomes the default meanwhile

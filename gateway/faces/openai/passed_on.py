@@ -26,9 +26,9 @@ EVENTS: Json = {"schema": {"type": "string", "description": "the model's events,
 
 
 class Own(BaseModel):
-    """What is read of a body; everything else is the model's affair."""
+    """What is read of a body; everything else is the model's affair. The model may be named in the path instead."""
 
-    model: StrictStr = Field(min_length=1, max_length=1000)
+    model: StrictStr = Field(default="", max_length=1000)
     stream: StrictBool | None = None
 
 
@@ -65,7 +65,7 @@ class PassedOn(Face):
             asked = fields.check(Own)
             if asked.stream and not self.streams:
                 raise Unsupported("stream", f"{self.endpoint} are not streamed")
-            del fields.members["model"]
+            fields.members.pop("model", None)
             await turn.pause()
             text = msgspec.json.encode(fields.members)
             await turn.pause()

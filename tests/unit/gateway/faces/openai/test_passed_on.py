@@ -41,7 +41,7 @@ async def test_a_completion_may_be_streamed(stream: bool | None, waits: bool) ->
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({}, "model"),
+        ({"model": None}, "model"),
         ({"model": 1}, "model"),
         ({"model": "m", "stream": 1}, "stream"),
         ({"model": "m", "stream": True}, "stream"),
