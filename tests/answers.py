@@ -68,7 +68,7 @@ class Draw(Random):
 
 def _detail(draw: Draw) -> Json:
     detail = {"type": "reasoning.text", "text": draw.text()}
-    return detail | draw.optional(index=draw.randrange(3), signature=draw.text(), x=draw.value())
+    return detail | draw.optional(index=draw.randrange(3), signature=draw.text(), x=draw.text())
 
 
 DELTA_FIELDS: dict[str, Make] = {
@@ -215,7 +215,9 @@ def expected(chunks: Iterable[Json], *, whole: bool) -> Json:
 
 
 def _last(made: Json, more: Json) -> None:
-    made.update({name: value for name, value in more.items() if value is not None})
+    for name, value in more.items():
+        if value not in (None, "", [], {}) or (value is not None and name not in made):
+            made[name] = value
 
 
 def _add(made: Json, more: Json) -> None:

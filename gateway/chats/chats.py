@@ -252,7 +252,7 @@ class Chats:
             if last or pause > min(PAUSE_LIMIT, chat.deadline - self._clock()):
                 raise error
             log.info("trying elsewhere", request=chat.request_id, worker=worker.id, attempt=number, code=error.code)
-            await asyncio.sleep(max(pause, delay * random.uniform(0.5, 1)))  # noqa: S311
+            await asyncio.sleep(pause + delay * random.uniform(0.5, 1))  # noqa: S311
             delay = min(delay * 2, BACKOFF_LAST)
 
     def _pause(self, chat: Chat, claim: Claim, failed: set[int], error: ModelFailed) -> float:

@@ -68,7 +68,8 @@ class Fields:
             raise InvalidField("the body must be a JSON object") from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _not_json(str(error).removeprefix("JSON is malformed: ")) from None
-        _bound(self.members, "the body")
+        if len(self.members) > MAX_PARTS:
+            raise _too_many(self.members, "the body", None)
         self._finite = body.outline.finite
 
     def get(self, name: str) -> Raw | None:
@@ -87,24 +88,26 @@ class Fields:
             return []
         if name not in self.members:
             raise InvalidField(f"{name} is missing", name)
-        items = elements(self.members[name], name, most)
+        items = elements(self.members[name], (name,), most)
         if needed and not items:
             raise InvalidField(f"{name} must not be empty", name)
         return items
 
-    async def passed_on(self, text: Raw | bytes, name: str, turn: Turn) -> str:
+    async def passed_on(self, text: Raw | bytes, place: Place, turn: Turn) -> str:
         """Any value, as it is sent to a worker."""
         view = memoryview(text)
         if not self._finite and not await _is_finite(view, turn):
-            raise InvalidField(f"{name} holds a number that is not finite", name)
+            raise InvalidField(f"{path(place)} holds a number that is not finite", path(place))
         return str(view, "utf-8")
 
-    async def object(self, given: Members, name: str, turn: Turn) -> str:
-        """An object of these members, as it is sent to a worker; empty for none. ``name`` is of what they belong to."""
+    async def object(self, given: Members, place: Place, turn: Turn) -> str:
+        """An object of these members, as it is sent to a worker; empty for none. ``place`` is what they belong to."""
+        if not given:
+            return ""
         if not self._finite:
             for member, text in given.items():
-                await self.passed_on(text, f"{name}.{member[:100]}" if name else member[:100], turn)
-        return msgspec.json.encode(given).decode() if given else ""
+                await self.passed_on(text, (*place, member[:100]), turn)
+        return msgspec.json.encode(given).decode()
 
 
 async def _is_finite(text: memoryview, turn: Turn) -> bool:
@@ -116,14 +119,14 @@ async def _is_finite(text: memoryview, turn: Turn) -> bool:
     return outline.finite
 
 
-def members(text: Raw | None, name: str) -> Members | None:
+def members(text: Raw | None, place: Place) -> Members | None:
     """An object's members, at most :data:`MAX_PARTS`; None if it is not an object."""
     try:
         found = msgspec.json.decode(text, type=Members) if text is not None else None
     except msgspec.ValidationError:
         return None
-    if found is not None:
-        _bound(found, name, name)
+    if found is not None and len(found) > MAX_PARTS:
+        raise _too_many(found, path(place), path(place))
     return found
 
 
@@ -145,18 +148,17 @@ def within(name: str, given: Members) -> Members:
     return {name: Raw(msgspec.json.encode(given))} if given else {}
 
 
-def _bound(found: Members, name: str, param: str | None = None) -> None:
-    if len(found) > MAX_PARTS:
-        raise InvalidField(f"{name} has {len(found):,} entries where {MAX_PARTS:,} are allowed", param)
+def _too_many(found: Members, name: str, param: str | None) -> InvalidField:
+    return InvalidField(f"{name} has {len(found):,} entries where {MAX_PARTS:,} are allowed", param)
 
 
-def elements(text: Raw, name: str, most: int) -> list[Raw]:
+def elements(text: Raw, place: Place, most: int) -> list[Raw]:
     try:
         items = msgspec.json.decode(text, type=list[Raw])
     except msgspec.ValidationError:
-        raise InvalidField(f"{name} must be a list", name) from None
+        raise InvalidField(f"{path(place)} must be a list", path(place)) from None
     if len(items) > most:
-        raise InvalidField(f"{name} has {len(items):,} items where {most:,} are allowed", name)
+        raise InvalidField(f"{path(place)} has {len(items):,} items where {most:,} are allowed", path(place))
     return items
 
 

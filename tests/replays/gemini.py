@@ -28,6 +28,18 @@ def call(city: str, **more: object) -> Json:
 
 SIGNED = {"extra_content": {"google": {"thought_signature": "EjQKMgEMOdbHJChLX75Q"}}}
 
+ANSWERED = {
+    "messages": [
+        {"role": "user", "content": "What is the weather?"},
+        {"role": "assistant", "tool_calls": [call("Paris", **SIGNED), call("Rome")]},
+        *[
+            {"role": "tool", "tool_call_id": f"function-call-{city}", "name": "get_weather", "content": "Rain."}
+            for city in ("Paris", "Rome")
+        ],
+    ]
+}
+"""A conversation that goes on after both calls."""
+
 
 def failed(code: int, message: str, status: str, *details: Json) -> list[Json]:
     return [{"error": {"code": code, "message": message, "status": status, "details": list(details)}}]
@@ -71,6 +83,14 @@ REPLAYS = [
         events(said(tool_calls=[call("Paris", index=0)]), said(tool_calls=[call("Rome", index=0)], finish="stop")),
         Want(calls=(PARIS, ROME), finish="tool_calls"),
         asked=WEATHER,
+    ),
+    Replay(
+        "gemini-gets-its-signatures-back",
+        ENTRY,
+        events(said(content="Rain."), said(finish="stop")),
+        Want("Rain."),
+        asked={**WEATHER, **ANSWERED},
+        sent={**WEATHER, **ANSWERED},
     ),
     Replay(
         "gemini-reaches-its-limit",

@@ -105,6 +105,51 @@ REPLAYS = [
         path=PATH,
     ),
     Replay(
+        "ollama-gets-its-calls-back",
+        ENTRY,
+        lines(said(content="Rain."), said(MET)),
+        Want("Rain."),
+        asked={
+            "messages": [
+                {"role": "user", "content": "What is the weather?"},
+                {
+                    "role": "assistant",
+                    "content": None,
+                    "reasoning_content": "Hm.",
+                    "tool_calls": [
+                        {
+                            "id": "call_1",
+                            "type": "function",
+                            "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'},
+                        }
+                    ],
+                },
+                {"role": "tool", "tool_call_id": "call_1", "content": "Rain."},
+                {"role": "system", "content": "Be short."},
+            ]
+        },
+        path=PATH,
+        sent={
+            "messages": [
+                {"role": "user", "content": "What is the weather?"},
+                {
+                    "role": "assistant",
+                    "content": "",
+                    "thinking": "Hm.",
+                    "tool_calls": [
+                        {
+                            "id": "call_1",
+                            "type": "function",
+                            "function": {"name": "get_weather", "arguments": {"city": "Paris"}},
+                        }
+                    ],
+                },
+                {"role": "tool", "tool_call_id": "call_1", "tool_name": "get_weather", "content": "Rain."},
+                {"role": "system", "content": "Be short."},
+            ]
+        },
+    ),
+    Replay(
         "ollama-keeps-to-a-schema",
         ENTRY,
         lines(said(content='{"a":1}'), said(MET)),

@@ -17,6 +17,14 @@ USAGE = {
 THOUGHT = [{"type": "reasoning.text", "text": "Let me see.", "format": "anthropic-claude-v1", "index": 0}]
 SIGNATURE = [{"type": "reasoning.text", "signature": "EuYBCkQYAg==", "format": "anthropic-claude-v1", "index": 0}]
 
+GOES_ON = {
+    "messages": [
+        {"role": "user", "content": [{"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}]},
+        {"role": "assistant", "content": "42", "reasoning_details": [*THOUGHT, *SIGNATURE]},
+        {"role": "user", "content": "Sure?"},
+    ]
+}
+
 
 def said(*, finish: str | None = None, native: str | None = None, **delta: object) -> Json:
     choice = {
@@ -59,6 +67,14 @@ REPLAYS = [
         asked={"provider": {"order": ["anthropic"]}, "reasoning": {"max_tokens": 2000}},
         sent={"provider": {"order": ["anthropic"]}, "reasoning": {"max_tokens": 2000}},
         headers={"authorization": "Bearer key-openrouter"},
+    ),
+    Replay(
+        "openrouter-gets-its-reasoning-back",
+        ENTRY,
+        events(said(content="Yes."), said(finish="stop", native="end_turn")),
+        Want("Yes."),
+        asked=GOES_ON,
+        sent=GOES_ON,
     ),
     Replay(
         "openrouter-error-within-a-choice",

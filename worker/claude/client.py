@@ -9,16 +9,14 @@ names used: ``_client``, ``_add_usage`` and the two usage counters; ``tests/unit
 fails when one changes.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
-from functools import partial
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self, cast
 
 import anthropic
 import httpx2
 import orjson
-from autogen_core import CancellationToken, Component
-from autogen_core.models import CreateResult, LLMMessage, ModelFamily, ModelInfo, RequestUsage
+from autogen_core import Component
+from autogen_core.models import ModelFamily, ModelInfo, RequestUsage
 from autogen_ext.models.anthropic._anthropic_client import BaseAnthropicChatCompletionClient, _add_usage
 from pydantic import BaseModel, ConfigDict, SecretStr
 
@@ -27,8 +25,7 @@ from protos import chat_pb2 as pb
 from worker.claude.events import MessageDecoder
 from worker.claude.request import SAMPLING, Json, fields, request
 from worker.claude.tools import choice
-from worker.contract.autogen_body import autogen_body
-from worker.contract.collected import collect
+from worker.contract.pushed import ForAgents
 from worker.contract.sink import Sink
 from worker.openai.completion import Completion
 from worker.wire.pacer import Pacer
@@ -64,7 +61,7 @@ class ClaudeConfig(BaseModel):
     max_retries: int = 0
     default_headers: dict[str, str] | None = None
     default_query: dict[str, str] | None = None
-    model_info: ModelInfo | None = None
+    model_info: dict[str, bool | str] | None = None
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
@@ -96,7 +93,7 @@ _REQUEST = ClaudeConfig.model_fields.keys() - {
 """Keys that are a request's."""
 
 
-class ClaudeClient(BaseAnthropicChatCompletionClient, Component[ClaudeConfig]):
+class ClaudeClient(ForAgents, BaseAnthropicChatCompletionClient, Component[ClaudeConfig]):
     """Stands in for ``AnthropicChatCompletionClient``; same configuration."""
 
     component_type = "model"
@@ -112,7 +109,8 @@ class ClaudeClient(BaseAnthropicChatCompletionClient, Component[ClaudeConfig]):
         headers = {name.lower() for name in [*client.auth_headers, *client.default_headers]}
         if client.credentials is None and not headers & {"authorization", "x-api-key"}:
             raise ValueError("api_key: is missing, here and in ANTHROPIC_API_KEY")
-        super().__init__(client=client, create_args={"model": entry.model}, model_info=entry.model_info or INFO)
+        info = cast("ModelInfo", {**INFO, **(entry.model_info or {})})
+        super().__init__(client=client, create_args={"model": entry.model}, model_info=info)
         said = entry.model_dump(include=_REQUEST, exclude_none=True)
         self._defaults: Json = {"model": entry.model, "max_tokens": MAX_TOKENS, **fields(said)}
         if entry.tools:
@@ -146,25 +144,6 @@ class ClaudeClient(BaseAnthropicChatCompletionClient, Component[ClaudeConfig]):
         self._actual_usage = _add_usage(self._actual_usage, usage)
         return done
 
-    async def create_stream(
-        self, messages: Sequence[LLMMessage], *, cancellation_token: CancellationToken | None = None, **arguments: Any
-    ) -> AsyncGenerator[str | CreateResult, None]:
-        """Yield the text as it arrives, then one ``CreateResult``. Raises what :meth:`stream` raises."""
-        arguments.pop("max_consecutive_empty_chunk_tolerance", None)
-        running = collect(partial(self.stream, body=autogen_body(messages, **arguments)), cancellation_token)
-        del messages, arguments
-        async with aclosing(running) as pieces:
-            async for piece in pieces:
-                yield piece
-
-    async def create(self, messages: Sequence[LLMMessage], **arguments: Any) -> CreateResult:
-        """The last of :meth:`create_stream`."""
-        async with aclosing(self.create_stream(messages, **arguments)) as pieces:
-            async for piece in pieces:
-                if isinstance(piece, CreateResult):
-                    return piece
-        raise AssertionError("create_stream yields a result or raises")
-
     async def _post(self, asked: Json) -> httpx2.Response:
         """Send a request; return the response, whose body is not read."""
         headers = dict(STREAMED)
@@ -192,4 +171,4 @@ def _names(headers: Mapping[str, str] | None, name: str) -> bool:
 
 
 def _plain(secret: SecretStr | None) -> str | None:
-    return secret.get_secret_value() if secret is not None else None
+    return secret.get_secret_value() or None if secret is not None else None

@@ -11,8 +11,9 @@ from typing import Any
 import orjson
 
 from worker.contract.errors import ModelReported
+from worker.openai import lenient
 from worker.openai.calls import CALLS_LIMIT
-from worker.openai.chunk import NoChunk, check_values, loads
+from worker.openai.chunk import ODD, NoChunk, check_values, loads
 from worker.wire.answers import EVENT_LIMIT
 from worker.wire.sse import EventDecoder, EventTooLong
 
@@ -55,20 +56,25 @@ class MessageDecoder(EventDecoder):
             yield from self._chunks(payload)
 
     def _chunks(self, payload: bytes) -> Iterator[bytes]:
-        event = decode(payload)
-        if "error" in event or event.get("type") == "error":
-            raise ModelReported(event.get("error", event))
-        for chunk in self._message.take(event):
-            yield _dumps(chunk) if chunk else DONE
+        for event in self._values(payload):
+            if event is lenient.DONE:
+                yield DONE
+                continue
+            if not isinstance(event, dict):
+                raise NoChunk("an event is no JSON object")
+            if "error" in event or event.get("type") == "error":
+                raise ModelReported(event.get("error", event))
+            for chunk in self._message.take(event):
+                yield _dumps(chunk) if chunk else DONE
 
-
-def decode(payload: bytes) -> Json:
-    """An event. Raises :class:`NoChunk`, and ``chunk.ODD`` for odd JSON."""
-    check_values(payload)
-    event = loads(payload)
-    if not isinstance(event, dict):
-        raise NoChunk("an event is no JSON object")
-    return event
+    def _values(self, payload: bytes) -> list[Any]:
+        check_values(payload)
+        try:
+            return lenient.values(payload)
+        except ODD:
+            if self.is_plain:
+                raise NoChunk(f"it begins with {self.beginning!r}") from None
+            raise
 
 
 def _dumps(value: Any) -> bytes:
@@ -85,25 +91,27 @@ class _Block:
         self.said = said
         self.call = call
         """Its number among the calls of the client's tools."""
-        self.input: list[str] = []
-        self.text: list[str] = []
-        """Thinking, which may come in many pieces."""
+        self.has_input = False
+        self._pieces: dict[str, list[str]] = {}
+        """Text that came in deltas, by its name: it is joined once."""
 
-    def merge(self, delta: Json) -> None:
-        """Put a delta of a kind that we do not know into the block: text is appended, the rest replaced."""
+    def add(self, delta: Json) -> None:
+        """Put a delta into the block: text is appended, anything else replaced."""
         for name, value in delta.items():
-            before = self.said.get(name)
-            if name != "type":
-                self.said[name] = before + value if isinstance(before, str) and isinstance(value, str) else value
+            if isinstance(value, str) and name != "type":
+                self._pieces.setdefault(name, []).append(value)
+            elif name != "type":
+                self.said[name] = value
 
     def whole(self) -> Json:
-        if self.text:
-            self.said["thinking"] = "".join([_text(self.said, "thinking"), *self.text])
-        if self.input:
-            text = "".join(self.input)
+        pieces, self._pieces = self._pieces, {}
+        text = "".join(pieces.pop("partial_json", ()))
+        for name, parts in pieces.items():
+            self.said[name] = "".join([_text(self.said, name), *parts])
+        if text:
             try:
                 self.said["input"] = loads(text.encode("utf-8", "surrogatepass"))
-            except ValueError:
+            except ODD:
                 self.said["input"] = text
         return self.said
 
@@ -123,6 +131,7 @@ class _Message:
         match event.get("type"):
             case "message_start":
                 self._count(_object(event, "message"))
+                yield {"choices": [], "usage": usage(self._usage)}  # for a reply that breaks off
             case "content_block_start":
                 yield from self._start(_index(event), _object(event, "content_block"))
             case "content_block_delta":
@@ -183,27 +192,16 @@ class _Message:
             case "text_delta":
                 yield from _delta("content", _text(delta, "text"))
             case "thinking_delta":
-                thinking = _text(delta, "thinking")
-                block.text.append(thinking)
-                self._keep(thinking)
-                yield from _delta("reasoning_content", thinking)
-            case "input_json_delta":
-                yield from self._input(block, _text(delta, "partial_json"))
+                self._add(block, delta)
+                yield from _delta("reasoning_content", _text(delta, "thinking"))
+            case "input_json_delta" if block.said.get("type") == "tool_use":
+                if part := _text(delta, "partial_json"):
+                    block.has_input = True
+                    yield _call(block, "", part)
             case "citations_delta":
                 yield from _delta("citations", [delta.get("citation")])
             case _:
-                block.merge(delta)
-                self._keep(delta)
-
-    def _input(self, block: _Block, part: str) -> Iterator[Json]:
-        if not part:
-            return
-        if block.said.get("type") != "tool_use":
-            block.input.append(part)
-            self._keep(part)
-        else:
-            block.input = [""]
-            yield _call(block, "", part)
+                self._add(block, delta)
 
     def _stop(self, index: int) -> Iterator[Json]:
         block = self._blocks.pop(index, None)
@@ -213,7 +211,7 @@ class _Message:
             case "text":
                 return
             case "tool_use":
-                if not block.input:
+                if not block.has_input:
                     yield _call(block, "", _dumps(block.said.get("input") or {}).decode())
                 return
             case "thinking" | "redacted_thinking" if not self._has_server_tools:
@@ -234,9 +232,13 @@ class _Message:
         choice = {"index": 0, "delta": {}, "finish_reason": FINISH_REASONS.get(str(reason), str(reason))}
         yield {"choices": [choice], "usage": usage(self._usage)}
 
-    def _keep(self, said: Json | str) -> None:
-        """Count what is kept, roughly, and no less than its length."""
-        self._kept += len(said) if isinstance(said, str) else len(_dumps(said))
+    def _add(self, block: _Block, delta: Json) -> None:
+        self._keep(delta)
+        block.add(delta)
+
+    def _keep(self, said: Json) -> None:
+        """Count what is kept until its block is whole."""
+        self._kept += len(_dumps(said))
         if self._kept > KEPT_LIMIT:
             raise EventTooLong(f"a message's blocks are longer than {KEPT_LIMIT:,} bytes")
 

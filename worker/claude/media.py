@@ -9,7 +9,7 @@ Json = dict[str, Any]
 
 PDF = "application/pdf"
 
-TEXT_LIMIT = 6 * 1024 * 1024
+TEXT_LIMIT = 4 * 1024 * 1024
 """Characters of base64 that are decoded in one step, of 20 ms."""
 
 _MISNAMED = {"image/jpg": "image/jpeg"}

@@ -71,7 +71,7 @@ async def _message(message: Json, where: str, turn: Turn) -> tuple[str, list[Jso
             role = "user"
         case "assistant":
             role = "assistant"
-            blocks = [*_carried(message, where), *blocks, *await _said(message, where, turn)]
+            blocks = [*await _carried(message, where, turn), *blocks, *await _said(message, where, turn)]
         case "tool":
             return "user", [_result(message, blocks, where)], {}
         case other:
@@ -123,12 +123,15 @@ def _block(given: object, where: str) -> Json:
             return part
 
 
-def _carried(message: Json, where: str) -> list[Json]:
+async def _carried(message: Json, where: str, turn: Turn) -> list[Json]:
     """The blocks of an answer that its text and calls do not hold, in Claude's order: thinking, server tools."""
     found: list[Json] = []
     for name in ("thinking_blocks", "content_blocks"):
-        blocks = [mapped(block, f"{where}.{name}") for block in listed(message.get(name), f"{where}.{name}")]
-        found += [block for block in blocks if block.get("type") != "thinking" or block.get("signature")]
+        for index, given in enumerate(listed(message.get(name), f"{where}.{name}")):
+            await turn.pause()
+            block = mapped(given, f"{where}.{name}[{index}]")
+            if block.get("type") != "thinking" or block.get("signature"):
+                found.append(block)
     return found
 
 

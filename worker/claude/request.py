@@ -101,9 +101,9 @@ def fields(body: Mapping[str, Any]) -> Json:
             made[name] = _TIERS.get(value, value) if name == "service_tier" and isinstance(value, str) else value
         elif value not in _REFUSED[name]:
             raise Unsupported(f"{name}: Claude's API has no such option")
-    limit = body.get("max_completion_tokens") or body.get("max_tokens")
-    if limit is not None:
-        made["max_tokens"] = limit
+    limits = [body[name] for name in ("max_completion_tokens", "max_tokens") if body.get(name) is not None]
+    if limits:
+        made["max_tokens"] = limits[0]
     if stop := body.get("stop"):
         made["stop_sequences"] = [stop] if isinstance(stop, str) else stop
     if metadata := _metadata(body):

@@ -109,8 +109,6 @@ def _known(error: BaseException, started: bool) -> pb.Error | None:
             return _error("model_unreachable", _with("the model cannot be reached", words), retryable=True)
         case Unsupported():
             return _error("unsupported_request", str(error))
-        case ValueError() if type(error) is ValueError and not started:
-            return _error("unsupported_request", str(error)[:MESSAGE_LIMIT])
         case _:
             return None
 

@@ -18,6 +18,7 @@ from autogen_core import Image
 from autogen_core.models import LLMMessage, UserMessage
 
 from protos import chat_pb2 as pb
+from worker.contract.body import image_url
 from worker.contract.errors import Unsupported
 from worker.contract.image_size import ImageSize, image_size
 
@@ -40,9 +41,7 @@ class SentImage(Image):
     @property
     def url(self) -> str:
         """What OpenAI's API takes."""
-        if self._sent.WhichOneof("source") == "url":
-            return self._sent.url
-        return f"data:{self._sent.media_type or 'image/png'};base64,{b64encode(self._sent.data).decode()}"
+        return image_url(self._sent)
 
     def to_openai_format(self, detail: Literal["auto", "low", "high"] = "auto") -> dict[str, Any]:
         """See ``Image``; the user's own ``detail`` goes before the argument."""
@@ -105,7 +104,8 @@ class SentImage(Image):
         if self._sent.WhichOneof("source") == "data":
             return self._sent.data
         head, comma, data = self._sent.url.partition(",")
-        if not comma or not head.endswith(";base64"):
+        scheme, *parameters = head.lower().replace(" ", "").split(";")
+        if not comma or not scheme.lstrip().startswith("data:") or "base64" not in parameters[-1:]:
             raise Unsupported("this model takes images as data, not by URL")
         if any(space in data for space in " \t\r\n"):
             data = "".join(data.split())

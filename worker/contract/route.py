@@ -35,7 +35,9 @@ def route(provider: str, config: Mapping[str, Any], client: Any) -> Route:
     host = getattr(url, "netloc", b"").decode("ascii", "replace").rpartition("@")[2]
     entry = orjson.dumps([provider, config], default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
     fingerprint = int.from_bytes(hashlib.sha256(entry).digest()[:4])
-    found = {*_secrets(config), getattr(inner, "api_key", None)}
+    sent = str(getattr(inner, "headers", {}).get("authorization", "")).rpartition(" ")[2]
+    # Clients also take keys from the environment.
+    found = {*_secrets(config), sent, *(getattr(inner, name, None) for name in ("api_key", "auth_token"))}
     secrets = sorted((text for text in found if isinstance(text, str) and len(text) >= SHORTEST), key=len, reverse=True)
     return Route(host, fingerprint, tuple(secrets))
 

@@ -3,31 +3,26 @@
 Ollama's other API, the one that is compatible with OpenAI's, has no word for ``num_ctx``, ``keep_alive``, ``top_k`` and
 ``think``, ignores ``max_completion_tokens``, sets a temperature of its own, and loses errors in a stream.
 
-Private names used: ``BaseOllamaChatCompletionClient``, ``_add_usage``, the two usage counters and ``_model_info``;
+Private names used: ``BaseOllamaChatCompletionClient``, ``_add_usage`` and the two usage counters;
 ``tests/unit/fleet/bus/test_autogen_private.py`` fails when one changes.
 """
 
 import os
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
-from functools import partial
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, cast
 from urllib.parse import urlsplit
 
 import httpx2
 import orjson
-from autogen_core import CancellationToken, Component
-from autogen_core.models import CreateResult, LLMMessage, ModelInfo, RequestUsage
-from autogen_ext.models.ollama._model_info import get_info
+from autogen_core import Component
+from autogen_core.models import ModelInfo, RequestUsage
 from autogen_ext.models.ollama._ollama_client import BaseOllamaChatCompletionClient, _add_usage
 from pydantic import BaseModel, ConfigDict, create_model
 
 from fleet.process.turns import Turns
 from protos import chat_pb2 as pb
 from worker.contract import refusals
-from worker.contract.autogen_body import autogen_body
-from worker.contract.collected import collect
 from worker.contract.images import PIXELS, Images
+from worker.contract.pushed import ForAgents
 from worker.contract.sink import Sink
 from worker.ollama.lines import LineDecoder
 from worker.ollama.request import FIELDS, OPTIONS, Json, chat, fields
@@ -40,7 +35,7 @@ PORT = 11434
 CONNECT_TIMEOUT = 5.0
 """Seconds. An answer may take longer than any default, because Ollama loads the model first."""
 
-_ANY = ModelInfo(
+INFO = ModelInfo(
     vision=True,
     function_calling=True,
     json_output=True,
@@ -48,7 +43,7 @@ _ANY = ModelInfo(
     multiple_system_messages=True,
     family="unknown",
 )
-"""What a model is taken to be able to do that AutoGen does not know: Ollama knows, and says so."""
+"""What a model is taken to be able to do where its entry does not say. Ollama knows better, and says so."""
 
 
 class _Entry(BaseModel):
@@ -62,8 +57,10 @@ class _Entry(BaseModel):
     timeout: float | None = None
     follow_redirects: Literal[True] = True
     model_info: ModelInfo | None = None
+    model_capabilities: dict[str, bool] | None = None
     options: dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
+    extra_body: dict[str, Any] | None = None
 
 
 _fields: Any = dict.fromkeys((*FIELDS, *OPTIONS), (Any, None))
@@ -71,7 +68,7 @@ OllamaConfig = create_model("OllamaConfig", __base__=_Entry, **_fields)
 """The same with what ``/api/chat`` takes, for every request that does not say otherwise."""
 
 
-class OllamaClient(BaseOllamaChatCompletionClient, Component[_Entry]):
+class OllamaClient(ForAgents, BaseOllamaChatCompletionClient, Component[_Entry]):
     """Stands in for ``OllamaChatCompletionClient``; same configuration."""
 
     as_text: ClassVar[bool] = False
@@ -84,11 +81,11 @@ class OllamaClient(BaseOllamaChatCompletionClient, Component[_Entry]):
         http.base_url = server_url(entry.host or os.environ.get("OLLAMA_HOST", ""))
         http.timeout = httpx2.Timeout(entry.timeout, connect=entry.timeout or CONNECT_TIMEOUT)
         http.headers.update(_headers(entry.headers or {}))
-        info = entry.model_info or _info(entry.model)
+        info = entry.model_info or cast("ModelInfo", INFO | (entry.model_capabilities or {}))
         super().__init__(client=http, create_args={"model": entry.model}, model_info=info)
         self._http: httpx2.AsyncClient = http
         said = entry.model_dump(include={"options", "response_format", *FIELDS, *OPTIONS}, exclude_none=True)
-        self._defaults = {"model": entry.model, "stream": True, **fields(said)}
+        self._defaults = {"model": entry.model, "stream": True, **fields(said | (entry.extra_body or {}))}
         self._turns = Turns()
         self._images = Images(PIXELS)
         self._pacer: Pacer | None = None
@@ -113,25 +110,6 @@ class OllamaClient(BaseOllamaChatCompletionClient, Component[_Entry]):
         self._total_usage = _add_usage(self._total_usage, usage)
         self._actual_usage = _add_usage(self._actual_usage, usage)
         return done
-
-    async def create_stream(
-        self, messages: Sequence[LLMMessage], *, cancellation_token: CancellationToken | None = None, **arguments: Any
-    ) -> AsyncGenerator[str | CreateResult, None]:
-        """Yield the text as it arrives, then one ``CreateResult``. Raises what :meth:`stream` raises."""
-        arguments.pop("max_consecutive_empty_chunk_tolerance", None)
-        running = collect(partial(self.stream, body=autogen_body(messages, **arguments)), cancellation_token)
-        del messages, arguments
-        async with aclosing(running) as pieces:
-            async for piece in pieces:
-                yield piece
-
-    async def create(self, messages: Sequence[LLMMessage], **arguments: Any) -> CreateResult:
-        """The last of :meth:`create_stream`."""
-        async with aclosing(self.create_stream(messages, **arguments)) as pieces:
-            async for piece in pieces:
-                if isinstance(piece, CreateResult):
-                    return piece
-        raise AssertionError("create_stream yields a result or raises")
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -168,10 +146,3 @@ def _headers(headers: dict[str, str]) -> dict[str, str]:
     key = os.environ.get("OLLAMA_API_KEY")
     ours = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
     return {name: value for name, value in ours.items() if name not in named} | headers
-
-
-def _info(model: str) -> ModelInfo:
-    try:
-        return get_info(model)
-    except KeyError:
-        return _ANY

@@ -7,18 +7,24 @@ from uuid import uuid4
 import orjson
 from autogen_core.models import RequestUsage
 
+from fleet.process.turns import loads
 from worker.contract.errors import ModelReported, StreamBroken
 from worker.openai.calls import CALLS_LIMIT
 from worker.openai.chunk import ODD, NoChunk, check_values
 from worker.wire.answers import EVENT_LIMIT
-from worker.wire.sse import EventTooLong
+from worker.wire.sse import BEGINNING, EventTooLong
 
 DONE = b"[DONE]"
 
 _METRICS = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")
 """Nanoseconds, passed on with the usage."""
 
-_OURS = {"model", "created_at", "message", "done", "done_reason", "prompt_eval_count", "eval_count", "logprobs"}
+_OURS = frozenset(
+    {"model", "created_at", "message", "done", "done_reason", "prompt_eval_count", "eval_count", "logprobs"}
+    | {"choices", "usage", "error", *_METRICS}
+)
+"""Fields of a line that are translated, and those that would be taken for others then."""
+
 _UNANSWERED = ("load", "unload")
 """What a reply ends in that only loaded a model, or gave it up."""
 
@@ -66,9 +72,9 @@ class LineDecoder:
             return
         check_values(line)
         try:
-            said = orjson.loads(line)
+            said = loads(line)
         except ODD:
-            raise NoChunk("a line is not JSON") from None
+            raise NoChunk(f"a line begins with {line[:BEGINNING].decode(errors='replace')!r}") from None
         if chunk := self._chunk(_object(said, "a line")):
             yield orjson.dumps(chunk)
             if "usage" in chunk:
@@ -78,7 +84,7 @@ class LineDecoder:
         """What ``said`` means in OpenAI's API; empty for what says nothing."""
         if said.get("error"):
             raise ModelReported(said)
-        chunk = {name: value for name, value in said.items() if name not in _OURS and name not in _METRICS}
+        chunk = {name: value for name, value in said.items() if name not in _OURS}
         choice: dict[str, Any] = {}
         if message := _object(said.get("message"), "message"):
             choice["delta"] = self._delta(message)

@@ -69,13 +69,14 @@ async def chat(defaults: Json, body: Json, turn: Turn) -> tuple[Json, list[Sent]
     if options:
         found["options"] = options
     if body.get("tools") and _may_call(body.get("tool_choice")):
-        found["tools"] = _tools(body["tools"])
+        found["tools"] = body["tools"]
+        await _check_tools(body["tools"], turn)
     messages: list[Json] = []
     images: list[Sent] = []
     names: dict[str, str] = {}
     for index, message in enumerate(body["messages"]):
         await turn.pause()
-        messages.append(_message(message, f"messages[{index}]", names, images))
+        messages.append(await _message(message, f"messages[{index}]", names, images, turn))
     return found | {"messages": messages}, images
 
 
@@ -148,11 +149,11 @@ def _may_call(choice: Any) -> bool:
     return bool(choice != "none")
 
 
-def _tools(tools: list[Any]) -> list[Json]:
+async def _check_tools(tools: list[Any], turn: Turn) -> None:
     for index, tool in enumerate(tools):
-        if _mapping(f"tools[{index}]", tool).get("type", "function") != "function":
-            raise Unsupported(f"tools[{index}].type: Ollama has functions only, not {tool['type']!r}")
-    return tools
+        await turn.pause()
+        if not isinstance(tool, dict) or tool.get("type", "function") != "function":
+            raise Unsupported(f"tools[{index}]: Ollama has functions only")
 
 
 # ---------------------------------------------------------------- messages
@@ -161,19 +162,22 @@ _ROLES = {"developer": "system", "function": "tool"}
 _TAKEN = ("role", "content", "refusal", "reasoning", "reasoning_content", "tool_calls", "name")
 
 
-def _message(message: Json, where: str, names: dict[str, str], images: list[Sent]) -> Json:
+async def _message(message: Json, where: str, names: dict[str, str], images: list[Sent], turn: Turn) -> Json:
     """``names`` are those of the functions that were called, by the ids of the calls."""
     role = message["role"]
     made: Json = {"role": _ROLES.get(role, role), "content": ""}
     made |= {name: value for name, value in message.items() if name not in _TAKEN and value is not None}
     content = message.get("content") or message.get("refusal") or ""
-    made["content"] = content if isinstance(content, str) else _content(content, where, made, images)
+    made["content"] = content if isinstance(content, str) else await _content(content, where, made, images, turn)
     if thinking := message.get("reasoning_content") or message.get("reasoning"):
         made.setdefault("thinking", thinking)
     if message.get("function_call"):
         raise Unsupported(f"{where}.function_call: Ollama has tool_calls instead")
     if calls := message.get("tool_calls"):
-        made["tool_calls"] = [_call(call, f"{where}.tool_calls[{index}]", names) for index, call in enumerate(calls)]
+        made["tool_calls"] = []
+        for index, call in enumerate(calls):
+            await turn.pause()
+            made["tool_calls"].append(_call(call, f"{where}.tool_calls[{index}]", names))
     name = message.get("name")
     if made["role"] == "tool":
         if name or (name := names.get(str(message.get("tool_call_id")))):
@@ -183,11 +187,12 @@ def _message(message: Json, where: str, names: dict[str, str], images: list[Sent
     return made
 
 
-def _content(parts: Iterable[Any], where: str, made: Json, images: list[Sent]) -> str:
+async def _content(parts: Iterable[Any], where: str, made: Json, images: list[Sent], turn: Turn) -> str:
     """The text of ``parts``; images and sounds go beside it, in the one list that Ollama has for both."""
     texts: list[str] = []
     media: list[str] = []
     for index, part in enumerate(parts):
+        await turn.pause()
         at = f"{where}.content[{index}]"
         part = _mapping(at, part)
         kind = part.get("type")

@@ -38,15 +38,15 @@ class Call:
         Raises :class:`NoChunk` for a long id or name.
         """
         more_id, more_name = "", ""
-        if not self.started:  # some providers repeat id and name, alone or with what they add, others send pieces
+        if not self.started and (id_ or name):  # they are repeated, alone or with what is new, or come in pieces
             if not self.is_made and id_.startswith(self.id):
                 more_id, self.id = id_[len(self.id) :], id_
             more_name = name.removeprefix(self.name)
             self.name += more_name
-        if len(self.id) > ID_LIMIT:
-            raise NoChunk(f"a tool call's id is longer than {ID_LIMIT:,} characters")
-        if len(self.name) > NAME_LIMIT:
-            raise NoChunk(f"a tool call's name is longer than {NAME_LIMIT:,} characters")
+            if len(self.id) > ID_LIMIT:
+                raise NoChunk(f"a tool call's id is longer than {ID_LIMIT:,} characters")
+            if len(self.name) > NAME_LIMIT:
+                raise NoChunk(f"a tool call's name is longer than {NAME_LIMIT:,} characters")
         if arguments:
             self.started, self.ended = True, arguments.endswith("}")
         return more_id, more_name, self._arguments.join(arguments)
@@ -74,6 +74,9 @@ class Calls:
 
         Raises :class:`NoChunk`.
         """
+        if index is not None and not (id_ or name) and (known := self._by_index.get(index)) is not None:
+            self._last = known
+            return known, False
         if index is not None and not 0 <= index < INDEX_LIMIT:
             raise NoChunk("a tool call's index is no whole number from 0 to 4,294,967,295")
         call = self._known(index, id_, name, first)

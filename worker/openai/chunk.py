@@ -1,7 +1,7 @@
 """A chunk of a streamed completion, decoded at bounded cost.
 
 Chunks of the common shape are decoded into structs that know every field of it: whatever else a chunk holds makes
-:func:`decode` return None, and :mod:`worker.openai.lenient` reads it.
+:meth:`Decoder.decode` return None, and :mod:`worker.openai.lenient` reads it.
 """
 
 import json
@@ -31,9 +31,11 @@ LOGPROBS_LIMIT = 64 * 1024
 ODD = (ValueError, TypeError, ArithmeticError, RecursionError)
 """Raised for odd JSON: NaN, infinities, numbers of thousands of digits, half characters, deep nesting."""
 
-OURS = frozenset({"id", "object", "created", "model", "obfuscation"})
-"""Fields of a chunk that are not passed on: the reply has its own, and pads nothing. Beside them are left out: a
-choice's ``index``, a delta's ``role``, a ``message`` beside a ``delta``, and fields that are null."""
+OURS = frozenset({"id", "object", "created", "model", "obfuscation", "p"})
+"""Fields of a chunk that are not passed on: the reply has its own, and no padding (``p`` is Mistral's).
+
+Beside them are left out: a choice's ``index``, a delta's ``role``, a ``message`` beside a ``delta``, and what is null.
+"""
 
 Raw = msgspec.Raw
 Empty = Annotated[list[Any], msgspec.Meta(max_length=0)] | None
@@ -100,35 +102,53 @@ class Chunk(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     created: Raw = NONE
     model: Raw = NONE
     obfuscation: Raw = NONE
+    p: Raw = NONE
     system_fingerprint: Raw = NONE
     service_tier: Raw = NONE
-    provider: Raw = NONE
 
+
+_NO_HEAD = b"\0"
+"""No payload begins so."""
 
 _decoder = msgspec.json.Decoder(Chunk)
 
 
-def decode(payload: bytes) -> Chunk | None:
-    """The chunk in an event, or None for one of another shape. Raises :class:`NoChunk`."""
-    values = _values(payload)
-    if values > VALUES_LIMIT:
-        raise NoChunk(f"an event holds more than {VALUES_LIMIT:,} JSON values")
-    try:
-        return _decoder.decode(payload)
-    except msgspec.DecodeError:
-        if values > ODD_VALUES_LIMIT:
-            raise NoChunk(f"an event of an odd shape holds more than {ODD_VALUES_LIMIT:,} JSON values") from None
-        return None
+class Decoder:
+    """Decodes the chunks of one stream. What comes before the choices is skipped where it is what it was before.
+
+    If that is anything but whole members of the chunk, what is left of it is no JSON.
+    """
+
+    def __init__(self) -> None:
+        self._head = _NO_HEAD
+
+    def decode(self, payload: bytes) -> Chunk | None:
+        """The chunk in an event, or None for one of another shape. Raises :class:`NoChunk`."""
+        if payload.startswith(self._head):
+            payload = b"{" + payload[len(self._head) :]
+        else:
+            self._head = payload[: max(0, payload.find(b'"choices"'))]
+            if len(self._head) < 2:
+                self._head = _NO_HEAD
+        values = _values(payload) if len(payload) > FEW else 0
+        if values > VALUES_LIMIT:
+            raise NoChunk(f"an event holds more than {VALUES_LIMIT:,} JSON values")
+        try:
+            return _decoder.decode(payload)
+        except msgspec.DecodeError:
+            if values > ODD_VALUES_LIMIT:
+                raise NoChunk(f"an event of an odd shape holds more than {ODD_VALUES_LIMIT:,} JSON values") from None
+            return None
 
 
 def check_values(payload: bytes) -> None:
     """Raises :class:`NoChunk` for an event that takes too long to build."""
-    if _values(payload) > ODD_VALUES_LIMIT:
+    if len(payload) > FEW and _values(payload) > ODD_VALUES_LIMIT:
         raise NoChunk(f"an event holds more than {ODD_VALUES_LIMIT:,} JSON values")
 
 
 def _values(payload: bytes) -> int:
-    return sum(map(payload.count, (b"[", b"{", b":", b","))) if len(payload) > FEW else 0
+    return sum(map(payload.count, (b"[", b"{", b":", b",")))
 
 
 def loads(payload: bytes) -> Any:

@@ -7,7 +7,7 @@ from typing import Protocol
 from protos import chat_pb2 as pb
 from worker.contract.errors import ModelReported, StreamBroken
 from worker.contract.failures import NO_CHUNKS
-from worker.contract.fields import Json, dumps
+from worker.contract.fields import Json
 from worker.contract.sink import Sink
 from worker.contract.tool_call import tool_call
 from worker.contract.utf8 import clean
@@ -18,15 +18,16 @@ from worker.openai.chunk import (
     ODD,
     CallPart,
     Chunk,
+    Decoder,
     Delta,
     Function,
     Logprobs,
     NoChunk,
-    decode,
     logprobs_slices,
 )
-from worker.openai.lenient import Rest, constants, filters
-from worker.openai.reasons import BAD, FINISH_REASONS, REASON_LIMIT
+from worker.openai.companions import Companions
+from worker.openai.lenient import Rest
+from worker.openai.reasons import BAD, FINISH_REASONS, NO_REASONS, REASON_LIMIT
 from worker.openai.usage import Usage
 from worker.openai.writer import Writer
 from worker.wire.sse import EventDecoder, EventTooLong
@@ -36,15 +37,6 @@ _NO_REST: Json = {}
 
 SILENCE = 16 * 1024 * 1024
 """Bytes of a stream that may arrive without anything to write, such as empty chunks."""
-
-NAMES_LIMIT = 1000
-"""Fields of chunks and choices that a stream may have."""
-
-COMPANIONS = frozenset(
-    {"stop_reason", "native_finish_reason", "matched_stop", "token_ids", "seed", "finish_details"}
-    | {"content_filter_results", "content_filter_offsets", "content_filter_result", "safetyRatings", "safety_ratings"}
-)
-"""Fields of a choice that an empty reply may have. With others that are not understood, it may not be empty at all."""
 
 
 class Events(Protocol):
@@ -74,23 +66,17 @@ class Completion:
     def __init__(self, sink: Sink, on_first: Callable[[], None] | None = None, events: Events | None = None) -> None:
         self.is_whole = False
         """Whether ``[DONE]`` was received."""
+        self.is_over = False
+        """Whether nothing more will be written."""
         self._events: Events = events or EventDecoder()
+        self._decoder = Decoder()
         self._writer = Writer(sink, on_first)
         self._calls = Calls()
         self._reason = ""
         self._usage = Usage()
-        self._seen: dict[tuple[str, str], int] = {}
-        """Hashes of fields of chunks and choices as they were last: they are written when they change."""
-        self._constants = (NONE, NONE, NONE)
-        self._filters = NONE
-        self._unknown: set[str] = set()
+        self._companions = Companions(self._writer)
         self._over = asyncio.Event()
         self._error: Exception | None = None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more will be written."""
-        return self._over.is_set()
 
     async def end(self) -> pb.Done:
         """Wait for the end. Raises :class:`StreamBroken`, :class:`ModelReported` and what :meth:`failed` was given."""
@@ -125,7 +111,7 @@ class Completion:
         error: Exception | None = None
         try:
             for payload in self._events.feed(data) if data else self._events.end():
-                chunk = decode(payload)
+                chunk = self._decoder.decode(payload)
                 if chunk is not None:
                     self._chunk(chunk)
                 elif self._odd(payload):
@@ -151,6 +137,7 @@ class Completion:
         self._error = error or self._fault()
         if self._error is None:
             self._writer.finish()
+        self.is_over = True
         self._over.set()
 
     def _fault(self) -> Exception | None:
@@ -162,8 +149,8 @@ class Completion:
             if self._writer.deltas or self._events.is_stream:
                 return StreamBroken("the model's stream ended without a finish reason", self._usage.counts)
             return StreamBroken(f"{NO_CHUNKS}: it begins with {self._events.beginning!r}", self._usage.counts)
-        if (unknown := self._unknown - COMPANIONS) and not self._writer.deltas:
-            names = clean(", ".join(sorted(unknown)))[:REASON_LIMIT]
+        if self._companions.unknown and not self._writer.deltas:
+            names = clean(", ".join(sorted(self._companions.unknown)))[:REASON_LIMIT]
             return StreamBroken(f"the model's reply is in fields that are not understood: {names}", self._usage.counts)
         return None
 
@@ -189,16 +176,14 @@ class Completion:
             with_delta = choice is not None and _says(choice.delta)
             self._usage.note(chunk.usage, self._writer.deltas, with_delta=with_delta)
         if rest is not None:
-            self._notice(rest)
-        elif (chunk.system_fingerprint, chunk.service_tier, chunk.provider) != self._constants:
-            self._constants = chunk.system_fingerprint, chunk.service_tier, chunk.provider
-            self._notice(constants(chunk))
+            self._companions.of_rest(rest)
+        elif chunk.system_fingerprint is not NONE or chunk.service_tier is not NONE:
+            self._companions.of_chunk(chunk)
         if choice is None:
             return
-        if choice.content_filter_results != self._filters:
-            self._filters = choice.content_filter_results
-            self._notice(filters(choice))
-        if choice.finish_reason:
+        if choice.content_filter_results is not NONE:
+            self._companions.of_choice(choice)
+        if choice.finish_reason and choice.finish_reason.lower() not in NO_REASONS:
             self._reason = choice.finish_reason[:REASON_LIMIT]
         if choice.delta is not None:
             self._delta(choice.delta, rest)
@@ -210,18 +195,6 @@ class Completion:
             self._writer.event(pb.ReplyEvent(logprobs=part))
         if rest is not None and rest.logprobs:
             self._writer.fields({"logprobs": rest.logprobs}, beside=False)
-
-    def _notice(self, rest: Rest) -> None:
-        """Write the fields of a choice and a chunk that are not what they were last."""
-        self._unknown |= {name for name, value in rest.choice.items() if value and isinstance(value, dict | list | str)}
-        for part, fields in (("choice", rest.choice), ("chunk", rest.chunk)):
-            for name, value in fields.items():
-                text = dumps(value)
-                if self._seen.get((part, name)) != hash(text):
-                    self._seen[part, name] = hash(text)
-                    self._writer.hold(part, name, value, len(text))
-        if len(self._seen) > NAMES_LIMIT:
-            raise NoChunk(f"chunks have more than {NAMES_LIMIT:,} fields")
 
     def _delta(self, delta: Delta, rest: Rest | None) -> None:
         if rest is not None and rest.delta:

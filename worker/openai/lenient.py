@@ -14,8 +14,8 @@ DONE = object()
 
 _CHUNK = OURS | {"choices", "usage", "error"}
 _CHOICE = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "usage", "error"})
-_DELTA = frozenset({"role", "content", "reasoning_content", "reasoning", "tool_calls"})
-_ERRORS = frozenset({"detail", "errors", "message", "error_msg", "error_message", "error_code"})
+_DELTA = frozenset({"role", "content", "reasoning_content", "reasoning", "tool_calls", "function_call"})
+_ERRORS = frozenset({"detail", "errors", "message", "msg", "error_msg", "error_message", "error_code"})
 """Fields of which an answer without choices has one when it says what went wrong."""
 _IMAGES = frozenset({"image_url", "image", "output_image"})
 _TEXTS = frozenset({None, "", "text", "output_text", "text_delta"})
@@ -76,21 +76,10 @@ def read(value: Any, began: bool) -> tuple[Chunk, Rest]:
     if choice is not None:
         chunk.choices = (_choice(choice, began, rest),)
         chunk.usage = chunk.usage or _usage(choice.get("usage"))
+    groq = value.get("x_groq")
+    if not chunk.usage and isinstance(groq, dict):
+        chunk.usage = _usage(groq.get("usage"))
     return chunk, rest
-
-
-def constants(chunk: Chunk) -> Rest:
-    """What chunks of the common shape have that is passed on when it changes."""
-    return Rest(chunk=_loaded(("system_fingerprint", "service_tier", "provider"), chunk))
-
-
-def filters(choice: Choice) -> Rest:
-    return Rest(choice=_loaded(("content_filter_results",), choice))
-
-
-def _loaded(names: tuple[str, ...], struct: Chunk | Choice) -> Json:
-    texts = {name: bytes(getattr(struct, name)) for name in names}
-    return {name: loads(text) for name, text in texts.items() if text not in (b"", b"null")}
 
 
 def _raise_error(value: Json, choices: list[Any] | None) -> None:
@@ -99,6 +88,9 @@ def _raise_error(value: Json, choices: list[Any] | None) -> None:
         error = error["error"]
     if error:
         raise ModelReported(error if isinstance(error, (dict, str, list)) else value)
+    status = value.get("base_resp")  # MiniMax's, in every answer
+    if isinstance(status, dict) and status.get("status_code"):
+        raise ModelReported({"message": status.get("status_msg"), "code": status["status_code"]})
     if not choices and not value.get("usage") and (_ERRORS & value.keys() or value.get("object") == "error"):
         raise ModelReported(value)
 
@@ -154,6 +146,10 @@ def _delta(value: Json, rest: Rest) -> Delta:
         if not isinstance(given, str):
             rest.delta[name], reasoning[name] = given, ""
     calls = value.get("tool_calls")
+    if isinstance(former := value.get("function_call"), dict):  # the former shape, from before there were tools
+        calls = calls or {"index": 0, "function": former}
+    if isinstance(calls, dict):
+        calls = [calls]
     if not isinstance(calls, list | None):
         raise NoChunk("the tool calls are no list")
     return Delta(
@@ -168,6 +164,8 @@ def _content(content: Any, rest: Json) -> tuple[str, str]:
     """Text and reasoning; parts of other kinds go to ``rest``, as the fields in which clients look for them."""
     if isinstance(content, str | None):
         return content or "", ""
+    if isinstance(content, int | float):
+        return dumps(content), ""
     texts: list[str] = []
     thoughts: list[str] = []
     for part in content if isinstance(content, list) else [content]:
@@ -235,7 +233,7 @@ def _label(value: Any) -> str | None:
 
 
 def _logprobs(value: Any, rest: Rest) -> Logprobs | None:
-    if value is None:
+    if not value:
         return None
     if not isinstance(value, dict):
         raise NoChunk("the log probabilities are no object")
@@ -247,9 +245,9 @@ def _logprobs(value: Any, rest: Rest) -> Logprobs | None:
 
 
 def _usage(value: Any) -> Json | None:
-    if not isinstance(value, dict | None):
+    if value and not isinstance(value, dict):
         raise NoChunk("the usage is no object")
-    return value
+    return value or None
 
 
 def _others(value: Mapping[str, Any], known: frozenset[str]) -> Json:

@@ -20,5 +20,8 @@ BAD = frozenset(
 )
 """Ends that leave the reply unfinished."""
 
+NO_REASONS = frozenset({"null", "none"})
+"""What some providers write as text where there is no reason yet."""
+
 REASON_LIMIT = 100
 """Characters of a finish reason."""

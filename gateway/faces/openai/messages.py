@@ -3,6 +3,9 @@
 :mod:`worker.contract.body` puts a message together again.
 """
 
+from contextlib import suppress
+from typing import Literal
+
 import msgspec
 from msgspec import Raw
 from pydantic import TypeAdapter
@@ -18,7 +21,6 @@ from gateway.faces.body import (
     first,
     members,
     only,
-    path,
     within,
     without,
 )
@@ -38,6 +40,23 @@ from gateway.faces.openai.schema import (
 )
 from protos import chat_pb2 as pb
 
+
+class _PlainText(msgspec.Struct, forbid_unknown_fields=True):
+    type: Literal["text"]
+    text: str
+
+
+class _Plain(msgspec.Struct, forbid_unknown_fields=True):
+    """A message of text alone, as most are."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+_plain = msgspec.json.Decoder(_Plain)
+_plain_text = msgspec.json.Decoder(_PlainText)
+"""Both tell at once, without pydantic's pass, that there is nothing else to read: a tenth of the time."""
+
 _MESSAGE: TypeAdapter[Message] = TypeAdapter(Message)
 _PART: TypeAdapter[Part] = TypeAdapter(Part)
 _CALL: TypeAdapter[ToolCall] = TypeAdapter(ToolCall)
@@ -54,6 +73,8 @@ ROLES = {
     pb.ROLE_TOOL: Raw(b'"tool"'),
 }
 """What a worker calls them if it is told nothing else."""
+
+PLAIN = {"system": pb.ROLE_SYSTEM, "user": pb.ROLE_USER, "assistant": pb.ROLE_ASSISTANT}
 
 _EMPTY = {b'"': Raw(b'""'), b"[": Raw(b"[]")}
 
@@ -72,8 +93,14 @@ class MessageReader:
 
     async def read(self, made: pb.ChatMessage, text: Raw, index: int) -> None:
         """The content and the calls, which may be most of the body, are checked one by one and not with the rest."""
+        with suppress(msgspec.ValidationError):
+            plain = _plain.decode(text)
+            made.role, made.source = PLAIN[plain.role], plain.role
+            made.shape = pb.CONTENT_SHAPE_TEXT
+            made.content.add(text=plain.content)
+            return
         place = ("messages", index)
-        rest = members(text, path(place)) or {}
+        rest = members(text, place) or {}
         small = only(rest, *CHECKED)
         for name in small.keys() & {"content", "tool_calls"}:
             small[name] = _EMPTY.get(first(small[name]), small[name])
@@ -83,7 +110,7 @@ class MessageReader:
         if isinstance(message, AssistantMessage) and message.tool_calls is not None:
             await self._read_calls(made, rest, (*place, "tool_calls"))
         await self._read_content(made, rest.pop("content", None), (*place, "content"))
-        made.extra = await self._fields.object(rest, path(place), self._turn)
+        made.extra = await self._fields.object(rest, place, self._turn)
 
     def _read_role(self, made: pb.ChatMessage, message: Message, rest: Members) -> None:
         match message:
@@ -119,34 +146,37 @@ class MessageReader:
             else:
                 made.content.add(text=text)
             return
-        for number, part in enumerate(elements(content, path(place), MAX_PARTS)):
+        for number, part in enumerate(elements(content, place, MAX_PARTS)):
             await self._turn.pause()
             await self._read_part(made.content.add(), part, (*place, number))
         if made.tool_results and sum(len(part.text) for part in made.content) <= JOINED:
             made.tool_results[0].content = "".join(part.text for part in made.content)
 
     async def _read_part(self, made: pb.ContentPart, text: Raw, place: Place) -> None:
+        with suppress(msgspec.ValidationError):
+            made.text = _plain_text.decode(text).text
+            return
         part = check(_PART.validate_json, text, place)
-        rest = members(text, path(place)) or {}
+        rest = members(text, place) or {}
         match part:
             case TextPart():
                 made.text = part.text
                 rest = without(rest, "type", "text")
             case ImagePart(image_url=ImageUrl() as image):
                 made.image.url = image.url
-                shown = without(members(rest["image_url"], path((*place, "image_url"))) or {}, "url")
+                shown = without(members(rest["image_url"], (*place, "image_url")) or {}, "url")
                 if image.detail:
                     made.image.detail = image.detail
                     del shown["detail"]
                 rest = without(rest, "type", "image_url") | within("image_url", shown)
             case _:
-                made.other = await self._fields.passed_on(text, path(place), self._turn)
+                made.other = await self._fields.passed_on(text, place, self._turn)
                 return
-        made.extra = await self._fields.object(rest, path(place), self._turn)
+        made.extra = await self._fields.object(rest, place, self._turn)
 
     async def _read_calls(self, made: pb.ChatMessage, rest: Members, place: Place) -> None:
         """Read a turn's calls and take them out of ``rest``, where an empty list stays as it is."""
-        for number, text in enumerate(elements(rest["tool_calls"], path(place), MAX_PARTS)):
+        for number, text in enumerate(elements(rest["tool_calls"], place, MAX_PARTS)):
             await self._turn.pause()
             await self._read_call(made.tool_calls.add(index=number), text, (*place, number))
         if made.tool_calls:
@@ -154,11 +184,11 @@ class MessageReader:
 
     async def _read_call(self, made: pb.ToolCall, text: Raw, place: Place) -> None:
         call = check(_CALL.validate_json, text, place)
-        rest = members(text, path(place)) or {}
+        rest = members(text, place) or {}
         if isinstance(call, FunctionToolCall):
             made.id, made.name, made.arguments = call.id, call.function.name, call.function.arguments
             self._names[made.id] = made.name
-            function = members(rest["function"], path((*place, "function"))) or {}
+            function = members(rest["function"], (*place, "function")) or {}
             function = without(function, "name", "arguments")
             rest = without(rest, "id", "type", "function") | within("function", function)
-        made.extra = await self._fields.object(rest, path(place), self._turn)
+        made.extra = await self._fields.object(rest, place, self._turn)

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from fleet.process.turns import Turn
 from gateway.errors import InvalidField, Unsupported
 from gateway.faces.bodies import Body
-from gateway.faces.body import MAX_MESSAGES, MAX_PARTS, NULL, Fields, check, first, members, only, within, without
+from gateway.faces.body import MAX_MESSAGES, MAX_PARTS, NULL, Fields, check, first, members, only, path, within, without
 from gateway.faces.face import Asked
 from gateway.faces.openai.encoder import OpenAIFormat
 from gateway.faces.openai.messages import MessageReader
@@ -34,7 +34,7 @@ async def read(body: Body, request_id: str, default_model: str) -> Asked:
         fields = Fields(body)
         for name in ENTRIES & fields.members.keys():
             await turn.pause()
-            members(fields.get(name), name)  # bounds it: pydantic validates every entry before it counts them
+            members(fields.get(name), (name,))  # bounds it: pydantic validates every entry before it counts them
         await turn.pause()
         asked = fields.check(Parameters)
         await turn.pause()
@@ -67,38 +67,39 @@ async def _read_options(options: pb.ChatOptions, fields: Fields, turn: Turn) -> 
         if options.tool_choice:
             del rest["tool_choice"]
     if (wanted := fields.get("response_format")) is not None:
-        given = members(wanted, "response_format")
+        given = members(wanted, ("response_format",))
         kind = msgspec.json.encode(only(given, "type")) if given is not None else wanted
         check(ResponseFormat.model_validate_json, kind, ("response_format",))
-        options.response_format = await fields.passed_on(wanted, "response_format", turn)
+        options.response_format = await fields.passed_on(wanted, ("response_format",), turn)
         del rest["response_format"]
     known = {name: rest.pop(name) for name in ModelOptions.model_fields if fields.get(name) is not None}
     await turn.pause()
-    options.extra = await fields.object(known, "", turn)
-    options.other = await fields.object(rest, "", turn)
+    options.extra = await fields.object(known, (), turn)
+    options.other = await fields.object(rest, (), turn)
 
 
 async def _read_tool(made: pb.Tool, fields: Fields, text: Raw, index: int, turn: Turn) -> None:
     """The parameters, which may be large, are not checked with the rest."""
-    where = f"tools[{index}]"
-    tool = members(text, where) or {}
-    function = members(tool.get("function"), f"{where}.function")
+    place = ("tools", index)
+    tool = members(text, place) or {}
+    function = members(tool.get("function"), (*place, "function"))
     small = only(tool, "type", "function")
     if function is not None:
         small["function"] = Raw(msgspec.json.encode(only(function, "name", "description", "strict")))
-    checked = check(_TOOL.validate_json, msgspec.json.encode(small) if tool else text, ("tools", index))
+    checked = check(_TOOL.validate_json, msgspec.json.encode(small) if tool else text, place)
     if not isinstance(checked, FunctionTool) or function is None:
-        made.other = await fields.passed_on(text, where, turn)
+        made.other = await fields.passed_on(text, place, turn)
         return
     made.name, made.description = checked.function.name, checked.function.description or ""
     made.strict = bool(checked.function.strict)
     parameters = function.get("parameters", NULL)
     if parameters != NULL:
+        where = (*place, "function", "parameters")
         if first(parameters) != b"{":
-            raise InvalidField(f"{where}.function.parameters must be an object", f"{where}.function.parameters")
-        made.parameters = await fields.passed_on(parameters, f"{where}.function.parameters", turn)
+            raise InvalidField(f"{path(where)} must be an object", path(where))
+        made.parameters = await fields.passed_on(parameters, where, turn)
     inner = {name: raw for name, raw in function.items() if name not in HELD or not getattr(made, name)}
-    made.extra = await fields.object(without(tool, "type", "function") | within("function", inner), where, turn)
+    made.extra = await fields.object(without(tool, "type", "function") | within("function", inner), place, turn)
 
 
 def _tool_choice(text: Raw) -> str:
@@ -106,10 +107,10 @@ def _tool_choice(text: Raw) -> str:
     if first(text) == b'"':
         choice = msgspec.json.decode(text, type=str)
         return "" if choice.startswith(NAMED_TOOL) else choice
-    choice_ = members(text, "tool_choice")
+    choice_ = members(text, ("tool_choice",))
     if choice_ is None:
         raise InvalidField("tool_choice must be a string or an object", "tool_choice")
-    function = members(choice_.pop("function", None), "tool_choice.function")
+    function = members(choice_.pop("function", None), ("tool_choice", "function"))
     if choice_ == {"type": Raw(b'"function"')} and function is not None and function.keys() == {"name"}:
         name = msgspec.json.decode(function["name"])
         return NAMED_TOOL + name if isinstance(name, str) else ""

@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 from autogen_core import PROTOBUF_DATA_CONTENT_TYPE
 from autogen_core._runtime_impl_helpers import SubscriptionManager
-from autogen_ext.models.ollama._model_info import get_info
+from autogen_ext.models.anthropic._anthropic_client import BaseAnthropicChatCompletionClient
 from autogen_ext.models.ollama._ollama_client import BaseOllamaChatCompletionClient
 from autogen_ext.models.openai._openai_client import BaseOpenAIChatCompletionClient, CreateParams, _add_usage
 from autogen_ext.runtimes.grpc import GrpcWorkerAgentRuntime, GrpcWorkerAgentRuntimeHost, _constants
@@ -67,6 +67,7 @@ async def test_the_members_runtime_has_the_attributes_that_ours_replaces() -> No
             ["self", "messages", "tools", "tool_choice", "json_output", "extra_create_args"],
         ),
         (_add_usage, ["usage1", "usage2"]),
+        (BaseAnthropicChatCompletionClient.__init__, ["self", "client", "create_args", "model_info"]),
     ],
 )
 def test_what_we_call_or_override_takes_what_we_give(function: Callable[..., Any], names: list[str]) -> None:
@@ -119,7 +120,7 @@ def test_the_model_client_prepares_its_request_as_ours_expects() -> None:
 
 def test_ollamas_client_has_the_attributes_that_ours_uses() -> None:
     source = inspect.getsource(BaseOllamaChatCompletionClient)
-    for name in ("_total_usage", "_actual_usage", "_model_info"):
+    for name in ("_total_usage", "_actual_usage"):
         assert f"self.{name}" in source, name
     assert parameters(BaseOllamaChatCompletionClient.__init__)[1:] == [
         "client",
@@ -127,7 +128,12 @@ def test_ollamas_client_has_the_attributes_that_ours_uses() -> None:
         "model_capabilities",
         "model_info",
     ]
-    assert parameters(get_info) == ["model"]
+
+
+def test_the_client_for_claude_has_the_attributes_that_ours_uses() -> None:
+    source = inspect.getsource(BaseAnthropicChatCompletionClient)
+    for name in ("_client", "_total_usage", "_actual_usage"):
+        assert f"self.{name}" in source, name
 
 
 async def test_the_sdk_keeps_its_transport_where_ours_looks() -> None:

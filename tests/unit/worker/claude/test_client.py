@@ -28,7 +28,7 @@ from tests.unit.worker.claude import streams
 from tests.unit.worker.claude.asking import CALL, HI, TOOL, text
 from tests.unit.worker.recording import Recording
 from worker.claude.client import MAX_TOKENS, ClaudeClient
-from worker.contract import refusals
+from worker.contract import failures
 from worker.contract.errors import ModelReported, StreamBroken, Unsupported
 
 SSE = OK + b"content-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -148,6 +148,14 @@ async def test_an_entry_is_what_it_says(server: Server) -> None:
     await client.close()
 
 
+async def test_an_entry_says_what_its_model_can_do_beside_what_is_usual(server: Server) -> None:
+    client = load(base_url=server.url, model_info={"multiple_system_messages": True})
+    assert client.model_info["vision"] is True
+    await ask(client, server, messages=[HI, {"role": "system", "content": "S"}])
+    assert [turn["role"] for turn in sent(server)[1]["messages"]] == ["user", "system"]
+    await client.close()
+
+
 def test_an_unknown_key_of_an_entry_is_named() -> None:
     with pytest.raises(ValidationError, match="max_token\n"):
         load(max_token=5)
@@ -156,8 +164,9 @@ def test_an_unknown_key_of_an_entry_is_named() -> None:
 def test_an_entry_without_a_key_is_refused_unless_a_header_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
     monkeypatch.delenv("ANTHROPIC_AUTH_TOKEN", raising=False)
-    with pytest.raises(ValueError, match="api_key: is missing"):
-        load(api_key=None)
+    for key in (None, ""):
+        with pytest.raises(ValueError, match="api_key: is missing"):
+            load(api_key=key)
     load(api_key=None, default_headers={"X-Api-Key": "k"})
     load(api_key=None, auth_token="t")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "k")
@@ -199,7 +208,9 @@ async def test_a_stream_without_its_end_is_broken(client: ClaudeClient, server: 
     server.answers.append([SSE, chunk(streams.CUT), *end])
     with pytest.raises((StreamBroken, Exception), match=r"finish reason|closed") as broken:
         await client.stream(recording, {"messages": [HI]})
-    assert not isinstance(broken.value, anthropic.APIStatusError)
+    told = failures.failure(broken.value, started=True)
+    assert (told.code, told.retryable) == ("model_stream_broken", True)
+    assert told.usage.prompt_tokens == (2325 if end == [END] else 0)
     assert recording.events == [("text", "Hello, übrigens 😀")]
 
 
@@ -208,8 +219,9 @@ async def test_an_error_in_a_stream_comes_after_its_text(client: ClaudeClient, s
     server.answers.append(answer(streams.BROKEN))
     with pytest.raises(ModelReported) as reported:
         await client.stream(recording, {"messages": [HI]})
-    refused = refusals.read(reported.value.body)
-    assert (refused.status, refused.type, refused.message) == (503, "overloaded_error", "Overloaded")
+    told = failures.failure(reported.value, started=True)
+    assert (told.code, told.retryable, told.provider.type) == ("model_failed", True, "overloaded_error")
+    assert "Overloaded" in told.message
     assert recording.events == [("text", "Hello, übrigens 😀")]
 
 

@@ -1,6 +1,7 @@
 """Claude's streams in OpenAI's terms."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -31,9 +32,11 @@ class Reply:
         for chunk in found:
             if chunk is None:
                 continue
+            self.usage = chunk.get("usage") or self.usage
+            if not chunk["choices"]:
+                continue
             choice = chunk["choices"][0]
             self.reason = choice.get("finish_reason") or self.reason
-            self.usage = chunk.get("usage") or self.usage
             for name, value in choice["delta"].items():
                 if name == "tool_calls":
                     self._call(value[0])
@@ -183,13 +186,24 @@ def test_what_came_before_an_error_is_told_first() -> None:
     with pytest.raises(ModelReported):  # noqa: PT012
         for chunk in decoder.feed(streams.BROKEN):
             told.append(chunk)  # noqa: PERF402
-    assert len(told) == 2
+    assert len(told) == 3
 
 
 @pytest.mark.parametrize("where", range(0, len(streams.THINKING), 131))
 def test_it_does_not_matter_where_a_stream_was_cut_into_pieces(where: int) -> None:
     whole = chunks(streams.THINKING)
     assert chunks(streams.THINKING[:where], streams.THINKING[where:]) == whole
+
+
+@pytest.mark.parametrize("last", [b"data: [DONE]\n\n", b"data:\n\n: bye\n\n", b"event: ping\ndata: {}\n\n"])
+def test_what_intermediaries_put_beside_the_events_is_understood(last: bytes) -> None:
+    body = b"\xef\xbb\xbf" + streams.TEXT.replace(b"\n", b"\r\n").replace(b"event: message_stop", b"") + last
+    assert Reply(chunks(body)).fields == {"content": "Hello, übrigens 😀"}
+
+
+def test_a_page_instead_of_a_stream_is_told() -> None:
+    with pytest.raises(NoChunk, match="<html>"):
+        chunks(b"<html>Sorry</html>")
 
 
 @pytest.mark.parametrize("kind", ["ping", "a_kind_of_next_year"])
@@ -217,7 +231,7 @@ def test_what_is_no_event_of_claudes_is_refused(body: bytes) -> None:
 
 def test_half_a_character_does_not_end_a_stream() -> None:
     body = event("content_block_start", index=0, content_block={"type": "text", "text": "\ud83d"})
-    assert chunks(body)[0]["choices"][0]["delta"]["content"] == "\ud83d"
+    assert Reply(chunks(body)).fields["content"] == "\ud83d"
 
 
 def test_what_is_kept_of_a_message_is_bounded() -> None:
@@ -230,3 +244,12 @@ def test_what_is_kept_of_a_message_is_bounded() -> None:
     starts = [event("content_block_start", index=index, content_block={"type": "text"}) for index in range(1025)]
     with pytest.raises(NoChunk, match="blocks"):
         chunks(*starts)
+
+
+def test_a_block_in_many_small_pieces_costs_no_more_than_its_length() -> None:
+    start = event("content_block_start", index=0, content_block={"type": "a kind of next year", "x": ""})
+    piece = event("content_block_delta", index=0, delta={"type": "x_delta", "x": "a" * 20})
+    began = time.process_time()
+    found = chunks(start, piece * 50_000, event("content_block_stop", index=0))
+    assert found[-1]["choices"][0]["delta"]["content_blocks"][0]["x"] == "a" * 1_000_000
+    assert time.process_time() - began < 5

@@ -75,6 +75,8 @@ def test_a_choice_among_no_tools_says_nothing(asked: dict[str, Any]) -> None:
         ({"stop": ["a", "b"]}, {"stop_sequences": ["a", "b"]}),
         ({"max_tokens": 5}, {"max_tokens": 5}),
         ({"max_tokens": 5, "max_completion_tokens": 6}, {"max_tokens": 6}),
+        ({"max_tokens": 5, "max_completion_tokens": 0}, {"max_tokens": 0}),
+        ({"max_tokens": 5, "max_completion_tokens": None}, {"max_tokens": 5}),
         ({"temperature": 0, "top_p": 0.5, "top_k": 3}, {"temperature": 0, "top_p": 0.5, "top_k": 3}),
         ({"user": "u"}, {"metadata": {"user_id": "u"}}),
         ({"safety_identifier": "u", "metadata": {"a": "b"}}, {"metadata": {"a": "b", "user_id": "u"}}),

@@ -69,8 +69,7 @@ def caused(error: Exception, cause: Exception) -> Exception:
         (caused(httpx2.ConnectError("TLS"), ConnectionResetError()), False, "model_unreachable", True),
         (httpx2.ReadTimeout("in the body of a refusal"), False, "model_timeout", True),
         (Unsupported("no images"), False, "unsupported_request", False),
-        (ValueError("Model does not support function calling"), False, "unsupported_request", False),
-        (ValueError("in the middle"), True, "internal_error", False),
+        (ValueError("a defect"), False, "internal_error", False),
         (KeyError("defect"), False, "internal_error", False),
         (caused(openai.APIConnectionError(request=REQUEST), BadAnswer("too long")), False, "model_stream_broken", True),
         (
@@ -82,7 +81,7 @@ def caused(error: Exception, cause: Exception) -> Exception:
         (caused(KeyError("an SDK's own"), httpx2.ConnectError("refused")), False, "model_unreachable", True),
         (caused(Unsupported("an image cannot be decoded"), OSError("x")), False, "unsupported_request", False),
         (caused(ClientFailed(), TypeError("of a client")), True, "model_failed", True),
-        (caused(ClientFailed(), ValueError("Model does not support x")), False, "unsupported_request", False),
+        (caused(ClientFailed(), ValueError("in the middle")), True, "model_failed", True),
         (caused(ClientFailed(), answered(429)), False, "model_rate_limited", True),
         (caused(ClientFailed(), json.JSONDecodeError("x", "", 0)), True, "model_stream_broken", True),
     ],

@@ -82,6 +82,14 @@ def test_what_is_no_image_is_refused(address: str, text: str) -> None:
         image(address).to_base64()
 
 
+@pytest.mark.parametrize(
+    "head", ["data:IMAGE/PNG;base64", "DATA:image/png; base64", "data:;charset=utf-8;BASE64", " data:image/png;base64"]
+)
+def test_a_data_url_may_be_spelt_in_any_way(head: str) -> None:
+    data = file("PNG")
+    assert b64decode(image(f"{head},{b64encode(data).decode()}").to_base64()) == data
+
+
 def test_white_space_in_base64_does_no_harm() -> None:
     data = file("PNG")
     assert b64decode(image(url(data).replace("0", "\n0 ")).to_base64()) == data

@@ -86,12 +86,20 @@ async def test_connections_are_kept(client: OllamaClient, server: Server) -> Non
 
 async def test_the_configuration_does_what_it_says(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OLLAMA_API_KEY", "secret")
-    client = load(model="new", host=server.url, headers={"x-a": "b"}, keep_alive="5m", think=False, num_predict=9)
+    client = load(
+        model="new",
+        host=server.url,
+        headers={"x-a": "b"},
+        keep_alive="5m",
+        think=False,
+        num_predict=9,
+        extra_body={"new": 1},
+    )
     await ask(client, server)
     head, body = sent(server)
     assert b"\r\nx-a: b" in head.lower()
     assert b"\r\nauthorization: bearer secret" in head.lower()
-    assert (body["keep_alive"], body["think"], body["options"]) == ("5m", False, {"num_predict": 9})
+    assert (body["keep_alive"], body["think"], body["new"], body["options"]) == ("5m", False, 1, {"num_predict": 9})
     await client.close()
     client = load(model="new", host=server.url, headers={"Authorization": "Basic x"})
     await ask(client, server)
@@ -104,9 +112,11 @@ def test_a_key_that_is_not_known_is_an_error() -> None:
         load(model="m", keep_alife=5)
 
 
-def test_a_model_that_autogen_does_not_know_can_do_anything() -> None:
-    assert load(model="brand-new:70b").model_info["vision"]
-    assert not load(model="llama3.2").model_info["vision"]
+def test_a_model_can_do_anything_unless_its_entry_denies_it() -> None:
+    assert load(model="llama3.2").model_info["vision"]
+    assert not load(model="m", model_capabilities={"vision": False}).model_info["vision"]
+    info = {"vision": False, "function_calling": True, "json_output": True, "family": "x", "structured_output": True}
+    assert load(model="m", model_info=info).model_info == info
 
 
 @pytest.mark.parametrize(
@@ -191,7 +201,6 @@ async def test_agents_ask_in_autogens_types(server: Server) -> None:
         FunctionExecutionResultMessage(content=[FunctionExecutionResult(content="4", name="get", call_id="c1")]),
     ]
     tool = ToolSchema(name="get", parameters={"type": "object", "properties": {}})
-    client._model_info["function_calling"] = True
     server.answers.append(
         [CHUNKED, chunk(line(content="I ", tool_calls=[call("get", {"a": 1})])), chunk(line(DONE)), END]
     )

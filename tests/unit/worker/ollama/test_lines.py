@@ -2,9 +2,12 @@
 
 import json
 import random
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.unit.worker.recording import Recording
 from worker.contract.errors import ModelReported, StreamBroken
@@ -21,6 +24,14 @@ DONE = {
     "eval_count": 7,
     "eval_duration": 1,
 }
+
+
+NAMES = st.sampled_from(
+    [
+        *("message", "content", "thinking", "tool_calls", "function", "name", "arguments", "id", "index", "role"),
+        *("done", "done_reason", "eval_count", "eval_duration", "logprobs", "error", "status", "choices", "usage", "x"),
+    ]
+)
 
 
 def line(said: Any = None, **message: Any) -> bytes:
@@ -150,6 +161,12 @@ async def test_other_things_than_lines_break_the_stream(bad: bytes) -> None:
     assert kind is StreamBroken
 
 
+async def test_a_line_cannot_end_a_reply_in_other_words() -> None:
+    odd = {"usage": {"prompt_tokens": 1}, "choices": [{"finish_reason": "stop"}]}
+    kind, _ = await broken(line(odd, content="Half a"))
+    assert kind is StreamBroken
+
+
 async def test_a_line_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.ollama.lines.EVENT_LIMIT", 100_000)
     kind, text = await broken(*[b"a" * 1000] * 101)
@@ -172,6 +189,26 @@ async def test_a_stream_means_the_same_however_it_is_cut() -> None:
     for _ in range(50):
         cuts = sorted(chance.sample(range(len(body)), 9))
         assert await read(*[body[a:b] for a, b in zip([0, *cuts], [*cuts, len(body)], strict=True)]) == whole
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(st.lists(st.dictionaries(NAMES, JSON, max_size=5), max_size=4), st.binary(max_size=20), st.integers(1, 50))
+async def test_whatever_a_server_sends_ends_a_reply_once(bodies: list[Any], rest: bytes, size: int) -> None:
+    body = b"".join(json.dumps(one).encode() + b"\n" for one in bodies) + rest
+    recording = Recording()
+    completion = Completion(recording, events=LineDecoder())
+    for start in range(0, len(body), size):
+        completion.data_received(body[start : start + size])
+    completion.eof_received()
+    assert completion.is_over
+    with suppress(StreamBroken, ModelReported):
+        await completion.end()
 
 
 async def test_a_last_line_may_lack_its_end() -> None:

@@ -96,7 +96,7 @@ async def test_fields_in_ollamas_words(body: dict[str, Any], sent: dict[str, Any
         ({"response_format": "json"}, "response_format"),
         ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice: .*'required'"),
         ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "get"}}}, "tool_choice"),
-        ({"tools": [TOOL, {"type": "custom", "custom": {"name": "c"}}]}, r"tools\[1\].type: .*'custom'"),
+        ({"tools": [TOOL, {"type": "custom", "custom": {"name": "c"}}]}, r"tools\[1\]: "),
         ({"tools": [5]}, r"tools\[0\]"),
         (
             {"messages": [{"role": "user", "content": [{"type": "file", "file": {}}]}]},

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from worker.openai.chunk import FEW, LOGPROBS_LIMIT, LOGPROBS_SLICE, VALUES_LIMIT, NoChunk, decode, logprobs_slices
+from worker.openai.chunk import FEW, LOGPROBS_LIMIT, LOGPROBS_SLICE, VALUES_LIMIT, Decoder, NoChunk, logprobs_slices
 
 
 def test_what_is_ours_is_skipped() -> None:
-    chunk = decode(
+    chunk = Decoder().decode(
         b'{"id": "c", "obfuscation": "x", "choices": [{"index": 0, "delta": {"content": "a", "role": null}}]}'
     )
     assert chunk is not None
@@ -36,13 +36,28 @@ def test_what_is_ours_is_skipped() -> None:
     ],
 )
 def test_any_other_shape_is_read_elsewhere(payload: bytes) -> None:
-    assert decode(payload) is None
+    assert Decoder().decode(payload) is None
+
+
+HEAD = b'{"id": "c", "x": {"a": 1}, '
+
+
+@pytest.mark.parametrize("head", [HEAD, b"{", b'{"object": "choices", ', b'{"x": {"choices": []}, '])
+def test_what_comes_before_the_choices_is_skipped_only_where_it_is_the_same(head: bytes) -> None:
+    decoder = Decoder()
+    chunk = b'"choices": [{"delta": {"content": "a"}}], "y": 1}'
+    common = chunk.replace(b', "y": 1', b"")
+    decoder.decode(head + common)
+    again = decoder.decode(head + common)
+    assert (again is not None) == (head in (HEAD, b"{"))
+    for other in (head + chunk, head.replace(b"{", b'{"z": 1, ', 1) + common):
+        assert decoder.decode(other) is None
 
 
 def test_an_event_of_too_many_values_is_not_decoded() -> None:
     with pytest.raises(NoChunk, match="200,000 JSON values"):
-        decode(b'{"x": [' + b"1," * VALUES_LIMIT + b"1]}")
-    chunk = decode(b'{"id": "' + b"a" * 2 * FEW + b'"}')
+        Decoder().decode(b'{"x": [' + b"1," * VALUES_LIMIT + b"1]}")
+    chunk = Decoder().decode(b'{"id": "' + b"a" * 2 * FEW + b'"}')
     assert chunk is not None
     assert chunk.choices is None
 

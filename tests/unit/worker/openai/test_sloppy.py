@@ -92,6 +92,10 @@ def fields(recording: Recording) -> list[Any]:
         choice(index="0", delta={"content": "Hello", "tool_calls": []}) + STOP + DONE,
         delta(content=[{"type": "text", "text": "Hel"}, "lo"]) + STOP + DONE,
         delta(content={"type": "text", "text": "Hello"}) + STOP + DONE,
+        delta("null", content="Hello") + STOP + DONE,
+        choice(delta={"content": "Hello"}, logprobs=[], usage={}) + STOP + DONE,
+        delta(content="Hello") + event({"choices": [], "x_groq": {"usage": {"prompt_tokens": 1}}}),
+        event({"base_resp": {"status_code": 0}}) + HELLO + DONE,
         choice(text="Hello", finish_reason=None) + choice(text="", finish_reason="stop") + DONE,
         choice(delta={"content": "Hello"}, message={"content": "Hello"}) + STOP + DONE,
         delta(content="Hello") + choice(delta={}, message={"content": "Hello"}, finish_reason="stop") + DONE,
@@ -122,7 +126,8 @@ async def test_a_loose_stream_is_understood(stream: bytes, step: int) -> None:
         (delta(content="Hel") + DONE, "without a finish reason"),
         (event({"choices": [], "usage": {"prompt_tokens": 1}}), "without a finish reason"),
         (choice(index=0, output={"text": "Hello"}, finish_reason="stop"), "not understood: output"),
-        (delta(content=5), "neither text nor a list"),
+        (delta(content=[5]), "neither text nor a list"),
+        (delta("null", content="Hel"), "without a finish reason"),
     ],
 )
 async def test_what_cannot_be_understood_says_what_it_is(stream: bytes, reason: str) -> None:
@@ -157,6 +162,7 @@ async def test_a_reply_that_has_its_end_is_whole_however_the_connection_ends() -
         (b'{"error": {"message": "no"}}', {"message": "no"}),
         (b'{"object": "error", "message": "no", "code": 400}', {"object": "error", "message": "no", "code": 400}),
         (b'{"detail": "no"}', {"detail": "no"}),
+        (event({"choices": None, "base_resp": {"status_code": 1, "status_msg": "no"}}), {"message": "no", "code": 1}),
         (b'[{"error": {"message": "no", "code": 400}}]', {"message": "no", "code": 400}),
         (HELLO + event({"error": {"message": "no"}}), {"message": "no"}),
     ],
@@ -251,6 +257,7 @@ F1, F2 = ("c1", "f", '{"a": 1}'), ("c2", "g", '{"b": 2}')
         ([call(index=0, id="c1", **function("f", {"a": 1}))], [("c1", "f", '{"a":1}')]),
         ([call(index=0, id="c1", **function("f"))], [("c1", "f", "")]),
         ([call(index=0, id="c1", name="f", arguments="{}")], [("c1", "f", "{}")]),
+        ([delta(tool_calls={"index": 0, "id": "c1", **function("f", "{}")})], [("c1", "f", "{}")]),
     ],
 )
 async def test_parts_find_their_call(parts: list[bytes], expected: list[tuple[str, str, str]]) -> None:
@@ -265,6 +272,15 @@ async def test_a_call_without_an_id_gets_one_of_its_own(index: int | None, id_: 
     assert [(name, arguments) for _, name, arguments in found] == [("f", "{}"), ("f", "{}"), ("g", "{}")]
     assert len({first, second, third}) == 3
     assert all(id_.startswith("call_") and len(id_) > 20 for id_ in (first, second, third))
+
+
+async def test_the_former_shape_of_a_call_is_a_call() -> None:
+    parts = [delta(function_call=part) for part in ({"name": "f", "arguments": ""}, {"arguments": "{}"})]
+    assert [(name, arguments) for _, name, arguments in await calls(*parts)] == [("f", "{}")]
+
+
+async def test_a_number_is_text() -> None:
+    assert (await read(delta(content=5), delta(content="!"), STOP))[0].events == [("text", "5!")]
 
 
 async def test_a_whole_messages_calls_are_calls() -> None:

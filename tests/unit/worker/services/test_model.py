@@ -110,6 +110,37 @@ async def test_what_the_client_raises_is_the_clients_failure() -> None:
     assert client.closed
 
 
+async def test_a_request_that_the_client_refuses_is_unsupported_in_our_words() -> None:
+    with pytest.raises(Unsupported, match="does not take such a request") as refused:
+        await run(Client(ValueError("Model does not support x")), Recording())
+    assert "Model" not in str(refused.value)
+    with pytest.raises(ClientFailed):
+        await run(Client("a", ValueError("in the middle")), Recording())
+
+
+async def test_what_the_entry_denies_is_refused_before_the_client_is_asked() -> None:
+    client = Client(result())
+    client.model_info = {"function_calling": False}  # type: ignore[misc]
+    with pytest.raises(Unsupported, match="function_calling is false"):
+        await run(client, Recording(), request(tools=[pb.Tool(name="f")]))
+    assert not client.asked
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pb.ChatMessage(role=pb.ROLE_USER, content=[pb.ContentPart(other='{"type": "file"}')]),
+        pb.ChatMessage(role=pb.ROLE_SYSTEM, content=[pb.ContentPart(other='{"type": "file"}')]),
+        pb.ChatMessage(role=pb.ROLE_ASSISTANT, tool_calls=[pb.ToolCall(id="1", extra='{"type": "custom"}')]),
+    ],
+)
+async def test_content_that_autogen_has_no_place_for_is_refused(message: pb.ChatMessage) -> None:
+    client = Client(result())
+    with pytest.raises(Unsupported, match="this model's client takes"):
+        await run(client, Recording(), pb.ChatHistory(messages=[message]))
+    assert not client.asked
+
+
 async def test_a_client_without_a_result_is_a_defect() -> None:
     with pytest.raises(RuntimeError, match="no result"):
         await run(Client("a"), Recording())
