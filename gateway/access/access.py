@@ -1,5 +1,8 @@
 """Lets a request in, by its key, what that key may use, and how much."""
 
+from collections.abc import Iterator
+
+from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from gateway.access.keys import Key, KeyRing
@@ -20,11 +23,10 @@ class Access:
         """The request's key. Raises :class:`Unauthorized`."""
         if self._ring is None:
             return ANYONE
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        found = self._ring.find(key.strip()) if scheme.lower() == "bearer" and key else None
-        if found is None:
-            raise Unauthorized
-        return found
+        for text in _sent(request.headers):
+            if found := self._ring.find(text):
+                return found
+        raise Unauthorized
 
     def enter(self, key: Key, model: str, history: pb.ChatHistory) -> Grant:
         """Admit a chat; close the grant when it is over. ``model`` is what it would run on, empty if that is not known.
@@ -36,3 +38,13 @@ class Access:
         if not key.allows(model):
             raise Forbidden(model)
         return self._limits.enter(key, prompt_tokens(history) if key.tokens_per_minute is not None else 0)
+
+
+def _sent(headers: Headers) -> Iterator[str]:
+    """The texts that a request sends as its key: as OpenAI's, Azure's and Anthropic's clients do."""
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        yield key.strip()
+    for name in ("api-key", "x-api-key"):
+        if name in headers:
+            yield headers[name]

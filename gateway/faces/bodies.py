@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from codecs import BOM_UTF8 as BOM
+from collections.abc import AsyncIterator, Iterator
 
 from starlette.requests import ClientDisconnect, Request
 
 from fleet.process.turns import Turn, Turns
 from gateway.errors import MalformedBody, Unavailable
+from gateway.faces.compression import MEMORY, inflater
 from gateway.faces.outline import MAX_VALUES, WINDOW, Outline
 
 SMALL = 64 * 1024
@@ -71,27 +73,34 @@ class Body:
         self._bodies.give_back(self)
 
     async def _receive(self, request: Request, limit: int) -> None:
+        inflate = inflater(request)
+        if inflate is not None:
+            self._bodies.make_room(self, MEMORY)
+        received = 0
         more = True
         while more:
             message = await request.receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
             part, more = message["body"], message["more_body"]
-            if self.size + len(part) > limit:
-                # The connection discards the rest, so that the client can read the answer.
-                reason = f"the body is larger than the {limit} bytes allowed here"
-                raise MalformedBody("body_too_large", reason, status=413)
-            self._bodies.make_room(self, len(part))
-            self.text += part
-            await self._examine(part)
+            received += len(part)
+            _check_size(received, limit)
+            async with self._bodies.turns.turn(short=len(part) <= SHORT and inflate is None) as turn:
+                for piece in inflate.feed(part) if inflate is not None else _windows(part):
+                    self._take(piece, limit)
+                    await turn.pause()
             del message, part  # no second copy beside the text while the next one is awaited
+        if inflate is not None:
+            inflate.end()
         self.outline.end()
+        if self.text.startswith(BOM):
+            del self.text[: len(BOM)]
 
-    async def _examine(self, part: bytes) -> None:
-        async with self._bodies.turns.turn(short=len(part) <= SHORT) as turn:
-            for start in range(0, len(part), WINDOW):
-                await turn.pause()
-                self.outline.feed(part[start : start + WINDOW])
+    def _take(self, piece: bytes, limit: int) -> None:
+        _check_size(len(self.text) + len(piece), limit)
+        self._bodies.make_room(self, len(piece))
+        self.text += piece
+        self.outline.feed(piece)
 
 
 class Bodies:
@@ -136,6 +145,17 @@ class Bodies:
     def give_back(self, body: Body) -> None:
         self.held -= body.size
         body.size = 0
+
+
+def _windows(part: bytes) -> Iterator[bytes]:
+    return (part[start : start + WINDOW] for start in range(0, len(part), WINDOW))
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        # The connection discards the rest, so that the client can read the answer.
+        reason = f"the body is larger than the {limit} bytes allowed here"
+        raise MalformedBody("body_too_large", reason, status=413)
 
 
 def _overloaded() -> Unavailable:

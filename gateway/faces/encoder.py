@@ -13,9 +13,6 @@ class Encoder(Protocol):
     media_type: str
     """Of a streamed answer; a whole one is JSON."""
 
-    ping: bytes
-    """Sent during silence; empty for a format that has no such thing, or where none fits now."""
-
     def begin(self) -> bytes:
         """What follows the status line of a streamed answer at once."""
 
@@ -24,6 +21,9 @@ class Encoder(Protocol):
 
     def end(self, end: End) -> bytes:
         """What follows the last event. The connection is cut where there is nothing to say of an error."""
+
+    def ping(self) -> bytes:
+        """What is sent during silence, and says nothing; empty where the format has no such thing, or not now."""
 
     def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
         """A completed reply as one JSON object."""

@@ -11,6 +11,7 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from fleet.process.turns import Turns
@@ -21,11 +22,19 @@ from gateway.chats.chats import Chat, Chats
 from gateway.errors import GatewayError, InvalidField, MalformedBody
 from gateway.faces import listed
 from gateway.faces.bodies import Bodies, Body
-from gateway.faces.face import Asked, Face, Fleet, Route, owner
+from gateway.faces.face import Asked, Face, Fleet, owner
+from gateway.faces.face import Route as FaceRoute
 from gateway.faces.openapi import error_schema, refusals
 from gateway.http.middleware import Edge
+from gateway.http.paths import Paths, advice
 from gateway.http.response import ChatResponse
 from gateway.settings import GatewaySettings
+
+EXPOSED = [
+    *("retry-after", "retry-after-ms", "x-attempts", "x-request-id", "x-should-retry"),
+    *(f"x-ratelimit-{what}-{of}" for what in ("limit", "remaining", "reset") for of in ("requests", "tokens")),
+]
+"""Headers of an answer that a web page of another origin may read."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,7 @@ class ChatService(Fleet):
         body = await self._bodies.read(request, settings.max_body, settings.body_timeout, face.max_values)
         try:
             asked = await face.read(body, request.state.request_id, settings.default_model)
+            asked.history.model = getattr(request.state, "model", "") or asked.history.model
             response = self._open(key, body, asked)
         except BaseException:
             body.release()
@@ -125,19 +135,19 @@ def build(
             app.add_api_route(route.path, _endpoint(route, service), methods=[route.method], **plain, **route.openapi)
     _add_operations(app, access, views)
     _render_errors(app, faces)
-    served: ASGIApp = app
+    served: ASGIApp = Paths(app, {route.path for route in app.routes if isinstance(route, Route)})
     if settings.cors_origins:  # outside of FastAPI, whose answers to defects must have its headers too
         served = CORSMiddleware(
-            app,
+            served,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "HEAD", "POST"],
             allow_headers=["*"],
-            expose_headers=["x-request-id", "x-attempts", "x-should-retry", "retry-after", "retry-after-ms"],
+            expose_headers=EXPOSED,
         )
     return Edge(served, views.leaving)
 
 
-def _endpoint(route: Route, service: ChatService) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(route: FaceRoute, service: ChatService) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         return await route.serve(request, service)
 
@@ -145,6 +155,18 @@ def _endpoint(route: Route, service: ChatService) -> Callable[[Request], Awaitab
 
 
 def _add_operations(app: FastAPI, access: Access, views: Views) -> None:
+    @app.get("/", include_in_schema=False)
+    @app.get("/v1", include_in_schema=False)
+    async def index() -> dict[str, str]:
+        return {
+            "service": "chatfleet",
+            "version": VERSION,
+            "openai": "/v1 is the base URL of OpenAI's API: POST /v1/chat/completions, GET /v1/models",
+            "ndjson": "POST /chat/completions",
+            "documentation": "/docs",
+            "health": "/healthz, /readyz, /fleet",
+        }
+
     @app.get("/healthz", tags=["operations"])
     async def healthz() -> dict[str, str]:
         """Whether this process is alive."""
@@ -167,6 +189,8 @@ def _add_operations(app: FastAPI, access: Access, views: Views) -> None:
 
 def _render_errors(app: FastAPI, faces: Sequence[Face]) -> None:
     async def refuse(request: Request, error: Exception) -> Response:
+        if request.method == "OPTIONS" and isinstance(error, HTTPException) and error.status_code == 405:
+            return Response(status_code=204, headers={"allow": _allowed(error)})
         return owner(faces, request.scope["path"]).refusal(_gateway_error(request, error), request.state.request_id)
 
     for kind in (GatewayError, HTTPException, ClientDisconnect, Exception):
@@ -174,13 +198,27 @@ def _render_errors(app: FastAPI, faces: Sequence[Face]) -> None:
 
 
 def _gateway_error(request: Request, error: Exception) -> GatewayError:
+    path = request.scope["path"]
     match error:
         case GatewayError():
             return error
+        case HTTPException(status_code=404):
+            return GatewayError("not_found", f"{path[:200]}: {advice(path)}", status=404)
+        case HTTPException(status_code=405):
+            allowed = _allowed(error)
+            reason = f"{path[:200]}: {request.method} is not allowed here; these are: {allowed}"
+            if path in ("/", "/v1"):
+                reason += ". Chat completions are at /v1/chat/completions"
+            return GatewayError("not_allowed", reason, status=405, headers={"allow": allowed})
         case HTTPException(status_code=status, detail=detail, headers=headers):
-            code = "not_found" if status == 404 else "not_allowed"
-            return GatewayError(code, f"{request.url.path[:200]}: {detail}", status=status, headers=headers)
+            return GatewayError("not_allowed", f"{path[:200]}: {detail}", status=status, headers=headers)
         case ClientDisconnect():
             message = "the client closed its connection before its request was complete"
             return MalformedBody("incomplete_body", message)
     return GatewayError("internal_error", "the gateway failed; its log has the request id")
+
+
+def _allowed(error: HTTPException) -> str:
+    """The methods of a path: those of its route, and those that every path with them has."""
+    methods = (error.headers or {}).get("Allow", "GET").split(", ")
+    return ", ".join([*methods, *(["HEAD"] if "GET" in methods else []), "OPTIONS"])

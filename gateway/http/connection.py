@@ -10,7 +10,8 @@ WAITING       the start, a first request                      the start + ``head
 HEAD          a request's first byte, the end of its headers  that byte + ``header_timeout``
 BODY          there, the end of its body or of its answer     the headers' end + ``answer_timeout`` (1)
 ANSWERING     the end of the body, the end of the answer      the same (1)
-LAST          a byte of another request, the answer's end     the same (1); what arrives is discarded (2)
+LAST          a byte of another request, the answer's end     the same (1); what arrives is discarded (2). At the
+                                                              client's end of file it is ANSWERING again
 DISCARDING    an answer before its body, the body's end       the headers' end + ``body_timeout``, or ``LINGER`` after
                                                               the answer where that is later (2)
 IDLE          an answer, the next request                     the answer + ``KEEP_ALIVE``
@@ -62,6 +63,7 @@ class Event(enum.IntEnum):
     HEAD_END = enum.auto()
     MESSAGE_END = enum.auto()
     ANSWERED = enum.auto()
+    EOF = enum.auto()
 
 
 class Verdict(enum.Enum):
@@ -79,6 +81,7 @@ MOVES = {
     (State.BODY, Event.ANSWERED): State.DISCARDING,
     (State.ANSWERING, Event.BEGIN): State.LAST,
     (State.ANSWERING, Event.ANSWERED): State.IDLE,
+    (State.LAST, Event.EOF): State.ANSWERING,  # there is nothing more to discard
     (State.DISCARDING, Event.MESSAGE_END): State.IDLE,
 }
 """All moves of a connection that stays open. An event that has none here leaves the state as it is."""

@@ -2,15 +2,17 @@
 
 import re
 import uuid
-from asyncio import TimerHandle, Transport
+from asyncio import Handle, TimerHandle, Transport
+from collections.abc import Iterator
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from fleet import logs
 from gateway.errors import GatewayError, NotHttp
 from gateway.faces import listed
+from gateway.http import http10
 from gateway.http.connection import UNPARSED, Bounds, Connection, Event, State, Verdict, headers_too_large
 from gateway.http.wire import EXTENSION, Wire
 
@@ -21,6 +23,16 @@ HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 
 NO_UPGRADE = frozenset({b"upgrade", b"http2-settings"})
 """Headers that ask for another protocol. This server speaks no other, and serves the request without them."""
+
+HTTP2 = b"PRI * HTTP/2."
+"""What a client sends first that takes for granted that a server speaks HTTP/2."""
+
+HTTP1_ONLY = "this server speaks HTTP/1.1: have the client speak it too, or a proxy in front of this server"
+
+PROBES = (0.0, 0.002, 0.01, 0.04, 0.15, 0.6, 3.0, 15.0)
+"""Seconds between the probes of a client that has closed its sending side. The reset of one that is gone comes within a
+round trip, on the same machine before the second probe, and the next probe notices it. Whoever is there after all of
+them waits for its answer."""
 
 
 class Pipelined(Exception):
@@ -37,6 +49,7 @@ class Protocol(HttpToolsProtocol):
     wire: Wire
     connection: Connection
     timer: TimerHandle
+    prober: Handle | None = None
     wakes_at: float
     head_bytes = 0
 
@@ -56,15 +69,34 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.connection.lost()
         self.timer.cancel()
+        if self.prober is not None:
+            self.prober.cancel()
         super().connection_lost(exc)
 
-    def eof_received(self) -> None:
-        """The client counts as gone, also if it has only closed its sending side; the transport closes itself."""
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends no more: it has left, or has only closed its sending side and waits for its answer.
+
+        Both look alike until something is written. Returns whether the transport stays open.
+        """
+        if self.connection.move(Event.EOF, self.loop.time()) is State.ANSWERING:
+            self.cycle.keep_alive = False
+            # Not at once: what is written now leaves the process only with the second probe.
+            self.prober = self.loop.call_soon(self.probe, iter(PROBES))
+            return True
         self.disconnect()
         self.end()
+        return False
+
+    def probe(self, pauses: Iterator[float]) -> None:
+        if self.connection.is_running:
+            self.wire.probe(self.cycle.response_started)
+            pause = next(pauses, None)
+            self.prober = None if pause is None else self.loop.call_later(pause, self.probe, pauses)
 
     def data_received(self, data: bytes) -> None:
         try:
+            if self.connection.state is State.WAITING and data.startswith(HTTP2):
+                raise NotHttp("http2_not_spoken", HTTP1_ONLY, status=505)
             if self.connection.state not in UNPARSED:
                 self.parse(data)
             if not self.connection.count(len(data)):
@@ -142,6 +174,12 @@ class Protocol(HttpToolsProtocol):
         self.connection.move(Event.HEAD_END, self.loop.time())
         if self.flow.write_paused:  # the client has not read the answer before
             self.pause_writing()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if self.parser.get_http_version() == "1.0":
+            cycle.keep_alive = self.parser.should_keep_alive()
+            app = http10.unchunked(app, cycle, self.wire)
+        super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
         self.connection.payload(len(body))

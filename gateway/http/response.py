@@ -149,9 +149,9 @@ class ChatResponse(Response):
         await self._send(send, {"type": "http.response.start", "status": 200, "headers": headers})
         if begin := self._encoder.begin():
             self._write_chunk(begin)
-        if self._encoder.ping:
-            self._wrote_at = self._time()
-            self._ping()
+        self._wire.ping = self._encoder.ping
+        self._wrote_at = self._time()
+        self._ping()
 
     def _answer_headers(self) -> list[tuple[bytes, bytes]]:
         return [*self.raw_headers, (b"x-attempts", str(self._chat.attempts).encode())]
@@ -181,13 +181,13 @@ class ChatResponse(Response):
         """Write a ping after every silence. One timer for all events, which only move ``_wrote_at``."""
         if self._time() - self._wrote_at >= PING_AFTER:
             self._wrote_at = self._time()
-            if self._wire.writable and (ping := self._encoder.ping):
-                self._write_chunk(ping)
+            self._wire.probe(begun=True)
         self._pinger = asyncio.get_running_loop().call_at(self._wrote_at + PING_AFTER, self._ping)
 
     def _stop_pings(self) -> None:
         if self._pinger is not None:
             self._pinger.cancel()
+            self._wire.ping = None
 
     async def _send_whole(self, send: Send) -> GatewayError | None:
         events = Buffer()

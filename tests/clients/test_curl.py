@@ -41,6 +41,21 @@ def test_a_stream_is_events_up_to_done(fleet: Fleet) -> None:
     assert text == reply_text(schedule)
 
 
+@pytest.mark.parametrize("option", ["--http1.0", "--http2"])
+def test_other_versions_of_http_read_the_same_stream(fleet: Fleet, option: str) -> None:
+    schedule = Schedule(tokens=50)
+    code, output = curl(fleet, schedule, option, stream=True)
+    assert (code, output.endswith(b"data: [DONE]\n\n")) == (0, True)
+    chunks = [json.loads(event.removeprefix(b"data: ")) for event in output.split(b"\n\n")[:-2]]
+    assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == reply_text(schedule)
+
+
+def test_http2_without_asking_is_refused_in_the_log(fleet: Fleet) -> None:
+    written = fleet.gateway.log_size()
+    assert curl(fleet, Schedule(), "--http2-prior-knowledge")[0] != 0
+    wait_until(lambda: "code=http2_not_spoken" in fleet.gateway.log(written), 10, "the refusal is logged")
+
+
 def test_an_error_in_the_middle_is_the_last_event(fleet: Fleet) -> None:
     schedule = Schedule(tokens=10, delay=0.01, error_after=5, usage={"prompt_tokens": 3, "completion_tokens": 5})
     code, output = curl(fleet, schedule, stream=True)

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import openai
 import pytest
-from openai import AsyncOpenAI, OpenAI
+from openai import AsyncOpenAI, AzureOpenAI, OpenAI
 from openai.types.chat import ChatCompletionChunk, ChatCompletionFunctionToolParam, ChatCompletionMessageParam
 from pydantic import BaseModel
 
@@ -496,3 +496,26 @@ async def test_cancelling_a_task_closes_the_models_connection(
     )
     asked.cancel()
     await eventually(lambda: fleet.backend.request(schedule.tag or "")["closed"], 5, "the model's connection is closed")
+
+
+@pytest.mark.parametrize("deployment", [None, "other"])
+def test_azures_client_names_the_model_in_its_path(fleet: Fleet, deployment: str | None) -> None:
+    schedule = Schedule(tokens=5)
+    options: dict[str, Any] = {} if deployment is None else {"azure_deployment": deployment}
+    with AzureOpenAI(azure_endpoint=fleet.url, api_key="none", api_version="2024-10-21", **options) as client:
+        completion = client.chat.completions.create(model="other", messages=asking(schedule))
+    assert (completion.choices[0].message.content, completion.model) == (reply_text(schedule), "other")
+
+
+def test_an_api_that_is_not_there_is_a_sentence_and_no_unknown_model(client: OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="no Responses API: use chat completions") as refused:
+        client.responses.create(model="test", input="hi")
+    assert refused.value.code == "unknown_url"
+
+
+def test_a_base_url_without_v1_is_told(fleet: Fleet) -> None:
+    with (
+        OpenAI(base_url=fleet.url, api_key="none", max_retries=0, timeout=30) as client,
+        pytest.raises(openai.UnprocessableEntityError, match="/v1"),
+    ):
+        client.chat.completions.create(model="test", messages=asking("hi"))

@@ -111,6 +111,17 @@ def test_a_good_key_is_served(gateway: KeyedGateway, path: str, stream: bool) ->
     assert gateway.keys["free"] not in json.dumps(seen)
 
 
+@pytest.mark.parametrize("name", ["api-key", "x-api-key"])
+def test_a_key_may_come_as_azures_and_anthropics_clients_send_it(gateway: KeyedGateway, name: str) -> None:
+    with gateway.client() as client:
+        for others in ({}, {"authorization": "Basic eDp5"}, {"authorization": "Bearer wrong"}):
+            for key, status in ((gateway.keys["other-only"], 200), ("wrong", 401), ("", 401)):
+                answer = client.get("/v1/models", headers={name: key, **others})
+                assert answer.status_code == status
+        allowed = client.get("/v1/models", headers={name: gateway.keys["other-only"]}).json()
+    assert [model["id"] for model in allowed["data"]] == ["other"]
+
+
 @BOTH
 @pytest.mark.parametrize("fields", [{"model": "test"}, {}], ids=["by name", "by default"])
 def test_a_key_for_another_model_is_refused(gateway: KeyedGateway, path: str, fields: dict[str, Any]) -> None:
@@ -124,13 +135,18 @@ def test_a_key_for_another_model_is_refused(gateway: KeyedGateway, path: str, fi
 def test_the_models_are_those_of_the_key(gateway: KeyedGateway) -> None:
     def listed(name: str) -> list[str]:
         with gateway.client(name) as client:
-            return [model["id"] for model in client.get("/v1/models").json()["data"]]
+            paths = ("/v1/models", "/models", "/v1/models/")
+            lists = [[model["id"] for model in client.get(path).json()["data"]] for path in paths]
+        assert lists[1:] == lists[:1] * 2
+        return lists[0]
 
     assert listed("free") == ["test", "other", "nowhere"]
     assert listed("other-only") == ["other"]
     assert listed("nothing") == []
     with gateway.client("other-only") as client:
         assert client.get("/v1/models/other").json()["id"] == "other"
+        azure = "/openai/deployments/test/chat/completions"
+        assert refusal(ask(client, azure, model="other"), "/v1", 403)["code"] == "model_not_allowed"
         error = refusal(client.get("/v1/models/test"), "/v1", 404)
         assert error["code"] == "model_not_found"
         assert "'other'" not in error["message"].partition(";")[0]

@@ -63,7 +63,8 @@ def test_its_errors_are_plain_text(url: str) -> None:
     unknown = post(b'{"prompt": "hi", "model": "x"}')
     assert unknown.status_code == 404
     assert unknown.text.startswith("unknown_model: model: 'x' is not served here")
-    assert httpx.get(f"{url}/plain", trust_env=False).text == "not_allowed: /plain: Method Not Allowed\n"
+    refused = httpx.get(f"{url}/plain", trust_env=False).text
+    assert refused == "not_allowed: /plain: GET is not allowed here; these are: POST, OPTIONS\n"
 
 
 def test_it_stands_in_the_document_beside_the_others(url: str) -> None:

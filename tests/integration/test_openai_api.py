@@ -72,9 +72,9 @@ def test_an_error_has_openais_shape_on_every_path_of_the_api(client: httpx.Clien
 
 def test_a_wrong_method_has_openais_shape(client: httpx.Client) -> None:
     for method, path, allowed in (
-        ("GET", PATH, "POST"),
-        ("POST", "/v1/models", "GET"),
-        ("DELETE", "/v1/models/a", "GET"),
+        ("GET", PATH, "POST, OPTIONS"),
+        ("POST", "/v1/models", "GET, HEAD, OPTIONS"),
+        ("DELETE", "/v1/models/a", "GET, HEAD, OPTIONS"),
     ):
         answer = client.request(method, path)
         assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
@@ -84,7 +84,7 @@ def test_a_wrong_method_has_openais_shape(client: httpx.Client) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["a\nb", "\n", "a\n", "a/b", "/", "", " ", "\x00", "\x1b[2J", "\u2028", "日本", "{x}", "%", "%0a", "?", "x" * 9000],
+    ["a\nb", "\n", "a\n", "a/b", " ", "\x00", "\x1b[2J", "\u2028", "日本", "{x}", "%", "%0a", "?", "x" * 9000],
 )
 def test_whatever_a_model_is_called_it_is_just_not_found(client: httpx.Client, name: str) -> None:
     answer = client.get(f"/v1/models/{quote(name, safe='/')}")

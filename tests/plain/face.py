@@ -39,7 +39,6 @@ class PlainFace(Face):
 
 class PlainText:
     media_type = "text/plain; charset=utf-8"
-    ping = b""
 
     def begin(self) -> bytes:
         return b""
@@ -49,6 +48,9 @@ class PlainText:
 
     def end(self, end: End) -> bytes:
         return f"\n[{end.code}: {end.message}]\n".encode() if isinstance(end, GatewayError) else b"\n"
+
+    def ping(self) -> bytes:
+        return b""
 
     def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
         raise NotImplementedError("every reply is streamed")

@@ -16,7 +16,6 @@ class Ndjson:
     """What only an OpenAI-compatible model says is in ``extra``; a refusal is also the content, so that it is read."""
 
     media_type = "application/x-ndjson"
-    ping = b""
 
     def __init__(self, request_id: str) -> None:
         self._request_id = request_id
@@ -40,6 +39,9 @@ class Ndjson:
 
     def end(self, end: End) -> bytes:
         return self._line(self._end(end, ""))
+
+    def ping(self) -> bytes:
+        return b'{"content":""}\n'
 
     def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
         body = self._end(end, "".join([event.text for event in events]))

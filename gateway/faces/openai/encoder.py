@@ -30,14 +30,13 @@ CONSTANT = 200
 FEW = 20
 """Such fields of a model's chunk."""
 
-CODES = {"unknown_model": "model_not_found"}
+CODES = {"unknown_model": "model_not_found", "not_found": "unknown_url"}
 
 
 class OpenAIFormat:
     """See :class:`gateway.faces.encoder.Encoder`. ``model`` gives the model's name, known from the first event on."""
 
     media_type = "text/event-stream"
-    ping = b": ping\n\n"
 
     def __init__(self, request_id: str, model: Callable[[], str], *, include_usage: bool) -> None:
         self._request_id = request_id
@@ -81,6 +80,10 @@ class OpenAIFormat:
             events += _event({**self._common("chat.completion.chunk"), "choices": [], "usage": usage(end.usage)})
         return events + b"data: [DONE]\n\n"
 
+    def ping(self) -> bytes:
+        """An empty chunk: clients that split at blank lines fail on a comment, or lose what follows it."""
+        return self._frame({})
+
     def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
         calls = [{"index": call.index, **_call(call)} for call in join_calls(events)]
         read = [self._fields.read(event.fields) for event in events if event.HasField("fields")]
@@ -114,12 +117,16 @@ class OpenAIFormat:
         delta = parts["delta"] if self._began else {"role": "assistant", "content": "", **parts["delta"]}
         self._began = True
         self._constants = _constants(self._constants | parts["chunk"])
-        rest = {"usage": None} if self._include_usage else {}
-        common = self._common("chat.completion.chunk")
-        frame = {**common, "choices": [{"index": 0, "delta": {"": 0}, **_choice({}, (), None)}], **rest}
-        self._head, _, self._tail = _event(frame).partition(b'"":0')
+        self._head, _, self._tail = self._frame({"": 0}).partition(b'"":0')
         choice = {"index": 0, "delta": delta, **_choice(parts, logprobs, finish_reason)}
-        return _event({**common, **parts["chunk"], "choices": [choice], **rest})
+        return self._event(parts["chunk"], choice)
+
+    def _frame(self, delta: Json) -> bytes:
+        return self._event({}, {"index": 0, "delta": delta, **_choice({}, (), None)})
+
+    def _event(self, fields: Json, choice: Json) -> bytes:
+        rest = {"usage": None} if self._include_usage else {}
+        return _event({**self._common("chat.completion.chunk"), **fields, "choices": [choice], **rest})
 
 
 def error_body(error: GatewayError, request_id: str) -> Json:

@@ -70,7 +70,7 @@ MODEL_ID: Json = {"name": "model_id", "in": "path", "required": True, "schema": 
 
 class OpenAIFace(Face):
     name = "openai"
-    prefix = "/v1/"
+    prefix = "/v1"
 
     def routes(self) -> list[Route]:
         chat: Json = {

@@ -1,6 +1,7 @@
 """``/v1/completions`` and ``/v1/embeddings``: passed on to a model that has them, and answered as the model answers."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import msgspec
@@ -11,6 +12,7 @@ from gateway.chats.reply import Completed, End
 from gateway.errors import GatewayError, Unsupported
 from gateway.faces.bodies import Body
 from gateway.faces.body import Fields
+from gateway.faces.encoder import Encoder
 from gateway.faces.face import Asked, Face, Json, Route, json_refusal
 from gateway.faces.line import dumps, escaped
 from gateway.faces.openai.encoder import OpenAIFormat, error_body
@@ -48,7 +50,7 @@ class PassedOn(Face):
         body: Json = {"schema": schema("model", **fields)}
         answer = json_response("what the model answers", {"type": "object"})
         if self.streams:
-            answer["content"][self._format("", stream=True).media_type] = EVENTS
+            answer["content"][Events.media_type] = EVENTS
         documentation: Json = {
             "name": self.name,
             "description": f"Passed on to a model whose entry in models.yaml has {self.endpoint} among its endpoints.",
@@ -71,13 +73,14 @@ class PassedOn(Face):
             await turn.pause()
             history = pb.ChatHistory(request_id=request_id, model=asked.model, endpoint=self.endpoint, body=text)
         stream = bool(asked.stream)
-        return Asked(history, True, lambda _: self._format(request_id, stream=stream), waits=not stream)
+
+        def encoder(model: Callable[[], str]) -> Encoder:
+            return Events(request_id, model) if stream else Text()
+
+        return Asked(history, True, encoder, waits=not stream)
 
     def refusal(self, error: GatewayError, request_id: str) -> Response:
         return json_refusal(error, error_body(error, request_id))
-
-    def _format(self, request_id: str, *, stream: bool) -> "Events | Text":
-        return Events(request_id) if stream else Text()
 
 
 class Completions(PassedOn):
@@ -98,7 +101,6 @@ class Text:
     """The answer's text, in chunks as it comes; see :class:`gateway.faces.encoder.Encoder`."""
 
     media_type = "application/json"
-    ping = b""
 
     def begin(self) -> bytes:
         return b""
@@ -107,6 +109,9 @@ class Text:
         return event.custom.json.encode() if event.custom.kind == ANSWER else b""
 
     def end(self, end: End) -> bytes:
+        return b""
+
+    def ping(self) -> bytes:
         return b""
 
     def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
@@ -118,18 +123,28 @@ class Events(Text):
 
     media_type = OpenAIFormat.media_type
 
-    def __init__(self, request_id: str) -> None:
-        self.ping = OpenAIFormat.ping
+    def __init__(self, request_id: str, model: Callable[[], str]) -> None:
         self._request_id = request_id
+        self._model = model
+        self._created = int(time.time())
+        self._is_within = False
 
     def event(self, event: pb.ReplyEvent) -> bytes:
         text = escaped(super().event(event))
         if text:
-            self.ping = OpenAIFormat.ping if text.endswith(b"\n\n") else b""
+            self._is_within = not text.endswith(b"\n\n")
         return text
 
     def end(self, end: End) -> bytes:
         if isinstance(end, GatewayError):
             error = dumps({"error": error_body(end, self._request_id)})
-            return b"%bdata: %b\n\n" % (b"" if self.ping else b"\n\n", error)
+            return b"%bdata: %b\n\n" % (b"\n\n" if self._is_within else b"", error)
         return b"data: [DONE]\n\n"
+
+    def ping(self) -> bytes:
+        """A chunk without text, as in chats; none within an event."""
+        if self._is_within:
+            return b""
+        choice = {"text": "", "index": 0, "logprobs": None, "finish_reason": None}
+        head = {"id": f"cmpl-{self._request_id}", "object": "text_completion", "created": self._created}
+        return b"data: %b\n\n" % dumps({**head, "model": self._model(), "choices": [choice]})

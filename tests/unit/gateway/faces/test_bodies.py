@@ -1,6 +1,7 @@
 """The memory for bodies: who gets it, and who has to give it back."""
 
 import asyncio
+import gzip
 import sys
 from collections.abc import AsyncIterator
 
@@ -10,6 +11,7 @@ from fastapi import Request
 from fleet.process.turns import Turns
 from gateway.errors import GatewayError
 from gateway.faces.bodies import SMALL, Bodies, Body
+from gateway.faces.compression import MEMORY
 
 MIB = 1024 * 1024
 
@@ -17,9 +19,10 @@ MIB = 1024 * 1024
 class Sender:
     """A client whose body comes in parts, when the test says so."""
 
-    def __init__(self, bodies: Bodies, limit: int = 8 * MIB, timeout: float = 60.0) -> None:
+    def __init__(self, bodies: Bodies, limit: int = 8 * MIB, timeout: float = 60.0, encoding: str = "") -> None:
         self._parts: asyncio.Queue[bytes | None] = asyncio.Queue()
-        request = Request({"type": "http", "method": "POST", "headers": []}, self._receive)
+        headers = [(b"content-encoding", encoding.encode())]
+        request = Request({"type": "http", "method": "POST", "headers": headers}, self._receive)
         self.reading = asyncio.create_task(bodies.read(request, limit, timeout))
 
     async def _receive(self) -> dict[str, object]:
@@ -59,6 +62,22 @@ async def test_a_body_is_read_whole_and_held_until_it_is_released(bodies: Bodies
         pass
     assert (bytes(body.text), bodies.held) == (b"", 8)
     body.release()
+    body.release()
+
+
+@pytest.mark.parametrize(("size", "status"), [(7 * MIB, 503), (9 * MIB, 413)])
+async def test_a_compressed_body_counts_as_what_it_unpacks_to(bodies: Bodies, size: int, status: int) -> None:
+    sender = Sender(bodies if status == 503 else Bodies(64 * MIB, Turns()), encoding="gzip")
+    await sender.send(gzip.compress(text(size)))
+    assert (await sender.refusal()).status == status
+
+
+async def test_a_compressed_body_is_held_with_what_decompresses_it(bodies: Bodies) -> None:
+    sender = Sender(bodies, encoding="gzip")
+    await sender.send(gzip.compress(b'\xef\xbb\xbf{"a": 1}'), None)
+    body = await sender.reading
+    assert bytes(body.text) == b'{"a": 1}'
+    assert bodies.held == MEMORY + 11
     body.release()
 
 

@@ -116,7 +116,7 @@ async def test_an_error_before_the_first_event_has_its_status(scene: Scene) -> N
         ("POST", "/plain", b"{", 400, "invalid_json: the body is not JSON"),
         ("POST", "/plain", b"{}", 422, "invalid_field: prompt is missing"),
         ("POST", "/plain", b" " * (9 << 20), 413, "body_too_large: "),
-        ("GET", "/plain", b"", 405, "not_allowed: /plain: Method Not Allowed"),
+        ("GET", "/plain", b"", 405, "not_allowed: /plain: GET is not allowed here"),
         ("GET", "/plain/nothing", b"", 404, "not_found: /plain/nothing: Not Found"),
     ],
 )
@@ -168,7 +168,7 @@ async def test_the_observer_hears_of_each_request_that_was_admitted(scene: Scene
     [
         ("/chat/completions", "ndjson"),
         ("/healthz", "ndjson"),
-        ("/v1", "ndjson"),
+        ("/v1", "openai"),
         ("/v1/chat/completions", "openai"),
         ("/v1/models/a/b", "openai"),
         ("/plain", "plain"),

@@ -162,16 +162,43 @@ async def test_what_is_no_request_passes_unchanged() -> None:
 # ---------------------------------------------------------------- over HTTP
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "OPTIONS"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT"])
 @pytest.mark.parametrize("path", [SEED, OPENAI])
 async def test_other_methods_are_not_allowed_there(gateway: Gateway, method: str, path: str) -> None:
     async with asyncio.timeout(10), Connection(gateway.address) as connection:
         response = await connection.request(method, path)
         assert response.status == 405
-        assert response.headers["allow"] == "POST"
+        assert response.headers["allow"] == "POST, OPTIONS"
         if method != "HEAD":
-            assert (await response.json())["error"]["code"] == "not_allowed"
+            error = (await response.json())["error"]
+            assert (error["code"], "POST" in error["message"]) == ("not_allowed", True)
         assert (await connection.request("GET", "/healthz")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"), [(OPENAI, "POST, OPTIONS"), (SEED, "POST, OPTIONS"), ("/v1/models", "GET, HEAD, OPTIONS")]
+)
+async def test_options_tell_the_methods_of_a_path(gateway: Gateway, path: str, allowed: str) -> None:
+    async with asyncio.timeout(10), Connection(gateway.address) as connection:
+        response = await connection.request("OPTIONS", path)
+        assert (response.status, response.headers["allow"]) == (204, allowed)
+        assert (await connection.request("OPTIONS", "/nothing")).status == 404
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/v1", "/health", "/healthz", "/readyz", "/fleet", "/docs", "/openapi.json", "/models", "/v1/models"]
+)
+async def test_head_is_get_without_the_body(gateway: Gateway, path: str) -> None:
+    async with asyncio.timeout(10), Connection(gateway.address) as connection:
+        got = await connection.request("GET", path)
+        body = await got.body()
+        for asked in (path, path + "/" if path != "/" else "//", "/" + path):
+            head = await connection.request("HEAD", asked)
+            assert (head.status, head.headers["content-length"]) == (got.status, str(len(body)))
+            assert head.headers["content-type"] == got.headers["content-type"]
+        assert got.status == 200
+        assert (await connection.request("HEAD", "/v1/models/m")).status == 200
+        assert (await connection.request("HEAD", "/v1/models/other")).status == 404
 
 
 @pytest.mark.parametrize("path", [SEED, OPENAI])
@@ -215,6 +242,8 @@ async def test_a_page_of_an_allowed_origin_may_read_the_stream(path: str) -> Non
         worker.text("a")
         response = await connection.answer()
         assert response.headers["access-control-allow-origin"] == "https://a.example"
+        exposed = response.headers["access-control-expose-headers"]
+        assert {"x-request-id", "retry-after", "x-attempts", "x-ratelimit-remaining-tokens"} <= set(exposed.split(", "))
         for text in "bc":
             worker.text(text)
         worker.done()

@@ -12,16 +12,20 @@ import uvicorn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
+from structlog.testing import capture_logs
 from uvicorn.server import ServerState
 
+from gateway.http import protocol
 from gateway.http.connection import Bounds, State
-from gateway.http.protocol import Protocol
+from gateway.http.protocol import PROBES, Protocol
+from gateway.http.wire import BEGINNING
 
 BOUNDS = Bounds(max_headers=4096, header_timeout=30, body_timeout=20, answer_timeout=650, stall_timeout=10)
 UPGRADES = ("h2c", "websocket", "foo", "h2c, websocket", "TLS/1.0")
 CONNECTIONS = ("Upgrade", "upgrade, keep-alive", "Upgrade, HTTP2-Settings", "keep-alive, UPGRADE")
 METHODS = ("GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "PROPFIND", "SUBSCRIBE")
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n"
+LENGTH = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n"
 
 
 class Wire(asyncio.Transport):
@@ -383,21 +387,84 @@ async def test_a_bad_chunk_gets_one_answer_and_the_application_a_disconnect() ->
     server.lose()
 
 
-@pytest.mark.parametrize("leave", ["eof", "lost"])
+@pytest.mark.parametrize("eof", [True, False])
 @pytest.mark.parametrize("pipelined", [b"", SMUGGLED, SMUGGLED * 100, b"\r\n"])
-async def test_a_client_that_leaves_reaches_the_application(leave: str, pipelined: bytes) -> None:
+async def test_a_client_that_leaves_reaches_the_application(eof: bool, pipelined: bytes) -> None:
+    """Not at its end of file, behind which it may be waiting, but when it resets what is written after it."""
     server = Server(wait_for_the_end)
     server.receive(request("POST", [], b"abc", 0))
     await server.settle()
     server.receive(pipelined)
+    if eof:
+        assert server.protocol.eof_received()
+        await server.settle()
+        assert server.wire.written == b"HT"
     assert server.protocol.tasks
-    if leave == "eof":
-        server.protocol.eof_received()
-    else:
-        server.protocol.connection_lost(ConnectionResetError())
+    server.protocol.connection_lost(ConnectionResetError())
     await server.settle()
     assert not server.protocol.tasks
     server.lose()
+
+
+@pytest.mark.parametrize("pipelined", [b"", SMUGGLED, b"\x00garbage\r\n\r\n"])
+@pytest.mark.parametrize("times", range(len(PROBES) + 1))
+async def test_probes_are_the_beginning_of_the_answer(
+    times: int, pipelined: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "PROBES", (0.0,) * times)
+    go_on = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await go_on.wait()
+        await refuse(scope, receive, send)
+
+    server = Server(app)
+    server.receive(request("POST", [], b"abc", 0) + pipelined)
+    assert server.protocol.eof_received()
+    async with asyncio.timeout(10):
+        while server.protocol.prober is not None:
+            await asyncio.sleep(0)
+    assert server.wire.written == BEGINNING[: times + 1]
+    go_on.set()
+    await server.settle()
+    assert server.wire.written == b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno"
+    assert server.wire.closed, "nothing more can come"
+    server.lose()
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"POST", LENGTH + b"\r\na", SMUGGLED], ids=["nothing", "a head", "a body", "idle"]
+)
+async def test_a_client_that_ends_without_waiting_for_an_answer_is_gone(sent: bytes) -> None:
+    server = Server(refuse if sent == SMUGGLED else wait_for_the_end)
+    server.receive(sent)
+    await server.settle()
+    written = server.wire.written
+    assert not server.protocol.eof_received()
+    await server.settle()
+    assert (server.wire.written, server.protocol.tasks) == (written, set())
+    server.lose()
+
+
+async def test_a_client_that_takes_http2_for_granted_is_told_so(server: Server) -> None:
+    with capture_logs() as lines:
+        server.receive(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+        server.receive(b"\x00\x00\x00\x04\x01\x00\x00\x00\x00")
+        await server.settle()
+    head, _, body = server.wire.written.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 505 ")
+    assert b"HTTP/1.1" in body
+    assert [(line["event"], line["code"]) for line in lines] == [("request refused", "http2_not_spoken")]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"), [("keep-alive", b"connection: keep-alive\r\n"), ("close", b"connection: close\r\n")]
+)
+async def test_an_old_client_keeps_a_connection_only_if_it_asks_to(server: Server, asked: str, said: bytes) -> None:
+    server.receive(f"GET / HTTP/1.0\r\nconnection: {asked}\r\nexpect: 100-continue\r\n\r\n".encode())
+    await server.settle()
+    assert server.wire.written == b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n" + said + b"\r\nok"
+    assert server.wire.ended == (asked == "close")
 
 
 async def test_a_body_behind_an_early_answer_is_discarded_and_the_connection_goes_on() -> None:
@@ -439,7 +506,6 @@ async def test_only_so_much_is_discarded() -> None:
 
 
 SHORT = Bounds(4096, 0.02, 0.04, 0.2, 0.06, keep_alive=0.08, linger=0.03)
-LENGTH = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n"
 STATES = {
     State.WAITING: (None, b"\r\n"),
     State.HEAD: (None, b"GET / HTTP/1.1\r\n"),

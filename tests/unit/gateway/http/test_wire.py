@@ -36,14 +36,18 @@ async def begun(version: bytes = b"1.1") -> tuple[Server, Application, Wire]:
     return server, application, application.wire
 
 
-@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
-async def test_chunks_are_framed_as_the_servers_own(version: bytes) -> None:
+@pytest.mark.parametrize(
+    ("version", "written"),
+    [(b"1.0", b"wireasgi"), (b"1.1", b"4\r\nwire\r\n4\r\nasgi\r\n0\r\n\r\n")],
+)
+async def test_chunks_are_framed_as_the_servers_own(version: bytes, written: bytes) -> None:
     server, application, wire = await begun(version)
     head = len(server.wire.written)
     wire.write_chunk(b"wire")
     application.end.set()
     await server.settle()
-    assert server.wire.written[head:] == b"4\r\nwire\r\n4\r\nasgi\r\n0\r\n\r\n"
+    assert (b"transfer-encoding" in server.wire.written) == (version == b"1.1")
+    assert server.wire.written[head:] == written
     assert server.wire.ended == (version == b"1.0")
     server.lose()
 

@@ -229,3 +229,17 @@ def test_many_small_parts_of_a_call_are_joined_in_one_go() -> None:
     body = json.loads(encoder().whole(reply, DONE))
     assert len(body["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"]) == 200_000
     assert time.process_time() - began < 1
+
+
+def test_pings_are_empty_chunks_and_change_nothing_about_the_others() -> None:
+    events = [pb.ReplyEvent(reasoning="a"), pb.ReplyEvent(text="b"), pb.ReplyEvent(text="c")]
+    plain, pinged = (OpenAIFormat("r", lambda: "m", include_usage=True) for _ in range(2))
+    plain._created = pinged._created
+    for event in events:
+        ping = pinged.ping()
+        chunk = json.loads(ping.removeprefix(b"data: "))
+        assert ping.endswith(b"\n\n")
+        assert (chunk["object"], chunk["usage"]) == ("chat.completion.chunk", None)
+        assert chunk["choices"] == [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": None}]
+        assert pinged.event(event) == plain.event(event)
+    assert pinged.end(Completed("stop", pb.Usage())) == plain.end(Completed("stop", pb.Usage()))

@@ -55,22 +55,23 @@ async def test_what_is_wrong_is_named(body: dict[str, Any], param: str) -> None:
 
 async def test_parts_of_an_answer_are_chunks_and_an_error_cannot_be_told_in_it() -> None:
     encoder = (await asked(Embeddings(), b'{"model":"m"}')).encoder(lambda: "")
-    assert encoder.ping == b""
+    assert encoder.ping() == b""
     assert encoder.event(part('{"é')) == '{"é'.encode()
     assert encoder.event(pb.ReplyEvent(text="a")) == b""
     assert encoder.end(Completed("stop")) == encoder.end(WorkerLost("worker_lost", "gone")) == b""
 
 
 async def test_events_are_passed_on_and_an_error_is_one_of_its_own() -> None:
-    encoder = (await asked(Completions(), b'{"model":"m","stream":true}')).encoder(lambda: "")
-    assert encoder.ping
+    encoder = (await asked(Completions(), b'{"model":"m","stream":true}')).encoder(lambda: "m")
+    ping = json.loads(encoder.ping()[6:])
+    assert (ping["object"], ping["model"], ping["choices"][0]["text"]) == ("text_completion", "m", "")
     assert encoder.event(part("data: {}\n\ndata: {")) == b"data: {}\n\ndata: {"
-    assert encoder.ping == b""
+    assert encoder.ping() == b""
     error = encoder.end(WorkerLost("worker_lost", "gone"))
     assert error.startswith(b"\n\ndata: {")
     assert json.loads(error[8:])["error"]["code"] == "worker_lost"
     assert encoder.event(part('"\u2028\u2029\x85"')) == rb'"\u2028\u2029\u0085"'
     assert encoder.event(part("}\n\n")) == b"}\n\n"
-    assert encoder.ping
+    assert encoder.ping()
     assert encoder.end(WorkerLost("worker_lost", "gone")).startswith(b"data: ")
     assert encoder.end(Completed("stop")) == b"data: [DONE]\n\n"
