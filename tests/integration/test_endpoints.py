@@ -327,6 +327,11 @@ async def test_as_many_tokens_as_openai_takes_reach_the_model(fleet: Fleet, http
     assert fleet.backend.request(schedule.tag or "")["body"]["input"] == tokens
 
 
+async def test_azures_path_names_the_model(http: httpx.AsyncClient) -> None:
+    answer = await http.post("/openai/deployments/vectors/embeddings?api-version=1", json={"input": "a"})
+    assert (answer.status_code, answer.json()["model"]) == (200, "vectors")
+
+
 async def test_the_models_endpoints_are_shown(http: httpx.AsyncClient) -> None:
     listed = (await http.get("/v1/models")).json()["data"]
     assert [model["id"] for model in listed] == ["test", "other", "nowhere", "vectors"]
