@@ -122,6 +122,12 @@ def logprob_of(token: str, alternatives: int = 0) -> dict[str, Any]:
     return {"token": token, "logprob": -0.25, "bytes": list(token.encode()), "top_logprobs": others}
 
 
+def embedding(seed: int, dimensions: int) -> list[float]:
+    """A vector that a 32-bit float holds exactly."""
+    draw = random.Random(seed).getrandbits
+    return [draw(24) / 2**23 - 1 for _ in range(dimensions)]
+
+
 def echo(content: str) -> Schedule:
     """The reply to a plain message."""
     return Schedule(text=f"You said: {content}", seed=0)
