@@ -34,8 +34,12 @@ class Schedule:
     first_delay: float = 0.0
     delay: float = 0.0
     """Between two tokens; 0 sends flat out."""
-    tool_calls: list[dict[str, str]] | None = None
-    """Calls (``id``, ``name``, ``arguments``) made instead of the reply, which follows once their results are there."""
+    tool_calls: list[dict[str, Any]] | None = None
+    """Calls (``id``, ``name``, ``arguments``) made instead of the reply, which follows once their results are there.
+
+    ``extra`` has further fields of a call."""
+    fields: dict[str, Any] | None = None
+    """A delta of other fields, before the reply."""
     finish_reason: str = "stop"
     usage: dict[str, int] | None = None
     """Reported instead of what was counted."""
@@ -106,9 +110,10 @@ def reply_text(schedule: Schedule) -> str:
     return "".join(reply_tokens(schedule))
 
 
-def argument_parts(call: dict[str, str]) -> Iterator[str]:
+def argument_parts(call: dict[str, Any]) -> Iterator[str]:
     """A call's arguments in the parts in which they are streamed."""
-    yield from (call["arguments"][at : at + 5] for at in range(0, len(call["arguments"]), 5))
+    arguments: str = call["arguments"]
+    yield from (arguments[at : at + 5] for at in range(0, len(arguments), 5))
 
 
 def logprob_of(token: str, alternatives: int = 0) -> dict[str, Any]:
