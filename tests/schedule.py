@@ -29,20 +29,25 @@ class Schedule:
     """Bytes of each token in UTF-8, at least; 0 leaves them as they come (12 to 28)."""
     text: str | None = None
     """Exactly this text, in pieces of four characters, instead of generated tokens."""
+    refuses: bool = False
+    """What is said is a refusal."""
     reasoning: int = 0
     """Tokens of ``reasoning_content`` before the reply."""
     first_delay: float = 0.0
     delay: float = 0.0
     """Between two tokens; 0 sends flat out."""
-    tool_calls: list[dict[str, str]] | None = None
-    """Calls (``id``, ``name``, ``arguments``) made instead of the reply, which follows once their results are there."""
+    tool_calls: list[dict[str, Any]] | None = None
+    """Calls (``id``, ``name``, ``arguments``, and what else they have) made instead of the reply, which follows once
+    their results are there."""
     finish_reason: str = "stop"
-    usage: dict[str, int] | None = None
-    """Reported instead of what was counted."""
+    usage: dict[str, Any] | None = None
+    """Reported instead of what was counted; the total is added."""
 
     # What goes wrong.
     status: int | None = None
     """Answer this HTTP status and no reply."""
+    error: dict[str, Any] | None = None
+    """What the answer's ``error`` has besides or instead of what it always has."""
     retry_after: int | None = None
     fail_times: int = 0
     """With ``status`` and ``tag``: fail so often, then reply. 0 fails always."""
@@ -106,7 +111,7 @@ def reply_text(schedule: Schedule) -> str:
     return "".join(reply_tokens(schedule))
 
 
-def argument_parts(call: dict[str, str]) -> Iterator[str]:
+def argument_parts(call: dict[str, Any]) -> Iterator[str]:
     """A call's arguments in the parts in which they are streamed."""
     yield from (call["arguments"][at : at + 5] for at in range(0, len(call["arguments"]), 5))
 
@@ -115,6 +120,12 @@ def logprob_of(token: str, alternatives: int = 0) -> dict[str, Any]:
     """What OpenAI's ``logprobs.content`` has for a token of the reply."""
     others = [{"token": f"~{rank}", "logprob": -2.5 - rank, "bytes": [126, 48 + rank]} for rank in range(alternatives)]
     return {"token": token, "logprob": -0.25, "bytes": list(token.encode()), "top_logprobs": others}
+
+
+def embedding(seed: int, dimensions: int) -> list[float]:
+    """A vector that a 32-bit float holds exactly."""
+    draw = random.Random(seed).getrandbits
+    return [draw(24) / 2**23 - 1 for _ in range(dimensions)]
 
 
 def echo(content: str) -> Schedule:
