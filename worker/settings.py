@@ -19,6 +19,8 @@ class WorkerSettings(BaseSettings):
     """The agents it serves beside them, if the file is there; see ``docs/agents.md``."""
     capacity: int = Field(default=512, ge=1, le=100_000)
     """Chats at once; further ones wait at the gateway or go elsewhere."""
+    tool_threads: int = Field(default=32, ge=1, le=1000)
+    """Agents' tools that are plain functions, and run at once; further ones wait."""
     flush_interval: float = Field(default=0.01, ge=0, le=1)
     """Seconds between two batches of chunks; a reply's first token never waits for it."""
     drain_timeout: float = Field(default=60.0, ge=0, le=86400)
