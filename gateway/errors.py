@@ -145,9 +145,11 @@ class InvalidField(GatewayError):
 class UnknownModel(GatewayError):
     status = 404
 
-    def __init__(self, model: str, known: list[str]) -> None:
+    def __init__(self, model: str, known: list[str], endpoint: str = "") -> None:
         listed = ", ".join(known) or "none"
         message = f"model: {model[:100]!r} is not served here; these are: {listed}"
+        if endpoint:
+            message = f"model: {model[:100]!r} is not served at /v1/{endpoint}; these models are: {listed}"
         super().__init__("unknown_model", message, param="model")
 
 

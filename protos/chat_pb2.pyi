@@ -152,7 +152,7 @@ class ChatOptions(_message.Message):
     def __init__(self, tools: _Optional[_Iterable[_Union[Tool, _Mapping]]] = ..., tool_choice: _Optional[str] = ..., response_format: _Optional[str] = ..., extra: _Optional[str] = ..., other: _Optional[str] = ...) -> None: ...
 
 class ChatHistory(_message.Message):
-    __slots__ = ("request_id", "attempt", "reply_to", "model", "messages", "options", "deadline", "traceparent", "sent_by")
+    __slots__ = ("request_id", "attempt", "reply_to", "model", "messages", "options", "deadline", "traceparent", "endpoint", "body", "sent_by")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     REPLY_TO_FIELD_NUMBER: _ClassVar[int]
@@ -161,6 +161,8 @@ class ChatHistory(_message.Message):
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
     SENT_BY_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     attempt: int
@@ -170,8 +172,10 @@ class ChatHistory(_message.Message):
     options: ChatOptions
     deadline: _duration_pb2.Duration
     traceparent: str
+    endpoint: str
+    body: bytes
     sent_by: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, request_id: _Optional[str] = ..., attempt: _Optional[int] = ..., reply_to: _Optional[str] = ..., model: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[ChatMessage, _Mapping]]] = ..., options: _Optional[_Union[ChatOptions, _Mapping]] = ..., deadline: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., traceparent: _Optional[str] = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, request_id: _Optional[str] = ..., attempt: _Optional[int] = ..., reply_to: _Optional[str] = ..., model: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[ChatMessage, _Mapping]]] = ..., options: _Optional[_Union[ChatOptions, _Mapping]] = ..., deadline: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., traceparent: _Optional[str] = ..., endpoint: _Optional[str] = ..., body: _Optional[bytes] = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CancelChat(_message.Message):
     __slots__ = ("request_id", "reason", "attempt", "reply_to", "sent_by")
@@ -383,8 +387,14 @@ class ChunkBatch(_message.Message):
     sent_by: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, worker_id: _Optional[str] = ..., epoch: _Optional[int] = ..., number: _Optional[int] = ..., base: _Optional[int] = ..., events: _Optional[_Iterable[_Union[ReplyEvent, _Mapping]]] = ..., quiet: bool = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class Endpoints(_message.Message):
+    __slots__ = ("names",)
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class WorkerStatus(_message.Message):
-    __slots__ = ("worker_id", "models", "capacity", "active", "state", "version", "active_by_gateway", "started_total", "routes", "sent_by")
+    __slots__ = ("worker_id", "models", "capacity", "active", "state", "version", "active_by_gateway", "started_total", "routes", "endpoints", "sent_by")
     class ActiveByGatewayEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -392,6 +402,13 @@ class WorkerStatus(_message.Message):
         key: str
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class EndpointsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Endpoints
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Endpoints, _Mapping]] = ...) -> None: ...
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
@@ -401,6 +418,7 @@ class WorkerStatus(_message.Message):
     ACTIVE_BY_GATEWAY_FIELD_NUMBER: _ClassVar[int]
     STARTED_TOTAL_FIELD_NUMBER: _ClassVar[int]
     ROUTES_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
     SENT_BY_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     models: _containers.RepeatedScalarFieldContainer[str]
@@ -411,8 +429,9 @@ class WorkerStatus(_message.Message):
     active_by_gateway: _containers.ScalarMap[str, int]
     started_total: int
     routes: _containers.RepeatedScalarFieldContainer[int]
+    endpoints: _containers.MessageMap[str, Endpoints]
     sent_by: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, worker_id: _Optional[str] = ..., models: _Optional[_Iterable[str]] = ..., capacity: _Optional[int] = ..., active: _Optional[int] = ..., state: _Optional[_Union[WorkerState, str]] = ..., version: _Optional[str] = ..., active_by_gateway: _Optional[_Mapping[str, int]] = ..., started_total: _Optional[int] = ..., routes: _Optional[_Iterable[int]] = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, worker_id: _Optional[str] = ..., models: _Optional[_Iterable[str]] = ..., capacity: _Optional[int] = ..., active: _Optional[int] = ..., state: _Optional[_Union[WorkerState, str]] = ..., version: _Optional[str] = ..., active_by_gateway: _Optional[_Mapping[str, int]] = ..., started_total: _Optional[int] = ..., routes: _Optional[_Iterable[int]] = ..., endpoints: _Optional[_Mapping[str, Endpoints]] = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class MemberLeft(_message.Message):
     __slots__ = ("member_id", "kind", "cause", "sent_by")

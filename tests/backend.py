@@ -1,8 +1,9 @@
-"""A model server for tests: OpenAI's chat completions over real HTTP, following the schedule in each request.
+"""A model server for tests: OpenAI's API over real HTTP, following the schedule in each request.
 
     python -m tests.backend --port 0
 
-prints its port and then serves ``POST /v1/chat/completions``. What it saw can be read back:
+prints its port and then serves ``POST /v1/chat/completions``, ``/v1/completions`` and ``/v1/embeddings``. What it saw
+can be read back:
 
 - ``GET /requests``, ``GET /requests?tag=T``: records of requests, the oldest first; ``DELETE /requests`` forgets them;
 - ``GET /active``: how many requests are being answered now, and the most at once since the last ``DELETE``;
@@ -13,6 +14,7 @@ Times in records are of the monotonic clock, which all processes of a machine sh
 
 import argparse
 import asyncio
+import base64
 import contextlib
 import dataclasses
 import json
@@ -31,6 +33,7 @@ from tests.schedule import (
     Schedule,
     argument_parts,
     echo,
+    embedding,
     logprob_of,
     parse,
     reasoning_tokens,
@@ -123,6 +126,8 @@ class Backend:
         app.add_routes(
             [
                 web.post("/v1/chat/completions", self.complete),
+                web.post("/v1/completions", self.complete_text),
+                web.post("/v1/embeddings", self.embed),
                 web.get("/requests", self.list_requests),
                 web.delete("/requests", self.forget_requests),
                 web.get("/active", self.count_active),
@@ -163,6 +168,32 @@ class Backend:
             return refusal(schedule)
         reply = Reply(schedule, body, record)
         return await (reply.stream(request) if body.get("stream") else reply.whole(request))
+
+    async def complete_text(self, request: web.Request) -> web.StreamResponse:
+        """A completion of ``prompt``, which carries the schedule."""
+        prompt = json.loads(await request.read())["prompt"]
+        return await self._pass(request, parse(prompt) or echo(prompt), TextReply)
+
+    async def embed(self, request: web.Request) -> web.StreamResponse:
+        """Embeddings of ``input``; ``schedule`` says how they come: ``tokens`` are pieces of the answer."""
+        schedule = Schedule(**{"seed": 0, **json.loads(await request.read()).get("schedule", {})})
+        return await self._pass(request, schedule, Embedding)
+
+    async def _pass(
+        self, request: web.Request, schedule: Schedule, kind: "type[TextReply | Embedding]"
+    ) -> web.StreamResponse:
+        raw = await request.read()
+        body = json.loads(raw)
+        record = self.records.start(request, raw, body, schedule.tag)
+        try:
+            with self.records.answering(record):
+                if schedule.hang:
+                    await forever()
+                if schedule.status is not None and not self._has_failed_enough(schedule):
+                    return refusal(schedule)
+                return await kind(schedule, body, record).send(request)
+        except ConnectionError:
+            return web.Response()
 
     def _has_failed_enough(self, schedule: Schedule) -> bool:
         return bool(
@@ -212,8 +243,10 @@ class Reply:
         message = {"role": "assistant"} | (
             {"content": None, "tool_calls": [tool_call(call, call["arguments"]) for call in self._calls]}
             if self._calls
-            else {"content": reply_text(schedule)}
+            else {"content": None, "refusal": None} | {self._said_as: reply_text(schedule)}
         )
+        if schedule.reasoning:
+            message["reasoning_content"] = "".join(reasoning_tokens(schedule))
         tokens = [] if self._calls else list(reply_tokens(schedule))
         self._said = len(tokens)
         logprobs = {"content": [logprob_of(token, self._alternatives) for token in tokens], "refusal": None}
@@ -265,7 +298,7 @@ class Reply:
         if schedule.fields is not None:
             yield self._event(schedule.fields)
         reply = () if self._calls else reply_tokens(schedule)
-        for name, tokens in (("reasoning_content", reasoning_tokens(schedule)), ("content", reply)):
+        for name, tokens in (("reasoning_content", reasoning_tokens(schedule)), (self._said_as, reply)):
             before, after = self._event({name: "@"}).split(b'"@"')
             for token in tokens:
                 if self._said == schedule.cut:
@@ -286,6 +319,10 @@ class Reply:
                     return
                 self._said += 1
                 yield self._event({"tool_calls": [{"index": index} | part]})
+
+    @property
+    def _said_as(self) -> str:
+        return "refusal" if self._schedule.refuses else "content"
 
     @property
     def _finish_reason(self) -> str:
@@ -319,10 +356,99 @@ class Reply:
     def _object(self, kind: str) -> dict[str, Any]:
         return {"id": self._id, "object": kind, "created": 1_700_000_000, "model": self._model}
 
-    def _usage(self) -> dict[str, int]:
+    def _usage(self) -> dict[str, Any]:
         counted = {"prompt_tokens": self._prompt_tokens, "completion_tokens": self._said}
         usage = self._schedule.usage or counted
-        return usage | {"total_tokens": sum(usage.values())}
+        return usage | {"total_tokens": usage["prompt_tokens"] + usage["completion_tokens"]}
+
+
+class Pieces:
+    """An answer whose pieces come as the schedule says, up to its fault."""
+
+    media_type = "application/json"
+
+    def __init__(self, schedule: Schedule, body: Mapping[str, Any], record: Record) -> None:
+        self._schedule = schedule
+        self._body = body
+        self._record = record
+
+    def pieces(self) -> Iterator[bytes]:
+        raise NotImplementedError
+
+    async def send(self, request: web.Request) -> web.StreamResponse:
+        schedule = self._schedule
+        await asyncio.sleep(schedule.first_delay)
+        response = web.StreamResponse(headers={"content-type": self.media_type, "x-model": "real"})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        for number, piece in enumerate(self.pieces()):
+            if number == schedule.cut:
+                await self._break(request, response)
+                break
+            await response.write(piece)
+            self._record.first_token = self._record.first_token or time.monotonic()
+            await asyncio.sleep(schedule.delay)
+        await response.write_eof()
+        return response
+
+    async def _break(self, request: web.Request, response: web.StreamResponse) -> None:
+        if self._schedule.error_after is not None:
+            await response.write(sse({"error": {"message": "the model broke", "type": "server_error", "code": None}}))
+        elif self._schedule.reset_after is not None:
+            await asyncio.sleep(SETTLE)
+            self._record.completed = time.monotonic()
+            reset(request)
+            await forever()
+        elif self._schedule.hang_after is not None:
+            await forever()
+
+
+class TextReply(Pieces):
+    """Of ``POST /v1/completions``."""
+
+    @property
+    def media_type(self) -> str:  # type: ignore[override]
+        return "text/event-stream" if self._body.get("stream") else "application/json"
+
+    def pieces(self) -> Iterator[bytes]:
+        tokens = list(reply_tokens(self._schedule))
+        usage = self._schedule.usage or {"prompt_tokens": 5, "completion_tokens": len(tokens)}
+        usage = usage | {"total_tokens": sum(usage.values())}
+        if not self._body.get("stream"):
+            yield json.dumps(self._object("".join(tokens), "stop") | {"usage": usage}).encode()
+            return
+        for token in tokens:
+            yield sse(self._object(token, None))
+        yield sse(self._object("", "stop"))
+        if (self._body.get("stream_options") or {}).get("include_usage"):
+            yield sse(self._object("", None) | {"choices": [], "usage": usage})
+        yield b"data: [DONE]\n\n"
+
+    def _object(self, text: str, finish_reason: str | None) -> dict[str, Any]:
+        choice = {"text": text, "index": 0, "logprobs": None, "finish_reason": finish_reason, "x_model": "kept"}
+        head = {"id": f"cmpl-{self._record.id}", "object": "text_completion", "created": 1_700_000_000}
+        return head | {"model": self._body["model"], "choices": [choice], "system_fingerprint": "fp_7"}
+
+
+class Embedding(Pieces):
+    """Of ``POST /v1/embeddings``."""
+
+    def pieces(self) -> Iterator[bytes]:
+        given, dimensions = self._body["input"], self._body.get("dimensions", 8)
+        count = len(given) if isinstance(given, list) and not isinstance(given[0], int) else 1
+        vectors = (embedding(self._schedule.seed + index, dimensions) for index in range(count))
+        yield b'{"object":"list","data":['
+        for index, vector in enumerate(vectors):
+            made: Any = vector
+            if self._body.get("encoding_format") == "base64":
+                made = base64.b64encode(struct.pack(f"<{dimensions}f", *vector)).decode()
+            item = {"object": "embedding", "index": index, "embedding": made}
+            yield (b"," if index else b"") + json.dumps(item).encode()
+        usage = {"prompt_tokens": 3 * count, "total_tokens": 3 * count}
+        yield b'],"model":%b,"x_extra":{"model":"kept"},"usage":%b}\n' % (
+            json.dumps(self._body["model"]).encode(),
+            json.dumps(usage).encode(),
+        )
 
 
 def sse(payload: Mapping[str, Any]) -> bytes:
@@ -332,13 +458,14 @@ def sse(payload: Mapping[str, Any]) -> bytes:
 
 def tool_call(call: Mapping[str, Any], arguments: str) -> dict[str, Any]:
     """A tool call in OpenAI's shape."""
-    function = {"name": call["name"], "arguments": arguments}
-    return {"id": call["id"], "type": "function", "function": function, **call.get("extra", {})}
+    more = {name: value for name, value in call.items() if name not in ("id", "name", "arguments")}
+    return {"id": call["id"], "type": "function", "function": {"name": call["name"], "arguments": arguments}} | more
 
 
 def refusal(schedule: Schedule) -> web.Response:
     """An HTTP error in OpenAI's shape."""
     error = {"message": f"the model answers {schedule.status}", "type": "test", "param": None, "code": "test"}
+    error |= schedule.error or {}
     headers = {} if schedule.retry_after is None else {"retry-after": str(schedule.retry_after)}
     return web.json_response({"error": error}, status=schedule.status or 500, headers=headers)
 

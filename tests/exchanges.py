@@ -68,7 +68,9 @@ OTHER_PARTS = extended(
 PARTS = st.lists(TEXT_PARTS | IMAGE_PARTS | OTHER_PARTS, max_size=4)
 CONTENT = WORDS | PARTS | st.none()
 
-CALLED = extended(of({"name": NAMES, "arguments": WORDS}), "x", apart_from=("name", "arguments"))
+CALLED = extended(
+    of({"name": NAMES}, arguments=WORDS | objects("a") | st.none()), "x", apart_from=("name", "arguments")
+)
 CALLS = extended(
     of({"id": NAMES, "function": CALLED}, type=st.just("function")),
     *("extra_content", "index"),
@@ -174,13 +176,18 @@ def reaches(request: Json, model: str) -> Json:
     - ``model`` is the entry's name for the model.
     - ``stream`` is true, because the fleet always streams.
     - ``stream_options.include_usage`` is true, because the fleet counts.
-    - A call of a function has its ``type``, which OpenAI's API wants.
+    - A call of a function has its ``type``, and arguments if only empty ones, which OpenAI's API wants.
     """
     usage = {**(request.get("stream_options") or {}), "include_usage": True}
     messages = [
-        {**message, "tool_calls": [{"type": "function", **call} for call in calls]}
-        if (calls := message.get("tool_calls"))
-        else message
+        {**message, "tool_calls": [_whole(call) for call in calls]} if (calls := message.get("tool_calls")) else message
         for message in request["messages"]
     ]
     return {**request, "messages": messages, "model": model, "stream": True, "stream_options": usage}
+
+
+def _whole(call: Json) -> Json:
+    whole = {"type": "function", **call}
+    if whole["type"] == "function":
+        whole["function"] = {"arguments": "", **call["function"]}
+    return whole

@@ -29,24 +29,27 @@ class Schedule:
     """Bytes of each token in UTF-8, at least; 0 leaves them as they come (12 to 28)."""
     text: str | None = None
     """Exactly this text, in pieces of four characters, instead of generated tokens."""
+    refuses: bool = False
+    """What is said is a refusal."""
     reasoning: int = 0
     """Tokens of ``reasoning_content`` before the reply."""
     first_delay: float = 0.0
     delay: float = 0.0
     """Between two tokens; 0 sends flat out."""
     tool_calls: list[dict[str, Any]] | None = None
-    """Calls (``id``, ``name``, ``arguments``) made instead of the reply, which follows once their results are there.
-
-    ``extra`` has further fields of a call."""
+    """Calls (``id``, ``name``, ``arguments``, and what else they have) made instead of the reply, which follows once
+    their results are there."""
     fields: dict[str, Any] | None = None
     """A delta of other fields, before the reply."""
     finish_reason: str = "stop"
-    usage: dict[str, int] | None = None
-    """Reported instead of what was counted."""
+    usage: dict[str, Any] | None = None
+    """Reported instead of what was counted; the total is added."""
 
     # What goes wrong.
     status: int | None = None
     """Answer this HTTP status and no reply."""
+    error: dict[str, Any] | None = None
+    """What the answer's ``error`` has besides or instead of what it always has."""
     retry_after: int | None = None
     fail_times: int = 0
     """With ``status`` and ``tag``: fail so often, then reply. 0 fails always."""
@@ -120,6 +123,12 @@ def logprob_of(token: str, alternatives: int = 0) -> dict[str, Any]:
     """What OpenAI's ``logprobs.content`` has for a token of the reply."""
     others = [{"token": f"~{rank}", "logprob": -2.5 - rank, "bytes": [126, 48 + rank]} for rank in range(alternatives)]
     return {"token": token, "logprob": -0.25, "bytes": list(token.encode()), "top_logprobs": others}
+
+
+def embedding(seed: int, dimensions: int) -> list[float]:
+    """A vector that a 32-bit float holds exactly."""
+    draw = random.Random(seed).getrandbits
+    return [draw(24) / 2**23 - 1 for _ in range(dimensions)]
 
 
 def echo(content: str) -> Schedule:

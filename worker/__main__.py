@@ -23,7 +23,9 @@ from worker.health import health_service
 from worker.ollama.client import OllamaClient
 from worker.openai.client import Streaming
 from worker.services.agent import AgentService
+from worker.services.endpoints import CHAT, Endpoints
 from worker.services.model import ModelService
+from worker.services.passed_on import PassedOn
 from worker.services.service import Service
 from worker.serving import agent
 from worker.serving.catalog import Model, ModelsError, load_models
@@ -83,7 +85,11 @@ class Worker:
             )
             watch = GatewayWatch(registry, outbox, settings.gateway_timeout, self._link_timeout)
             heartbeat = self._heartbeat = Heartbeat(
-                self.id, VERSION, registry, lambda status: self._runtime.publish(status, topics.WORKERS)
+                self.id,
+                VERSION,
+                registry,
+                lambda status: self._runtime.publish(status, topics.WORKERS),
+                endpoints={name: model.endpoints for name, model in self._models.items() if model.endpoints != (CHAT,)},
             )
             await agent.register(self._runtime, self.id, registry, watch)
             log.info("serving", worker=self.id, models=list(services), capacity=settings.capacity)
@@ -107,13 +113,17 @@ class Worker:
     def _services(self, turns: Turns, images: Images, pacer: Pacer | None) -> dict[str, Service]:
         services: dict[str, Service] = {}
         for name, model in self._models.items():
+            at: dict[str, Service] = {}
             if isinstance(model.client, Streaming):
                 model.client.read_by(pacer)
+                at = {other: PassedOn(model.client, other, turns) for other in model.endpoints if other != CHAT}
             elif isinstance(model.client, ClaudeClient):
                 model.client.work_in(turns, pacer)
             elif isinstance(model.client, OllamaClient):
                 model.client.work_in(turns, images, pacer)
-            services[name] = ModelService(model.client, model.system_message, turns, images)
+            if CHAT in model.endpoints:
+                at[CHAT] = ModelService(model.client, model.system_message, turns, images)
+            services[name] = Endpoints(at)
         return services
 
     async def _agents(self, services: dict[str, Service], turns: Turns, images: Images) -> Roster:
@@ -122,7 +132,8 @@ class Worker:
             log.warning("agent not served", reason=problem)
         clients = {name: model.client for name, model in self._models.items()}
         for name, entry in roster.entries.items():
-            services[name] = AgentService(entry, clients, roster.workbenches, turns, images)
+            service = AgentService(entry, clients, roster.workbenches, turns, images)
+            services[name] = Endpoints({CHAT: service})
         return roster
 
     async def _drain(self, registry: Registry, heartbeat: Heartbeat) -> None:

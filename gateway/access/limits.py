@@ -126,7 +126,7 @@ class Limits:
 
 def prompt_tokens(history: pb.ChatHistory) -> int:
     """An estimate of a prompt's tokens, with its tools, without its images and files, whose size is not their cost."""
-    size = history.options.ByteSize()
+    size = history.options.ByteSize() + len(history.body)
     for message in history.messages:
         size += message.ByteSize()
         if message.ByteSize() > SMALL:

@@ -22,6 +22,7 @@ from gateway.chats.reply import Completed, Reply
 from gateway.errors import GatewayError, ModelFailed, OutOfTime, Unavailable, WorkerLost
 from gateway.routing.admission import Admission, Claim
 from gateway.routing.breaker import Breakers
+from gateway.routing.directory import CHAT
 from gateway.settings import GatewaySettings
 from protos import chat_pb2 as pb
 
@@ -46,12 +47,21 @@ Send = Callable[[Message, str], None]
 
 
 class Chat:
-    """One request: what is asked, and its reply. ``forget`` is called when the history is no longer needed."""
+    """One request: what is asked, and its reply. ``forget`` is called when the history is no longer needed.
 
-    def __init__(self, history: pb.ChatHistory, forget: Callable[[], None] = lambda: None) -> None:
+    ``allows`` says which models' names its client may be told.
+    """
+
+    def __init__(
+        self,
+        history: pb.ChatHistory,
+        forget: Callable[[], None] = lambda: None,
+        allows: Callable[[str], bool] = lambda _: True,
+    ) -> None:
         self.request_id = history.request_id
         self.asked = history.model
         """The model that the request names; empty for a worker's default."""
+        self.claim = Claim(history.model, history.endpoint or CHAT, allows)
         self.model = self.asked
         self.history: pb.ChatHistory | None = history
         """None from the first event on, when no other attempt can follow."""
@@ -153,7 +163,7 @@ class Chats:
                 )
                 attempt.end(error)
             if chat.history is not None and (attempt.started or attempt.code == ""):
-                self._breakers.succeeded((worker_id, chat.asked))
+                self._breakers.succeeded(chat.claim.at(worker_id))
                 chat.forget_history()
                 self.observer.first_event(chat.request_id)
         for request_id, number in islice(unknown, UNKNOWN_REQUESTS):
@@ -214,7 +224,7 @@ class Chats:
             del self._chats[chat.request_id]
 
     async def _attempts(self, chat: Chat) -> None:
-        claim = Claim(chat.asked)
+        claim = chat.claim
         delay = BACKOFF_FIRST
         number = 0
         failed: set[int] = set()
@@ -251,7 +261,7 @@ class Chats:
         Every other route is tried once. By the same route there is one more call, by another worker, or when the
         provider said when. More would multiply with the client's own retries. A Retry-After holds for every route.
         """
-        others, rest = self._admission.others(chat.asked, failed)
+        others, rest = self._admission.others(claim, failed)
         if others:
             claim.avoid |= rest
             return error.retry_after or 0.0
@@ -283,7 +293,7 @@ class Chats:
             chat.reply.attempt = None
             self._forget(attempt)
             if not attempt.outcome.done():
-                self._breakers.abandoned((worker_id, chat.asked), self._clock())
+                self._breakers.abandoned(chat.claim.at(worker_id), self._clock())
             if not attempt.ended_by_worker:
                 self._cancel(worker_id, chat.request_id, number, attempt.code)
             self.observer.attempt_ended(chat.request_id, number, attempt.code)
@@ -300,8 +310,7 @@ class Chats:
     def _judge(self, chat: Chat, worker_id: str, error: GatewayError | None) -> None:
         """Tell the breaker of a failure; it was told of a success at the first event."""
         if error is not None and error.blames_worker and not chat.reply.started:
-            key = worker_id, chat.asked
-            self._breakers.failed(key, self._clock(), error.retry_after or 0.0)
+            self._breakers.failed(chat.claim.at(worker_id), self._clock(), error.retry_after or 0.0)
 
     def _cancel(self, worker_id: str, request_id: str, attempt: int, reason: str) -> None:
         cancel = pb.CancelChat(request_id=request_id, attempt=attempt, reason=reason, reply_to=self._inbox.gateway_id)

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from fleet.process.turns import Turn, Turns
 from gateway.errors import MalformedBody, Unavailable
 from gateway.faces.compression import MEMORY, inflater
-from gateway.faces.outline import WINDOW, Outline
+from gateway.faces.outline import MAX_VALUES, WINDOW, Outline
 
 SMALL = 64 * 1024
 """Bytes up to which a body may use all of the memory for bodies. Larger ones leave it a quarter."""
@@ -26,9 +26,9 @@ class Body:
     ``text`` is freed when :meth:`work` is done. The share is kept for what was made of it, until :meth:`release`.
     """
 
-    def __init__(self, bodies: "Bodies") -> None:
+    def __init__(self, bodies: "Bodies", max_values: int = MAX_VALUES) -> None:
         self.text = bytearray()
-        self.outline = Outline()
+        self.outline = Outline(max_values)
         self.size = 0
         self.dropped = False
         self._bodies = bodies
@@ -117,9 +117,9 @@ class Bodies:
         self.large = asyncio.Lock()
         """Held while a large body is worked on, which takes up to three times its size."""
 
-    async def read(self, request: Request, limit: int, timeout: float) -> Body:
+    async def read(self, request: Request, limit: int, timeout: float, max_values: int = MAX_VALUES) -> Body:
         """Read a request's body, which the caller must release. Raises a :class:`GatewayError`."""
-        body = Body(self)
+        body = Body(self, max_values)
         self._reading.add(body)
         try:
             await body.read(request, limit, timeout)

@@ -19,10 +19,11 @@ class Encoder(Protocol):
     def event(self, event: pb.ReplyEvent) -> bytes:
         """One event of the reply; empty for kinds that the format does not express."""
 
-    def end(self, end: End) -> bytes: ...
+    def end(self, end: End) -> bytes:
+        """What follows the last event. The connection is cut where there is nothing to say of an error."""
 
     def ping(self) -> bytes:
-        """What is sent during silence, and says nothing; empty for a format that has no such thing."""
+        """What is sent during silence, and says nothing; empty where the format has no such thing, or not now."""
 
     def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
         """A completed reply as one JSON object."""

@@ -15,6 +15,7 @@ from gateway.errors import GatewayError
 from gateway.faces.bodies import Body
 from gateway.faces.encoder import Encoder
 from gateway.faces.line import dumps
+from gateway.faces.outline import MAX_VALUES
 from protos import chat_pb2 as pb
 
 Json = dict[str, Any]
@@ -26,6 +27,8 @@ class Asked:
     stream: bool
     encoder: Callable[[Callable[[], str]], Encoder]
     """Makes the reply's encoder, given a function that returns the name of the model that answers."""
+    waits: bool = False
+    """Whether the status line waits for the first event, however long: for formats that cannot express an error."""
 
 
 class Fleet(Protocol):
@@ -58,6 +61,8 @@ class Face(ABC):
     name: ClassVar[str]
     prefix: ClassVar[str]
     """Errors of every path that begins with this have the face's shape. Where several faces match, the longest wins."""
+    max_values: ClassVar[int] = MAX_VALUES
+    """JSON values of a body. More than the default only where they stay text: :meth:`read` must not build them."""
 
     @abstractmethod
     def routes(self) -> Iterable[Route]:

@@ -6,11 +6,13 @@ import orjson
 
 
 def dumps(value: Any) -> bytes:
-    """``value`` as JSON without ASCII's line breaks and without U+0085, U+2028 and U+2029, which are escaped.
+    """``value`` as JSON without ASCII's line breaks and without Unicode's."""
+    return escaped(orjson.dumps(value))
 
-    JSON has the latter in strings only, where an escape is allowed.
-    """
-    encoded = orjson.dumps(value).replace(b"\xe2\x80\xa8", rb"\u2028").replace(b"\xe2\x80\xa9", rb"\u2029")
+
+def escaped(encoded: bytes) -> bytes:
+    """JSON with U+0085, U+2028 and U+2029 escaped: it has them in strings only, where an escape is allowed."""
+    encoded = encoded.replace(b"\xe2\x80\xa8", rb"\u2028").replace(b"\xe2\x80\xa9", rb"\u2029")
     return encoded.replace(b"\xc2\x85", rb"\u0085")
 
 

@@ -11,6 +11,8 @@ from gateway.faces.openai.face import OpenAIFace
 FACES = (
     "gateway.faces.ndjson.face:NdjsonFace",
     "gateway.faces.openai.face:OpenAIFace",
+    "gateway.faces.openai.passed_on:Completions",
+    "gateway.faces.openai.passed_on:Embeddings",
 )
 
 

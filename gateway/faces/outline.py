@@ -15,6 +15,9 @@ MAX_VALUES = 200_000
 """Values and members' names of a body. A message that calls a tool has 16, a message of one text part 10, a tool of
 ten parameters about 100. The slowest body of this many, an object of distinct names, takes 40 ms to parse."""
 
+MAX_NAMES = 100_000
+"""Members' names of a body, which cost most. A body of :data:`MAX_VALUES` values cannot have more."""
+
 MAX_DEPTH = 128
 
 WINDOW = 64 * 1024
@@ -40,6 +43,7 @@ class Outline:
 
     def __init__(self, max_values: int = MAX_VALUES, max_depth: int = MAX_DEPTH) -> None:
         self.values = 1
+        self.names = 0
         self.finite = True
         self._max_values = max_values
         self._max_depth = max_depth
@@ -53,8 +57,9 @@ class Outline:
         text = bytes(window)
         self._check_encoding(text, final=False)
         shape = self._outside_strings(text)
-        self.values += shape.count(b",") + shape.count(b":") + shape.count(b"[") + shape.count(b"{")
-        if self.values > self._max_values:
+        self.names += (names := shape.count(b":"))
+        self.values += shape.count(b",") + names + shape.count(b"[") + shape.count(b"{")
+        if self.values > self._max_values or self.names > MAX_NAMES:
             raise _too_complex(f"the body has more than the {self._max_values:,} JSON values and names allowed here")
         brackets = shape.translate(None, _NOT_SHAPE)
         if brackets:

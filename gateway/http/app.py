@@ -19,7 +19,7 @@ from fleet.process.version import VERSION
 from gateway.access.access import Access
 from gateway.access.keys import Key
 from gateway.chats.chats import Chat, Chats
-from gateway.errors import GatewayError, MalformedBody
+from gateway.errors import GatewayError, InvalidField, MalformedBody
 from gateway.faces import listed
 from gateway.faces.bodies import Bodies, Body
 from gateway.faces.face import Asked, Face, Fleet, owner
@@ -66,7 +66,7 @@ class ChatService(Fleet):
     async def chat(self, request: Request, face: Face) -> Response:
         settings = self._settings
         key = self._access.identify(request)
-        body = await self._bodies.read(request, settings.max_body, settings.body_timeout)
+        body = await self._bodies.read(request, settings.max_body, settings.body_timeout, face.max_values)
         try:
             asked = await face.read(body, request.state.request_id, settings.default_model)
             asked.history.model = getattr(request.state, "model", "") or asked.history.model
@@ -80,10 +80,12 @@ class ChatService(Fleet):
 
     def _open(self, key: Key, body: Body, asked: Asked) -> Response:
         history = asked.history
+        if history.endpoint and not history.model:  # only chats have a default
+            raise InvalidField("model is missing", "model")
         model = history.model or next(iter(self._views.models()), "")
         if key.models is not None:
             history.model = model  # exactly the model that is checked, even if another becomes the default meanwhile
-        chat = Chat(history, body.release)
+        chat = Chat(history, body.release, key.allows)
         encoder = asked.encoder(lambda: chat.model)  # before the grant, which a defective face must not leave open
         grant = self._access.enter(key, model, history)
         grant.follow(chat.reply)
@@ -97,7 +99,7 @@ class ChatService(Fleet):
             chat,
             encoder,
             stream=asked.stream,
-            hold=self._settings.hold_status,
+            hold=None if asked.waits else self._settings.hold_status,
             stall=self._settings.stall_timeout,
             done=done,
         )

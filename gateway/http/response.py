@@ -38,8 +38,9 @@ _LEFT = ClientGone, ClientStalled
 class ChatResponse(Response):
     """Streams one chat in the encoder's format, or answers with one JSON object when ``stream`` is false.
 
-    ``hold`` and ``stall`` are seconds: until the status line is sent without an event, and for a client that reads
-    nothing. ``done`` is called once, before the client can know that the reply is over: its next request finds room.
+    ``hold`` and ``stall`` are seconds: until the status line is sent without an event (None: never), and for a client
+    that reads nothing. ``done`` is called once, before the client can know that the reply is over: its next request
+    finds room.
     """
 
     status_code = 200
@@ -52,7 +53,7 @@ class ChatResponse(Response):
         encoder: Encoder,
         *,
         stream: bool,
-        hold: float,
+        hold: float | None,
         stall: float,
         done: Callable[[], None],
     ) -> None:
@@ -101,8 +102,7 @@ class ChatResponse(Response):
         else:
             log.info("client stalled", request=request_id)
             self._finish("client_stalled")
-            self._wire.abort()
-            await asyncio.sleep(0)  # lets the server notice, or it logs that the answer was not completed
+            await self._abort()
         if others is not None:
             kinds = ",".join(type(error).__name__ for error in others.exceptions)
             log.warning("an answer failed as its client left", request=request_id, errors=kinds)
@@ -126,10 +126,22 @@ class ChatResponse(Response):
         self._stop_pings()  # one after the body's end would begin the connection's next answer
         last = self._encoder.end(end)
         self._finish(end.code)
-        # In a chunk of its own, before the end of the body: clients that read chunks see it as such.
-        self._write_chunk(last)
+        if last:  # in a chunk of its own, before the end of the body: clients that read chunks see it as such
+            self._write_chunk(last)
+        elif isinstance(end, GatewayError):
+            await self._cut(end)
+            return None
         await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
         return None
+
+    async def _cut(self, error: GatewayError) -> None:
+        """End an answer whose format cannot express an error: every client notices that its body is incomplete."""
+        log.warning("answer cut", request=self._chat.request_id, code=error.code)
+        await self._abort()
+
+    async def _abort(self) -> None:
+        self._wire.abort()
+        await asyncio.sleep(0)  # lets the server notice, or it logs that the answer was not completed
 
     async def _begin(self, send: Send) -> None:
         # The added headers are for proxies that would otherwise collect the stream.

@@ -9,23 +9,32 @@ from dataclasses import dataclass, field
 from itertools import count, islice
 
 from gateway.errors import Busy, GatewayError, Unavailable, UnknownModel
-from gateway.routing.breaker import Breakers
+from gateway.routing.breaker import Breakers, Key
 from gateway.routing.choice import choose
-from gateway.routing.directory import FRESH, Directory, Worker
+from gateway.routing.directory import CHAT, FRESH, Directory, Worker
 
 SHOWN = 20
 
 
 @dataclass(eq=False)
 class Claim:
-    """What one request asks of the queue, over all its attempts. An empty ``model`` means any worker's default."""
+    """What one request asks of the queue, over all its attempts. An empty ``model`` means any worker's default.
+
+    ``allows`` says which models' names its client may be told.
+    """
 
     model: str
+    endpoint: str = CHAT
+    allows: Callable[[str], bool] = lambda _: True
     avoid: set[str] = field(default_factory=set)
     """Workers that failed it: others are preferred."""
     waited: float = 0.0  # seconds in the queue so far
     is_retry: bool = False
     """Whether it had a worker before. Retries go first."""
+
+    def at(self, worker_id: str) -> Key:
+        """The breaker of what it asks, at this worker."""
+        return worker_id, self.model, self.endpoint
 
 
 @dataclass(eq=False)
@@ -43,6 +52,7 @@ class _Line:
 
     is_retry: bool
     model: str
+    endpoint: str
     avoid: frozenset[str]
 
 
@@ -104,7 +114,7 @@ class Admission:
 
     async def lease(self, claim: Claim) -> Lease:
         """A place on a worker, at once or after a wait. Raises a :class:`GatewayError` with status 404, 429 or 503."""
-        if error := self._unknown(claim.model):
+        if error := self._unknown(claim):
             raise error
         waiting = self._enqueue(claim)
         self.dispatch()
@@ -140,14 +150,15 @@ class Admission:
             else:
                 heapq.heappop(heads)
 
-    def others(self, model: str, failed: Container[int]) -> tuple[set[str], set[str]]:
-        """The ready workers for ``model``: those with another route to it than ``failed``, and the rest."""
-        serving = [worker for worker in self._directory.ready(self._clock()) if worker.serves(model)]
-        others = {worker.id for worker in serving if worker.route(model) not in failed}
+    def others(self, claim: Claim, failed: Container[int]) -> tuple[set[str], set[str]]:
+        """The ready workers for a claim: those with another route to its model than ``failed``, and the rest."""
+        ready = self._directory.ready(self._clock())
+        serving = [worker for worker in ready if worker.serves(claim.model, claim.endpoint)]
+        others = {worker.id for worker in serving if worker.route(claim.model) not in failed}
         return others, {worker.id for worker in serving} - others
 
     def _enqueue(self, claim: Claim) -> _Waiting:
-        name = _Line(claim.is_retry, claim.model, frozenset(claim.avoid))
+        name = _Line(claim.is_retry, claim.model, claim.endpoint, frozenset(claim.avoid))
         rank = not claim.is_retry, next(self._arrivals)
         waiting = _Waiting(claim, asyncio.get_running_loop().create_future(), self._clock(), rank, name)
         self._lines.setdefault(name, OrderedDict())[waiting] = None
@@ -185,7 +196,7 @@ class Admission:
         if worker is None:
             return False
         worker.in_flight += 1
-        self._breakers.chosen((worker.id, claim.model), self._clock())
+        self._breakers.chosen(claim.at(worker.id), self._clock())
         waiting.granted.set_result(worker)
         return True
 
@@ -199,24 +210,26 @@ class Admission:
 
     def _choose(self, ready: list[Worker], claim: Claim) -> Worker | None:
         now = self._clock()
-        failing = {worker.id for worker in ready if self._breakers.blocks((worker.id, claim.model), now)}
-        return choose(ready, claim.model, failing.union(claim.avoid) if failing else claim.avoid)
+        failing = {worker.id for worker in ready if self._breakers.blocks(claim.at(worker.id), now)}
+        avoid = failing.union(claim.avoid) if failing else claim.avoid
+        return choose(ready, claim.model, avoid, claim.endpoint)
 
     def _refuse_unknown(self) -> None:
-        for name, line in list(self._lines.items()):
-            for waiting in list(line) if self._unknown(name.model) else ():
+        for line in list(self._lines.values()):
+            for waiting in list(line) if self._unknown(next(iter(line)).claim) else ():
                 self._remove(waiting)
-                if not waiting.granted.done() and (error := self._unknown(name.model)):
+                if not waiting.granted.done() and (error := self._unknown(waiting.claim)):
                     waiting.granted.set_exception(error)
 
-    def _unknown(self, model: str) -> UnknownModel | None:
-        now = self._clock()
-        if not len(self._directory) or any(worker.serves(model) for worker in self._directory):
+    def _unknown(self, claim: Claim) -> GatewayError | None:
+        now, model, endpoint = self._clock(), claim.model, claim.endpoint
+        if not len(self._directory) or any(worker.serves(model, endpoint) for worker in self._directory):
             return None
         # In a rollout a model may be away for a moment, and after a join the workers become known one by one.
-        if self._directory.named_since(model, now - self._queue_timeout) or now - self.linked_at < FRESH:
+        if self._directory.named_since(model, endpoint, now - self._queue_timeout) or now - self.linked_at < FRESH:
             return None
-        return UnknownModel(model, self._directory.models())
+        known = [name for name in self._directory.models(endpoint) if claim.allows(name)]
+        return UnknownModel(model, known, "" if endpoint == CHAT else endpoint)
 
     def _refusal(self, code: str, message: str) -> GatewayError:
         if not self.linked:

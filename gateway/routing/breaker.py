@@ -15,7 +15,8 @@ OPEN_LAST = 10.0
 TRIAL_LASTS = 30.0
 """Seconds after which a trial without any outcome makes room for another."""
 
-Key = tuple[str, str]
+Key = tuple[str, str, str]
+"""A worker, a model and an endpoint."""
 
 
 @dataclass
@@ -26,7 +27,7 @@ class _Breaker:
 
 
 class Breakers:
-    """One breaker for each worker and model that has failed since its last success."""
+    """One breaker for each worker, model and endpoint that has failed since its last success."""
 
     def __init__(self) -> None:
         self._breakers: dict[Key, _Breaker] = {}

@@ -3,8 +3,8 @@
 Pure: ``now`` is in seconds of any monotonic clock.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from protos import chat_pb2 as pb
 
@@ -18,6 +18,14 @@ MODELS = 1000
 
 NAMED = 10_000
 
+CHAT = "chat"
+"""The endpoint that every model has of which a worker says nothing else."""
+
+ENDPOINTS = 8
+"""Of a model."""
+
+_ONLY_CHAT = frozenset({CHAT})
+
 
 @dataclass(eq=False)
 class Worker:
@@ -25,6 +33,7 @@ class Worker:
 
     id: str
     models: tuple[str, ...] = ()
+    endpoints: Mapping[str, frozenset[str]] = field(default_factory=dict)
     routes: tuple[int, ...] = ()
     """How it reaches each of its models; 0, or nothing from workers of the version before, where it is not known."""
     capacity: int = 1
@@ -51,9 +60,11 @@ class Worker:
         """Count it as full until its next status: it refused a request, as other gateways were faster."""
         self.elsewhere = max(self.elsewhere, self.capacity - self.in_flight + 1)
 
-    def serves(self, model: str) -> bool:
-        """Whether it serves ``model``. Every worker serves the empty name, with its first model."""
-        return not model or model in self.models
+    def serves(self, model: str, endpoint: str = CHAT) -> bool:
+        """Whether it serves ``model`` so. Every worker serves chats with the empty name, with its first model."""
+        if not model:
+            return endpoint == CHAT
+        return model in self.models and endpoint in self.endpoints.get(model, _ONLY_CHAT)
 
     def route(self, model: str) -> int:
         """How it reaches ``model``: the same for workers with the same address and key of a provider."""
@@ -72,6 +83,7 @@ class Worker:
             "id": self.id,
             "state": state,
             "models": list(self.models),
+            "endpoints": {model: sorted(names) for model, names in self.endpoints.items()},
             "capacity": self.capacity,
             "active": self.active,
             "in_flight": self.in_flight,
@@ -91,7 +103,7 @@ class Directory:
         self._gateway_id = gateway_id
         self._gone_after = gone_after
         self._workers: dict[str, Worker] = {}
-        self._named: dict[str, float] = {}
+        self._named: dict[tuple[str, str], float] = {}
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(self._workers.values())
@@ -109,7 +121,12 @@ class Directory:
         worker = self._workers.setdefault(status.worker_id, Worker(status.worker_id))
         worker.models = tuple(status.models[:MODELS])
         worker.routes = tuple(status.routes[:MODELS])
-        self._remember(worker.models, now)
+        worker.endpoints = {
+            model: frozenset(status.endpoints[model].names[:ENDPOINTS])
+            for model in worker.models
+            if model in status.endpoints
+        }
+        self._remember(worker, now)
         worker.capacity = max(1, status.capacity)
         worker.state = status.state
         worker.version = status.version
@@ -159,17 +176,19 @@ class Directory:
         ratio = round((active + waiting) / capacity, 4) if capacity else None
         return {"active": active, "waiting": waiting, "capacity": capacity, "ratio": ratio}
 
-    def models(self) -> list[str]:
-        return list(dict.fromkeys(model for worker in self for model in worker.models))
+    def models(self, endpoint: str = CHAT) -> list[str]:
+        found = (model for worker in self for model in worker.models if worker.serves(model, endpoint))
+        return list(dict.fromkeys(found))
 
-    def named_since(self, model: str, since: float) -> bool:
-        """Whether any worker announced ``model`` after ``since``; one that restarts will do so again."""
-        return self._named.get(model, float("-inf")) >= since
+    def named_since(self, model: str, endpoint: str, since: float) -> bool:
+        """Whether any worker announced ``model`` so after ``since``; one that restarts will do so again."""
+        return self._named.get((model, endpoint), float("-inf")) >= since
 
-    def _remember(self, models: tuple[str, ...], now: float) -> None:
-        for model in models:
-            self._named.pop(model, None)
-            self._named[model] = now
+    def _remember(self, worker: Worker, now: float) -> None:
+        for model in worker.models:
+            for endpoint in worker.endpoints.get(model, _ONLY_CHAT):
+                self._named.pop((model, endpoint), None)
+                self._named[model, endpoint] = now
         while len(self._named) > NAMED:
             del self._named[next(iter(self._named))]
 

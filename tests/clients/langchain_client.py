@@ -1,19 +1,23 @@
-"""LangChain's ``ChatOpenAI``: runs every flow and prints, as one JSON object, what each gave or threw.
+"""LangChain's ``ChatOpenAI``: see :mod:`tests.clients.reports`."""
 
-Runs in the environment that ``tests/clients/tools.py`` makes; the task comes as JSON on standard input.
-"""
-
-import json
-import sys
-import traceback
-from collections.abc import Callable
 from typing import Any
 
 from langchain_core.messages import HumanMessage, ToolMessage  # type: ignore[import-not-found]
 from langchain_openai import ChatOpenAI  # type: ignore[import-not-found]
+from pydantic import BaseModel
+from reports import failure, report, task  # type: ignore[import-not-found]
 
-task: dict[str, Any] = json.load(sys.stdin)
-model = ChatOpenAI(model="test", base_url=task["base_url"], api_key="none", max_retries=0, stream_usage=True)
+
+class Weather(BaseModel):
+    city: str
+    degrees: float
+
+
+def chat(model: str = "test", url: str = "base_url") -> Any:
+    return ChatOpenAI(model=model, base_url=task[url], api_key="none", max_retries=0, stream_usage=True)
+
+
+model = chat()
 
 
 def stream() -> Any:
@@ -30,7 +34,8 @@ def stream() -> Any:
 def whole() -> Any:
     reply = model.invoke(task["whole"])
     usage = reply.usage_metadata
-    return {"said": reply.content, "usage": [usage["input_tokens"], usage["output_tokens"]]}
+    details = [usage["input_token_details"].get("cache_read"), usage["output_token_details"].get("reasoning")]
+    return {"said": reply.content, "usage": [usage["input_tokens"], usage["output_tokens"]], "details": details}
 
 
 def tools() -> Any:
@@ -45,27 +50,13 @@ def tools() -> Any:
 
 
 def parsed() -> Any:
-    schema = {
-        "title": "Weather",
-        "type": "object",
-        "properties": {"city": {"type": "string"}, "degrees": {"type": "number"}},
-        "required": ["city", "degrees"],
-        "additionalProperties": False,
-    }
-    return model.with_structured_output(schema, method="json_schema").invoke(task["object"])
+    return model.with_structured_output(Weather, method="json_schema").invoke(task["object"]).model_dump()
 
 
-def failure(flow: Callable[[], Any]) -> Any:
-    try:
-        flow()
-    except Exception as error:  # what kind it is, is what the test asks
-        kinds = [kind.__name__ for kind in type(error).__mro__]
-        return {"kinds": kinds, "message": str(error), "code": getattr(error, "code", None)}
-    return "nothing was raised"
-
-
-def unknown_model() -> Any:
-    return failure(lambda: model.invoke("Hello", model="no-such"))
+def refused() -> Any:
+    structured = model.with_structured_output(Weather, method="json_schema", include_raw=True)
+    error = structured.invoke(task["refused"])["parsing_error"]
+    return {"kinds": [kind.__name__ for kind in type(error).__mro__], "message": str(error)}
 
 
 def broken_stream() -> Any:
@@ -74,10 +65,8 @@ def broken_stream() -> Any:
     return raised | {"said": "".join(said)}
 
 
-said: dict[str, Any] = {}
-for flow in (stream, whole, tools, parsed, unknown_model, broken_stream):
-    try:
-        said[flow.__name__] = flow()
-    except Exception:
-        said[flow.__name__] = {"raised": traceback.format_exc()}
-json.dump(said, sys.stdout)
+def ask(name: str, **how: Any) -> Any:
+    return chat(**how).invoke(task[name]).content
+
+
+report(stream, whole, tools, parsed, refused, broken_stream, ask=ask)

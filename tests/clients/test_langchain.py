@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.flows import CALL
-from tests.clients.script import Said, Script
+from tests.clients.script import REFUSAL, Said, Script, assert_refusals
 from tests.harness.fleet import Fleet
 from tests.schedule import reply_text
 
@@ -16,8 +16,9 @@ SCRIPT = Script()
 
 
 @pytest.fixture(scope="module")
-def said(python_tools: Path, shared_fleet: Fleet) -> Said:
-    return SCRIPT.run(python_tools / "python", Path(__file__).with_name("langchain_client.py"), shared_fleet)
+def said(python_tools: Path, shared_fleet: Fleet, keyed_url: str) -> Said:
+    script = Path(__file__).with_name("langchain_client.py")
+    return SCRIPT.run(python_tools / "python", script, shared_fleet, keyed_url)
 
 
 def test_it_streams(said: Said) -> None:
@@ -25,7 +26,7 @@ def test_it_streams(said: Said) -> None:
 
 
 def test_it_takes_whole_replies(said: Said) -> None:
-    assert said["whole"] == {"said": reply_text(SCRIPT.whole), "usage": [11, 7]}
+    assert said["whole"] == {"said": reply_text(SCRIPT.whole), "usage": [11, 7], "details": [5, 3]}
 
 
 def test_a_tools_round_trip(said: Said, fleet: Fleet) -> None:
@@ -40,9 +41,20 @@ def test_it_parses_structured_output(said: Said, fleet: Fleet) -> None:
     assert asked["json_schema"]["schema"]["required"] == ["city", "degrees"]
 
 
-def test_errors_have_their_class(said: Said) -> None:
-    assert "NotFoundError" in said["unknown_model"]["kinds"]
-    assert said["unknown_model"]["code"] == "model_not_found"
+def test_a_refusal_is_one(said: Said) -> None:
+    assert "OpenAIRefusalError" in said["refused"]["kinds"]
+    assert REFUSAL in said["refused"]["message"]
+
+
+def test_errors_have_its_classes(said: Said) -> None:
+    kinds = {
+        "too_long": "OpenAIInvalidRequestError",
+        "filtered": "OpenAIInvalidRequestError",
+        "limited": "OpenAIRateLimitError",
+        "unauthorized": "OpenAIAuthenticationError",
+        "unknown_model": "OpenAIModelNotFoundError",
+    }
+    assert_refusals(said, kinds)
 
 
 def test_an_error_in_the_middle_is_raised(said: Said) -> None:

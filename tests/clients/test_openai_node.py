@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.clients.flows import CALL
-from tests.clients.script import USAGE, Said, Script
+from tests.clients.script import REFUSAL, USAGE, Said, Script
 from tests.harness.fleet import Fleet
-from tests.harness.waiting import wait_until
 from tests.schedule import reply_text
 
 pytestmark = pytest.mark.slow
@@ -35,6 +34,10 @@ def test_a_tools_round_trip(said: Said, fleet: Fleet) -> None:
     SCRIPT.assert_tools_were_used(fleet)
 
 
+def test_a_refusal_is_one(said: Said) -> None:
+    assert said["refused"] == [{"refusal": REFUSAL, "parsed": None, "content": None}] * 2
+
+
 def test_it_lists_the_models(said: Said) -> None:
     assert said["models"] == ["test", "other", "nowhere"]
 
@@ -60,4 +63,4 @@ def test_an_error_in_the_middle_is_thrown(said: Said) -> None:
 
 def test_leaving_closes_the_models_connection(said: Said, fleet: Fleet) -> None:
     assert said["leaving"] == "left"
-    wait_until(lambda: fleet.backend.request(SCRIPT.endless.tag or "")["closed"], 5, "the model's connection is closed")
+    SCRIPT.assert_left(fleet)

@@ -22,6 +22,8 @@ from tests.clients.flows import (
     tag,
     tools_question,
 )
+from tests.clients.script import REFUSAL, refusal
+from tests.clients.script import USAGE as DETAILED
 from tests.harness.fleet import SYSTEM_MESSAGE, Fleet
 from tests.harness.waiting import eventually, wait_until
 from tests.schedule import Schedule, logprob_of, reasoning_tokens, reply_text, reply_tokens
@@ -90,6 +92,16 @@ def test_a_stream_ends_with_its_usage_where_it_is_asked_for(client: OpenAI) -> N
     assert last.usage is not None
     assert (last.usage.prompt_tokens, last.usage.completion_tokens, last.usage.total_tokens) == (11, 7, 18)
     assert last.id == chunks[0].id
+
+
+def test_all_that_was_counted_arrives(client: OpenAI) -> None:
+    counted = dict(DETAILED, total_tokens=18)
+    asked: dict[str, Any] = {"model": "test", "messages": asking(Schedule(usage=DETAILED))}
+    whole = client.chat.completions.create(**asked)
+    *_, last = client.chat.completions.create(stream=True, stream_options={"include_usage": True}, **asked)
+    for usage in (whole.usage, last.usage):
+        assert usage is not None
+        assert usage.model_dump(exclude_none=True) == counted
 
 
 def test_a_reply_comes_whole(client: OpenAI) -> None:
@@ -235,7 +247,7 @@ def test_a_tools_round_trip(client: OpenAI, fleet: Fleet, stream: bool) -> None:
         fleet.backend.requests(question.tag),
         question.message(),
         CALL | {"result": RESULT},
-        SECOND_CALL | {"result": "noon"},
+        SECOND_CALL | {"result": [{"type": "text", "text": "noon"}]},
     )
 
 
@@ -316,6 +328,26 @@ def test_the_streaming_helper_puts_calls_together(client: OpenAI) -> None:
     assert calls[0].function.parsed_arguments == json.loads(CALL["arguments"])
 
 
+def test_a_refusal_is_one(client: OpenAI) -> None:
+    asked: dict[str, Any] = {"model": "test", "messages": asking(Schedule(text=REFUSAL, refuses=True))}
+    message = client.chat.completions.parse(response_format=Person, **asked).choices[0].message
+    assert (message.refusal, message.parsed, message.content) == (REFUSAL, None, None)
+    with client.chat.completions.stream(response_format=Person, **asked) as stream:
+        kinds = [event.type for event in stream]
+        streamed = stream.get_final_completion().choices[0].message
+    assert kinds[-1] == "refusal.done"
+    assert "refusal.delta" in kinds
+    assert (streamed.refusal, streamed.parsed) == (REFUSAL, None)
+
+
+def test_a_refusal_goes_back_to_the_model_as_one(client: OpenAI, fleet: Fleet) -> None:
+    schedule = Schedule(tag=tag())
+    turn: Any = {"role": "assistant", "content": None, "refusal": REFUSAL}
+    client.chat.completions.create(model="test", messages=[*asking("Hello"), turn, *asking(schedule)])
+    sent = fleet.backend.request(schedule.tag or "")["body"]["messages"][2]
+    assert (sent.get("content"), sent["refusal"]) == (None, REFUSAL)
+
+
 # ---------------------------------------------------------------- models
 
 
@@ -337,6 +369,18 @@ REFUSALS: dict[str, tuple[dict[str, Any], type[openai.APIStatusError], str, str 
         {"messages": asking(Schedule(status=400))},
         openai.BadRequestError,
         "test",  # the provider's own
+        None,
+    ),
+    "a prompt that is too long": (
+        {"messages": asking(refusal(400, "context_length_exceeded"))},
+        openai.BadRequestError,
+        "context_length_exceeded",
+        None,
+    ),
+    "a filtered prompt": (
+        {"messages": asking(refusal(400, "content_filter"))},
+        openai.BadRequestError,
+        "content_filter",
         None,
     ),
     "a model over its limit": (
@@ -458,7 +502,9 @@ async def test_async_tools_round_trip(async_client: AsyncOpenAI, fleet: Fleet) -
     turns += [message, {"role": "tool", "tool_call_id": CALL["id"], "content": RESULT}]
     completion = await async_client.chat.completions.create(model="test", messages=turns, tools=TOOLS[:1])
     assert completion.choices[0].message.content == question.text
-    assert_took_the_round_trip(fleet.backend.requests(question.tag), question.message(), CALL | {"result": RESULT})
+    asked, answered = fleet.backend.requests(question.tag)[-1]["body"]["messages"][-2:]
+    assert asked == message.to_dict(mode="json"), "with what the SDK's helper keeps in it"
+    assert answered == turns[-1]
 
 
 async def test_async_structured_reply_is_parsed(async_client: AsyncOpenAI) -> None:

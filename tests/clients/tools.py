@@ -15,7 +15,7 @@ from typing import NoReturn
 import pytest
 
 HERE = Path(__file__).parent
-REQUIREMENTS = HERE / "requirements.txt"
+REQUIREMENTS, OLDER_REQUIREMENTS = HERE / "requirements.txt", HERE / "requirements-openai2.txt"
 NODE = HERE / "node"
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 INSTALLATION = 300.0
@@ -25,6 +25,11 @@ INSTALLATION = 300.0
 def python_clients(cache: pytest.Cache) -> Path:
     """The folder of the commands (``python``, ``llm``, …) of an environment with ``requirements.txt``."""
     return environment(cache, "python-clients", REQUIREMENTS)
+
+
+def older_python_clients(cache: pytest.Cache) -> Path:
+    """The same for the clients that ask for OpenAI's SDK before version 3."""
+    return environment(cache, "older-python-clients", OLDER_REQUIREMENTS)
 
 
 def environment(cache: pytest.Cache, name: str, requirements: Path) -> Path:

@@ -110,6 +110,8 @@ def test_the_document_names_both_apis_with_their_streams_and_errors(client: http
     assert document["paths"].keys() == {
         "/chat/completions",
         PATH,
+        "/v1/completions",
+        "/v1/embeddings",
         "/v1/models",
         "/v1/models/{model_id}",
         "/healthz",

@@ -31,13 +31,14 @@ from pydantic import BaseModel
 from protos import chat_pb2 as pb
 from worker.contract.collected import collect
 from worker.contract.sink import Sink
+from worker.openai.answer import Events, Whole
 from worker.openai.completion import Completion
 from worker.openai.config import CREATE, AzureConfig, OpenAIConfig
 from worker.openai.request import Json, agents_request, completed, with_prefixes, without_names
 from worker.wire.pacer import Pacer
 from worker.wire.streamed import STREAMED, http_client, receive
 
-_PATH = "/chat/completions"
+_CHAT = "chat/completions"
 
 
 class Streaming(BaseOpenAIChatCompletionClient):
@@ -66,13 +67,27 @@ class Streaming(BaseOpenAIChatCompletionClient):
         if not self._include_name_in_message:
             without_names(body["messages"])
         body = completed(body, self._create_args)
-        response = await self._post(body)
+        response = await self._post(_CHAT, body)
         del body
         done = await receive(response, partial(Completion, sink), sink, self._pacer)
         usage = RequestUsage(done.usage.prompt_tokens, done.usage.completion_tokens)
         self._total_usage = _add_usage(self._total_usage, usage)
         self._actual_usage = _add_usage(self._actual_usage, usage)
         return done
+
+    async def pass_on(self, sink: Sink, endpoint: str, body: Json, name: str, *, streamed: bool) -> pb.Done:
+        """Ask the model at another endpoint, and write its answer as it comes, with ``name`` for the model's.
+
+        ``body`` has the request's fields without ``model``; ``streamed`` says whether they ask for events. Cancelling
+        closes the connection. Raises what :meth:`stream` raises.
+        """
+        given = self._create_args
+        # The model is the last member, so that it wins over a "Model" at servers that ignore case.
+        response = await self._post(endpoint, {**(given.get("extra_body") or {}), **body, "model": given["model"]})
+        del body
+        are_events = response.headers.get("content-type", "").startswith("text/event-stream")
+        kind = partial(Events, sink, name) if streamed and are_events else partial(Whole, sink, name, streamed)
+        return await receive(response, kind, sink, self._pacer)
 
     async def create_stream(
         self,
@@ -101,11 +116,11 @@ class Streaming(BaseOpenAIChatCompletionClient):
             async for piece in pieces:
                 yield piece
 
-    async def _post(self, body: Json) -> httpx2.Response:
+    async def _post(self, endpoint: str, body: Json) -> httpx2.Response:
         """Send a request; return the response, whose body is not read."""
         client: openai.AsyncOpenAI = self._client
         response: httpx2.Response = await client.post(
-            _path(client, body),
+            _path(client, endpoint, body),
             cast_to=httpx2.Response,
             content=orjson.dumps(body),
             options={"headers": STREAMED},
@@ -113,11 +128,11 @@ class Streaming(BaseOpenAIChatCompletionClient):
         return response
 
 
-def _path(client: openai.AsyncOpenAI, body: Json) -> str:
-    """Where completions are created. An Azure client without a deployment has one for each model."""
+def _path(client: openai.AsyncOpenAI, endpoint: str, body: Json) -> str:
+    """Where an endpoint is. An Azure client without a deployment has one for each model."""
     if isinstance(client, openai.AsyncAzureOpenAI) and "/deployments" not in client.base_url.path:
-        return f"/deployments/{quote(str(body.get('model')), safe='')}{_PATH}"
-    return _PATH
+        return f"/deployments/{quote(str(body.get('model')), safe='')}/{endpoint}"
+    return f"/{endpoint}"
 
 
 class StreamingOpenAIClient(Streaming, OpenAIChatCompletionClient):

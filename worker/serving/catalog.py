@@ -18,6 +18,7 @@ from autogen_core.models import ChatCompletionClient, ModelInfo
 from pydantic import ValidationError
 
 from worker.contract.route import Route, route
+from worker.services.endpoints import CHAT, PASSED_ON
 from worker.serving.document import DocumentError, read
 from worker.wire.answers import Bounded, bound
 
@@ -51,6 +52,11 @@ _ONE_LINE = re.compile(
 )
 """Values that become part of a header or a URL."""
 
+NO_CHAT = {
+    **dict.fromkeys(("vision", "function_calling", "json_output", "structured_output"), False),
+    "family": "unknown",
+}
+
 _VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})")
 
 
@@ -65,6 +71,7 @@ class Model:
     name: str
     client: ChatCompletionClient
     system_message: str = ""
+    endpoints: tuple[str, ...] = (CHAT,)
     route: Route = field(default_factory=Route)
 
 
@@ -79,18 +86,22 @@ def load_models(path: Path, environment: Mapping[str, str] = os.environ) -> dict
         raise ModelsError(str(error)) from None
     if not isinstance(document, dict) or not isinstance(document.get("models"), dict) or not document["models"]:
         raise ModelsError(f"{path}: models: must map at least one public model name to its entry")
-    return {
+    models = {
         str(name): _load(f"{path}: models.{name}", str(name), entry, environment)
         for name, entry in document["models"].items()
     }
+    default = next(iter(models.values()))
+    if CHAT not in default.endpoints:
+        raise ModelsError(f"{path}: models.{default.name}.endpoints: must have chat: the first entry is the default")
+    return models
 
 
 def _load(where: str, name: str, entry: Any, environment: Mapping[str, str]) -> Model:
     if not isinstance(entry, dict):
         raise ModelsError(f"{where}: must have provider and config")
-    if unknown := set(entry) - {"provider", "config", "system_message"}:
+    if unknown := set(entry) - {"provider", "config", "system_message", "endpoints"}:
         raise ModelsError(
-            f"{where}.{min(map(str, unknown))}: is not known here; provider, config and system_message are"
+            f"{where}.{min(map(str, unknown))}: is not known here; provider, config, system_message and endpoints are"
         )
     entry = expand(entry, where, environment)
     provider, config = entry.get("provider"), entry.get("config", {})
@@ -101,8 +112,23 @@ def _load(where: str, name: str, entry: Any, environment: Mapping[str, str]) -> 
         raise ModelsError(f"{where}.config: must be a mapping")
     if not isinstance(system_message, str):
         raise ModelsError(f"{where}.system_message: must be text")
+    endpoints = _endpoints(where, provider, entry.get("endpoints", [CHAT]))
+    if CHAT not in endpoints:  # what a model can do in a chat need not be said then
+        config = {"model_info": NO_CHAT, **config}
     made = client(where, provider, config)
-    return Model(name, made, system_message, route(provider, config, made))
+    return Model(name, made, system_message, endpoints, route(provider, config, made))
+
+
+def _endpoints(where: str, provider: str, names: Any) -> tuple[str, ...]:
+    known = (CHAT, *PASSED_ON)
+    if not isinstance(names, list) or not names:
+        raise ModelsError(f"{where}.endpoints: must be a list of {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            raise ModelsError(f"{where}.endpoints: {name!r} is not known here; {', '.join(known)} are")
+        if name != CHAT and provider not in STREAMING:
+            raise ModelsError(f"{where}.endpoints: {name} is only for OpenAI-compatible and Azure clients")
+    return tuple(dict.fromkeys(names))
 
 
 def client(where: str, provider: str, config: dict[str, Any]) -> ChatCompletionClient:

@@ -1,7 +1,7 @@
 """Reports to every gateway what this worker serves and how busy it is."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from protos import chat_pb2 as pb
 from worker.serving.registry import Registry
@@ -11,7 +11,10 @@ INTERVAL = 1.0
 
 
 class Heartbeat:
-    """Publishes a ``WorkerStatus`` every ``interval`` seconds, and whenever :meth:`beat` is called."""
+    """Publishes a ``WorkerStatus`` every ``interval`` seconds, and whenever :meth:`beat` is called.
+
+    ``endpoints`` has those of the models that have others than chat.
+    """
 
     def __init__(
         self,
@@ -20,12 +23,14 @@ class Heartbeat:
         registry: Registry,
         publish: Callable[[pb.WorkerStatus], None],
         interval: float = INTERVAL,
+        endpoints: Mapping[str, Sequence[str]] = {},
     ) -> None:
         self._worker_id = worker_id
         self._version = version
         self._registry = registry
         self._publish = publish
         self._interval = interval
+        self._endpoints = {model: pb.Endpoints(names=names) for model, names in endpoints.items()}
 
     def beat(self) -> None:
         self._publish(self._status(pb.WORKER_STATE_DRAINING if self._registry.draining else pb.WORKER_STATE_READY))
@@ -49,4 +54,5 @@ class Heartbeat:
             active_by_gateway=self._registry.active_by_gateway(),
             started_total=self._registry.started_total,
             routes=[route.fingerprint for route in self._registry.routes.values()],
+            endpoints=self._endpoints,
         )

@@ -186,9 +186,13 @@ class MessageReader:
         call = check(_CALL.validate_json, text, place)
         rest = members(text, place) or {}
         if isinstance(call, FunctionToolCall):
-            made.id, made.name, made.arguments = call.id, call.function.name, call.function.arguments
+            made.id, made.name = call.id, call.function.name
             self._names[made.id] = made.name
-            function = members(rest["function"], (*place, "function")) or {}
-            function = without(function, "name", "arguments")
+            function = without(members(rest["function"], (*place, "function")) or {}, "name")
+            if isinstance(call.function.arguments, str):
+                made.arguments = call.function.arguments
+                del function["arguments"]
+            elif call.function.arguments is not None:
+                made.arguments = str(memoryview(function["arguments"]), "utf-8")
             rest = without(rest, "id", "type", "function") | within("function", function)
         made.extra = await self._fields.object(rest, place, self._turn)

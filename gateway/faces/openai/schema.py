@@ -84,7 +84,8 @@ Content = Annotated[_PlainText | Annotated[list[Part], PARTS, Tag(TAG + "parts")
 class FunctionCall(_Model):
     name: StrictStr = Field(min_length=1, max_length=256)
     """Bounded because it is copied into each of the call's results."""
-    arguments: StrictStr
+    arguments: Annotated[_PlainText | Annotated[Json, Tag(TAG + "object")], _text_or("object")] | None = None
+    """Text, by OpenAI's rule; some clients send the object, or leave out what is empty."""
 
 
 class FunctionToolCall(_Model):

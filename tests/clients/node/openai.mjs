@@ -1,6 +1,8 @@
 // OpenAI's own SDK for Node.js, with nothing changed but its base URL.
 
 import OpenAI from "openai";
+import { zodResponseFormat } from "openai/helpers/zod";
+import { z } from "zod";
 import { failure, report, task } from "./flows.mjs";
 
 const client = new OpenAI({ baseURL: task.base_url, apiKey: "none", maxRetries: 0, timeout: 30_000 });
@@ -38,6 +40,13 @@ await report({
     return { call: { id: call.id, ...call.function }, said: reply.choices[0].message.content };
   },
 
+  async refused() {
+    const response_format = zodResponseFormat(z.object({ city: z.string() }), "weather");
+    const [choice] = (await client.chat.completions.parse({ ...asking(task.refused), response_format })).choices;
+    const streamed = await client.chat.completions.stream({ ...asking(task.refused), response_format }).finalMessage();
+    return [choice.message, streamed].map(({ refusal, parsed, content }) => ({ refusal, parsed, content }));
+  },
+
   async models() {
     return (await client.models.list()).data.map((model) => model.id);
   },
@@ -48,7 +57,7 @@ await report({
       "status", "code", "param", "type", "requestID",
     ),
 
-  wrong_field: () => failure(() => client.chat.completions.create({ ...asking("Hello"), top_p: 7 }), "status", "param"),
+  wrong_field: () => failure(() => client.chat.completions.create({ ...asking("Hello"), top_p: "much" }), "status", "param"),
 
   async broken_stream() {
     let said = "";

@@ -13,7 +13,29 @@ const provider = createOpenAICompatible({
   supportsStructuredOutputs: true,
 });
 const model = provider("test");
+// The SDK looks for Gemini's signatures under its provider's name.
+const gemini = createOpenAICompatible({ name: "google", baseURL: task.base_url, apiKey: "none" })("test");
 const once = { model, maxRetries: 0 };
+
+const withWeather = (calls) => ({
+  ...once,
+  stopWhen: stepCountIs(3),
+  tools: {
+    get_weather: tool({
+      description: task.tool.function.description,
+      inputSchema: jsonSchema(task.tool.function.parameters),
+      execute: async (input, { toolCallId }) => {
+        calls.push({ id: toolCallId, input });
+        return task.result;
+      },
+    }),
+  },
+});
+const refusal = (prompt, with_ = model) =>
+  failure(
+    () => generateText({ ...once, model: with_, prompt }),
+    "statusCode", "message", "isRetryable", "responseHeaders", "data",
+  );
 
 await report({
   async stream() {
@@ -26,7 +48,8 @@ await report({
 
   async whole() {
     const result = await generateText({ ...once, prompt: task.whole });
-    return { said: result.text, usage: [result.usage.inputTokens, result.usage.outputTokens] };
+    const { inputTokens, outputTokens, cachedInputTokens, reasoningTokens } = result.usage;
+    return { said: result.text, usage: [inputTokens, outputTokens], details: [cachedInputTokens, reasoningTokens] };
   },
 
   async reasoning() {
@@ -36,21 +59,15 @@ await report({
 
   async tools() {
     const calls = [];
-    const weather = tool({
-      description: task.tool.function.description,
-      inputSchema: jsonSchema(task.tool.function.parameters),
-      execute: async (input, { toolCallId }) => {
-        calls.push({ id: toolCallId, input });
-        return task.result;
-      },
-    });
-    const result = streamText({
-      ...once,
-      prompt: task.tools,
-      tools: { get_weather: weather },
-      stopWhen: stepCountIs(3),
-    });
+    const result = streamText({ ...withWeather(calls), prompt: task.tools });
     return { said: await result.text, steps: (await result.steps).length, calls };
+  },
+
+  async thinking() {
+    const streamed = streamText({ ...withWeather([]), model: gemini, prompt: task.thinking });
+    const whole = await generateText({ ...withWeather([]), model: gemini, prompt: task.thinking });
+    const [first] = await streamed.steps;
+    return { said: [await streamed.text, whole.text], thought: [first.reasoningText, whole.steps[0].reasoningText] };
   },
 
   async object() {
@@ -58,11 +75,19 @@ await report({
     return (await generateObject({ ...once, prompt: task.object, schema })).object;
   },
 
-  unknown_model: () =>
-    failure(
-      () => generateText({ ...once, model: provider("no-such"), prompt: "Hello" }),
-      "statusCode", "message", "isRetryable",
-    ),
+  unknown_model: () => refusal("Hello", provider("no-such")),
+  too_long: () => refusal(task.too_long),
+  filtered: () => refusal(task.filtered),
+  limited: () => refusal(task.limited),
+  unauthorized: () =>
+    refusal("Hello", createOpenAICompatible({ name: "chatfleet", baseURL: task.keyed_url, apiKey: "none" })("test")),
+
+  async left() {
+    const leaving = new AbortController();
+    const result = streamText({ ...once, prompt: task.endless, abortSignal: leaving.signal });
+    for await (const _ of result.textStream) leaving.abort();
+    return "left";
+  },
 
   async broken_stream() {
     let said = "";

@@ -400,7 +400,7 @@ async def test_a_worker_is_told_of_few_at_once_that_nobody_waits_for_what_it_sen
 async def test_a_trial_that_gets_its_first_token_closes_the_breaker_whatever_comes_then() -> None:
     stage = Stage(workers=1)
     for _ in range(THRESHOLD):
-        stage.breakers.failed(("w0", "m"), time.monotonic())
+        stage.breakers.failed(("w0", "m", "chat"), time.monotonic())
     _, driver = stage.begin()
     await stage.asked()
     stage.chunk("w0", text="a")
@@ -553,7 +553,7 @@ async def test_an_acceptance_after_a_cut_off_is_no_success_of_its_worker() -> No
     chat = Chat(pb.ChatHistory(request_id="r", model="m"))
     async with stage.chats.open(chat):
         [(_, worker)] = await stage.asked()
-        stage.breakers.failed((worker, "m"), stage.clock())
+        stage.breakers.failed((worker, "m", "chat"), stage.clock())
         stage.chats.cut_off()
         stage.chunk(worker, accepted=pb.Accepted())
         assert len(stage.breakers) == 1

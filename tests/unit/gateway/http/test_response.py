@@ -17,6 +17,7 @@ from gateway.faces.ndjson.encoder import Ndjson
 from gateway.faces.ndjson.face import NdjsonFace
 from gateway.faces.openai.encoder import OpenAIFormat
 from gateway.faces.openai.face import OpenAIFace
+from gateway.faces.openai.passed_on import Text
 from gateway.http.response import PING_AFTER, SLICE, ChatResponse
 from gateway.http.wire import EXTENSION
 from protos import chat_pb2 as pb
@@ -100,13 +101,20 @@ class Answer:
     """One chat that is answered to a played client by a played worker."""
 
     def __init__(
-        self, client: Client, *, stream: bool = True, stall: float = 5, hold: float = 5, openai: bool = False
+        self,
+        client: Client,
+        *,
+        stream: bool = True,
+        stall: float = 5,
+        hold: float | None = 5,
+        openai: bool = False,
+        encoder: Encoder | None = None,
     ) -> None:
         self.client = client
         self.stage = Stage(clock=asyncio.get_running_loop().time, token_timeout=1000)
         self.chat = Chat(pb.ChatHistory(request_id="r", model="m"))
         self.done = 0
-        encoder: Encoder = OpenAIFormat("r", lambda: "m", include_usage=False) if openai else Ndjson("r")
+        encoder = encoder or (OpenAIFormat("r", lambda: "m", include_usage=False) if openai else Ndjson("r"))
         self.response = ChatResponse(
             self.stage.chats, self.chat, encoder, stream=stream, hold=hold, stall=stall, done=self._count
         )
@@ -556,3 +564,35 @@ async def test_a_client_that_leaves_a_silent_chat_ends_it(gateway: Gateway, stre
                 connection.reset()
         await until(lambda: not worker.runs)
     assert [reason for _, _, reason in gateway.stage.cancels()] == ["client_gone"]
+
+
+@virtual
+async def test_an_error_that_a_format_cannot_express_cuts_the_answer(logged: Logged) -> None:
+    client = Client()
+    answer = Answer(client, hold=None, encoder=Text())
+    await answer.worker()
+    await asyncio.sleep(30)
+    assert client.sent == [], "the status line waits for the first event"
+    answer.event(custom=pb.Custom(kind="answer", json="{"))
+    await asyncio.sleep(0.1)
+    assert (client.sent[0]["status"], client.chunks) == (200, [b"{"])
+    answer.event(error=pb.Error(code="model_failed"))
+    await answer.task
+    assert client.aborted
+    assert not client.is_answered
+    assert client.chunks == [b"{"]
+    assert (answer.done, answer.closed) == (1, [("model_failed", 0)])
+    assert ("warning", "answer cut") in logged()
+
+
+@virtual
+async def test_a_format_that_has_no_more_to_say_ends_well() -> None:
+    client = Client()
+    answer = Answer(client, hold=None, encoder=Text())
+    await answer.worker()
+    answer.event(custom=pb.Custom(kind="answer", json="{}"))
+    answer.event(done=pb.Done())
+    await answer.task
+    assert client.chunks == [b"{}"]
+    assert client.is_answered
+    assert not client.aborted

@@ -334,3 +334,26 @@ async def test_the_queue_says_who_waits_for_how_long() -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_request_goes_to_a_worker_whose_model_has_its_endpoint() -> None:
+    queue, directory = admission(capacity=5)
+    status = pb.WorkerStatus(worker_id="v", models=["m", "n"], capacity=1, state=pb.WORKER_STATE_READY)
+    for model in "mn":
+        status.endpoints[model].names.append("embeddings")
+    directory.heard(status, time.monotonic())
+    held = await queue.lease(Claim("m", "embeddings"))
+    assert held.worker.id == "v"
+    waiting = asyncio.create_task(queue.lease(Claim("m", "embeddings")))
+    await settled()
+    assert queue.waiting == 1, "it waits, and does not go to the worker without the endpoint"
+    assert (await queue.lease(Claim("m"))).worker.id == "w"
+    with held:
+        pass
+    assert (await waiting).worker.id == "v"
+    with pytest.raises(UnknownModel) as refused:
+        await queue.lease(Claim("m", "completions"))
+    assert refused.value.message.endswith("these models are: none")
+    with pytest.raises(UnknownModel) as refused:
+        await queue.lease(Claim("x", "embeddings", allows=lambda name: name == "n"))
+    assert refused.value.message.endswith("these models are: n")

@@ -2,7 +2,7 @@
 
 from gateway.routing.breaker import OPEN_FIRST, OPEN_LAST, THRESHOLD, TRIAL_LASTS, Breakers
 
-KEY = ("w", "m")
+KEY = ("w", "m", "chat")
 
 
 def opened(now: float = 0.0) -> Breakers:
@@ -19,8 +19,8 @@ def test_a_few_failures_in_a_row_open_it_and_fewer_do_not() -> None:
     assert not breakers.blocks(KEY, 0.0)
     breakers.failed(KEY, 0.0)
     assert breakers.blocks(KEY, 0.0)
-    assert not breakers.blocks(("other", "m"), 0.0)
-    assert not breakers.blocks(("w", "other"), 0.0)
+    assert not breakers.blocks(("other", "m", "chat"), 0.0)
+    assert not breakers.blocks(("w", "other", "chat"), 0.0)
 
 
 def test_a_success_in_between_starts_the_count_anew() -> None:

@@ -133,3 +133,19 @@ def test_a_worker_that_refused_is_full_until_its_next_status() -> None:
     assert not worker.has_room
     directory.heard(status, 1.0)
     assert worker.has_room
+
+
+def test_a_model_has_only_chat_unless_its_worker_says_otherwise() -> None:
+    known = directory()
+    more = {"n": pb.Endpoints(names=["embeddings"]), "unknown": pb.Endpoints(names=["embeddings"])}
+    known.heard(status("v", models=["m", "n"], endpoints=more), 0.0)
+    w, v = known
+    assert [(w.serves("m"), w.serves("m", "embeddings")), (v.serves("n"), v.serves("n", "embeddings"))] == [
+        (True, False),
+        (False, True),
+    ]
+    assert (v.serves(""), v.serves("", "embeddings")) == (True, False)
+    assert (known.models(), known.models("embeddings"), known.models("completions")) == (["m"], ["n"], [])
+    assert known.named_since("n", "embeddings", 0.0)
+    assert not known.named_since("m", "embeddings", 0.0)
+    assert v.describe(0.0)["endpoints"] == {"n": ["embeddings"]}

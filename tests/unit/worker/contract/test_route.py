@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import pytest
+
 from worker.contract.route import route
+from worker.ollama.client import OllamaClient
 from worker.openai.client import StreamingOpenAIClient
 
 INFO: dict[str, Any] = {"family": "unknown", "vision": False, "function_calling": False, "json_output": False}
@@ -29,3 +32,10 @@ async def test_an_entrys_own_keys_are_masked() -> None:
     made = of(default_headers={"Authorization": "Token other-secret"})
     assert made.mask("key-12345 and other-secret") == "*** and ***"
     assert of(api_key="none").mask("none of them") == "none of them"
+
+
+async def test_ollamas_host_is_told_and_its_key_from_the_environment_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_API_KEY", "ollama-secret")
+    made = route("p", {"model": "m"}, OllamaClient(model="m", host="models"))
+    assert made.host == "models:11434"
+    assert made.mask("it is ollama-secret") == "it is ***"

@@ -230,3 +230,56 @@ def test_everything_in_an_entry_reaches_its_client(tmp_path: Path) -> None:
     sdk = client._client
     assert (sdk.project, sdk.timeout, sdk._custom_query, sdk._custom_headers["x-tenant"]) == ("p", 3, {"v": "1"}, "t")
     assert client._include_name_in_message is False
+
+
+# ---------------------------------------------------------------- endpoints
+
+TWO = """
+models:
+  one:
+    provider: OpenAIChatCompletionClient
+    config: {model: gpt-4o-mini, api_key: x}
+  two:
+    provider: OpenAIChatCompletionClient
+    config: {model: an-embedding-model, api_key: x}
+    endpoints: ENDPOINTS
+"""
+
+
+def test_an_entry_has_only_chat_unless_it_says_more(tmp_path: Path) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text(TWO.replace("ENDPOINTS", "[embeddings, embeddings, completions]"))
+    models = load_models(path, {})
+    assert models["one"].endpoints == ("chat",)
+    assert models["two"].endpoints == ("embeddings", "completions")
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "reason"),
+    [
+        ("[chats]", "'chats' is not known here; chat, completions, embeddings are"),
+        ("[[chat]]", "['chat'] is not known here"),
+        ("[]", "must be a list of chat, completions, embeddings"),
+        ("chat", "must be a list of"),
+        ("", "must be a list of"),
+    ],
+)
+def test_a_wrong_list_of_endpoints_is_named(tmp_path: Path, endpoints: str, reason: str) -> None:
+    with pytest.raises(ModelsError) as wrong:
+        load(tmp_path, TWO.replace("ENDPOINTS", endpoints))
+    assert str(wrong.value).startswith(f"{tmp_path}/models.yaml: models.two.endpoints: {reason}")
+
+
+def test_only_openais_clients_have_other_endpoints(tmp_path: Path) -> None:
+    text = TWO.replace("ENDPOINTS", "[chat, embeddings]").replace(
+        "  two:\n    provider: OpenAIChatCompletionClient", "  two:\n    provider: OllamaChatCompletionClient"
+    )
+    with pytest.raises(
+        ModelsError, match=r"models\.two\.endpoints: embeddings is only for OpenAI-compatible and Azure"
+    ):
+        load(tmp_path, text)
+
+
+def test_the_default_model_has_chats(tmp_path: Path) -> None:
+    with pytest.raises(ModelsError, match=r"models\.one\.endpoints: must have chat: the first entry is the default"):
+        load(tmp_path, ENTRY.replace("  two:", "    endpoints: [embeddings]\n  two:"), KEY="x")

@@ -54,3 +54,10 @@ async def test_it_is_repeated_until_cancelled() -> None:
     await until(lambda: len(sent) >= 3)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+def test_a_status_names_the_endpoints_of_models_that_have_others_than_chat() -> None:
+    sent: list[pb.WorkerStatus] = []
+    registry = heartbeat([])._registry
+    Heartbeat("w", "1", registry, sent.append, endpoints={"b": ("embeddings",)}).beat()
+    assert {model: list(found.names) for model, found in sent[0].endpoints.items()} == {"b": ["embeddings"]}

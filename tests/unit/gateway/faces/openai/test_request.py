@@ -134,9 +134,9 @@ WHERE = ("response_format", "not finite")
             "must be a URL",
         ),
         (
-            {"messages": [{"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f"}}]}]},
+            {"messages": [{"role": "assistant", "tool_calls": [{"id": "1", "function": {"arguments": "{}"}}]}]},
             422,
-            "messages[0].tool_calls[0].function.arguments",
+            "messages[0].tool_calls[0].function.name",
             "is missing",
         ),
         ({"messages": [{"role": "tool", "content": "a"}]}, 422, "messages[0].tool_call_id", "is missing"),
