@@ -1,11 +1,14 @@
 """The agents that tests serve; ``tests/play.py`` says what their models say. Each one's system message is its name."""
 
 import asyncio
+import gc
+import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 from autogen_agentchat.agents import AssistantAgent
 from autogen_agentchat.base import ChatAgent, Team
@@ -26,9 +29,14 @@ def broken() -> str:
     raise ValueError("as it should")
 
 
-async def wait(seconds: float) -> str:
-    """Waits."""
-    await asyncio.sleep(seconds)
+async def wait(seconds: float, note: str) -> str:
+    """Waits; says in files when it has begun and when it was cancelled."""
+    Path(f"{note}.begun").touch()  # noqa: ASYNC240
+    try:
+        await asyncio.sleep(seconds)
+    except asyncio.CancelledError:
+        Path(note).write_text(str(time.monotonic()))  # noqa: ASYNC240
+        raise
     return "waited"
 
 
@@ -94,6 +102,18 @@ async def generator(context: Context) -> AsyncIterator[Any]:
     yield TextMessage(content=f"you said: {context.task}", source="other")
 
 
+async def census(_: Context) -> AsyncIterator[str]:
+    """What the worker holds now."""
+    gc.collect()
+    process = psutil.Process()
+    counts = {
+        "tasks": len(asyncio.all_tasks()),
+        "descriptors": process.num_fds(),
+        "children": len(process.children(recursive=True)),
+    }
+    yield json.dumps(counts)
+
+
 COMPONENT = {
     "provider": "autogen_agentchat.teams.RoundRobinGroupChat",
     "component_type": "team",
@@ -122,7 +142,7 @@ COMPONENT = {
 
 def write_agents(path: Path, mcp: dict[str, Any] | None = None, **more: dict[str, Any]) -> None:
     """An ``agents.yaml`` with all of them."""
-    factories = ("solo", "served", "trio", "chosen", "swarm", "graph", "nested", "generator")
+    factories = ("solo", "served", "trio", "chosen", "swarm", "graph", "nested", "generator", "census")
     entries: dict[str, Any] = {name: {"factory": f"tests.cast:{name}", "description": name} for name in factories}
     if mcp is None:
         del entries["served"]

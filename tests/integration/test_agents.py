@@ -48,7 +48,7 @@ def say(text: str, **fields: Any) -> Schedule:
 
 
 def call(name: str, arguments: Json | None = None, id_: str = "c1", **extra: Any) -> Json:
-    return {"id": id_, "name": name, "arguments": json.dumps(arguments or {})} | extra
+    return {"id": id_, "name": name, "arguments": json.dumps(arguments or {}), **extra}
 
 
 def calls(*made: Json, **fields: Any) -> Schedule:

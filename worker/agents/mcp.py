@@ -29,7 +29,7 @@ from fleet import logs
 log = logs.logger(__name__)
 
 BACKOFF_FIRST = 0.25
-BACKOFF_LAST = 4.0
+BACKOFF_LAST = 2.0
 """Seconds until a server that died is started again; doubled from first to last."""
 
 PROBE_EVERY = 1.0

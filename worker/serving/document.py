@@ -1,7 +1,7 @@
 """A YAML file that a person writes: its errors are one line that names the file and the place."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,10 +28,19 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read(path: Path) -> Any:
-    """What the file holds. Raises :class:`DocumentError`."""
+def read(path: Path, sections: Collection[str] = (), problems: list[str] | None = None) -> Any:
+    """What the file holds. Raises :class:`DocumentError`.
+
+    Entries of ``sections`` that are there twice are left out, and noted in ``problems``.
+    """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  # it is a safe loader
+        loader = _Loader(path.read_text(encoding="utf-8"))
+        node = loader.get_single_node()
+        if isinstance(node, yaml.MappingNode) and problems is not None:
+            for key, section in node.value:
+                if key.value in sections and isinstance(section, yaml.MappingNode):
+                    problems += [f"{path}: {key.value}.{told}" for told in _without_twins(section)]
+        return None if node is None else loader.construct_document(node)
     except OSError as error:
         raise DocumentError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -42,6 +51,19 @@ def read(path: Path) -> Any:
         raise DocumentError(f"{path}: is not YAML{where}: {getattr(error, 'problem', error)}") from None
     except (ValueError, RecursionError) as error:
         raise DocumentError(f"{path}: is not YAML: {error}") from None
+
+
+def _without_twins(section: yaml.MappingNode) -> list[str]:
+    """Take entries of one name out; return their names and lines."""
+    found: dict[str, list[Any]] = {}
+    for pair in section.value:
+        found.setdefault(str(pair[0].value), []).append(pair)
+    section.value = [pairs[0] for pairs in found.values() if len(pairs) == 1]
+    return [
+        f"{name}: is there twice (line {pairs[1][0].start_mark.line + 1})"
+        for name, pairs in found.items()
+        if len(pairs) > 1
+    ]
 
 
 def checked(where: str, kind: type[T], given: Any) -> T:

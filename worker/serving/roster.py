@@ -61,7 +61,7 @@ async def load_agents(path: Path, models: Mapping[str, Model], environment: Mapp
     """
     roster = Roster()
     try:
-        entries, servers = _sections(path)
+        entries, servers = _sections(path, roster.problems)
     except DocumentError as error:
         roster.problems.append(str(error))
         return roster
@@ -81,11 +81,11 @@ async def load_agents(path: Path, models: Mapping[str, Model], environment: Mapp
     return roster
 
 
-def _sections(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _sections(path: Path, problems: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The agents and the MCP servers of the file, whose folder for own code becomes importable."""
     if not path.exists():
         return {}, {}
-    document = read(path) or {}
+    document = read(path, ("agents", "mcp"), problems) or {}
     if not isinstance(document, dict):
         raise DocumentError(f"{path}: must have agents, mcp or both")
     if unknown := set(document) - {"agents", "mcp"}:
