@@ -18,6 +18,7 @@ from fleet.process.turns import Turns
 from fleet.process.version import VERSION
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
 from protos import chat_pb2 as pb
+from worker.agents.threads import ToolThreads
 from worker.claude.client import ClaudeClient
 from worker.contract.images import Images
 from worker.health import health_service
@@ -75,6 +76,7 @@ class Worker:
 
     async def _serve(self, stop: asyncio.Event) -> None:
         settings, outbox = self._settings, self._outbox
+        asyncio.get_running_loop().set_default_executor(ToolThreads(settings.tool_threads))
         pacer = Pacer(settings.flush_interval, outbox.hold, outbox.release) if settings.flush_interval else None
         images = Images(settings.image_pixels)
         turns = Turns()

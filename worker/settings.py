@@ -22,6 +22,8 @@ class WorkerSettings(BaseSettings):
     """The public names of models and agents that it serves, separated by commas; empty means all."""
     capacity: int = Field(default=512, ge=1, le=100_000)
     """Chats at once; further ones wait at the gateway or go elsewhere."""
+    tool_threads: int = Field(default=32, ge=1, le=1000)
+    """Agents' tools that are plain functions, and run at once; further ones wait."""
     flush_interval: float = Field(default=0.01, ge=0, le=1)
     """Seconds between two batches of chunks; a reply's first token never waits for it."""
     drain_timeout: float = Field(default=60.0, ge=0, le=86400)
@@ -30,7 +32,7 @@ class WorkerSettings(BaseSettings):
     """Seconds without an answer after which a gateway counts as gone and its chats are cancelled. More than the 10 s
     in which a half-open connection is noticed."""
     image_pixels: int = Field(default=40_000_000, ge=1, le=10**9)
-    """Pixels that the images of one request may have in all, for a model whose client takes images as data."""
+    """Pixels that the images of one request may have in all, for a model whose client reads images."""
     health_bind: Address | None = None
     """Where health checks are served (``/healthz``, ``/readyz``)."""
 

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +104,8 @@ async def test_models_and_agents_are_listed_with_their_descriptions(pools: Fleet
 
 
 async def test_a_second_run_of_an_agent_waits_while_models_run_on(pools: Fleet) -> None:
-    def waiting() -> int:
-        return int(pools.status()["queue"]["waiting"])
+    def waits(number: int) -> bool:
+        return bool(pools.status()["queue"]["waiting"] == number)
 
     later = [schedule() for _ in range(3)]
     async with streaming(pools.address, schedule(tokens=100_000, delay=0.05), model="writers") as first:
@@ -112,13 +113,13 @@ async def test_a_second_run_of_an_agent_waits_while_models_run_on(pools: Fleet) 
         tasks = []
         for number, said in enumerate(later, 1):
             tasks.append(asyncio.create_task(ask(pools.address, said, model="writers")))
-            await eventually(lambda number=number: waiting() == number, 10, f"{number} wait")
+            await eventually(partial(waits, number), 10, f"{number} wait")
         limited = [worker["limited"] for worker in pools.status()["workers"] if worker["limited"]]
         assert limited == [{"writers": {"concurrency": 1, "active": 1}}]
         for _ in range(3):
             said = schedule()
             assert answered(await ask(pools.address, said, model="test"), said)
-        assert waiting() == len(later)
+        assert waits(len(later))
     for task, said in zip(tasks, later, strict=True):
         assert answered(await task, said)
     asked = [record["tag"] for record in pools.backend.requests() if record["tag"] in {said.tag for said in later}]
