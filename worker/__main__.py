@@ -33,7 +33,7 @@ from worker.serving import agent
 from worker.serving.catalog import Model, ModelsError, load_models
 from worker.serving.check import check
 from worker.serving.gateway_watch import GatewayWatch
-from worker.serving.offer import Offer, ServeError
+from worker.serving.offer import NOTHING, Offer, ServeError
 from worker.serving.registry import Registry
 from worker.serving.roster import Roster, load_agents
 from worker.serving.status import Heartbeat
@@ -115,7 +115,7 @@ class Worker:
         for problem in roster.problems:
             log.warning("agent not served", reason=problem)
         if not (roster.models or roster.entries):
-            refuse("WORKER_MODELS: there is nothing to serve: no public model, and no agent that loads")
+            refuse(f"WORKER_MODELS: {NOTHING}")
         return roster
 
     def _offers(self, roster: Roster, turns: Turns, images: Images, pacer: Pacer | None) -> dict[str, Offer]:

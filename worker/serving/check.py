@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from worker.serving.catalog import Model
-from worker.serving.offer import ServeError
+from worker.serving.offer import NOTHING, ServeError
 from worker.serving.roster import load_agents
 from worker.settings import WorkerSettings
 
@@ -21,6 +21,8 @@ async def check(models: Mapping[str, Model], settings: WorkerSettings) -> list[s
         if name in roster.models or model.internal:
             print(f"{'internal ' * model.internal}model {name}: {type(model.client).__name__}")
     problems = list(roster.problems)
+    if not (roster.models or roster.entries):
+        problems.append(f"WORKER_MODELS: {NOTHING}")
     for name, entry in roster.entries.items():
         print(f"agent {name}: {entry.description or 'no description'}")
     for name, server in roster.workbenches.items():

@@ -12,6 +12,9 @@ DESCRIPTION = 1000
 """Characters of a description, which every status repeats."""
 
 
+NOTHING = "there is nothing to serve: no public model, and no agent that loads"
+
+
 class ServeError(Exception):
     """The names to serve are not there; the text is one line."""
 

@@ -87,13 +87,13 @@ class OpenAIFace(Face):
         }
         models: Json = {
             "name": "models",
-            "description": "The models that can be asked now.",
+            "description": "The models and agents that can be asked now.",
             "tags": ["openai"],
             "responses": {200: json_response("the models", MODELS), **refusals(ERROR, 401)},
         }
         model: Json = {
             "name": "model",
-            "description": "One model that can be asked now.",
+            "description": "One model or agent that can be asked now.",
             "tags": ["openai"],
             "openapi_extra": {"parameters": [MODEL_ID]},
             "responses": {200: json_response("the model", MODEL), **refusals(ERROR, 401, 404)},

@@ -8,7 +8,7 @@ import pytest
 
 from worker.serving.catalog import Model, ModelsError, load_models
 from worker.serving.check import check
-from worker.serving.offer import DESCRIPTION, ServeError
+from worker.serving.offer import DESCRIPTION, NOTHING, ServeError
 from worker.serving.roster import Roster, load_agents
 from worker.settings import WorkerSettings
 
@@ -111,6 +111,14 @@ async def test_a_check_names_what_would_be_served(folder: Path, capsys: pytest.C
     assert await check(models(folder), settings.model_copy(update={"serve": ["nobody"]})) == [
         "WORKER_SERVE: 'nobody' is no public name of a model or an agent; known: open, other, writer, hidden, lacking"
     ]
+
+
+async def test_a_worker_with_nothing_to_serve_is_told_so(folder: Path) -> None:
+    (folder / "models.yaml").write_text(f"models: {{hidden: {{internal: true, {CLIENT}}}}}")
+    settings = WorkerSettings(agents=folder / "agents.yaml", serve=["lacking"])
+    problems = await check(models(folder), settings)
+    assert problems[0].startswith(f"{folder}/agents.yaml: agents.lacking.factory: lacking cannot be imported")
+    assert problems[1:] == [f"WORKER_MODELS: {NOTHING}"]
 
 
 def test_the_names_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
