@@ -75,27 +75,28 @@ def joined(events: Sequence[pb.ReplyEvent], kind: str) -> str:
 
 
 def messages(events: Iterable[pb.ReplyEvent]) -> list[Json]:
-    """What each speaker said and did, in order; empty for a reply without speakers."""
+    """What each speaker said and did, in the order in which it began; empty for a reply without speakers."""
     found: list[Json] = []
-    ended = False
+    opened: dict[str, dict[str, list[str]]] = {}
+    """The pieces of each source's message: several may speak at once."""
     for event in events:
-        if event.HasField("message"):
-            ended = True
-        elif event.source:
-            kind = event.WhichOneof("event")
-            if kind in DELTAS:
-                last = found[-1] if found and not ended else {}
-                if last.get("source") == event.source and last.keys() <= {"source", "content", "reasoning"}:
-                    name = _NAMES[str(kind)]
-                    last[name] = last.get(name, "") + getattr(event, str(kind))
-                else:
-                    found.append({"source": event.source, _NAMES[str(kind)]: getattr(event, str(kind))})
-                ended = False
-            elif shown := told(event):
-                found.append({"source": event.source, **shown})
+        source, kind = event.source, str(event.WhichOneof("event"))
+        if kind == "message":
+            opened.pop(source, None)
+        elif source and kind in DELTAS:
+            if source not in opened:
+                pieces = opened[source] = {}
+                found.append({"source": source, _PIECES: pieces})
+            opened[source].setdefault(_NAMES[kind], []).append(getattr(event, kind))
+        elif source and (shown := told(event)):
+            found.append({"source": source, **shown})
+    for message in found:
+        for name, texts in message.pop(_PIECES, {}).items():
+            message[name] = "".join(texts)
     return found
 
 
+_PIECES = ""
 _NAMES = {"text": "content", "reasoning": "reasoning"}
 
 

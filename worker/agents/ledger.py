@@ -1,6 +1,8 @@
-"""What a run has used, what it may use, and why it failed."""
+"""What a run has used and may use, what its models get back, and why it failed."""
 
 from autogen_core.models import RequestUsage
+
+from worker.agents.recall import Recall
 
 
 class OutOfTurns(Exception):
@@ -13,6 +15,7 @@ class Ledger:
     def __init__(self) -> None:
         self.by_speaker: dict[str, RequestUsage] = {}
         self.error: Exception | None = None
+        self.recall = Recall()
         self._calls_left: int | None = None
 
     def limit(self, calls: int) -> None:

@@ -24,6 +24,7 @@ from pydantic import BaseModel
 from fleet.lane import Producer
 from protos import chat_pb2 as pb
 from worker.agents.ledger import Ledger
+from worker.agents.recall import Beside
 from worker.agents.transcript import Transcript
 from worker.contract.autogen_body import autogen_body
 from worker.contract.collected import collect
@@ -33,11 +34,12 @@ ToolChoice = Tool | Literal["auto", "required", "none"]
 
 
 class ClientCalls(Exception):
-    """The model called tools that the client runs: the run ends with these calls."""
+    """The model called tools that the client runs: the run ends with these calls, and the delta beside each."""
 
-    def __init__(self, calls: list[FunctionCall]) -> None:
+    def __init__(self, calls: list[FunctionCall], deltas: list[dict[str, Any]]) -> None:
         super().__init__("the model called the client's tools")
         self.calls = calls
+        self.deltas = deltas
 
 
 class AgentModel(ChatCompletionClient):
@@ -138,9 +140,14 @@ class AgentModel(ChatCompletionClient):
 
     async def _call(self, messages: Sequence[LLMMessage], arguments: dict[str, Any]) -> CreateResult:
         heard = _Heard(self._transcript, self._speaker)
+        recall = self._ledger.recall
         try:
             if isinstance(self._client, Pushed):
-                return heard.result(await self._client.stream(heard, autogen_body(messages, **arguments)))
+                body = autogen_body(messages, **arguments)
+                recall.put_back(self._client, body["messages"])
+                result = heard.result(await self._client.stream(heard, body))
+                recall.keep(self._client, heard.calls, heard.beside)
+                return result
             async for piece in self._client.create_stream(messages, **arguments):
                 if isinstance(piece, CreateResult):
                     return piece
@@ -155,7 +162,7 @@ class AgentModel(ChatCompletionClient):
         if names and isinstance(result.content, list):
             calls = [call for call in result.content if call.name in names]
             if calls:
-                raise ClientCalls(calls)
+                raise ClientCalls(calls, self._ledger.recall.told(self._client, calls))
 
     # ------------------------------------------------------------ the shared client's own
 
@@ -194,7 +201,8 @@ class _Heard:
         self._speaker = speaker
         self._text: list[str] = []
         self._reasoning: list[str] = []
-        self._calls: dict[int, FunctionCall] = {}
+        self.calls: dict[int, FunctionCall] = {}
+        self.beside = Beside()
         self._producer: Producer | None = None
 
     def text(self, text: str, tokens: int = 1, source: str = "") -> None:
@@ -210,12 +218,14 @@ class _Heard:
     def event(self, event: pb.ReplyEvent) -> None:
         if event.HasField("tool_call"):
             part = event.tool_call
-            call = self._calls.setdefault(part.index, FunctionCall(id="", name="", arguments=""))
+            call = self.calls.setdefault(part.index, FunctionCall(id="", name="", arguments=""))
             if part.id != call.id:
                 call.id += part.id
             if part.name != call.name:
                 call.name += part.name
             call.arguments += part.arguments
+        elif event.HasField("fields"):
+            self.beside.add(event.fields)
 
     def attach(self, producer: Producer | None) -> None:
         if self._producer is not None:
@@ -229,9 +239,11 @@ class _Heard:
 
     def result(self, done: pb.Done) -> CreateResult:
         text, thought = "".join(self._text), "".join(self._reasoning)
-        calls = list(self._calls.values())
+        calls = list(self.calls.values())
         for call in calls:
             call.arguments = _checked(call.arguments)
+        if thought and self.beside.message:  # its thinking has a form of its own; AutoGen would send it as the text
+            self.beside.message["content"] = text or None
         return CreateResult(
             finish_reason=cast("FinishReasons", done.finish_reason if not calls else "function_calls"),
             content=calls or text,

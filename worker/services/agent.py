@@ -52,8 +52,9 @@ class AgentService:
             client_tools = await _client_tools(request, turn)
         await self._images.admit(messages)
         metadata = _metadata(request)
-        del request
         run = _AgentRun(self._entry, sink)
+        run.ledger.recall.read(request.messages)
+        del request
         limit = asyncio.timeout(self._entry.timeout)
         try:
             async with limit:
@@ -97,7 +98,9 @@ class _AgentRun:
         try:
             stopped = await self._speak(built, messages, client_tools)
         except ClientCalls as called:
-            for index, call in enumerate(called.calls):
+            for index, (call, delta) in enumerate(zip(called.calls, called.deltas, strict=True)):
+                for event in fields.events({"delta": delta}, beside=True):
+                    self._sink.event(event)
                 self._sink.event(tool_call(index, call.id, call.name, call.arguments))
             return self._done("function_calls", "")
         except asyncio.CancelledError:
