@@ -40,6 +40,8 @@ def values(payload: bytes) -> list[Any]:
     Raises :data:`worker.openai.chunk.ODD`.
     """
     text = payload.strip()
+    while text.startswith(b"data:"):  # of a server whose framework wrote another
+        text = text[5:].lstrip()
     if text[:1] != b"{":
         word = text.strip(b'"').replace(b" ", b"").lower()
         if word == b"[done]":
@@ -47,7 +49,8 @@ def values(payload: bytes) -> list[Any]:
         if word in _SILENT:
             return []
     try:
-        return [loads(text)]
+        value = loads(text)
+        return value if value and isinstance(value, list) else [value]  # all chunks in one, or Gemini's errors
     except ValueError:
         lines = text.splitlines()
         if len(lines) < 2:
@@ -60,8 +63,6 @@ def read(value: Any, began: bool) -> tuple[Chunk, Rest]:
 
     Raises :class:`NoChunk`, and :class:`ModelReported` for an error.
     """
-    if isinstance(value, list) and len(value) == 1:  # so Gemini's server wraps its errors
-        (value,) = value
     if not isinstance(value, dict):
         raise NoChunk("a chunk is no object")
     rest = Rest(chunk=_others(value, _CHUNK))
@@ -245,9 +246,7 @@ def _logprobs(value: Any, rest: Rest) -> Logprobs | None:
 
 
 def _usage(value: Any) -> Json | None:
-    if value and not isinstance(value, dict):
-        raise NoChunk("the usage is no object")
-    return value or None
+    return value if value and isinstance(value, dict) else None  # no reply is worse for what it costs
 
 
 def _others(value: Mapping[str, Any], known: frozenset[str]) -> Json:
