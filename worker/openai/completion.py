@@ -161,6 +161,8 @@ class Completion:
         try:
             values = lenient.values(payload)
         except ODD:
+            if self._reason:  # it does not matter how the stream ends
+                return False
             if self._events.is_plain:
                 raise NoChunk(f"it begins with {self._events.beginning!r}") from None
             raise
@@ -214,6 +216,8 @@ class Completion:
     def _call(self, part: CallPart, rest: Json, *, first: bool) -> None:
         function = part.function or _NO_FUNCTION
         id_, name, arguments = part.id or "", function.name or "", function.arguments or ""
+        if not (id_ or name or arguments or rest):  # some servers put an empty call beside every text
+            return
         call, is_new = self._calls.find(part.index, id_, name, arguments, first=first)
         id_, name, arguments = call.add(id_, name, arguments)
         if is_new:

@@ -107,7 +107,7 @@ def _choice(value: Json, began: bool, rest: Rest) -> Choice:
     if value.get("error"):
         raise ModelReported(value["error"])
     rest.choice = _others(value, _CHOICE)
-    reason = value.get("finish_reason")
+    reason = value.get("finish_reason") or None
     if not isinstance(reason, str | None):
         raise NoChunk("a finish reason is no text")
     delta = _delta_of(value, began, rest)
@@ -120,7 +120,8 @@ def _choice(value: Json, began: bool, rest: Rest) -> Choice:
 
 def _delta_of(value: Json, began: bool, rest: Rest) -> Json | None:
     """The delta, or what a whole completion has in its place."""
-    delta, message = value.get("delta"), value.get("message")
+    # An empty list is how PHP writes an empty object.
+    delta, message = (None if value.get(name) == [] else value.get(name) for name in ("delta", "message"))
     if not isinstance(delta, dict | None) or not isinstance(message, dict | None):
         raise NoChunk("a delta is no object")
     if delta is None and message is None and isinstance(value.get("text"), str):
@@ -157,7 +158,7 @@ def _delta(value: Json, rest: Rest) -> Delta:
         content=text,
         reasoning_content=thought + reasoning["reasoning_content"],
         reasoning=reasoning["reasoning"],
-        tool_calls=[_call(part, rest) for part in calls or ()],
+        tool_calls=[_call(part, rest) for part in calls or () if part is not None],
     )
 
 

@@ -37,6 +37,9 @@ STOP = delta("stop")
 HELLO = delta(content="Hello") + STOP
 
 
+NO_CALLS: list[Any] = [{}, [None], [{}], [{"index": 0, "id": "", "function": {"name": "", "arguments": ""}}]]
+
+
 async def read(*parts: bytes) -> tuple[Recording, pb.Done]:
     recording = Recording()
     completion = Completion(recording)
@@ -106,6 +109,11 @@ def fields(recording: Recording) -> list[Any]:
         (HELLO + DONE).replace(b"data: ", b"data: data: "),
         b"[" + HELLO.replace(b"data: ", b"").rstrip().replace(b"\n\n", b",") + b"]",
         HELLO + event({"choices": [], "usage": "none"}) + DONE,
+        HELLO + b"event: end\ndata: over\n\n" + DONE,
+        choice(delta=[]) + HELLO + choice(delta=[], finish_reason=False) + DONE,
+        *[delta(content="Hello", tool_calls=none) + STOP + DONE for none in NO_CALLS],
+        delta(content="Hello", function_call={"name": "", "arguments": ""}) + STOP + DONE,
+        choice(message={"content": "Hello", "function_call": {}, "tool_calls": []}, finish_reason="stop"),
         delta(content="Hello") + event({"choices": [], "usage": {"prompt_tokens": 1}}),
         delta(content="Hello") + choice(delta={}, usage={"prompt_tokens": "1"}),
     ],
