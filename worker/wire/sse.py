@@ -18,7 +18,7 @@ BEGINNING = 100
 """Bytes of what is no event stream that an error tells."""
 
 _FIELDS = ("data", "event", "id", "retry", ":")
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 
 
 class EventTooLong(Exception):
@@ -89,10 +89,10 @@ class EventDecoder:
     def _begin(self, received: bytes) -> bytes:
         """Look at what comes first: without a BOM and blank lines, which are dropped."""
         received = self._rest[0] + received
-        if len(received) < len(_BOM) and _BOM.startswith(received):
+        if len(received) < len(BOM) and BOM.startswith(received):
             self._rest = [received]
             return b""
-        received = received.removeprefix(_BOM).lstrip(b" \t\r\n")
+        received = received.removeprefix(BOM).lstrip(b" \t\r\n")
         self._rest = [b""]
         if received:
             self._rest = []
