@@ -25,6 +25,6 @@ class WorkerSettings(BaseSettings):
     """Seconds without an answer after which a gateway counts as gone and its chats are cancelled. More than the 10 s
     in which a half-open connection is noticed."""
     image_pixels: int = Field(default=40_000_000, ge=1, le=10**9)
-    """Pixels that the images of one request may have in all, for a model whose client takes images as data."""
+    """Pixels that the images of one request may have in all, for a model whose client reads images."""
     health_bind: Address | None = None
     """Where health checks are served (``/healthz``, ``/readyz``)."""
