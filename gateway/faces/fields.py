@@ -50,6 +50,8 @@ class Fields:
 
     def take(self, delta: Json | None = None) -> Parts:
         """What is held, merged with ``delta``."""
+        if not self._held:
+            return {"delta": delta or {}, "logprobs": {}, "choice": {}, "chunk": {}}
         parts = at_once(merged_parts([{"delta": delta or {}}, *self._held]))
         self._held.clear()
         self._held_size = 0

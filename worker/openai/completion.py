@@ -114,7 +114,7 @@ class Completion:
                 chunk = self._decoder.decode(payload)
                 if chunk is not None:
                     self._chunk(chunk)
-                elif self._odd(payload):
+                elif payload == b"[DONE]" or self._odd(payload):
                     self.is_whole = True
                     break
         except (ModelReported, StreamBroken) as reported:

@@ -75,7 +75,7 @@ def read(value: Any, began: bool) -> tuple[Chunk, Rest]:
     chunk = Chunk(usage=_usage(value.get("usage")))
     choice = _ours(choices or [])
     if choice is not None:
-        chunk.choices = (_choice(choice, began, rest),)
+        chunk.choices = [_choice(choice, began, rest)]
         chunk.usage = chunk.usage or _usage(choice.get("usage"))
     groq = value.get("x_groq")
     if not chunk.usage and isinstance(groq, dict):

@@ -31,8 +31,7 @@ class EventDecoder:
     def __init__(self) -> None:
         self.is_plain = False
         """Whether the body is no stream."""
-        self.beginning = ""
-        """Of the body: it tells what it is when there is no event in it."""
+        self._beginning = b""
         self._rest: list[bytes] = [b""]
         """The line that is not complete, in pieces: they are joined once, at its end. At first what may be a BOM."""
         self._is_new = True
@@ -41,6 +40,11 @@ class EventDecoder:
         self._name = b""
         self._size = 0
         """Bytes since the last event, except those that were fed together with it."""
+
+    @property
+    def beginning(self) -> str:
+        """Of the body: it tells what it is when there is no event in it."""
+        return clean(" ".join(self._beginning.decode("utf-8", "replace").split()))
 
     @property
     def is_stream(self) -> bool:
@@ -98,7 +102,7 @@ class EventDecoder:
             self._rest = []
             self._is_new = False
             self.is_plain = received[:1] in (b"{", b"[", b"<")
-            self.beginning = clean(" ".join(received[:BEGINNING].decode("utf-8", "replace").split()))
+            self._beginning = received[:BEGINNING]
         return received
 
     def _with_newlines(self, received: bytes) -> bytes:

@@ -120,8 +120,10 @@ class OpenAIFormat:
         parts = self._fields.take(delta)
         delta = parts["delta"] if self._began else {"role": "assistant", "content": "", **parts["delta"]}
         self._began = True
-        self._constants = _constants(self._constants | parts["chunk"])
-        self._head, _, self._tail = self._frame({"": 0}).partition(b'"":0')
+        if parts["chunk"]:
+            self._constants = _constants(self._constants | parts["chunk"])
+        if not self._head:
+            self._head, _, self._tail = self._frame({"": 0}).partition(b'"":0')
         choice = {"index": 0, "delta": delta, **_choice(parts, logprobs, finish_reason)}
         return self._event(parts["chunk"], choice)
 
