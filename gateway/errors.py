@@ -19,8 +19,8 @@
     │                                            chunk_invalid
     └── ModelFailed        varies  varies     what the worker reports: worker/contract/failures.py
 
-A provider's 400, 402, 404, 409, 413, 415, 422, 429, 503 and 504 are passed on, 408 as 504 and 529 as 503. Other 4xx are
-400; all else, and what concerns the worker's key, is 502.
+A provider's 400, 402, 404, 409, 410, 413, 415, 422, 425, 429, 451, 503 and 504 are passed on, 408 as 504, 498 as 429,
+424 and 499 as 502, and 529 as 503. Other 4xx are 400; all else, and what concerns the worker's key, is 502.
 
 The base itself has ``internal_error`` (500), and ``not_found`` and ``not_allowed`` for paths and methods.
 """
@@ -220,7 +220,7 @@ class ModelFailed(GatewayError):
     }
 
     PASSED: ClassVar[dict[str, dict[int, int]]] = {
-        "model_rejected_request": {status: status for status in (400, 409, 413, 415, 422)},
+        "model_rejected_request": {status: status for status in (400, 409, 410, 413, 415, 422, 425, 451)},
         "model_quota_exhausted": {402: 402},
         "model_failed": {503: 503, 529: 503},
     }

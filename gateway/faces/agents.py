@@ -1,6 +1,5 @@
 """What agents say besides text, and whose text it is, for the faces that tell their messages apart."""
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -63,37 +62,33 @@ class Paragraphs:
         return BREAK if is_new else ""
 
 
-def joined(events: Sequence[pb.ReplyEvent], kind: str) -> str:
-    """All text of one kind."""
-    paragraphs, pieces = Paragraphs(), []
-    for event in events:
-        if event.HasField("message"):
-            paragraphs.mark()
-        elif text := getattr(event, kind):
-            pieces += [paragraphs.before(kind, event.source), text]
-    return "".join(pieces)
-
-
-def messages(events: Iterable[pb.ReplyEvent]) -> list[Json]:
+class Messages:
     """What each speaker said and did, in the order in which it began; empty for a reply without speakers."""
-    found: list[Json] = []
-    opened: dict[str, dict[str, list[str]]] = {}
-    """The pieces of each source's message: several may speak at once."""
-    for event in events:
+
+    def __init__(self) -> None:
+        self._found: list[Json] = []
+        self._open: dict[str, dict[str, list[str]]] = {}
+        """The pieces of each source's message: several may speak at once."""
+
+    def add(self, event: pb.ReplyEvent) -> None:
+        """Add an event that has a source."""
         source, kind = event.source, str(event.WhichOneof("event"))
         if kind == "message":
-            opened.pop(source, None)
-        elif source and kind in DELTAS:
-            if source not in opened:
-                pieces = opened[source] = {}
-                found.append({"source": source, _PIECES: pieces})
-            opened[source].setdefault(_NAMES[kind], []).append(getattr(event, kind))
-        elif source and (shown := told(event)):
-            found.append({"source": source, **shown})
-    for message in found:
-        for name, texts in message.pop(_PIECES, {}).items():
-            message[name] = "".join(texts)
-    return found
+            self._open.pop(source, None)
+        elif kind in DELTAS:
+            if source not in self._open:
+                pieces = self._open[source] = {}
+                self._found.append({"source": source, _PIECES: pieces})
+            self._open[source].setdefault(_NAMES[kind], []).append(getattr(event, kind))
+        elif shown := told(event):
+            self._found.append({"source": source, **shown})
+
+    def read(self) -> list[Json]:
+        """Them all; nothing may be added then."""
+        for message in self._found:
+            for name, texts in message.pop(_PIECES, {}).items():
+                message[name] = "".join(texts)
+        return self._found
 
 
 _PIECES = ""

@@ -52,8 +52,9 @@ class Inflater:
 
 def inflater(request: Request) -> Inflater | None:
     """What decompresses the request's body; None where it is not compressed. Raises :class:`MalformedBody`."""
-    encoding = ", ".join(request.headers.getlist("content-encoding")).strip().lower()
-    if encoding in ("", "identity"):
+    given = ",".join(request.headers.getlist("content-encoding")).lower().split(",")
+    encoding = ", ".join(name for name in map(str.strip, given) if name not in ("", "identity"))
+    if not encoding:
         return None
     if encoding in ("gzip", "x-gzip", "deflate"):
         return Inflater()

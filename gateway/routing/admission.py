@@ -213,8 +213,7 @@ class Admission:
     def _choose(self, ready: list[Worker], claim: Claim) -> Worker | None:
         now = self._clock()
         failing = {worker.id for worker in ready if self._breakers.blocks(claim.at(worker.id), now)}
-        avoid = failing.union(claim.avoid) if failing else claim.avoid
-        return choose(ready, claim.model, avoid, claim.endpoint)
+        return choose(ready, claim.model, claim.avoid, claim.endpoint, failing)
 
     def _refuse_unknown(self) -> None:
         for line in list(self._lines.values()):

@@ -11,14 +11,17 @@ def choose(
     model: str,
     avoid: Collection[str] = (),
     endpoint: str = CHAT,
+    failing: Collection[str] = (),
     rng: random.Random | None = None,
 ) -> Worker | None:
     """The worker with the smallest share of its places in use, at random among equals; None if none has room.
 
-    ``workers`` are the ready ones. Those in ``avoid`` are chosen only if no other serves the model.
+    ``workers`` are the ready ones. Those in ``failing`` are chosen only if no other serves the model, and those in
+    ``avoid`` only if these are all.
     """
     serving = [worker for worker in workers if worker.serves(model, endpoint)]
-    preferred = [worker for worker in serving if worker.id not in avoid] or serving
+    untried = [worker for worker in serving if worker.id not in avoid] or serving
+    preferred = [worker for worker in untried if worker.id not in failing] or untried
     shares = [(share, worker) for worker in preferred if (share := worker.share(model)) < 1]
     if not shares:
         return None

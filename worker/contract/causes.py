@@ -56,6 +56,8 @@ def _words(error: BaseException) -> str:
             return ""
         case OSError() if error.errno:
             return os.strerror(error.errno).lower()
+        case httpx2.RemoteProtocolError():
+            return "what it sent is no HTTP/1.1"
         case httpx2.UnsupportedProtocol():
             return "its base_url must begin with http:// or https://"
         case _:

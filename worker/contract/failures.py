@@ -4,8 +4,8 @@
 
     code                    retryable  when
     model_unreachable       yes        no connection to the model
-    model_rate_limited      yes        429 (with Retry-After, where the model gives one)
-    model_failed            yes        5xx, an error inside the stream, or one of a client that is not ours
+    model_rate_limited      yes        429, 498 (with Retry-After, where the model gives one)
+    model_failed            yes        5xx, 424, 499, an error inside the stream, or one of a client that is not ours
     model_timeout           yes        408, 504; the model's client gave up waiting
     model_stream_broken     yes        the connection broke or the stream ended once the request was sent; the answer is
                                        not what the model's API sends, is not HTTP, exceeds a limit, or is a redirect
@@ -57,9 +57,11 @@ REASON_LIMIT = 300
 """Characters of a reason in the log."""
 
 KEY = frozenset(refusals.STATUSES[401].split())
-QUOTA = frozenset(refusals.STATUSES[402].split())
 CONTENT = frozenset({"context_length_exceeded", "content_filter", "content_policy_violation"})
 """Codes that tell more than the status that they come with: 400 for a key, 429 for a quota, 500 for a content."""
+
+FAILED = (424, 499)
+"""Statuses below 500 by which servers tell that they failed: Hugging Face's, and those that gave a request up."""
 
 Mask = Callable[[str], str]
 
@@ -161,7 +163,7 @@ def _refusal(refused: ProviderRefused, mask: Mask) -> pb.Error:
     status = told_status or refusals.status_of(refused.code, refused.type)
     if refused.code in KEY or refused.type in KEY:
         status = 401
-    if refused.code in QUOTA or refused.type in QUOTA:
+    if refused.code in refusals.QUOTA or refused.type in refusals.QUOTA:
         code, what = "model_quota_exhausted", "the worker's account at the model's provider is used up"
     elif refused.code in CONTENT:
         code, what = "model_rejected_request", "the model rejected the request"
@@ -169,17 +171,15 @@ def _refusal(refused: ProviderRefused, mask: Mask) -> pb.Error:
         code, what = _meaning(status)
     if told_status is not None:
         what += f" (HTTP {told_status})"
-    # What a provider says of a key can quote a part of it. The log has it, masked.
-    told = "" if status == 401 else mask(refused.message)[:MESSAGE_LIMIT]
+    told = mask(refused.message)[:MESSAGE_LIMIT]
     retryable = code in ("model_rate_limited", "model_failed", "model_timeout") or status in (409, 425)
     error = _error(code, _with(what, told), retryable=retryable)
     error.provider.status = status or 0
-    if code != "model_unauthorized":
-        error.provider.code = clean(mask(refused.code))
-        error.provider.type = clean(mask(refused.type))
-        error.provider.param = clean(mask(refused.param))
-        if refused.extra:
-            error.provider.extra = orjson.dumps(_masked(refused.extra, mask)).decode()
+    error.provider.code = clean(mask(refused.code))
+    error.provider.type = clean(mask(refused.type))
+    error.provider.param = clean(mask(refused.param))
+    if refused.extra:
+        error.provider.extra = orjson.dumps(_masked(refused.extra, mask)).decode()
     if retryable and refused.retry_after is not None:
         error.retry_after.FromMilliseconds(int(refused.retry_after * 1000))
     return error
@@ -209,11 +209,11 @@ def _meaning(status: int | None) -> tuple[str, str]:
             return "model_quota_exhausted", "the worker's account at the model's provider is used up"
         case 404:
             return "model_not_found", "the model's provider does not know the model"
-        case 429:
+        case 429 | 498:  # the latter is Groq's
             return "model_rate_limited", "the model's provider is over its rate limit"
         case 408 | 504 | 524:
             return "model_timeout", "the model's server gave up waiting"
-        case _ if status >= 500:
+        case _ if status >= 500 or status in FAILED:
             return "model_failed", "the model failed"
         case _:
             return "model_rejected_request", "the model rejected the request"

@@ -30,7 +30,12 @@ HELD = 64 * 1024
 MARKS = 100_000
 """Quotes and brackets of one event of a stream, which are read in less than 50 ms."""
 
+BEGINNING = 60
+"""Bytes of an answer that is none which are told."""
+
 _NOTHING = frozenset({b"", b"null", b"false", b"{}"})
+_ERROR = frozenset({b"message", b"code", b"type", b"param"})
+_KEPT = frozenset({b"usage", b"error", b"object"}) | _ERROR
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
 _LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
 
@@ -49,6 +54,7 @@ class _Answer(ABC):
         self._sink = sink
         self._replaced = {b"model": orjson.dumps(model)}
         self._silent = 0
+        self._beginning = b""
         self._text = codecs.getincrementaldecoder("utf-8")("replace")
         self._usage = RequestUsage(prompt_tokens=0, completion_tokens=0)
         self._over = asyncio.Event()
@@ -67,6 +73,7 @@ class _Answer(ABC):
 
     def data_received(self, data: bytes) -> None:
         self._silent += len(data)
+        self._beginning = self._beginning or data[:BEGINNING]
         self._read(data)
         if self._silent > SILENCE:
             self._end(StreamBroken(f"the model's answer said nothing in {SILENCE:,} bytes", self._usage))
@@ -89,7 +96,9 @@ class _Answer(ABC):
         except (ModelReported, StreamBroken) as error:
             self._end(error)
         except (NoObject, EventTooLong) as odd:
-            self._end(StreamBroken(f"the model's answer is not what its API sends: {odd}", self._usage))
+            beginning = self._beginning.decode(errors="replace")
+            wrong = f"the model's answer is not what its API sends: {odd}; it begins with {beginning!r}"
+            self._end(StreamBroken(wrong, self._usage))
         else:
             if self.is_whole:
                 self._end(None)
@@ -106,6 +115,8 @@ class _Answer(ABC):
         error = members.kept.get(b"error", b"")
         if error not in _NOTHING:
             raise ModelReported(_loads(error))
+        if members.kept.get(b"object") == b'"error"':  # FastChat's and vLLM's
+            raise ModelReported({name.decode(): _loads(members.kept.get(name, b"null")) for name in _ERROR})
         if counted := members.kept.get(b"usage"):
             self._usage = _usage(counted) or self._usage
 
@@ -122,7 +133,7 @@ class Whole(_Answer):
 
     def __init__(self, sink: Sink, model: str, as_event: bool, on_first: Callable[[], None] | None = None) -> None:
         super().__init__(sink, model)
-        self._members = Members(self._replaced, frozenset({b"usage", b"error"}))
+        self._members = Members(self._replaced, _KEPT)
         self._as_event = as_event
         self._held = bytearray(b"data: " if as_event else b"")
         self._has_begun = False
@@ -176,7 +187,7 @@ class Events(_Answer):
     def _event(self, payload: bytes) -> bytes:
         if len(payload) > MARKS and sum(map(payload.count, (b'"', b"[", b"{", b"]", b"}"))) > MARKS:
             raise NoObject(f"an event has more than {MARKS:,} quotes and brackets")
-        members = Members(self._replaced, frozenset({b"usage", b"error"}))
+        members = Members(self._replaced, _KEPT)
         text = members.feed(payload)
         if not members.is_complete:
             raise NoObject("an event's object is not complete")

@@ -255,6 +255,24 @@ async def test_a_provider_that_says_when_is_asked_again_then_and_not_before() ->
     await driver
 
 
+async def test_no_route_is_tried_twice_because_all_have_failed_lately() -> None:
+    stage = Stage(workers=0)
+    routes = {"w0": 1, "w1": 2}
+    for worker, route in routes.items():
+        stage.enter(worker, route)
+    for _ in range(5):
+        chat, driver = stage.begin()
+        begun = len(stage.histories())
+        for number in (1, 2):
+            _, worker = (await stage.asked(begun + number))[-1]
+            stage.chunk(worker, attempt=number, error=error("model_failed", retryable=True))
+        _, end = await read(chat)
+        assert isinstance(end, GatewayError)
+        assert end.attempts == 2
+        await driver
+        assert {worker for _, worker in stage.histories()[begun:]} == {"w0", "w1"}
+
+
 @pytest.mark.parametrize("code", ["model_failed", "model_rate_limited"])
 async def test_every_other_route_to_a_model_is_tried_once(code: str) -> None:
     stage = Stage(workers=0)

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleet.process.turns import at_once
 from gateway.chats.reply import Completed
-from gateway.faces.agents import joined, messages
+from gateway.faces.fields import Fields
 from gateway.faces.ndjson.encoder import Ndjson
 from gateway.faces.openai.encoder import OpenAIFormat
+from gateway.faces.whole import Whole, gathered
 from protos import chat_pb2 as pb
 
 SPEAKERS = ("a", "b", "c")
@@ -20,6 +22,10 @@ Json = dict[str, Any]
 
 def openai() -> OpenAIFormat:
     return OpenAIFormat("r", lambda: "m", include_usage=False)
+
+
+def whole(reply: Iterable[pb.ReplyEvent]) -> Whole:
+    return at_once(gathered(reply, Fields()))
 
 
 def deltas(format_: OpenAIFormat, events: Iterable[pb.ReplyEvent]) -> list[Json]:
@@ -60,17 +66,17 @@ def said(events: Iterable[pb.ReplyEvent], kind: str, source: str) -> str:
 def test_interleaved_speakers_never_mix(reply: list[pb.ReplyEvent]) -> None:
     lines = [json.loads(line) for line in b"".join(map(Ndjson("r").event, reply)).splitlines()]
     chunks = deltas(openai(), reply)
-    whole = messages(reply)
+    answer = whole(reply)
     for kind, ours, openais in (("text", "content", "content"), ("reasoning", "reasoning", "reasoning_content")):
         for source in SPEAKERS:
             expected = said(reply, kind, source)
             assert "".join(line.get(ours, "") for line in lines if line["source"] == source) == expected
             heard = "".join(delta.get(openais) or "" for delta in chunks if delta.get("source") == source)
             assert heard.replace("\n\n", "") == expected
-            assert "".join(part.get(ours, "") for part in whole if part["source"] == source) == expected
+            assert "".join(part.get(ours, "") for part in answer.messages if part["source"] == source) == expected
         # What a chat client shows is the same streamed and whole, and a paragraph is one speaker's.
         shown = "".join(delta.get(openais) or "" for delta in chunks)
-        assert shown == joined(reply, kind)
+        assert shown == getattr(answer, kind)
         for paragraph in filter(None, shown.split("\n\n")):
             assert len({word.partition(":")[2] for word in paragraph.split(">")[:-1]}) == 1
 
@@ -81,7 +87,7 @@ def test_a_whole_answer_has_each_message_in_one_piece(reply: list[pb.ReplyEvent]
     for event in reply:
         if event.text or event.reasoning:
             pieces.setdefault((event.text or event.reasoning).partition(":")[2], []).append(event.text)
-    found = messages(reply)
+    found = whole(reply).messages
     assert [part.get("content", "") for part in found] == ["".join(texts) for texts in pieces.values()]
 
 
@@ -119,19 +125,19 @@ def test_what_ran_on_the_server_is_an_agent_event_and_no_tool_call(kind: str) ->
     (delta,) = deltas(openai(), [event])
     assert (delta["source"], delta["agent_event"]) == ("a", {kind: shown})
     assert "tool_calls" not in delta
-    whole = json.loads(openai().whole([event], Completed("stop")))["choices"][0]["message"]
-    assert whole["messages"] == [{"source": "a", kind: shown}]
-    assert "tool_calls" not in whole
+    answer = json.loads(at_once(openai().whole([event], Completed("stop"))))["choices"][0]["message"]
+    assert answer["messages"] == [{"source": "a", kind: shown}]
+    assert "tool_calls" not in answer
 
 
 def test_the_clients_calls_are_tool_calls_beside_what_an_agent_did() -> None:
     reply = [pb.ReplyEvent(source="a", tool_call=CALL), pb.ReplyEvent(tool_call=pb.ToolCall(id="2", name="g"))]
     assert [delta.get("tool_calls", [{}])[0].get("id") for delta in deltas(openai(), reply)] == [None, "2"]
-    message = json.loads(openai().whole(reply, Completed("function_calls")))["choices"][0]["message"]
+    message = json.loads(at_once(openai().whole(reply, Completed("function_calls"))))["choices"][0]["message"]
     assert [call["id"] for call in message["tool_calls"]] == ["2"]
     lines = [json.loads(Ndjson("r").event(event)) for event in reply]
     assert ("tool_call" in lines[0], "tool_calls" in lines[1]) == (True, True)
-    body = json.loads(Ndjson("r").whole(reply, Completed("function_calls")))
+    body = json.loads(at_once(Ndjson("r").whole(reply, Completed("function_calls"))))
     assert [call["id"] for call in body["tool_calls"]] == ["2"]
 
 

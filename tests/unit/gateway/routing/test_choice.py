@@ -47,6 +47,17 @@ def test_a_worker_to_avoid_is_taken_only_when_nobody_else_serves_the_model(worke
         assert not others
 
 
+@given(WORKERS)
+def test_a_failing_worker_is_better_than_one_to_avoid(workers: list[Worker]) -> None:
+    avoid, failing = {worker.id for worker in workers[:2]}, {worker.id for worker in workers[2:]}
+    chosen = choose(workers, "a", avoid, failing=failing)
+    if chosen is not None and chosen.id in avoid:
+        assert not [worker for worker in workers[2:] if worker.serves("a")]
+    chosen = choose(workers, "a", failing=failing)
+    if chosen is not None and chosen.id in failing:
+        assert not [worker for worker in workers[:2] if worker.serves("a")]
+
+
 def test_equals_share_by_lot() -> None:
     workers = [Worker("a", capacity=4), Worker("b", capacity=4)]
     rng = random.Random(1)

@@ -140,8 +140,16 @@ def test_a_reason_for_the_log_is_short_and_one_line() -> None:
     assert reason(KeyError("a prompt")) == ""
 
 
-def test_a_refused_key_is_not_quoted() -> None:
-    assert "sk-1" not in failure(answered(401, {"message": "Incorrect API key: sk-1"}), False).message
+def test_a_refused_key_is_told_of_and_not_quoted() -> None:
+    refused = failure(answered(401, {"message": "Incorrect API key: sk-1", "code": "invalid_api_key"}), False)
+    assert refused.message.endswith("the worker's key (HTTP 401): Incorrect API key: ***")
+    assert (refused.provider.status, refused.provider.code) == (401, "invalid_api_key")
+
+
+@pytest.mark.parametrize("status", [424, 498, 499])
+def test_a_server_that_failed_is_asked_again(status: int) -> None:
+    refused = failure(answered(status, {"message": "no"}), False)
+    assert (refused.code, refused.retryable) == ("model_rate_limited" if status == 498 else "model_failed", True)
 
 
 def test_other_sdks_errors_are_read_too() -> None:

@@ -23,6 +23,13 @@ from worker.contract.masking import READ, mask
         ('{"api_key": "abc", "x": 1}', '{"api_key": "***", "x": 1}'),
         ("x-api-key: abc", "x-api-key: ***"),
         ("the key own-key-1 is blocked", "the key *** is blocked"),
+        ("the key 'own-key-' is cut", "the key '***' is cut"),
+        ("API key 'abcdef' is wrong", "API key '***' is wrong"),
+        ("Authorization: Token abcdef", "Authorization: Token ***"),
+        ("bearer=abcdef", "bearer=***"),
+        ("client_secret=abcdef&password=abcdef", "client_secret=***&password=***"),
+        ('{"token": "abcdef"}', '{"token": "***"}'),
+        ("github_pat_abcdef glpat-abcdef xoxb-abcdef gho_abcdef", "*** *** *** ***"),
     ],
 )
 def test_what_looks_like_a_key_is_masked(text: str, masked: str) -> None:
@@ -35,6 +42,7 @@ def test_what_looks_like_a_key_is_masked(text: str, masked: str) -> None:
         "This model's maximum context length is 4096 tokens",
         "bearer authentication is required",
         "API key not valid. Please pass a valid API key.",
+        "unexpected token: abcdef; the password is missing, the token 'x' is not one",
         "risk-free, key-value, the basic tier: **all**",
         "see https://example.com/docs?page=2#errors",
     ],

@@ -32,6 +32,14 @@ QUOTA = {"error": {"code": 429, "message": "q", "status": "RESOURCE_EXHAUSTED", 
         ({"title": "Bad", "detail": "why", "status": 400}, "why"),
         ({"error": {"message": json.dumps({"error": {"message": "why"}})}}, "why"),
         ({"error": {"message": "Provider returned error", "metadata": {"raw": "why"}}}, "Provider returned error: why"),
+        ({"error": "Internal Server Error", "message": "why", "status": 500}, "Internal Server Error: why"),
+        ({"error": "invalid_client", "error_description": "why"}, "invalid_client: why"),
+        ({"error": "why", "message": "why"}, "why"),
+        ({"error": {"message": {"text": "why"}}}, "why"),
+        ({"error": False, "reason": "why"}, "why"),
+        ({"status": "error", "description": "why"}, "why"),
+        ({"fault": {"faultstring": "why", "detail": {"errorcode": "x"}}}, "why"),
+        ({"oops": {"why": [1, "two"]}}, '{"oops": {"why": [1, "two"]}}'),
         ("first line\nsecond", "first line second"),
         ("<html><title>502 Bad Gateway</title><body>x</body>", "502 Bad Gateway"),
         ("<h1>Sorry</h1><p>this &amp; that</p>", "Sorry this & that"),
@@ -50,6 +58,7 @@ def test_a_message_is_found_wherever_it_is(body: object, message: str) -> None:
     [
         ({"code": 429}, 429),
         ({"code": "503"}, 503),
+        ({"http_code": 429}, 429),
         ({"status": 422}, 422),
         ({"statusCode": 500}, 500),
         ({"code": "of_a_kind_unknown"}, None),
@@ -70,7 +79,9 @@ def test_an_error_in_a_stream_has_the_status_that_it_names(error: dict[str, Any]
         ({"type": "overloaded_error"}, 503),
         ({"type": "BadRequestError", "code": None}, 400),
         ({"status": "INVALID_ARGUMENT"}, 400),
-        ({"code": "insufficient_quota"}, 402),
+        ({"code": "insufficient_quota"}, 429),
+        ({"code": "insufficient_credits"}, 402),
+        ({"code": "rate_limit"}, 429),
     ],
 )
 def test_words_stand_for_a_status(error: dict[str, Any], status: int) -> None:
@@ -101,6 +112,15 @@ def test_code_type_and_parameter_are_kept_and_numbers_are_no_code() -> None:
         ({"retry-after": "2.5"}, 2.5),
         ({"retry-after-ms": "1500", "retry-after": "2"}, 1.5),
         ({"retry-after": "1000000000"}, refusals.LONGEST),
+        ({"retry-after": "+5"}, 5.0),
+        ({"retry-after": " 5 , 7"}, 5.0),
+        ({"retry-after": "5; x"}, 5.0),
+        ({"retry-after": "7.5s"}, 7.5),
+        ({"retry-after": "5 Seconds"}, 5.0),
+        ({"retry-after": "9" * 400}, refusals.LONGEST),
+        ({"x-ms-retry-after-ms": "4000", "retry-after": "9"}, 4.0),
+        ({"retry-after-ms": "x", "retry-after": "9"}, 9.0),
+        ({"retry-after": "1m30s"}, None),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "-1"}, None),
@@ -124,6 +144,39 @@ def test_googles_details_tell_the_delay_and_the_reason() -> None:
     details = [{"reason": "API_KEY_INVALID"}, {"locale": "en"}]
     refused = refusals.read([{"error": {"code": 400, "status": "INVALID_ARGUMENT", "details": details}}], 400)
     assert refused.code == "api_key_invalid"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"error": {"message": "why", "code": "c"}}',
+        b'\xef\xbb\xbf{"error": {"message": "why", "code": "c"}}',
+        '{"error": {"message": "why", "code": "c"}}'.encode("utf-16"),
+        b'{"error": {"message": "why", "code": "c", "x": "\xff"}}',
+        b'{"error": {"message": "why", "code": "c", "x": NaN}}',
+        b'data: {"error": {"message": "why", "code": "c"}}\n\n',
+        b'event: error\ndata:{"error": {"message": "why", "code": "c"}}\n\ndata: [DONE]\n\n',
+    ],
+)
+def test_json_is_read_however_it_is_written(data: bytes) -> None:
+    said = refusals.read(refusals.content(data), 400)
+    assert (said.message, said.code) == ("why", "c")
+
+
+@pytest.mark.parametrize("data", [b"", b"why", b"data: why", b"[" * 65536, b"data: {" * 9000, b"1" * 5000, b"\xff\xfe"])
+def test_what_is_no_json_is_text(data: bytes) -> None:
+    began = time.process_time()
+    assert isinstance(refusals.content(data), str)
+    assert time.process_time() - began < 0.05
+
+
+def test_the_code_of_a_quoted_error_is_told() -> None:
+    quoted = json.dumps({"error": {"message": "why", "code": "context_length_exceeded", "type": "t"}})
+    for error in ({"message": "failed", "code": 400, "metadata": {"raw": quoted}}, {"message": quoted}):
+        said = refusals.read({"error": error}, 400)
+        assert (said.code, said.type) == ("context_length_exceeded", "t")
+        assert said.message.endswith("why")
+    assert refusals.read({"status": "error", "message": "why"}, 400).code == ""
 
 
 @pytest.mark.parametrize("body", ["<" * 65536, "[" * 65536, "{" * 65536, "&" * 65536, [[]] * 30000, "<title" * 10000])

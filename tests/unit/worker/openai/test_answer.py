@@ -118,6 +118,25 @@ async def test_an_error_with_a_good_status_is_an_error() -> None:
     assert (await whole(b'{"error":null}'))[0] == '{"error":null}'
 
 
+@pytest.mark.parametrize("text", [b'{"object":"error","message":"no","code":400}', b'{"code": 400,"object": "error"}'])
+async def test_an_error_object_is_an_error(text: bytes) -> None:
+    whole_one, events = Recording(), Recording()
+    for reader in (Whole(whole_one, "public", False), Events(events, "public")):
+        feed(reader, text if isinstance(reader, Whole) else b"data: " + text + b"\n\n")
+        with pytest.raises(ModelReported) as reported:
+            await reader.end()
+        assert isinstance(reported.value.body, dict)
+        assert reported.value.body["code"] == 400
+    assert whole_one.events == events.events == []
+
+
+async def test_how_a_wrong_answer_begins_is_told() -> None:
+    reader = Whole(Recording(), "public", False)
+    feed(reader, b"<html>Sign in</html>")
+    with pytest.raises(StreamBroken, match="begins with '<html>Sign in</html>'"):
+        await reader.end()
+
+
 @pytest.mark.parametrize("filler", [b" " * 30_000, b"data:\n\n" * 4000])
 async def test_an_answer_that_says_nothing_ends(filler: bytes) -> None:
     for reader in (Whole(Recording(), "public", False), Events(Recording(), "public")):
