@@ -7,7 +7,7 @@ from fleet import logs
 from fleet.process import loop
 from fleet.process.signals import stop_signals
 from fleet.security.identity import IdentityError
-from fleet.settings import BAD_SETTINGS, FleetSettings, load
+from fleet.settings import BAD_SETTINGS, FleetSettings, HostPort, load
 from host.server import FleetHost
 from host.settings import HostSettings
 
@@ -52,7 +52,7 @@ async def serve(settings: HostSettings, fleet: FleetSettings) -> None:
         print(error, file=sys.stderr)
         raise SystemExit(BAD_SETTINGS) from None
     host.start()
-    addresses = {"address": str(settings.bind), "relay": str(settings.relay)}
+    addresses = {"address": str(settings.bind), "relay": str(HostPort(settings.relay.host, host.relay_port))}
     log.info("listening", **addresses, token=bool(tokens), tls=identity is not None)
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait((stopping, host.serving), return_when=asyncio.FIRST_COMPLETED)

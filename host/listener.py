@@ -169,6 +169,8 @@ def _listen(address: HostPort) -> list[socket.socket]:
     absent: OSError | None = None
     try:
         for family, kind, protocol, _, where in dict.fromkeys(socket.getaddrinfo(*address, type=socket.SOCK_STREAM)):
+            if sockets:  # where any free port will do, it is the same for all
+                where = (where[0], sockets[0].getsockname()[1], *where[2:])
             try:
                 sockets.append(_listen_at(socket.socket(family, kind, protocol), where))
             except OSError as error:

@@ -107,6 +107,10 @@ class FleetHost(GrpcWorkerAgentRuntimeHost):
             for port in ports:
                 port.cancel()
 
+    @property
+    def relay_port(self) -> int:
+        return self._relays.port
+
     async def _relay(self, client: Client) -> None:
         def admit(ticket: str) -> Member | None:
             member = self._servicer.admit(ticket)

@@ -17,8 +17,9 @@ class HostSettings(BaseSettings):
 
     bind: Address = HostPort("127.0.0.1", 50051)
     relay_bind: Address | None = None
-    """Where members open their relays; by default at the port after ``HOST_BIND``. Members are told the port alone and
-    dial it at the address that they have for the host."""
+    """Where members open their relays; by default at the port after ``HOST_BIND``, and on loopback, where no firewall
+    must know it, at any free port. Members are told the port alone and dial it at the address that they have for the
+    host."""
     max_message: int = Field(default=STOCK_BYTES, ge=STOCK_BYTES, le=MESSAGE_BYTES)
     """Bytes of a message between AutoGen's own members. If more than the default, each must be able to receive it."""
     allow_insecure: bool = False
@@ -34,4 +35,4 @@ class HostSettings(BaseSettings):
 
     @property
     def relay(self) -> HostPort:
-        return self.relay_bind or HostPort(self.bind.host, self.bind.port + 1)
+        return self.relay_bind or HostPort(self.bind.host, 0 if self.bind.is_loopback else self.bind.port + 1)

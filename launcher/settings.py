@@ -34,11 +34,13 @@ class LauncherSettings(BaseSettings):
 
     def binds(self) -> list[tuple[str, str, HostPort]]:
         """Services that listen, each with a variable for an address and the address."""
-        relay = self.host_relay_bind or HostPort(self.host.host, self.host.port + 1)
+        relay = self.host_relay_bind
+        if relay is None and not self.host.is_loopback:
+            relay = HostPort(self.host.host, self.host.port + 1)
         return [
             ("gateway", "GATEWAY_BIND", self.gateway_bind),
             ("host", "HOST_BIND", self.host),
-            ("host", "HOST_RELAY_BIND", relay),
+            *([("host", "HOST_RELAY_BIND", relay)] if relay is not None else []),
             ("model", "MODEL_BIND", self.model_bind),
         ]
 

@@ -8,19 +8,14 @@ RANGE = range(10_000, 32_768)
 reach itself now and then, and keep the host from coming back."""
 
 
-def free_port(count: int = 1) -> int:
-    """The first of ``count`` ports in a row that nobody listens on now."""
+def free_port() -> int:
+    """A port that nobody listens on now."""
     for port in random.sample(RANGE, 200):
-        if all(_is_free(port + offset) for offset in range(count)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
             return port
     raise OSError("no free port on loopback")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True

@@ -444,7 +444,8 @@ LINES = [
 
 def bad_line(draw: random.Random, host: str) -> Hostile:
     line = draw.choice(LINES)
-    return Hostile("bad line", (line + b"\r\nhost: " + host.encode() + b"\r\n\r\n",), closes=True)
+    expected = frozenset({505}) if line.endswith(b"HTTP/2.0") else frozenset[int]()
+    return Hostile("bad line", (line + b"\r\nhost: " + host.encode() + b"\r\n\r\n",), closes=True, expected=expected)
 
 
 def other_paths(draw: random.Random, host: str) -> Hostile:

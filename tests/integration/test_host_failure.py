@@ -1,5 +1,6 @@
 """A host whose server has failed does not live on: it says why, and ends so that it is started again."""
 
+import re
 import socket
 import subprocess
 import sys
@@ -81,3 +82,24 @@ def test_a_port_in_use_is_one_line_that_names_the_setting(taken: str) -> None:
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1] == f"{taken}: cannot listen on {address}: address already in use"
     assert "Traceback" not in ended.stderr
+
+
+def test_on_loopback_the_relay_takes_no_port_that_somebody_else_may_want() -> None:
+    """A gateway at the port after the host's is as common as anything."""
+    port = free_port()
+    host = subprocess.Popen(
+        [sys.executable, "-m", "host"],
+        cwd=REPOSITORY,
+        env={"HOST_BIND": f"127.0.0.1:{port}"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert host.stderr is not None
+        listening = next(line for line in host.stderr if "event=listening" in line)
+        relay = int(re.search(r"relay=127\.0\.0\.1:(\d+)", listening)[1])  # type: ignore[index]
+        assert relay not in (0, port, port + 1)
+        socket.create_connection(("127.0.0.1", relay)).close()
+    finally:
+        host.kill()
+        host.communicate()

@@ -270,10 +270,8 @@ def test_a_second_launcher_names_the_ports(stage: Stage) -> None:
 
 
 def test_a_taken_relay_port_is_named_before_anything_starts(stage: Stage) -> None:
-    del stage.settings["HOST_RELAY_BIND"]
-    port = free_port(2) + 1
-    stage.settings["HOST_BIND"] = f"127.0.0.1:{port - 1}"
-    with socket.create_server(("127.0.0.1", port)):
+    port = stage.settings["HOST_RELAY_BIND"].rpartition(":")[2]
+    with socket.create_server(("127.0.0.1", int(port))):
         launcher = stage.launch()
         assert launcher.process.wait(LIMIT) == 1
     reason = f"port {port} is taken; set HOST_RELAY_BIND to another address"

@@ -1,4 +1,7 @@
-"""Images that users send to models whose clients take them as data: nothing is decoded, bombs are refused."""
+"""Images that users send to models whose clients take them as data: nothing is decoded.
+
+Ollama's client refuses bombs by their headers. Claude's passes them on: Anthropic decodes them, and says what it takes.
+"""
 
 import json
 import threading
@@ -16,32 +19,47 @@ from tests.harness.chat import ask, assert_complete
 from tests.harness.fleet import Fleet, model_entries
 from tests.harness.http import Connection
 from tests.schedule import Schedule
+from tests.security.model_server import ANTHROPIC, event
 
 MIB = 1024 * 1024
 MEMORY = 300 * MIB
-DONE = {"model": "m", "created_at": "2026-01-01T00:00:00Z", "message": {"role": "assistant", "content": "hello"}}
+ANSWER = {
+    "model": "m",
+    "created_at": "2026-01-01T00:00:00Z",
+    "message": {"role": "assistant", "content": "ok"},
+    "done": True,
+    "done_reason": "stop",
+}
 
 
-class Ollama(BaseHTTPRequestHandler):
-    """Ollama's API as far as its client needs it."""
+class Api(BaseHTTPRequestHandler):
+    """Ollama's API and Claude's as far as their clients need them."""
 
     images: list[str]
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        type(self).images = [image for message in body["messages"] for image in message.get("images") or ()]
+        if self.path == "/v1/messages":
+            blocks = [block for message in body["messages"] for block in message["content"]]
+            type(self).images = [block["source"]["data"] for block in blocks if block["type"] == "image"]
+            self.answer("text/event-stream", b"".join(map(event, ANTHROPIC)))
+        else:
+            type(self).images = [image for message in body["messages"] for image in message.get("images") or ()]
+            self.answer("application/x-ndjson", json.dumps(ANSWER).encode() + b"\n")
+
+    def answer(self, kind: str, body: bytes) -> None:
         self.send_response(200)
-        self.send_header("content-type", "application/x-ndjson")
+        self.send_header("content-type", kind)
         self.end_headers()
-        self.wfile.write(json.dumps({**DONE, "done": True, "done_reason": "stop"}).encode() + b"\n")
+        self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
         pass
 
 
 @pytest.fixture(scope="module")
-def ollama() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Ollama) as server:
+def api() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -50,7 +68,7 @@ def ollama() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def fleet(ollama: str) -> Iterator[Fleet]:
+def fleet(api: str) -> Iterator[Fleet]:
     made = Fleet(workers=0, start=False)
     entries = model_entries(made.backend.url, "key")
     info = entries["models"]["test"]["config"]["model_info"]
@@ -58,11 +76,11 @@ def fleet(ollama: str) -> Iterator[Fleet]:
     entries["models"] |= {
         "ollama": {
             "provider": f"{clients}.ollama.OllamaChatCompletionClient",
-            "config": {"model": "m", "host": ollama, "model_info": info},
+            "config": {"model": "m", "host": api, "model_info": info},
         },
         "claude": {
             "provider": f"{clients}.anthropic.AnthropicChatCompletionClient",
-            "config": {"model": "claude-sonnet-4-20250514", "api_key": "k", "base_url": ollama},
+            "config": {"model": "claude-sonnet-4-20250514", "api_key": "k", "base_url": api},
         },
     }
     models = made.folder / "images.yaml"
@@ -91,31 +109,36 @@ async def look(fleet: Fleet, model: str, *urls: str) -> tuple[int, Any]:
         return response.status, await response.json()
 
 
-async def test_an_image_arrives_as_it_was_sent(fleet: Fleet) -> None:
-    sent = png(4000)
-    status, answer = await look(fleet, "ollama", f"data:image/png;base64,{sent}")
-    assert (status, answer["choices"][0]["message"]["content"]) == (200, "hello")
-    assert Ollama.images == [sent]
+@pytest.mark.parametrize(("model", "side", "count"), [("ollama", 4000, 1), ("claude", 4000, 1), ("claude", 9000, 25)])
+async def test_an_image_arrives_as_it_was_sent(fleet: Fleet, model: str, side: int, count: int) -> None:
+    sent = [png(side)] * count
+    status, answer = await look(fleet, model, *[f"data:image/png;base64,{image}" for image in sent])
+    assert (status, answer["choices"][0]["message"]["content"]) == (200, "ok")
+    assert Api.images == sent
+    assert fleet.workers[0].memory() < MEMORY
 
 
-@pytest.mark.parametrize("model", ["ollama", "claude"])
 @pytest.mark.parametrize(("side", "count"), [(20_000, 1), (9000, 25), (4000, 3)])
-async def test_a_bomb_is_refused_and_says_why(fleet: Fleet, model: str, side: int, count: int) -> None:
-    status, answer = await look(fleet, model, *[f"data:image/png;base64,{png(side)}"] * count)
+async def test_a_bomb_is_refused_and_says_why(fleet: Fleet, side: int, count: int) -> None:
+    status, answer = await look(fleet, "ollama", *[f"data:image/png;base64,{png(side)}"] * count)
     assert status == 400
     assert f"{side:,} x {side:,} pixels is too large" in answer["error"]["message"]
     assert "WORKER_IMAGE_PIXELS" in answer["error"]["message"]
     assert fleet.workers[0].memory() < MEMORY
 
 
-@pytest.mark.parametrize("model", ["ollama", "claude"])
 @pytest.mark.parametrize(
-    "url",
+    ("model", "url"),
     [
-        "http://127.0.0.1:1/a.png",
-        "data:image/png;base64,!!!",
-        "data:image/png;base64,//etc/passwd",
-        "data:image/svg+xml;base64,AAAA",
+        ("ollama", "http://127.0.0.1:1/a.png"),
+        ("ollama", "data:image/png;base64,!!!"),
+        ("ollama", "data:image/png;base64,//etc/passwd"),
+        ("ollama", "data:image/svg+xml;base64,AAAA"),
+        ("claude", "data:image/png;base64,!!!"),
+        ("claude", "data:image/png,AAAA"),
+        ("claude", "data:image/svg+xml;base64,AAAA"),
+        ("claude", "data:image/bmp;base64,AAAA"),
+        ("claude", "data:image/tiff;base64,AAAA"),
     ],
 )
 async def test_what_is_no_image_is_the_users_fault(fleet: Fleet, model: str, url: str) -> None:

@@ -96,13 +96,13 @@ async def _contents(content: Any, where: str, turn: Turn) -> list[Json]:
     blocks = []
     for index, part in enumerate(content):
         await turn.pause()
-        block = _block(part, f"{where}[{index}]")
+        block = await _block(part, f"{where}[{index}]", turn)
         if block.get("type") != "text" or block["text"].strip():
             blocks.append(block)
     return blocks
 
 
-def _block(given: object, where: str) -> Json:
+async def _block(given: object, where: str, turn: Turn) -> Json:
     """A part as a block. One of Claude's own kinds, or of a kind that we do not know, goes as it came."""
     part = mapped(given, where)
     kind = part.get("type")
@@ -114,9 +114,9 @@ def _block(given: object, where: str) -> Json:
         case "text" | "refusal":
             raise Unsupported(f"{where}.{kind}: must be text")
         case "image_url":
-            return {**image(shown, f"{where}.image_url"), **rest}
+            return {**await image(shown, f"{where}.image_url", turn), **rest}
         case "file":
-            return {**file(shown, f"{where}.file"), **rest}
+            return {**await file(shown, f"{where}.file", turn), **rest}
         case "input_audio":
             raise Unsupported(f"{where}: Claude takes no audio")
         case _:

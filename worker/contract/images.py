@@ -1,7 +1,7 @@
 """Images as users sent them: passed on as they are, within a budget of pixels, and decoded for no stock client.
 
-Clients take an image as OpenAI's API does (``to_openai_format``), or as data (``to_base64``, ``data_uri``: Anthropic's,
-Ollama's, Azure AI's). AutoGen's own ``Image`` would decode it and encode it as PNG for either.
+Clients take an image as OpenAI's API does (``to_openai_format``), or as data (``to_base64``, ``data_uri``: Ollama's,
+Azure AI's, Bedrock's). AutoGen's own ``Image`` would decode it and encode it as PNG for either.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ PIXELS = 40_000_000
 
 
 class SentImage(Image):
-    """An image as the user sent it. All but OpenAI's clients need :meth:`Images.admit` first, or decode it here."""
+    """An image as the user sent it. Clients of AutoGen's own need :meth:`Images.admit` first, or decode it here."""
 
     def __init__(self, sent: pb.Image) -> None:
         self._sent = sent

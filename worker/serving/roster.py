@@ -7,7 +7,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from worker.agents.mcp import McpConfig, McpServer
 from worker.agents.transcript import Transcript
 from worker.serving.catalog import Model, ModelsError, client, expand
 from worker.serving.document import DocumentError, checked, nearest, read
+from worker.serving.offer import DESCRIPTION, chosen
 
 FOLDER = "agents"
 """Beside the file: where own code is imported from."""
@@ -36,7 +37,7 @@ class AgentConfig(BaseModel):
     arguments: dict[str, Any] = Field(default_factory=dict)
     component: str | dict[str, Any] | None = None
     model: str | None = None
-    description: str = ""
+    description: str = Field(default="", max_length=DESCRIPTION)
     speakers: list[str] | None = Field(default=None, min_length=1)
     max_turns: int | None = Field(default=None, ge=1)
     timeout: float | None = Field(default=None, gt=0)
@@ -46,25 +47,39 @@ class AgentConfig(BaseModel):
 
 @dataclasses.dataclass
 class Roster:
-    """``problems`` are lines that name file, entry and field; ``own`` are clients to close when the worker ends."""
+    """``problems`` are lines that name file, entry and field; ``own`` are clients to close when the worker ends.
 
+    ``models`` are the public names of models that are to be served.
+    """
+
+    models: list[str] = dataclasses.field(default_factory=list)
     entries: dict[str, Entry] = dataclasses.field(default_factory=dict)
     workbenches: dict[str, McpServer] = dataclasses.field(default_factory=dict)
     problems: list[str] = dataclasses.field(default_factory=list)
     own: list[ChatCompletionClient] = dataclasses.field(default_factory=list)
 
 
-async def load_agents(path: Path, models: Mapping[str, Model], environment: Mapping[str, str] = os.environ) -> Roster:
-    """Every agent that can be served. A file that is not there has none.
+async def load_agents(
+    path: Path,
+    models: Mapping[str, Model],
+    serve: Collection[str] = (),
+    environment: Mapping[str, str] = os.environ,
+) -> Roster:
+    """Every agent that is to be served and can be. A file that is not there has none.
 
-    Each factory is called once, with an empty conversation, to see that it works. No network is used.
+    Each factory is called once, with an empty conversation, to see that it works. No network is used. An agent that is
+    not to be served is not imported: what it needs may be missing here. Raises :class:`ServeError`.
     """
     roster = Roster()
+    entries: dict[str, Any] = {}
+    servers: dict[str, Any] = {}
     try:
         entries, servers = _sections(path, roster.problems)
     except DocumentError as error:
         roster.problems.append(str(error))
-        return roster
+    public = [name for name, model in models.items() if not model.internal]
+    names = chosen(dict.fromkeys([*public, *map(str, entries)]), serve)
+    roster.models = [name for name in public if name in names]
     for name, given in servers.items():
         try:
             where = f"{path}: mcp.{name}"
@@ -74,6 +89,8 @@ async def load_agents(path: Path, models: Mapping[str, Model], environment: Mapp
             roster.problems.append(str(error))
     loader = _Loader(path, roster, models, environment)
     for name, given in entries.items():
+        if str(name) not in names:
+            continue
         try:
             await loader.load(str(name), given)
         except (DocumentError, ComponentError, ModelsError) as error:

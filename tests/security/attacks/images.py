@@ -1,4 +1,4 @@
-"""Images that are small to send and large to decode, for models whose clients decode them."""
+"""Images that are small to send and large to decode, for models whose clients take images as data."""
 
 import base64
 import functools
@@ -13,7 +13,7 @@ from tests.security.attacks.bodies import OPENAI, post
 ATTACKS = Subject("images")
 
 MODELS = ("ollama", "claude")
-"""Models whose clients look into an image."""
+"""Models whose clients take images as data: Ollama's reads their headers, Claude's opens none."""
 
 
 def png(width: int, height: int) -> bytes:

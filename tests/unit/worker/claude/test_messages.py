@@ -72,6 +72,10 @@ def test_the_text_to_continue_ends_without_white_space() -> None:
             },
         ),
         (
+            {"type": "image_url", "image_url": f"data:image/webp;base64,{PNG[:5]}\r\n{PNG[5:]}"},
+            {"type": "image", "source": {"type": "base64", "media_type": "image/webp", "data": PNG}},
+        ),
+        (
             {"type": "file", "file": {"file_data": PNG}},
             {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": PNG}},
         ),

@@ -136,6 +136,11 @@ def test_options_have_claudes_words(asked: dict[str, Any], made: dict[str, Any])
         ({"messages": [part(type="text")]}, "messages[0].content[0].text"),
         ({"messages": [part(type="file", file={})]}, "messages[0].content[0].file"),
         ({"messages": [part(type="image_url", image_url="data:audio/mp3;base64,AA==")]}, "audio/mp3"),
+        ({"messages": [part(type="image_url", image_url="data:image/bmp;base64,AA==")]}, "image/bmp"),
+        ({"messages": [part(type="image_url", image_url="data:image/png;base64,")]}, "content[0].image_url"),
+        ({"messages": [part(type="image_url", image_url="data:image/png;base64,A=A=")]}, "not valid base64"),
+        ({"messages": [part(type="image_url", image_url="data:image/png;base64,AAé=")]}, "not valid base64"),
+        ({"messages": [part(type="file", file={"file_data": "!!!"})]}, "not valid base64"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
         ({"messages": [HI, {"role": "tool", "content": "42"}]}, "messages[1].tool_call_id"),
         (
