@@ -15,8 +15,7 @@ import psutil
 import pytest
 
 from tests.cast import write_agents
-from tests.conftest import LONG
-from tests.faults.standing import member_id, settle
+from tests.faults.standing import LONG, member_id, settle
 from tests.harness.chat import Line, Reply, Stream, ask, streaming
 from tests.harness.fleet import Fleet
 from tests.harness.waiting import eventually
@@ -161,6 +160,7 @@ class Leaving:
 KINDS = ("model", "sync_tool", "async_tool", "mcp", "between")
 
 
+@pytest.mark.timeout(600)
 async def test_cancels_leave_nothing_behind(fleet: Fleet, tmp_path: Path, figures: Say) -> None:
     server = await working_server(fleet)
     leaving = Leaving(fleet, tmp_path)

@@ -36,9 +36,7 @@ def path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 async def run(file: str, name: str, *answers: Says | str, **workbenches: Workbench) -> tuple[pb.Done, Kept]:
     model = ScriptedModel(*answers)
     clients = {FILES[file]: model}
-    roster = await load_agents(
-        EXAMPLES / file, {FILES[file]: Model(FILES[file], model)}, environment={"AGENTS_MODEL": "m"}
-    )
+    roster = await load_agents(EXAMPLES / file, {FILES[file]: Model(FILES[file], model)}, (), {"AGENTS_MODEL": "m"})
     assert roster.problems == []
     benches = {**roster.workbenches, **workbenches}
     serving = AgentService(roster.entries[name], clients, benches, Turns(), Images(100_000_000))
