@@ -22,6 +22,7 @@ _NAMED = re.compile(
     | (?P<field>\b(?:x-)?(?:(?:api|access|secret|subscription|client|auth)[-_ ]?(?:key|token|secret)(?:\s+provided)?
         |password|token(?=["']|\s*=))["']?\s*[:=]\s*["']?)[^\s"',;}&]+
     | (?P<quoted>\b(?:api|access)[-_ ]?(?:key|token)\s+["'`])[^\s"'`]{6,}
+    | (?P<loose>\b(?:api[-_ ]?key|token)["'`]?[:=\s]\s{0,3}["'`]?)(?=[\w.-]{0,99}\d)(?=[\w.-]{0,99}[a-z])[\w.-]{10,}
     | (?P<header>\bauthorization["']?\s*[:=]\s*["']?(?:(?:token|(?:api-?)?key|digest)\s+)?)(?!bearer|basic)[^\s"',;}]+
     | (?P<query>[?&](?:key|token|sig|signature|secret|password|code|access_token|api[-_]?key)=)[^\s"'&\#]+
     | (?P<url>\b[a-z][a-z0-9+.-]{1,15}://)[^\s/@"'?\#]+@

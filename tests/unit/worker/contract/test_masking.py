@@ -27,6 +27,11 @@ from worker.contract.masking import READ, mask
         ("API key 'abcdef' is wrong", "API key '***' is wrong"),
         ("Authorization: Token abcdef", "Authorization: Token ***"),
         ("bearer=abcdef", "bearer=***"),
+        ("token: abc1-def2-ghi", "token: ***"),
+        (
+            "the api key abcdef12345 and the token 'abcdef12345' are wrong",
+            "the api key *** and the token '***' are wrong",
+        ),
         ("client_secret=abcdef&password=abcdef", "client_secret=***&password=***"),
         ('{"token": "abcdef"}', '{"token": "***"}'),
         ("github_pat_abcdef glpat-abcdef xoxb-abcdef gho_abcdef", "*** *** *** ***"),
@@ -51,7 +56,9 @@ def test_what_is_no_key_stays(text: str) -> None:
     assert mask(text) == text
 
 
-@pytest.mark.parametrize("piece", ["a", "*", "a:", "bearer ", "sk-", "http://", "x-api-key ", "?key=", "eyJ", "a.b-"])
+@pytest.mark.parametrize(
+    "piece", ["a", "*", "a:", "bearer ", "sk-", "http://", "x-api-key ", "token ", "token a1", "?key=", "eyJ", "a.b-"]
+)
 def test_no_text_takes_long(piece: str) -> None:
     began = time.process_time()
     assert len(mask(piece * 20_000)) <= 2 * READ
