@@ -15,6 +15,9 @@ from pydantic import ValidationError
 from tests.harness.ports import free_port
 from worker.agents.mcp import McpConfig, McpServer
 
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+"""The SDK leaves streams of a server that died unclosed."""
+
 SERVER = str(Path(__file__).with_name("mcp_server.py"))
 
 
@@ -84,7 +87,6 @@ def serve(port: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, SERVER, port])
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the SDK leaves streams open
 async def test_a_server_over_http_is_back_too() -> None:
     port = str(free_port())
     started = serve(port)
