@@ -7,12 +7,18 @@ step gets it every 5 ms, for one step.
 import asyncio
 import gc
 import time
-from typing import Any, Self
+from collections.abc import Generator
+from typing import Any, Self, TypeVar, cast
 
 import orjson
 
 TURN = 0.005
 """Seconds that all users of a :class:`Turns` together may work before the loop runs."""
+
+T = TypeVar("T")
+
+Steps = Generator[None, None, T]
+"""Long work that returns its result and yields between two steps."""
 
 
 class Turns:
@@ -44,6 +50,15 @@ class Turn:
             self._release()
             await self._acquire()
 
+    async def run(self, steps: Steps[T]) -> T:
+        """The result of ``steps``, with a :meth:`pause` after each."""
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                return cast("T", done.value)
+            await self.pause()
+
     async def __aenter__(self) -> Self:
         if not self._short:
             await self._acquire()
@@ -70,6 +85,15 @@ class Turn:
         if self._has_lock:
             self._has_lock = False
             self._turns.lock.release()
+
+
+def at_once(steps: Steps[T]) -> T:
+    """The result of ``steps`` that are few."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return cast("T", done.value)
 
 
 def loads(text: bytes | str | memoryview) -> Any:

@@ -1,8 +1,9 @@
 """What an answer's format must be able to say; ``ndjson`` and ``openai`` have one each."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Protocol
 
+from fleet.process.turns import Steps
 from gateway.chats.reply import Completed, End
 from protos import chat_pb2 as pb
 
@@ -25,22 +26,5 @@ class Encoder(Protocol):
     def ping(self) -> bytes:
         """What is sent during silence, and says nothing; empty where the format has no such thing, or not now."""
 
-    def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
-        """A completed reply as one JSON object."""
-
-
-def join_calls(events: Sequence[pb.ReplyEvent]) -> list[pb.ToolCall]:
-    """The tool calls that the parts in a reply make, in the order of their index."""
-    parts: dict[int, list[pb.ToolCall]] = {}
-    for event in events:
-        if event.HasField("tool_call"):
-            parts.setdefault(event.tool_call.index, []).append(event.tool_call)
-    return [
-        pb.ToolCall(
-            index=index,
-            id="".join([part.id for part in calls]),
-            name="".join([part.name for part in calls]),
-            arguments="".join([part.arguments for part in calls]),
-        )
-        for index, calls in sorted(parts.items())
-    ]
+    def whole(self, events: Iterable[pb.ReplyEvent], end: Completed) -> Steps[bytes]:
+        """A completed reply as one JSON object, in steps."""

@@ -1,10 +1,11 @@
 """What a model's chunks hold besides the kinds of events (``Fields`` in ``protos/chat.proto``), read and merged."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
+from fleet.process.turns import Steps, at_once
 from gateway.errors import MalformedBody, WorkerLost
 from gateway.faces.outline import Outline
 from protos import chat_pb2 as pb
@@ -49,7 +50,9 @@ class Fields:
 
     def take(self, delta: Json | None = None) -> Parts:
         """What is held, merged with ``delta``."""
-        parts = merged_parts([{"delta": delta or {}}, *self._held])
+        if not self._held:
+            return {"delta": delta or {}, "logprobs": {}, "choice": {}, "chunk": {}}
+        parts = at_once(merged_parts([{"delta": delta or {}}, *self._held]))
         self._held.clear()
         self._held_size = 0
         return parts
@@ -84,51 +87,58 @@ def _invalid() -> WorkerLost:
     return WorkerLost("chunk_invalid", "the worker sent fields of a chunk that are no JSON object")
 
 
-def merged_parts(given: Iterable[Parts]) -> Parts:
+def merged_parts(every: Sequence[Parts]) -> Steps[Parts]:
     """The fields of many chunks as those of one. Of a choice and a chunk the last values count that are not empty."""
-    every = list(given)
     parts: Parts = {}
     for name in ("choice", "chunk"):
         found = parts[name] = {}
-        for field, value in (item for part in every for item in part.get(name, {}).items()):
-            if value or not isinstance(value, dict | list | str) or field not in found:
-                found[field] = value
+        for part in every:
+            yield
+            for field, value in part.get(name, {}).items():
+                if value or not isinstance(value, dict | list | str) or field not in found:
+                    found[field] = value
     for name in ("delta", "logprobs"):
-        parts[name] = merged([part[name] for part in every if name in part])
+        parts[name] = yield from merged([part[name] for part in every if name in part])
     return parts
 
 
-def merged(deltas: list[Json], depth: int = 0) -> Json:
+def merged(deltas: list[Json], depth: int = 0) -> Steps[Json]:
     """Deltas as one: text of the same name is joined, unless it is a label, lists are appended, objects are merged.
 
     Objects of one ``index`` in lists are merged too. Of everything else, and where kinds differ, the last value counts.
     """
     values: dict[str, list[Any]] = {}
     for delta in deltas:
+        yield
         for name, value in delta.items():
             given = values.setdefault(name, [])
             if value is not None:
                 given.append(value)
-    return {name: _one(name, given, depth + 1) if given else None for name, given in values.items()}
+    one: Json = {}
+    for name, given in values.items():
+        yield
+        one[name] = (yield from _one(name, given, depth + 1)) if given else None
+    return one
 
 
-def _one(name: str, values: list[Any], depth: int) -> Any:
+def _one(name: str, values: list[Any], depth: int) -> Steps[Any]:
     last = values[-1]
     if len(values) == 1 or depth > 32 or not all(type(value) is type(last) for value in values):
         return last
     if isinstance(last, str):
         return last if name in LABELS else "".join(values)
     if isinstance(last, dict):
-        return merged(values, depth)
-    return _by_index(values, depth) if isinstance(last, list) else last
+        return (yield from merged(values, depth))
+    return (yield from _by_index(values, depth)) if isinstance(last, list) else last
 
 
-def _by_index(lists: list[list[Any]], depth: int) -> list[Any]:
+def _by_index(lists: list[list[Any]], depth: int) -> Steps[list[Any]]:
     items: list[list[Any]] = []
     places: dict[int, list[Any]] = {}
     for each in lists:
         more: dict[int, list[Any]] = {}
         for item in each:
+            yield
             index = item.get("index") if isinstance(item, dict) else None
             if isinstance(index, int) and index in places:
                 places[index].append(item)
@@ -136,5 +146,9 @@ def _by_index(lists: list[list[Any]], depth: int) -> list[Any]:
             items.append([item])
             if isinstance(index, int):
                 more.setdefault(index, items[-1])
-        places = more | places
-    return [given[0] if len(given) == 1 else merged(given, depth) for given in items]
+        places.update(more)  # none of them is there yet
+    one: list[Any] = []
+    for given in items:
+        yield
+        one.append(given[0] if len(given) == 1 else (yield from merged(given, depth)))
+    return one

@@ -101,6 +101,7 @@ class ChatService(Fleet):
             stream=asked.stream,
             hold=None if asked.waits else self._settings.hold_status,
             stall=self._settings.stall_timeout,
+            turns=self._bodies.turns,
             done=done,
         )
         response.headers.update(grant.headers)

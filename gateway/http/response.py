@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Callable, MutableMapping
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from fleet import logs
+from fleet.process.turns import Turns
 from gateway.chats.chats import Chat, Chats
 from gateway.chats.reply import Buffer, End
 from gateway.errors import GatewayError
@@ -55,6 +57,7 @@ class ChatResponse(Response):
         stream: bool,
         hold: float | None,
         stall: float,
+        turns: Turns,
         done: Callable[[], None],
     ) -> None:
         self.media_type = encoder.media_type if stream else "application/json"
@@ -62,7 +65,7 @@ class ChatResponse(Response):
         self._chats = chats
         self._chat = chat
         self._encoder = encoder
-        self._answer = self._stream if stream else self._send_whole
+        self._answer = self._stream if stream else functools.partial(self._send_whole, turns)
         self._hold = hold
         self._stall = stall
         self._done: Callable[[], None] | None = done
@@ -189,12 +192,13 @@ class ChatResponse(Response):
             self._pinger.cancel()
             self._wire.ping = None
 
-    async def _send_whole(self, send: Send) -> GatewayError | None:
+    async def _send_whole(self, turns: Turns, send: Send) -> GatewayError | None:
         events = Buffer()
         end = await self._pass_on(events.append)
         if isinstance(end, GatewayError):
             return end
-        body = self._encoder.whole(list(events), end)
+        async with turns.turn() as turn:
+            body = await turn.run(self._encoder.whole(events, end))
         self._finish(end.code)
         headers = [*self._answer_headers(), (b"content-length", str(len(body)).encode())]
         await self._send(send, {"type": "http.response.start", "status": 200, "headers": headers})

@@ -1,10 +1,11 @@
 """``POST /plain``: a prompt in JSON, the reply as plain text."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from pydantic import BaseModel, StrictStr
 from starlette.responses import PlainTextResponse, Response
 
+from fleet.process.turns import Steps
 from gateway.chats.reply import Completed, End
 from gateway.errors import GatewayError
 from gateway.faces.bodies import Body
@@ -52,5 +53,5 @@ class PlainText:
     def ping(self) -> bytes:
         return b""
 
-    def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
+    def whole(self, events: Iterable[pb.ReplyEvent], end: Completed) -> Steps[bytes]:
         raise NotImplementedError("every reply is streamed")

@@ -4,6 +4,8 @@ Not sent, because Claude has no place for it: the name of a speaker, an image's 
 only a client reads (:data:`_ANSWERED`); thinking goes back as the blocks that have its signature.
 """
 
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,6 +38,8 @@ _READ = frozenset(
     ("role", "content", "name", "cache_control", "thinking_blocks", "content_blocks", "refusal", "tool_calls")
 )
 _READ_OF_RESULTS = frozenset(["role", "content", "name", "tool_call_id"])
+
+_ID = re.compile(r"[a-zA-Z0-9_-]+")
 
 
 async def conversation(messages: Sequence[Json], turn: Turn, *, in_place: bool) -> tuple[list[Json], list[Json]]:
@@ -150,7 +154,7 @@ def _call(call: Any, where: str) -> Json:
         raise Unsupported(f"{where}: Claude calls functions only")
     return {
         "type": "tool_use",
-        "id": call.get("id"),
+        "id": _id(call.get("id")),
         "name": function.get("name"),
         "input": parsed_arguments(function.get("arguments"), f"{where}.function.arguments"),
         **_rest(call, frozenset(("type", "id", "index", "function"))),
@@ -162,8 +166,15 @@ def _result(message: Json, blocks: list[Json], where: str) -> Json:
         raise Unsupported(f"{where}.tool_call_id: is missing")
     content = message.get("content")
     shown = content if isinstance(content, str) else blocks
-    result = {"type": "tool_result", "tool_use_id": message["tool_call_id"]}
+    result = {"type": "tool_result", "tool_use_id": _id(message["tool_call_id"])}
     return {**result, **({"content": shown} if shown else {}), **_rest(message, _READ_OF_RESULTS)}
+
+
+def _id(given: Any) -> Any:
+    """A call's id, or one made of it, the same each time: other providers' have characters that Claude refuses."""
+    if not isinstance(given, str) or _ID.fullmatch(given):
+        return given
+    return f"call_{hashlib.sha256(given.encode('utf-8', 'replace')).hexdigest()[:24]}"
 
 
 def _stripped(block: Json) -> Json:

@@ -29,10 +29,10 @@ def autogen_body(
     body: Json = {"messages": [made for message in messages for made in _messages(message)]}
     if tools:
         body["tools"] = [{"type": "function", "function": dict(_schema(tool))} for tool in tools]
-    if isinstance(tool_choice, Tool):
-        body["tool_choice"] = {"type": "function", "function": {"name": tool_choice.name}}
-    elif tool_choice != "auto":
-        body["tool_choice"] = tool_choice
+        if isinstance(tool_choice, Tool):
+            body["tool_choice"] = {"type": "function", "function": {"name": tool_choice.name}}
+        elif tool_choice != "auto":
+            body["tool_choice"] = tool_choice
     if json_output:
         body["response_format"] = _format(json_output)
     extra = dict(extra_create_args or {})
@@ -56,7 +56,7 @@ def _messages(message: LLMMessage) -> list[Json]:
         case SystemMessage():
             return [{"role": "system", "content": message.content}]
         case UserMessage():
-            return [{"role": "user", "content": _content(message.content)}]
+            return [{"role": "user", "name": message.source, "content": _content(message.content)}]
         case AssistantMessage(content=str()):
             return [{"role": "assistant", "content": message.content}]
         case AssistantMessage():

@@ -31,6 +31,10 @@ class Pushed(Protocol):
         """
 
 
+_STREAMS = ("include_usage", "max_consecutive_empty_chunk_tolerance")
+"""Arguments of AutoGen's streams that mean nothing here: usage is always asked for, and empty chunks are no end."""
+
+
 class ForAgents(ABC):
     """Lets agents call a pushed client in AutoGen's types."""
 
@@ -42,7 +46,8 @@ class ForAgents(ABC):
         self, messages: Sequence[LLMMessage], *, cancellation_token: CancellationToken | None = None, **arguments: Any
     ) -> AsyncGenerator[str | CreateResult, None]:
         """Yield the text as it arrives, then one ``CreateResult``. Raises what :meth:`stream` raises."""
-        arguments.pop("max_consecutive_empty_chunk_tolerance", None)
+        for name in _STREAMS:
+            arguments.pop(name, None)
         running = collect(partial(self.stream, body=autogen_body(messages, **arguments)), cancellation_token)
         del messages, arguments
         async with aclosing(running) as pieces:

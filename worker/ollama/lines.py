@@ -12,7 +12,7 @@ from worker.contract.errors import ModelReported, StreamBroken
 from worker.openai.calls import CALLS_LIMIT
 from worker.openai.chunk import ODD, NoChunk, check_values
 from worker.wire.answers import EVENT_LIMIT
-from worker.wire.sse import BEGINNING, EventTooLong
+from worker.wire.sse import BEGINNING, BOM, EventTooLong
 
 DONE = b"[DONE]"
 
@@ -68,6 +68,7 @@ class LineDecoder:
         yield from self._read(line)
 
     def _read(self, line: bytes) -> Iterator[bytes]:
+        line = line.removeprefix(BOM)
         if self._is_done or not line.strip():
             return
         check_values(line)

@@ -94,7 +94,7 @@ class Choice(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 class Chunk(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     """What is ours is not built, and what rarely changes is compared as it came."""
 
-    choices: tuple[Choice] | None = None
+    choices: Annotated[list[Choice], msgspec.Meta(max_length=1)] | None = None
     usage: dict[str, Any] | None = None
     error: None = None
     id: Raw = NONE

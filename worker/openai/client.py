@@ -6,42 +6,36 @@ a stream without a finish reason raises ``StreamBroken``; finish reason and usag
 them; chunks are decoded in :mod:`worker.openai.completion`, not by the SDK's models. Requests go out through the SDK's
 public ``post``, as bytes: its own pass over a conversation blocks the event loop for 0.4 ms a message.
 
-Private names used: ``_process_create_args``, ``_create_args``, ``_add_name_prefixes``, ``_include_name_in_message``,
-``_client``, ``_add_usage`` and the two usage counters; ``tests/unit/fleet/bus/test_autogen_private.py`` fails when one
-changes.
+Private names used: ``_create_args``, ``_add_name_prefixes``, ``_include_name_in_message``, ``_client``, ``_add_usage``
+and the two usage counters; ``tests/unit/fleet/bus/test_autogen_private.py`` fails when one changes.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 import httpx2
 import openai
 import openai.resources.chat.completions  # else the SDK loads it within the first request, which takes 40 ms
 import orjson
-from autogen_core import CancellationToken
-from autogen_core.models import CreateResult, LLMMessage, RequestUsage
-from autogen_core.tools import Tool, ToolSchema
+from autogen_core.models import RequestUsage
 from autogen_ext.models.openai import AzureOpenAIChatCompletionClient, OpenAIChatCompletionClient
 from autogen_ext.models.openai._openai_client import BaseOpenAIChatCompletionClient, _add_usage
-from pydantic import BaseModel
 
 from protos import chat_pb2 as pb
-from worker.contract.collected import collect
+from worker.contract.pushed import ForAgents
 from worker.contract.sink import Sink
 from worker.openai.answer import Events, Whole
 from worker.openai.completion import Completion
 from worker.openai.config import CREATE, AzureConfig, OpenAIConfig
-from worker.openai.request import Json, agents_request, completed, with_prefixes, without_names
+from worker.openai.request import Json, completed, with_prefixes, without_names
 from worker.wire.pacer import Pacer
 from worker.wire.streamed import STREAMED, http_client, receive
 
 _CHAT = "chat/completions"
 
 
-class Streaming(BaseOpenAIChatCompletionClient):
+class Streaming(ForAgents, BaseOpenAIChatCompletionClient):
     """The stream, for both kinds of client."""
 
     as_text: ClassVar[bool] = True
@@ -88,33 +82,6 @@ class Streaming(BaseOpenAIChatCompletionClient):
         are_events = response.headers.get("content-type", "").startswith("text/event-stream")
         kind = partial(Events, sink, name) if streamed and are_events else partial(Whole, sink, name, streamed)
         return await receive(response, kind, sink, self._pacer)
-
-    async def create_stream(
-        self,
-        messages: Sequence[LLMMessage],
-        *,
-        tools: Sequence[Tool | ToolSchema] = [],
-        tool_choice: Tool | Literal["auto", "required", "none"] = "auto",
-        json_output: bool | type[BaseModel] | None = None,
-        extra_create_args: Mapping[str, Any] = {},
-        cancellation_token: CancellationToken | None = None,
-        max_consecutive_empty_chunk_tolerance: int = 0,
-        include_usage: bool | None = None,
-    ) -> AsyncGenerator[str | CreateResult, None]:
-        """Yield the text as it arrives, then one ``CreateResult``, which has the reasoning too.
-
-        Closing the generator ends the request. ``json_output`` is no class: schemas go into
-        ``extra_create_args["response_format"]``. Usage is always asked for. Raises what :meth:`stream` does, and
-        ``ValueError`` for what the model cannot do.
-        """
-        if isinstance(json_output, type):
-            raise ValueError("json_output takes no class here: put the schema into response_format")
-        body = agents_request(self, messages, tools, tool_choice, json_output, extra_create_args)
-        running = collect(partial(self.stream, body=body), cancellation_token)
-        del messages, body
-        async with aclosing(running) as pieces:
-            async for piece in pieces:
-                yield piece
 
     async def _post(self, endpoint: str, body: Json) -> httpx2.Response:
         """Send a request; return the response, whose body is not read."""

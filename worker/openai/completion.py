@@ -27,7 +27,7 @@ from worker.openai.chunk import (
 )
 from worker.openai.companions import Companions
 from worker.openai.lenient import Rest
-from worker.openai.reasons import BAD, FINISH_REASONS, NO_REASONS, REASON_LIMIT
+from worker.openai.reasons import BAD, FINISH_REASONS, NO_REASONS, REASON_LIMIT, known_word
 from worker.openai.usage import Usage
 from worker.openai.writer import Writer
 from worker.wire.sse import EventDecoder, EventTooLong
@@ -83,7 +83,7 @@ class Completion:
         await self._over.wait()
         if self._error is not None:
             raise self._error
-        reason = FINISH_REASONS.get(self._reason.lower(), "unknown") if self._reason else "stop"
+        reason = FINISH_REASONS.get(known_word(self._reason), "unknown") if self._reason else "stop"
         if self._calls and reason == "stop":
             reason = "function_calls"
         word = clean(self._reason) if reason == "unknown" else ""
@@ -114,7 +114,7 @@ class Completion:
                 chunk = self._decoder.decode(payload)
                 if chunk is not None:
                     self._chunk(chunk)
-                elif self._odd(payload):
+                elif payload == b"[DONE]" or self._odd(payload):
                     self.is_whole = True
                     break
         except (ModelReported, StreamBroken) as reported:
@@ -142,7 +142,7 @@ class Completion:
 
     def _fault(self) -> Exception | None:
         """Why a reply that has ended without an error is not whole."""
-        if self._reason.lower() in BAD:
+        if known_word(self._reason) in BAD:
             message = f"the model ended its reply with {clean(self._reason)!r}"
             return ModelReported({"message": message, "code": clean(self._reason)})
         if not self._reason and not self._usage.is_last(self._writer.deltas):
@@ -161,6 +161,8 @@ class Completion:
         try:
             values = lenient.values(payload)
         except ODD:
+            if self._reason:  # it does not matter how the stream ends
+                return False
             if self._events.is_plain:
                 raise NoChunk(f"it begins with {self._events.beginning!r}") from None
             raise
@@ -213,8 +215,11 @@ class Completion:
 
     def _call(self, part: CallPart, rest: Json, *, first: bool) -> None:
         function = part.function or _NO_FUNCTION
-        call, is_new = self._calls.find(part.index, part.id or "", function.name or "", first=first)
-        id_, name, arguments = call.add(part.id or "", function.name or "", function.arguments or "")
+        id_, name, arguments = part.id or "", function.name or "", function.arguments or ""
+        if not (id_ or name or arguments or rest):  # some servers put an empty call beside every text
+            return
+        call, is_new = self._calls.find(part.index, id_, name, arguments, first=first)
+        id_, name, arguments = call.add(id_, name, arguments)
         if is_new:
             id_ = call.id
         says = bool(id_ or name or arguments)

@@ -20,6 +20,7 @@ class _Config(BaseOpenAIClientConfigurationConfigModel, extra="allow"):
     response_format: dict[str, Any] | None = None  # type: ignore[assignment]
     stream_options: dict[str, Any] | None = None  # type: ignore[assignment]
     reasoning_effort: str | None = None  # type: ignore[assignment]
+    extra_body: dict[str, Any] | None = None
     project: str | None = None
     default_query: dict[str, str] | None = None
 

@@ -40,6 +40,8 @@ def values(payload: bytes) -> list[Any]:
     Raises :data:`worker.openai.chunk.ODD`.
     """
     text = payload.strip()
+    while text.startswith(b"data:"):  # of a server whose framework wrote another
+        text = text[5:].lstrip()
     if text[:1] != b"{":
         word = text.strip(b'"').replace(b" ", b"").lower()
         if word == b"[done]":
@@ -47,7 +49,8 @@ def values(payload: bytes) -> list[Any]:
         if word in _SILENT:
             return []
     try:
-        return [loads(text)]
+        value = loads(text)
+        return value if value and isinstance(value, list) else [value]  # all chunks in one, or Gemini's errors
     except ValueError:
         lines = text.splitlines()
         if len(lines) < 2:
@@ -60,8 +63,6 @@ def read(value: Any, began: bool) -> tuple[Chunk, Rest]:
 
     Raises :class:`NoChunk`, and :class:`ModelReported` for an error.
     """
-    if isinstance(value, list) and len(value) == 1:  # so Gemini's server wraps its errors
-        (value,) = value
     if not isinstance(value, dict):
         raise NoChunk("a chunk is no object")
     rest = Rest(chunk=_others(value, _CHUNK))
@@ -74,7 +75,7 @@ def read(value: Any, began: bool) -> tuple[Chunk, Rest]:
     chunk = Chunk(usage=_usage(value.get("usage")))
     choice = _ours(choices or [])
     if choice is not None:
-        chunk.choices = (_choice(choice, began, rest),)
+        chunk.choices = [_choice(choice, began, rest)]
         chunk.usage = chunk.usage or _usage(choice.get("usage"))
     groq = value.get("x_groq")
     if not chunk.usage and isinstance(groq, dict):
@@ -106,7 +107,7 @@ def _choice(value: Json, began: bool, rest: Rest) -> Choice:
     if value.get("error"):
         raise ModelReported(value["error"])
     rest.choice = _others(value, _CHOICE)
-    reason = value.get("finish_reason")
+    reason = value.get("finish_reason") or None
     if not isinstance(reason, str | None):
         raise NoChunk("a finish reason is no text")
     delta = _delta_of(value, began, rest)
@@ -119,7 +120,8 @@ def _choice(value: Json, began: bool, rest: Rest) -> Choice:
 
 def _delta_of(value: Json, began: bool, rest: Rest) -> Json | None:
     """The delta, or what a whole completion has in its place."""
-    delta, message = value.get("delta"), value.get("message")
+    # An empty list is how PHP writes an empty object.
+    delta, message = (None if value.get(name) == [] else value.get(name) for name in ("delta", "message"))
     if not isinstance(delta, dict | None) or not isinstance(message, dict | None):
         raise NoChunk("a delta is no object")
     if delta is None and message is None and isinstance(value.get("text"), str):
@@ -156,7 +158,7 @@ def _delta(value: Json, rest: Rest) -> Delta:
         content=text,
         reasoning_content=thought + reasoning["reasoning_content"],
         reasoning=reasoning["reasoning"],
-        tool_calls=[_call(part, rest) for part in calls or ()],
+        tool_calls=[_call(part, rest) for part in calls or () if part is not None],
     )
 
 
@@ -245,9 +247,7 @@ def _logprobs(value: Any, rest: Rest) -> Logprobs | None:
 
 
 def _usage(value: Any) -> Json | None:
-    if value and not isinstance(value, dict):
-        raise NoChunk("the usage is no object")
-    return value or None
+    return value if value and isinstance(value, dict) else None  # no reply is worse for what it costs
 
 
 def _others(value: Mapping[str, Any], known: frozenset[str]) -> Json:

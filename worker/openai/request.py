@@ -1,11 +1,7 @@
-"""What a client's configuration adds to a request, and requests of agents, which come in AutoGen's types."""
+"""What a client's configuration adds to a request."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
-
-from autogen_core.models import LLMMessage
-from autogen_core.tools import Tool, ToolSchema
-from autogen_ext.models.openai._openai_client import BaseOpenAIChatCompletionClient
+from collections.abc import Mapping
+from typing import Any
 
 Json = dict[str, Any]
 
@@ -48,21 +44,3 @@ def with_prefixes(messages: list[Json]) -> None:
             message["content"] = f"{name} said:\n{content}"
         elif content and isinstance(content[0], dict) and content[0].get("type") == "text":
             content[0]["text"] = f"{name} said:\n{content[0]['text']}"
-
-
-def agents_request(
-    client: BaseOpenAIChatCompletionClient,
-    messages: Sequence[LLMMessage],
-    tools: Sequence[Tool | ToolSchema],
-    tool_choice: Tool | Literal["auto", "required", "none"],
-    json_output: bool | None,
-    extra: Mapping[str, Any],
-) -> Json:
-    """A request's body as AutoGen's client makes it. Raises ``ValueError`` for what the model cannot do."""
-    if fixed := OURS & extra.keys() - {"extra_body"}:
-        raise ValueError(f"{min(fixed)} belongs into the client's configuration")
-    params = client._process_create_args(messages, tools, tool_choice, json_output, extra)
-    body: Json = {"messages": params.messages, **params.create_args, **(extra.get("extra_body") or {})}
-    if params.tools:
-        body["tools"] = params.tools
-    return {name: value for name, value in body.items() if name not in OURS}

@@ -7,7 +7,7 @@ from autogen_core.models import RequestUsage
 from protos import chat_pb2 as pb
 from worker.contract import failures
 from worker.contract.fields import Json, dumps
-from worker.openai.chunk import NoChunk
+from worker.openai.chunk import ODD, NoChunk
 
 USAGE_LIMIT = 64 * 1024
 """Characters of the usage as the model gave it."""
@@ -23,7 +23,7 @@ class Usage:
         self._comes_with_deltas = False
 
     def note(self, given: Json, after: int, *, with_delta: bool) -> None:
-        """``after`` is the number of deltas before it. Raises :class:`NoChunk` and :data:`worker.openai.chunk.ODD`."""
+        """``after`` is the number of deltas before it. Raises :class:`NoChunk`."""
         text = dumps(given)
         if len(text) > USAGE_LIMIT:
             raise NoChunk(f"the usage is longer than {USAGE_LIMIT:,} characters")
@@ -45,5 +45,8 @@ class Usage:
 
 
 def _count(value: Any) -> int:
-    """Some providers send numbers as text."""
-    return int(float(value)) if isinstance(value, str) else int(value or 0)
+    """Some providers send numbers as text. What is no number counts as none."""
+    try:
+        return int(float(value)) if isinstance(value, str) else int(value or 0)
+    except ODD:
+        return 0

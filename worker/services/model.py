@@ -23,6 +23,7 @@ class ModelService:
 
     def __init__(self, client: ChatCompletionClient, system_message: str, turns: Turns, images: Images) -> None:
         self._client = client
+        self._pushed = client if isinstance(client, Pushed) else None  # here once, because it takes microseconds
         self._system_message = system_message
         self._turns = turns
         self._images = images
@@ -32,7 +33,7 @@ class ModelService:
         async with self._turns.turn() as turn:
             # Requests that come together are prepared in turns, so that they do not hold up anything else.
             await capabilities.check(request, self._client.model_info, turn)
-            if isinstance(client := self._client, Pushed):
+            if (client := self._pushed) is not None:
                 running = client.stream(sink, await body(request, self._system_message, turn, as_text=client.as_text))
             else:
                 messages = await conversation.messages(request, self._system_message, turn)

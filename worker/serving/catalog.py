@@ -200,12 +200,13 @@ def _check_names(where: str, config: dict[str, Any], component: Any) -> None:
 def _check_known(where: str, given: Iterable[Any], known: Iterable[str]) -> None:
     for name in map(str, given):
         if name not in known:
-            hint = f"these are: {', '.join(sorted(known))}"
+            near = difflib.get_close_matches(name, known, 1)
+            hints = [f"did you mean {near[0]}?"] if near else []
             if "extra_body" in known:
-                hint = "further fields of a provider's API go into extra_body"
-            for near in difflib.get_close_matches(name, known, 1):
-                hint = f"did you mean {near}?"
-            raise ModelsError(f"{where}.{name}: is not known here; {hint}")
+                hints.append("further fields of a provider's API go into extra_body")
+            elif not near:
+                hints.append(f"these are: {', '.join(sorted(known))}")
+            raise ModelsError(f"{where}.{name}: is not known here; {' '.join(hints)}")
 
 
 def _clean_key(where: str, client: ChatCompletionClient) -> None:

@@ -18,7 +18,7 @@ BEGINNING = 100
 """Bytes of what is no event stream that an error tells."""
 
 _FIELDS = ("data", "event", "id", "retry", ":")
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 
 
 class EventTooLong(Exception):
@@ -31,8 +31,7 @@ class EventDecoder:
     def __init__(self) -> None:
         self.is_plain = False
         """Whether the body is no stream."""
-        self.beginning = ""
-        """Of the body: it tells what it is when there is no event in it."""
+        self._beginning = b""
         self._rest: list[bytes] = [b""]
         """The line that is not complete, in pieces: they are joined once, at its end. At first what may be a BOM."""
         self._is_new = True
@@ -41,6 +40,11 @@ class EventDecoder:
         self._name = b""
         self._size = 0
         """Bytes since the last event, except those that were fed together with it."""
+
+    @property
+    def beginning(self) -> str:
+        """Of the body: it tells what it is when there is no event in it."""
+        return clean(" ".join(self._beginning.decode("utf-8", "replace").split()))
 
     @property
     def is_stream(self) -> bool:
@@ -89,16 +93,16 @@ class EventDecoder:
     def _begin(self, received: bytes) -> bytes:
         """Look at what comes first: without a BOM and blank lines, which are dropped."""
         received = self._rest[0] + received
-        if len(received) < len(_BOM) and _BOM.startswith(received):
+        if len(received) < len(BOM) and BOM.startswith(received):
             self._rest = [received]
             return b""
-        received = received.removeprefix(_BOM).lstrip(b" \t\r\n")
+        received = received.removeprefix(BOM).lstrip(b" \t\r\n")
         self._rest = [b""]
         if received:
             self._rest = []
             self._is_new = False
             self.is_plain = received[:1] in (b"{", b"[", b"<")
-            self.beginning = clean(" ".join(received[:BEGINNING].decode("utf-8", "replace").split()))
+            self._beginning = received[:BEGINNING]
         return received
 
     def _with_newlines(self, received: bytes) -> bytes:

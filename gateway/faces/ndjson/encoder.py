@@ -1,14 +1,15 @@
 """The seed's format: a JSON object a line and a line a chunk, each with ``content``; the last says how it ended."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import orjson
 
+from fleet.process.turns import Steps
 from gateway.chats.reply import Completed, End
 from gateway.errors import GatewayError, usage
-from gateway.faces.encoder import join_calls
 from gateway.faces.fields import Fields, Json, Parts, merged_parts
-from gateway.faces.line import dumps, dumps_text
+from gateway.faces.line import dumps, dumps_large, dumps_text
+from gateway.faces.whole import gathered
 from protos import chat_pb2 as pb
 
 
@@ -43,14 +44,14 @@ class Ndjson:
     def ping(self) -> bytes:
         return b'{"content":""}\n'
 
-    def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
-        body = self._end(end, "".join([event.text for event in events]))
-        if reasoning := "".join([event.reasoning for event in events]):
-            body["reasoning"] = reasoning
-        if calls := [_call(call) for call in join_calls(events)]:
-            body["tool_calls"] = calls
-        read = [self._fields.read(event.fields) for event in events if event.HasField("fields")]
-        return dumps(_with_extra(body, merged_parts(filter(None, read))))
+    def whole(self, events: Iterable[pb.ReplyEvent], end: Completed) -> Steps[bytes]:
+        said = yield from gathered(events, self._fields)
+        body = self._end(end, said.text)
+        if said.reasoning:
+            body["reasoning"] = said.reasoning
+        if said.calls:
+            body["tool_calls"] = [_call(call) for call in said.calls]
+        return (yield from dumps_large(_with_extra(body, (yield from merged_parts(said.parts)))))
 
     def _line(self, body: Json) -> bytes:
         return dumps(_with_extra(body, self._fields.take())) + b"\n"

@@ -1,16 +1,17 @@
 """OpenAI's format: chunks as server-sent events, a completion as one object, errors in OpenAI's shape."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import orjson
 
+from fleet.process.turns import Steps
 from gateway.chats.reply import Completed, End
 from gateway.errors import GatewayError, usage
-from gateway.faces.encoder import join_calls
 from gateway.faces.fields import Fields, Parts, merged_parts
-from gateway.faces.line import dumps, dumps_text
+from gateway.faces.line import dumps, dumps_large, dumps_text
+from gateway.faces.whole import gathered
 from protos import chat_pb2 as pb
 
 Json = dict[str, Any]
@@ -84,22 +85,25 @@ class OpenAIFormat:
         """An empty chunk: clients that split at blank lines fail on a comment, or lose what follows it."""
         return self._frame({})
 
-    def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
-        calls = [{"index": call.index, **_call(call)} for call in join_calls(events)]
-        read = [self._fields.read(event.fields) for event in events if event.HasField("fields")]
-        parts = merged_parts([{"delta": {"tool_calls": calls} if calls else {}}, *filter(None, read)])
-        message: Json = {"role": "assistant", "content": "".join([event.text for event in events]), "refusal": None}
-        if reasoning := "".join([event.reasoning for event in events]):
-            message["reasoning_content"] = reasoning
+    def whole(self, events: Iterable[pb.ReplyEvent], end: Completed) -> Steps[bytes]:
+        said = yield from gathered(events, self._fields)
+        calls = [{"index": call.index, **_call(call)} for call in said.calls]
+        parts = yield from merged_parts([{"delta": {"tool_calls": calls} if calls else {}}, *said.parts])
+        message: Json = {"role": "assistant", "content": said.text, "refusal": None}
+        if said.reasoning:
+            message["reasoning_content"] = said.reasoning
         message |= parts["delta"]
         if not message["content"] and (message["refusal"] or "tool_calls" in message):
             message["content"] = None
         if calls := message.get("tool_calls", []):
             message["tool_calls"] = [{name: call[name] for name in call if name != "index"} for call in calls]
-        tokens = [token for event in events if event.logprobs for token in orjson.loads(event.logprobs)]
+        tokens: list[Any] = []
+        for text in said.logprobs:
+            yield
+            tokens += orjson.loads(text)
         choice = {"index": 0, "message": message, **_choice(parts, tokens, _finish_reason(end))}
         common = self._common("chat.completion") | parts["chunk"]
-        return dumps({**common, "choices": [choice], "usage": usage(end.usage)})
+        return (yield from dumps_large({**common, "choices": [choice], "usage": usage(end.usage)}))
 
     def _common(self, kind: str) -> Json:
         return {
@@ -116,8 +120,10 @@ class OpenAIFormat:
         parts = self._fields.take(delta)
         delta = parts["delta"] if self._began else {"role": "assistant", "content": "", **parts["delta"]}
         self._began = True
-        self._constants = _constants(self._constants | parts["chunk"])
-        self._head, _, self._tail = self._frame({"": 0}).partition(b'"":0')
+        if parts["chunk"]:
+            self._constants = _constants(self._constants | parts["chunk"])
+        if not self._head:
+            self._head, _, self._tail = self._frame({"": 0}).partition(b'"":0')
         choice = {"index": 0, "delta": delta, **_choice(parts, logprobs, finish_reason)}
         return self._event(parts["chunk"], choice)
 

@@ -1,13 +1,14 @@
 """``/v1/completions`` and ``/v1/embeddings``: passed on to a model that has them, and answered as the model answers."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 import msgspec
 from pydantic import BaseModel, Field, StrictBool, StrictStr
 from starlette.responses import Response
 
+from fleet.process.turns import Steps
 from gateway.chats.reply import Completed, End
 from gateway.errors import GatewayError, Unsupported
 from gateway.faces.bodies import Body
@@ -114,7 +115,7 @@ class Text:
     def ping(self) -> bytes:
         return b""
 
-    def whole(self, events: Sequence[pb.ReplyEvent], end: Completed) -> bytes:
+    def whole(self, events: Iterable[pb.ReplyEvent], end: Completed) -> Steps[bytes]:
         raise NotImplementedError("every answer is passed on as it comes")
 
 

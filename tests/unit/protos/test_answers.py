@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fleet.lane import payload_bytes
 from fleet.lane.reply import LARGEST_EVENT
+from fleet.process.turns import at_once
 from gateway.chats.reply import Completed
 from gateway.faces.ndjson.encoder import Ndjson
 from gateway.faces.openai.encoder import OpenAIFormat
@@ -63,7 +64,7 @@ async def test_a_client_is_told_all_that_the_model_said(seed: int) -> None:
     chunks = stream(draw)
     events, end = await reply(body(draw, chunks))
     assert told(streamed(events, end)) == expected(chunks, whole=False)
-    assert told_whole(json.loads(encoder().whole(events, end))) == expected(chunks, whole=True)
+    assert told_whole(json.loads(at_once(encoder().whole(events, end)))) == expected(chunks, whole=True)
 
 
 @settings(max_examples=100, deadline=None)
@@ -77,7 +78,7 @@ async def test_the_seeds_clients_read_the_same_text_and_find_the_rest(seed: int)
     message = expected(chunks, whole=False)["message"]
     said = "".join(line["content"] for line in lines)
     assert sorted(said) == sorted(message.get("content", "") + message.get("refusal", ""))
-    whole = json.loads(Ndjson("r").whole(events, end))
+    whole = json.loads(at_once(Ndjson("r").whole(events, end)))
     extra = whole.get("extra", {}).get("delta", {})
     known = {"content", "reasoning_content", "tool_calls"}
     assert {k: v for k, v in extra.items() if k not in known} == {k: v for k, v in message.items() if k not in known}

@@ -1,10 +1,14 @@
 """Fields of a model's chunks, as they come from a worker, and as one object."""
 
+import gc
 import json
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from fleet.process.turns import at_once
 from gateway.errors import WorkerLost
 from gateway.faces import fields
 from gateway.faces.fields import Fields, merged, merged_parts
@@ -79,7 +83,7 @@ def test_what_is_held_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_deltas_are_merged_by_kind(deltas: list[Any], one: Any) -> None:
-    assert merged(deltas) == one
+    assert at_once(merged(deltas)) == one
 
 
 def test_of_choices_and_chunks_the_last_values_count() -> None:
@@ -87,18 +91,47 @@ def test_of_choices_and_chunks_the_last_values_count() -> None:
         {"choice": {"a": "x"}, "chunk": {"b": [1]}},
         {"choice": {"a": "y"}, "chunk": {"b": [2], "c": 1}},
     ]
-    assert merged_parts(parts) == {"choice": {"a": "y"}, "chunk": {"b": [2], "c": 1}, "delta": {}, "logprobs": {}}
+    assert at_once(merged_parts(parts)) == {
+        "choice": {"a": "y"},
+        "chunk": {"b": [2], "c": 1},
+        "delta": {},
+        "logprobs": {},
+    }
 
 
 def test_an_empty_value_takes_the_place_of_no_other() -> None:
     """Azure's last chunk has no filter results."""
     results = {"hate": {"filtered": False}}
     parts = [{"choice": {"a": results, "b": 1}}, {"choice": {"a": {}, "b": 0, "c": []}}]
-    assert merged_parts(parts)["choice"] == {"a": results, "b": 0, "c": []}
+    assert at_once(merged_parts(parts))["choice"] == {"a": results, "b": 0, "c": []}
 
 
 def test_deep_values_are_merged_without_an_end_of_the_stack() -> None:
     deep: Any = "x"
     for _ in range(200):
         deep = {"a": deep}
-    assert merged([deep, deep])
+    assert at_once(merged([deep, deep]))
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """The collector would examine what other tests have left, too."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize("indexes", [1, 30_000])
+def test_no_step_of_a_long_merge_takes_long(indexes: int, uncollected: None) -> None:
+    parts = [{"delta": {"details": [{"index": n % indexes, "text": "a"}]}} for n in range(60_000)]
+    steps, longest = merged_parts(parts), 0.0
+    while True:
+        began = time.thread_time()
+        try:
+            next(steps)
+        except StopIteration as done:
+            details = done.value["delta"]["details"]
+            break
+        longest = max(longest, time.thread_time() - began)
+    assert [len(detail["text"]) for detail in details] == [60_000 // indexes] * indexes
+    assert longest < 0.03

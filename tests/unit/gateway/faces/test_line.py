@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleet.process.turns import at_once
 from gateway.chats.reply import Completed
 from gateway.errors import GatewayError, UnknownModel
 from gateway.faces import listed
@@ -67,7 +68,7 @@ def test_every_line_and_event_is_one_line(encoder: Encoder) -> None:
 
 @pytest.mark.parametrize("encoder", encoders(), ids=["ndjson", "openai"])
 def test_whole_answers_are_one_line_too(encoder: Encoder) -> None:
-    whole = encoder.whole(EVENTS, Completed("stop"))
+    whole = at_once(encoder.whole(EVENTS, Completed("stop")))
     assert len(whole.decode().splitlines()) == 1
 
 

@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from fleet.lane import CREDIT, payload_bytes
+from fleet.process.turns import Turns
 from gateway.chats.chats import Chat
 from gateway.errors import GatewayError
 from gateway.faces.encoder import Encoder
@@ -116,7 +117,14 @@ class Answer:
         self.done = 0
         encoder = encoder or (OpenAIFormat("r", lambda: "m", include_usage=False) if openai else Ndjson("r"))
         self.response = ChatResponse(
-            self.stage.chats, self.chat, encoder, stream=stream, hold=hold, stall=stall, done=self._count
+            self.stage.chats,
+            self.chat,
+            encoder,
+            stream=stream,
+            hold=hold,
+            stall=stall,
+            turns=Turns(),
+            done=self._count,
         )
         self.face = OpenAIFace() if openai else NdjsonFace()
         self.task = asyncio.create_task(self._answer())

@@ -11,6 +11,7 @@ from tests.unit.worker.claude.asking import PNG, sent
 from worker.contract.errors import Unsupported
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+IDS = st.from_regex(r"[a-zA-Z0-9_-]{1,12}", fullmatch=True)
 CACHE = st.just({"type": "ephemeral"})
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | WORDS,
@@ -33,7 +34,7 @@ CALLS = st.builds(
         "type": "function",
         "function": {"name": name, "arguments": json.dumps(arguments)},
     },
-    WORDS,
+    IDS,
     WORDS,
     OBJECTS,
 )
@@ -52,7 +53,7 @@ MESSAGES = st.one_of(
         },
     ),
     st.fixed_dictionaries(
-        {"role": st.just("tool"), "tool_call_id": WORDS, "content": WORDS | st.lists(TEXTS, max_size=2)},
+        {"role": st.just("tool"), "tool_call_id": IDS, "content": WORDS | st.lists(TEXTS, max_size=2)},
         optional={"is_error": st.booleans()},
     ),
 )

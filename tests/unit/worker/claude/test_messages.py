@@ -1,6 +1,7 @@
 """A conversation in OpenAI's terms as Claude's turns."""
 
 import asyncio
+import re
 from base64 import b64encode
 from typing import Any
 
@@ -120,6 +121,17 @@ def test_calls_and_results_keep_their_ids_and_results_are_one_turn() -> None:
         {"type": "tool_result", "tool_use_id": "c2", "content": shown, "is_error": True},
         *text("and?"),
     ]
+
+
+def test_ids_that_claude_refuses_become_others_and_stay_apart() -> None:
+    ids = ["functions.f:0", "functions.f:1", "c1"]
+    results = [{"role": "tool", "tool_call_id": id_, "content": "42"} for id_ in ids]
+    made = sent(HI, {"role": "assistant", "tool_calls": [{**CALL, "id": id_} for id_ in ids]}, *results, tools=[TOOL])
+    sent_ids = [block["id"] for block in made["messages"][1]["content"]]
+    assert len(set(sent_ids)) == 3
+    assert sent_ids[2] == "c1"
+    assert all(re.fullmatch("[a-zA-Z0-9_-]+", id_) for id_ in sent_ids)
+    assert [block["tool_use_id"] for block in made["messages"][2]["content"]] == sent_ids
 
 
 @pytest.mark.parametrize("arguments", ["", None, {}, "{}"])

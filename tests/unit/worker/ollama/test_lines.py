@@ -100,9 +100,15 @@ async def test_calls_of_one_reply_have_ids_and_indexes_of_their_own(apart: bool)
     assert end.finish_reason == "function_calls"
 
 
+async def test_a_byte_order_mark_is_no_part_of_a_line() -> None:
+    reply = await read(b"\xef\xbb\xbf" + line(content="a"), line(DONE))
+    assert reply.events == [("text", "a")]
+
+
 async def test_ids_of_the_server_stay_unless_they_are_taken() -> None:
     reply = await read(
-        line(tool_calls=[call("a", {}, id="x"), call("b", {}, id="x"), call("c", {}, id="")]), line(DONE)
+        line(tool_calls=[call(name, {"n": 1}, id=id_) for name, id_ in zip("abc", ("x", "x", ""), strict=True)]),
+        line(DONE),
     )
     ids = [id_ for _, id_, _, _ in calls(reply)]
     assert ids[0] == "x"

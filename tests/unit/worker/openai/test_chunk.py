@@ -29,6 +29,8 @@ def test_what_is_ours_is_skipped() -> None:
         b'{"choices": [{"delta": {"content": "\\ud83d"}}], "x": NaN}',
         b'{"x": Infinity}',
         b'{"choices": [{"index": 1}]}',
+        b'{"choices": [{"index": 0}, {"index": 0}]}',
+        b'{"choices": [], "message": "no"}',
         b'{"choices": [{"delta": {"refusal": "no"}}]}',
         b'{"choices": [{"delta": {"annotations": [{}]}}]}',
         b'{"choices": [{"delta": {"tool_calls": [{"extra_content": {}}]}}]}',
@@ -37,6 +39,13 @@ def test_what_is_ours_is_skipped() -> None:
 )
 def test_any_other_shape_is_read_elsewhere(payload: bytes) -> None:
     assert Decoder().decode(payload) is None
+
+
+def test_the_chunk_with_the_usage_is_of_the_common_shape() -> None:
+    """It ends every stream."""
+    chunk = Decoder().decode(b'{"id": "c", "choices": [], "usage": {"prompt_tokens": 1, "x": {}}, "service_tier": "a"}')
+    assert chunk is not None
+    assert (chunk.choices, chunk.usage) == ([], {"prompt_tokens": 1, "x": {}})
 
 
 HEAD = b'{"id": "c", "x": {"a": 1}, '

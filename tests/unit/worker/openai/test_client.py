@@ -10,7 +10,6 @@ import httpx2
 import openai
 import pytest
 from autogen_core.models import ModelFamily, ModelInfo
-from pydantic import BaseModel
 
 from tests.harness.scripted import CHUNKED, END, Part, Server, chunk, listening
 from tests.harness.waiting import until
@@ -218,11 +217,6 @@ async def test_a_server_that_says_nothing_is_a_timeout_and_is_not_asked_again(se
         await asker.ask("hi", asyncio.Event())
     await asker.client.close()
     assert len(server.requests) == 1
-
-
-async def test_a_schema_as_a_class_is_refused(asker: Asker) -> None:
-    with pytest.raises(ValueError, match="response_format"):
-        await anext(asker.client.create_stream([], json_output=BaseModel))
 
 
 async def test_a_conversation_is_not_kept_for_as_long_as_its_reply_takes(server: Server, asker: Asker) -> None:

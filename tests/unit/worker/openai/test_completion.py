@@ -75,7 +75,8 @@ async def test_tool_calls_come_in_parts_or_whole(sink: Writes, completion: Compl
         pb.ToolCall(index=0, id="1", name="f"),
         pb.ToolCall(index=0, arguments='{"a"'),
         pb.ToolCall(index=0, arguments=": 1}"),
-        pb.ToolCall(index=1, id="2", name="g", arguments="{}"),
+        pb.ToolCall(index=1, id="2", name="g"),
+        pb.ToolCall(index=1, arguments="{}"),  # held, because the arguments may have followed it
     ]
     assert (await completion.end()).finish_reason == "function_calls"
 

@@ -1,24 +1,11 @@
-"""What a client's configuration adds to requests, and requests of agents."""
-
-from typing import Any
+"""What a client's configuration adds to requests."""
 
 import pytest
-from autogen_core.models import LLMMessage, ModelInfo, SystemMessage, UserMessage
-from autogen_core.tools import ToolSchema
 
-from worker.openai.client import StreamingOpenAIClient
-from worker.openai.request import Json, agents_request, completed, with_prefixes, without_names
+from worker.openai.request import Json, completed, with_prefixes, without_names
 
 HI: Json = {"role": "user", "content": "hi"}
 SENT: Json = {"stream": True, "stream_options": {"include_usage": True}}
-INFO = ModelInfo(
-    vision=True,
-    function_calling=True,
-    json_output=True,
-    family="unknown",
-    structured_output=True,
-    multiple_system_messages=True,
-)
 
 
 @pytest.mark.parametrize(
@@ -60,22 +47,3 @@ def test_a_name_begins_its_text() -> None:
         "a said:\nhi",
         [{"type": "text", "text": "b said:\nhi"}, {"type": "text", "text": "there"}],
     ]
-
-
-def test_an_agents_request_is_what_autogen_makes_of_it() -> None:
-    client = StreamingOpenAIClient(model="m", api_key="k", model_info=INFO, temperature=0)
-    messages: list[LLMMessage] = [SystemMessage(content="s"), UserMessage(content="hi", source="a")]
-    tool = ToolSchema(name="f", description="d")
-    extra: Json = {"stop": ["x"], "extra_body": {"top_k": 1}}
-    made: Any = agents_request(client, messages, [tool], "required", True, extra)
-    assert made["messages"] == [{"role": "system", "content": "s"}, {**HI, "name": "a"}]
-    assert made.pop("tools")[0]["function"]["name"] == "f"
-    assert {name: value for name, value in made.items() if name != "messages"} == {
-        "temperature": 0,
-        "stop": ["x"],
-        "top_k": 1,
-        "tool_choice": "required",
-        "response_format": {"type": "json_object"},
-    }
-    with pytest.raises(ValueError, match="timeout"):
-        agents_request(client, messages, [], "auto", None, {"timeout": 3})

@@ -37,6 +37,9 @@ STOP = delta("stop")
 HELLO = delta(content="Hello") + STOP
 
 
+NO_CALLS: list[Any] = [{}, [None], [{}], [{"index": 0, "id": "", "function": {"name": "", "arguments": ""}}]]
+
+
 async def read(*parts: bytes) -> tuple[Recording, pb.Done]:
     recording = Recording()
     completion = Completion(recording)
@@ -103,6 +106,14 @@ def fields(recording: Recording) -> list[Any]:
         json.dumps({"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}, indent=2).encode(),
         b" \n" + json.dumps({"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}).encode(),
         HELLO.replace(b"data: ", b"").replace(b"\n\n", b"\n"),
+        (HELLO + DONE).replace(b"data: ", b"data: data: "),
+        b"[" + HELLO.replace(b"data: ", b"").rstrip().replace(b"\n\n", b",") + b"]",
+        HELLO + event({"choices": [], "usage": "none"}) + DONE,
+        HELLO + b"event: end\ndata: over\n\n" + DONE,
+        choice(delta=[]) + HELLO + choice(delta=[], finish_reason=False) + DONE,
+        *[delta(content="Hello", tool_calls=none) + STOP + DONE for none in NO_CALLS],
+        delta(content="Hello", function_call={"name": "", "arguments": ""}) + STOP + DONE,
+        choice(message={"content": "Hello", "function_call": {}, "tool_calls": []}, finish_reason="stop"),
         delta(content="Hello") + event({"choices": [], "usage": {"prompt_tokens": 1}}),
         delta(content="Hello") + choice(delta={}, usage={"prompt_tokens": "1"}),
     ],
@@ -180,8 +191,9 @@ async def test_an_error_is_the_models_wherever_it_stands(stream: bytes, body: ob
     ("word", "reason"),
     [
         *[(word, "stop") for word in ("stop", "STOP", "eos", "eos_token", "COMPLETE", "end_turn", "stop_sequence")],
+        *[(word, "stop") for word in ("end_of_turn", "eosFound")],
         *[(word, "length") for word in ("length", "max_tokens", "MAX_TOKENS", "model_length")],
-        *[(word, "content_filter") for word in ("content_filter", "SAFETY", "RECITATION")],
+        *[(word, "content_filter") for word in ("content_filter", "SAFETY", "content_filter: RECITATION")],
         *[(word, "function_calls") for word in ("tool_calls", "tool_use", "function_call")],
     ],
 )
@@ -197,7 +209,11 @@ async def test_an_unknown_word_goes_to_the_client(word: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["error", "abort", "network_error", "insufficient_system_resource", "MALFORMED_FUNCTION_CALL"]
+    "word",
+    [
+        *("error", "abort", "network_error", "insufficient_system_resource", "MALFORMED_FUNCTION_CALL"),
+        "function_call_filter: MALFORMED_FUNCTION_CALL",
+    ],
 )
 async def test_a_bad_end_is_an_error(word: str) -> None:
     with pytest.raises(ModelReported) as reported:
@@ -241,6 +257,42 @@ F1, F2 = ("c1", "f", '{"a": 1}'), ("c2", "g", '{"b": 2}')
             [call(index=0, id="c1", **function("get")), call(index=0, **function("get_it", "{}"))],
             [("c1", "get_it", "{}")],
         ),
+        # Arguments that are said again, whole or with what is new, and an empty object before them.
+        ([call(index=0, id="c1", **function("f", '{"a": 1}'))] * 2, [F1]),
+        (
+            [call(index=0, id="c1", **function("f", ""))]
+            + [call(index=0, **function(None, '{"a": 1}')) for _ in range(2)],
+            [F1],
+        ),
+        (
+            [
+                call(index=0, id="c1", **function("f", '{"a"')),
+                call(index=0, **function(None, ": 1}")),
+                call(index=0, **function("f", '{"a": 1}')),
+            ],
+            [F1],
+        ),
+        ([call(index=0, id="c1", **function("f", '{"a": 1}'[:end])) for end in range(9)], [F1]),
+        ([call(index=0, id="c1", **function("f", "{}")), call(index=0, **function(None, '{"a": 1}'))], [F1]),
+        ([call(index=0, id="c1", **function("f", "{}")), call(index=0, id="c1", **function("f", '{"a": 1}'))], [F1]),
+        (  # these are no repetitions
+            [call(index=0, id="c1", **function("f", '{"a":')), call(index=0, **function(None, '{"a":1}}'))],
+            [("c1", "f", '{"a":{"a":1}}')],
+        ),
+        (
+            [call(index=0, id="c1", **function("f", text)) for text in ('{"a": "{}', '{}", "b": {"c": 1}', "}")],
+            [("c1", "f", '{"a": "{}{}", "b": {"c": 1}}')],
+        ),
+        # Indexes that stray from their call.
+        (
+            [call(index=0, id="c1", **function("f", '{"a"')), call(index=1, **function(None, ": 1}"))],
+            [F1],
+        ),
+        (
+            [call(index=0, id="c1", **function("f", '{"a"')), call(index=1, id="c1", **function(None, ": 1}"))],
+            [F1],
+        ),
+        ([call(index=-1, id=id_, **function(name, arguments)) for id_, name, arguments in (F1, F2)], [F1, F2]),
         # No index.
         ([call(id=id_, **function(name, arguments)) for id_, name, arguments in (F1, F2)], [F1, F2]),
         ([call(id="c1", **function("f", '{"a"')), call(**function(None, ": 1}"))], [F1]),
@@ -272,6 +324,25 @@ async def test_a_call_without_an_id_gets_one_of_its_own(index: int | None, id_: 
     assert [(name, arguments) for _, name, arguments in found] == [("f", "{}"), ("f", "{}"), ("g", "{}")]
     assert len({first, second, third}) == 3
     assert all(id_.startswith("call_") and len(id_) > 20 for id_ in (first, second, third))
+
+
+@pytest.mark.parametrize("indexes", [(0, 1), (0, 0), (None, None)])
+@pytest.mark.parametrize("names", ["fg", "ff"])
+async def test_an_id_that_another_call_has_becomes_one_of_its_own(indexes: tuple[int, int], names: str) -> None:
+    parts = [
+        call(index=index, id="c1", **function(name, f'{{"n": "{name}{place}"}}'))
+        for place, (index, name) in enumerate(zip(indexes, names, strict=True))
+    ]
+    (first, *one), (second, *two) = await calls(*parts)
+    assert (one, two) == ([names[0], f'{{"n": "{names[0]}0"}}'], [names[1], f'{{"n": "{names[1]}1"}}'])
+    assert first == "c1"
+    assert second not in ("", "c1")
+
+
+async def test_parts_with_the_same_id_find_their_call_by_its_index() -> None:
+    parts = [call(index=index, id="c1", **function("f", "")) for index in range(2)]
+    rest = [call(index=index, id="c1", **function(None, f"[{index}]")) for index in range(2)]
+    assert [arguments for *_, arguments in await calls(*parts, *rest)] == ["[0]", "[1]"]
 
 
 async def test_the_former_shape_of_a_call_is_a_call() -> None:

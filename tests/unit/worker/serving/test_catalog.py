@@ -161,6 +161,8 @@ def with_config(config: str, provider: str = "OpenAIChatCompletionClient") -> st
     [
         ("temprature: 0.3", "models.m.config.temprature: is not known here; did you mean temperature?"),
         ("defaultheaders: {}", "did you mean default_headers?"),
+        ("top_k: 5", "further fields of a provider's API go into extra_body"),
+        ("extra_body: [top_k]", "models.m.config.extra_body: Input should be a valid dictionary"),
         ("bogus: 1", "models.m.config.bogus: is not known here; further fields of a provider's API go into extra_body"),
         ("model_info: {visoin: true}", "models.m.config.model_info.visoin: is not known here; did you mean vision?"),
         ("api_key: k, n: 2", "Disallowed create args"),

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleet.process.turns import at_once
 from gateway.chats.reply import Completed
 from gateway.errors import WorkerLost
 from gateway.faces.ndjson.encoder import Ndjson
@@ -44,7 +45,7 @@ def test_every_line_has_content_for_the_seeds_clients() -> None:
 @pytest.mark.parametrize("event", UNEXPRESSED, ids=lambda event: event.WhichOneof("event"))
 def test_kinds_without_a_shape_are_left_out(event: pb.ReplyEvent) -> None:
     assert FORMAT.event(event) == b""
-    assert json.loads(FORMAT.whole([event, pb.ReplyEvent(text="a")], Completed("stop")))["content"] == "a"
+    assert json.loads(at_once(FORMAT.whole([event, pb.ReplyEvent(text="a")], Completed("stop"))))["content"] == "a"
 
 
 def test_the_last_line_says_how_it_ended() -> None:
@@ -64,7 +65,7 @@ def test_the_last_line_says_how_it_ended() -> None:
 def test_a_whole_reply_has_the_same_fields_in_one_object() -> None:
     call = pb.ToolCall(id="1", name="f", arguments="{}")
     deltas = [pb.ReplyEvent(reasoning="h"), pb.ReplyEvent(text="a"), pb.ReplyEvent(text="b")]
-    assert json.loads(FORMAT.whole([*deltas, pb.ReplyEvent(tool_call=call)], Completed("stop"))) == {
+    assert json.loads(at_once(FORMAT.whole([*deltas, pb.ReplyEvent(tool_call=call)], Completed("stop")))) == {
         "content": "ab",
         "done": True,
         "finish_reason": "stop",
@@ -90,5 +91,5 @@ def test_what_else_a_model_says_is_in_a_field_of_its_own() -> None:
         {"content": "no", "extra": {"delta": {"refusal": "no"}}},
     ]
     assert "extra" not in lines[2]
-    whole = json.loads(Ndjson("r").whole(reply, Completed("stop")))
+    whole = json.loads(at_once(Ndjson("r").whole(reply, Completed("stop"))))
     assert (whole["content"], whole["extra"]) == ("ano", {"chunk": {"citations": [1]}, "delta": {"refusal": "no"}})

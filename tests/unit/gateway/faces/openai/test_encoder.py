@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fleet.process.turns import at_once
 from gateway.chats.reply import Completed
 from gateway.errors import UnknownModel, WorkerLost
 from gateway.faces.openai.encoder import OpenAIFormat
@@ -117,7 +118,7 @@ def test_kinds_that_openai_does_not_have_are_left_out(event: pb.ReplyEvent) -> N
     assert made.event(event) == b""
     stream = events(made.event(pb.ReplyEvent(text="a")))
     assert stream[0]["choices"][0]["delta"]["role"] == "assistant"
-    assert json.loads(made.whole([event], DONE))["choices"][0]["message"]["content"] == ""
+    assert json.loads(at_once(made.whole([event], DONE)))["choices"][0]["message"]["content"] == ""
 
 
 def test_a_failure_in_the_stream_is_its_end() -> None:
@@ -141,7 +142,7 @@ def test_a_whole_completion() -> None:
         pb.ReplyEvent(tool_call=pb.ToolCall(id="1", name="f", arguments="{")),
         pb.ReplyEvent(tool_call=pb.ToolCall(arguments="}")),
     ]
-    body = json.loads(encoder().whole(reply, DONE))
+    body = json.loads(at_once(encoder().whole(reply, DONE)))
     assert body["object"] == "chat.completion"
     assert body["choices"] == [
         {
@@ -204,13 +205,13 @@ def test_a_field_that_grows_is_not_repeated() -> None:
 
 def test_a_refusal_is_no_content() -> None:
     reply = [fields({"delta": {"refusal": "I can"}}), fields({"delta": {"refusal": "not"}})]
-    message = json.loads(encoder().whole(reply, DONE))["choices"][0]["message"]
+    message = json.loads(at_once(encoder().whole(reply, DONE)))["choices"][0]["message"]
     assert (message["content"], message["refusal"]) == (None, "I cannot")
 
 
 def test_the_usage_and_the_reason_are_the_models() -> None:
     usage = pb.Usage(prompt_tokens=1, completion_tokens=2, extra='{"prompt_tokens": "1", "total_tokens": 9, "cost": 1}')
-    body = json.loads(encoder().whole([], Completed("pause_turn", usage)))
+    body = json.loads(at_once(encoder().whole([], Completed("pause_turn", usage))))
     assert body["usage"] == {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 9, "cost": 1}
     assert body["choices"][0]["finish_reason"] == "pause_turn"
 
@@ -226,7 +227,7 @@ def test_many_small_parts_of_a_call_are_joined_in_one_go() -> None:
     reply = [pb.ReplyEvent(tool_call=pb.ToolCall(id="1", name="f"))]
     reply += [pb.ReplyEvent(tool_call=pb.ToolCall(arguments="0123456789")) for _ in range(20_000)]
     began = time.process_time()
-    body = json.loads(encoder().whole(reply, DONE))
+    body = json.loads(at_once(encoder().whole(reply, DONE)))
     assert len(body["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"]) == 200_000
     assert time.process_time() - began < 1
 
