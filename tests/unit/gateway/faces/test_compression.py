@@ -92,12 +92,12 @@ def test_what_is_broken_is_refused(compress: Callable[[bytes], bytes]) -> None:
         list(pieces(b"\x1f\x8b no gzip"))
 
 
-@pytest.mark.parametrize("encodings", [(), ("",), ("identity",), ("Identity",)])
+@pytest.mark.parametrize("encodings", [(), ("",), ("identity",), ("Identity", "identity")])
 def test_what_is_not_compressed_is_not_decompressed(encodings: tuple[str, ...]) -> None:
     assert inflater(asked(*encodings)) is None
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip", "deflate"])
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip", "deflate", "gzip, identity"])
 def test_what_is_understood(encoding: str) -> None:
     assert inflater(asked(encoding)) is not None
 
