@@ -5,7 +5,8 @@ FROM python:3.12-slim AS packages
 RUN python -m venv --without-pip /opt/chatfleet
 COPY requirements.txt /tmp/
 RUN pip --python /opt/chatfleet install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes \
-        --only-binary :all: -r /tmp/requirements.txt
+        --only-binary :all: -r /tmp/requirements.txt && \
+    pip --python /opt/chatfleet freeze > /opt/chatfleet/constraints.txt
 
 FROM python:3.12-slim AS model-packages
 RUN python -m venv --without-pip /opt/chatfleet

@@ -3,6 +3,8 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.complete
+OWN := $(wildcard agents/requirements.txt)
+OWN_READY := $(if $(OWN),$(VENV)/.agents)
 PROTOC := $(PY) -m grpc_tools.protoc
 COMPILE := $(PY) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q
 
@@ -73,7 +75,7 @@ clean: ## Remove .venv and every cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: setup
-setup: $(READY) ## Create .venv with everything that the other targets need
+setup: $(READY) $(OWN_READY) ## Create .venv with everything that the other targets need
 
 # Created from nothing if the requirements have changed, it was not completed, or its interpreter is gone.
 ifneq ($(shell $(PY) -c 'print("runs")' 2>/dev/null),runs)
@@ -87,4 +89,11 @@ $(READY): requirements-dev.txt
 	echo "Setting up $(VENV) with $$python; the first time it downloads about 150 MB." && \
 	"$$python" -m venv --clear $(VENV) && \
 	$(PY) -m pip install -q --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r requirements-dev.txt
+	@touch $@
+
+# What own agents need. The constraints keep the packages above as they are: one that cannot go with them is an error that
+# names both.
+$(VENV)/.agents: $(OWN) $(READY)
+	@echo "Installing what $(OWN) asks for."
+	@$(PY) -m uv pip install -q --python $(PY) -r $(OWN) -c requirements-dev.txt
 	@touch $@

@@ -3,6 +3,7 @@
 An event is a short lower-case phrase; everything that varies is a field. Prompts, replies and keys are never logged.
 """
 
+import asyncio
 import logging
 import sys
 import traceback
@@ -60,6 +61,7 @@ def configure(process: str, level: str = "info", form: str = "text") -> None:
         )
     )
     root = logging.getLogger()
+    handler.addFilter(_is_no_cancelling)
     root.handlers[:] = [handler]
     root.setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
     for name in OURS:
@@ -70,6 +72,11 @@ def configure(process: str, level: str = "info", form: str = "text") -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def _is_no_cancelling(record: logging.LogRecord) -> bool:
+    """Whether to log it: a team that is cancelled is an error to AutoGen's runtime."""
+    return record.exc_info is None or record.exc_info[0] is not asyncio.CancelledError
 
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -168,9 +168,8 @@ class Gateway:
 
     # ------------------------------------------------------------ what its routes show
 
-    def _models(self) -> list[str]:
-        ready = self._directory.ready(time.monotonic())
-        return list(dict.fromkeys(model for worker in ready for model in worker.models))
+    def _models(self) -> dict[str, str]:
+        return self._directory.described(time.monotonic())
 
     def _unready(self) -> str:
         if self._leaving:

@@ -244,6 +244,8 @@ class ModelFailed(GatewayError):
             usage=error.usage if error.HasField("usage") else None,
             param=said.param or None,
         )
+        self.full = error.full
+        """The model that has no room at the worker, if it is not the whole worker."""
         if error.HasField("provider"):
             self.provider = {
                 **_fields(said.extra),

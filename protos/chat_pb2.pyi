@@ -244,20 +244,22 @@ class Done(_message.Message):
     def __init__(self, finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Error(_message.Message):
-    __slots__ = ("code", "message", "retryable", "retry_after", "usage", "provider")
+    __slots__ = ("code", "message", "retryable", "retry_after", "usage", "provider", "full")
     CODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     RETRYABLE_FIELD_NUMBER: _ClassVar[int]
     RETRY_AFTER_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
     PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    FULL_FIELD_NUMBER: _ClassVar[int]
     code: str
     message: str
     retryable: bool
     retry_after: _duration_pb2.Duration
     usage: Usage
     provider: ProviderError
-    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., retryable: bool = ..., retry_after: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., provider: _Optional[_Union[ProviderError, _Mapping]] = ...) -> None: ...
+    full: str
+    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., retryable: bool = ..., retry_after: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., provider: _Optional[_Union[ProviderError, _Mapping]] = ..., full: _Optional[str] = ...) -> None: ...
 
 class ProviderError(_message.Message):
     __slots__ = ("status", "code", "type", "param", "extra")
@@ -393,8 +395,25 @@ class Endpoints(_message.Message):
     names: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class Details(_message.Message):
+    __slots__ = ("description", "concurrency", "active_by_gateway")
+    class ActiveByGatewayEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    CONCURRENCY_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_BY_GATEWAY_FIELD_NUMBER: _ClassVar[int]
+    description: str
+    concurrency: int
+    active_by_gateway: _containers.ScalarMap[str, int]
+    def __init__(self, description: _Optional[str] = ..., concurrency: _Optional[int] = ..., active_by_gateway: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
 class WorkerStatus(_message.Message):
-    __slots__ = ("worker_id", "models", "capacity", "active", "state", "version", "active_by_gateway", "started_total", "routes", "endpoints", "sent_by")
+    __slots__ = ("worker_id", "models", "capacity", "active", "state", "version", "active_by_gateway", "started_total", "routes", "endpoints", "details", "sent_by")
     class ActiveByGatewayEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -409,6 +428,13 @@ class WorkerStatus(_message.Message):
         key: str
         value: Endpoints
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Endpoints, _Mapping]] = ...) -> None: ...
+    class DetailsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Details
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Details, _Mapping]] = ...) -> None: ...
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
@@ -419,6 +445,7 @@ class WorkerStatus(_message.Message):
     STARTED_TOTAL_FIELD_NUMBER: _ClassVar[int]
     ROUTES_FIELD_NUMBER: _ClassVar[int]
     ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    DETAILS_FIELD_NUMBER: _ClassVar[int]
     SENT_BY_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     models: _containers.RepeatedScalarFieldContainer[str]
@@ -430,8 +457,9 @@ class WorkerStatus(_message.Message):
     started_total: int
     routes: _containers.RepeatedScalarFieldContainer[int]
     endpoints: _containers.MessageMap[str, Endpoints]
+    details: _containers.MessageMap[str, Details]
     sent_by: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, worker_id: _Optional[str] = ..., models: _Optional[_Iterable[str]] = ..., capacity: _Optional[int] = ..., active: _Optional[int] = ..., state: _Optional[_Union[WorkerState, str]] = ..., version: _Optional[str] = ..., active_by_gateway: _Optional[_Mapping[str, int]] = ..., started_total: _Optional[int] = ..., routes: _Optional[_Iterable[int]] = ..., endpoints: _Optional[_Mapping[str, Endpoints]] = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, worker_id: _Optional[str] = ..., models: _Optional[_Iterable[str]] = ..., capacity: _Optional[int] = ..., active: _Optional[int] = ..., state: _Optional[_Union[WorkerState, str]] = ..., version: _Optional[str] = ..., active_by_gateway: _Optional[_Mapping[str, int]] = ..., started_total: _Optional[int] = ..., routes: _Optional[_Iterable[int]] = ..., endpoints: _Optional[_Mapping[str, Endpoints]] = ..., details: _Optional[_Mapping[str, Details]] = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class MemberLeft(_message.Message):
     __slots__ = ("member_id", "kind", "cause", "sent_by")

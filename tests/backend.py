@@ -22,12 +22,13 @@ import signal
 import socket
 import struct
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from aiohttp import web
 
+from tests.play import Cue, find_cue
 from tests.schedule import (
     Schedule,
     argument_parts,
@@ -117,6 +118,8 @@ class Backend:
     def __init__(self) -> None:
         self.records = Records()
         self.plain: Schedule | None = None
+        self._said: Counter[tuple[str, str]] = Counter()
+        """How often each speaker of each play has had its turn."""
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=64 * 1024 * 1024)
@@ -136,14 +139,25 @@ class Backend:
     async def complete(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()
         body = json.loads(raw)
-        content = last_user_text(body["messages"])
-        schedule = parse(content) or self.plain or echo(content)
+        cue = find_cue(body["messages"])
+        if cue is not None:
+            schedule = self._turn(cue)
+        else:
+            content = last_user_text(body["messages"])
+            schedule = parse(content) or self.plain or echo(content)
+            if body["messages"][-1]["role"] == "tool":
+                schedule = dataclasses.replace(schedule, tool_calls=None)
         record = self.records.start(request, raw, body, schedule.tag)
         try:
             with self.records.answering(record):
                 return await self._answer(request, body, schedule, record)
         except ConnectionError:
             return web.Response()  # the client left before its handler was cancelled; this goes nowhere
+
+    def _turn(self, cue: Cue) -> Schedule:
+        number = self._said[cue.tag, cue.speaker]
+        self._said[cue.tag, cue.speaker] += 1
+        return dataclasses.replace(Schedule(**cue.part[min(number, len(cue.part) - 1)]), tag=cue.tag)
 
     async def _answer(
         self, request: web.Request, body: Mapping[str, Any], schedule: Schedule, record: Record
@@ -193,6 +207,7 @@ class Backend:
 
     async def forget_requests(self, _: web.Request) -> web.Response:
         self.records.forget()
+        self._said.clear()
         return web.json_response({})
 
     async def count_active(self, _: web.Request) -> web.Response:
@@ -211,8 +226,7 @@ class Reply:
         self._schedule = schedule
         self._record = record
         self._model = body["model"]
-        is_answered = body["messages"][-1]["role"] == "tool"
-        self._calls = [] if is_answered else schedule.tool_calls or []
+        self._calls = schedule.tool_calls or []
         self._wants_logprobs = bool(body.get("logprobs"))
         self._alternatives = int(body.get("top_logprobs") or 0)
         self._wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
@@ -281,6 +295,8 @@ class Reply:
 
     def _token_events(self) -> Iterator[bytes]:
         schedule = self._schedule
+        if schedule.fields is not None:
+            yield self._event(schedule.fields)
         reply = () if self._calls else reply_tokens(schedule)
         for name, tokens in (("reasoning_content", reasoning_tokens(schedule)), (self._said_as, reply)):
             before, after = self._event({name: "@"}).split(b'"@"')

@@ -39,6 +39,8 @@ class Schedule:
     tool_calls: list[dict[str, Any]] | None = None
     """Calls (``id``, ``name``, ``arguments``, and what else they have) made instead of the reply, which follows once
     their results are there."""
+    fields: dict[str, Any] | None = None
+    """A delta of other fields, before the reply."""
     finish_reason: str = "stop"
     usage: dict[str, Any] | None = None
     """Reported instead of what was counted; the total is added."""
@@ -113,7 +115,8 @@ def reply_text(schedule: Schedule) -> str:
 
 def argument_parts(call: dict[str, Any]) -> Iterator[str]:
     """A call's arguments in the parts in which they are streamed."""
-    yield from (call["arguments"][at : at + 5] for at in range(0, len(call["arguments"]), 5))
+    arguments: str = call["arguments"]
+    yield from (arguments[at : at + 5] for at in range(0, len(arguments), 5))
 
 
 def logprob_of(token: str, alternatives: int = 0) -> dict[str, Any]:

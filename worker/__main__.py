@@ -1,9 +1,11 @@
 """``python -m worker``: serves models to the fleet until SIGTERM or SIGINT; a second signal ends it at once."""
 
+import argparse
 import asyncio
 import os
 import sys
 from contextlib import AsyncExitStack, suppress
+from typing import NoReturn
 
 from fleet import logs
 from fleet.bus import topics
@@ -16,19 +18,24 @@ from fleet.process.turns import Turns
 from fleet.process.version import VERSION
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
 from protos import chat_pb2 as pb
+from worker.agents.threads import ToolThreads
 from worker.claude.client import ClaudeClient
 from worker.contract.images import Images
 from worker.health import health_service
 from worker.ollama.client import OllamaClient
 from worker.openai.client import Streaming
+from worker.services.agent import AgentService
 from worker.services.endpoints import CHAT, Endpoints
 from worker.services.model import ModelService
 from worker.services.passed_on import PassedOn
 from worker.services.service import Service
 from worker.serving import agent
 from worker.serving.catalog import Model, ModelsError, load_models
+from worker.serving.check import check
 from worker.serving.gateway_watch import GatewayWatch
+from worker.serving.offer import NOTHING, Offer, ServeError
 from worker.serving.registry import Registry
+from worker.serving.roster import Roster, load_agents
 from worker.serving.status import Heartbeat
 from worker.settings import WorkerSettings
 from worker.wire.pacer import Pacer
@@ -69,24 +76,20 @@ class Worker:
 
     async def _serve(self, stop: asyncio.Event) -> None:
         settings, outbox = self._settings, self._outbox
+        asyncio.get_running_loop().set_default_executor(ToolThreads(settings.tool_threads))
         pacer = Pacer(settings.flush_interval, outbox.hold, outbox.release) if settings.flush_interval else None
         images = Images(settings.image_pixels)
-        services = self._services(Turns(), images, pacer)
+        turns = Turns()
+        roster = await self._agents()
+        offers = self._offers(roster, turns, images, pacer)
         async with asyncio.TaskGroup() as group:
-            routes = {name: model.route for name, model in self._models.items()}
-            registry = self._registry = Registry(
-                services, outbox, settings.capacity, group, self._observer, routes=routes
-            )
+            registry = self._registry = Registry(offers, outbox, settings.capacity, group, self._observer)
             watch = GatewayWatch(registry, outbox, settings.gateway_timeout, self._link_timeout)
             heartbeat = self._heartbeat = Heartbeat(
-                self.id,
-                VERSION,
-                registry,
-                lambda status: self._runtime.publish(status, topics.WORKERS),
-                endpoints={name: model.endpoints for name, model in self._models.items() if model.endpoints != (CHAT,)},
+                self.id, VERSION, registry, lambda status: self._runtime.publish(status, topics.WORKERS)
             )
             await agent.register(self._runtime, self.id, registry, watch)
-            log.info("serving", worker=self.id, models=list(services), capacity=settings.capacity)
+            log.info("serving", worker=self.id, models=list(offers), capacity=registry.capacity)
             await self._runtime.start()
             helpers = [group.create_task(heartbeat.run()), group.create_task(watch.watch())]
             await stop.wait()
@@ -95,15 +98,28 @@ class Worker:
                 helper.cancel()
         heartbeat.leave()
         await self._runtime.stop()
-        for model in self._models.values():
-            await model.client.close()
+        for client in [*(model.client for model in self._models.values()), *roster.own]:
+            await client.close()
+        for server in roster.workbenches.values():
+            await server.stop()
         images.close()
         if pacer is not None:
             pacer.close()
         log.info("stopped", worker=self.id)
 
-    def _services(self, turns: Turns, images: Images, pacer: Pacer | None) -> dict[str, Service]:
-        services: dict[str, Service] = {}
+    async def _agents(self) -> Roster:
+        try:
+            roster = await load_agents(self._settings.agents, self._models, self._settings.serve)
+        except ServeError as error:
+            refuse(f"WORKER_SERVE: {error}")
+        for problem in roster.problems:
+            log.warning("agent not served", reason=problem)
+        if not (roster.models or roster.entries):
+            refuse(f"WORKER_MODELS: {NOTHING}")
+        return roster
+
+    def _offers(self, roster: Roster, turns: Turns, images: Images, pacer: Pacer | None) -> dict[str, Offer]:
+        offers = {}
         for name, model in self._models.items():
             at: dict[str, Service] = {}
             if isinstance(model.client, Streaming):
@@ -115,8 +131,14 @@ class Worker:
                 model.client.work_in(turns, images, pacer)
             if CHAT in model.endpoints:
                 at[CHAT] = ModelService(model.client, model.system_message, turns, images)
-            services[name] = Endpoints(at)
-        return services
+            if name in roster.models:
+                offers[name] = Offer(Endpoints(at), model.route, model.description, model.concurrency, model.endpoints)
+        clients = {name: model.client for name, model in self._models.items()}
+        for name, entry in roster.entries.items():
+            service = AgentService(entry, clients, roster.workbenches, turns, images)
+            at = {CHAT: service}
+            offers[name] = Offer(Endpoints(at), description=entry.description, concurrency=entry.concurrency)
+        return offers
 
     async def _drain(self, registry: Registry, heartbeat: Heartbeat) -> None:
         """Refuse new runs, let the others end, and see their last events acknowledged."""
@@ -153,16 +175,31 @@ class Worker:
             self._outbox.link_down()
 
 
+def refuse(reason: str) -> NoReturn:
+    """End the process because of its settings."""
+    print(reason, file=sys.stderr)
+    raise SystemExit(BAD_SETTINGS)
+
+
 def main() -> None:
     """Read settings and models, then serve."""
+    parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
+    parser.add_argument("command", nargs="?", choices=["check"], help="say whether everything loads, and end")
+    command = parser.parse_args().command
+    # Spans of each message within a team are a fifth of its cost; set it to false to have them.
+    os.environ.setdefault("AUTOGEN_DISABLE_RUNTIME_TRACING", "true")
     fleet = load(FleetSettings)
     settings = load(WorkerSettings)
     logs.configure("worker", fleet.log_level, fleet.log_format)
     try:
         models = load_models(settings.models)
     except ModelsError as error:
-        print(f"WORKER_MODELS: {error}", file=sys.stderr)
-        raise SystemExit(BAD_SETTINGS) from None
+        refuse(f"WORKER_MODELS: {error}")
+    if command == "check":
+        logs.configure("worker", "error", fleet.log_format)
+        problems = asyncio.run(check(models, settings))
+        print("\n".join(problems) or "everything loads", file=sys.stderr if problems else sys.stdout)
+        raise SystemExit(BAD_SETTINGS if problems else 0)
     loop.run(Worker(settings, fleet, models, Observer()).serve())
 
 

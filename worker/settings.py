@@ -1,9 +1,10 @@
 """Settings of a worker process (``WORKER_*``)."""
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from fleet.settings import Address
 
@@ -15,8 +16,14 @@ class WorkerSettings(BaseSettings):
 
     models: Path = Path("models.yaml")
     """The models it serves; see ``models.yaml``."""
+    agents: Path = Path("agents.yaml")
+    """The agents it serves beside them, if the file is there; see ``docs/agents.md``."""
+    serve: Annotated[list[str], NoDecode] = []
+    """The public names of models and agents that it serves, separated by commas; empty means all."""
     capacity: int = Field(default=512, ge=1, le=100_000)
     """Chats at once; further ones wait at the gateway or go elsewhere."""
+    tool_threads: int = Field(default=32, ge=1, le=1000)
+    """Agents' tools that are plain functions, and run at once; further ones wait."""
     flush_interval: float = Field(default=0.01, ge=0, le=1)
     """Seconds between two batches of chunks; a reply's first token never waits for it."""
     drain_timeout: float = Field(default=60.0, ge=0, le=86400)
@@ -28,3 +35,8 @@ class WorkerSettings(BaseSettings):
     """Pixels that the images of one request may have in all, for a model whose client reads images."""
     health_bind: Address | None = None
     """Where health checks are served (``/healthz``, ``/readyz``)."""
+
+    @field_validator("serve", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

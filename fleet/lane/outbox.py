@@ -52,13 +52,13 @@ class Sink:
     def accept(self) -> None:
         self._put(pb.ReplyEvent(accepted=pb.Accepted()))
 
-    def text(self, text: str, tokens: int = 1) -> None:
-        """Write text that the model gave as ``tokens`` deltas."""
-        self._write("text", text, tokens)
+    def text(self, text: str, tokens: int = 1, source: str = "") -> None:
+        """Write text that the model gave as ``tokens`` deltas. ``source`` speaks; empty is the service itself."""
+        self._write("text", text, tokens, source)
 
-    def reasoning(self, text: str, tokens: int = 1) -> None:
+    def reasoning(self, text: str, tokens: int = 1, source: str = "") -> None:
         """Write reasoning, as :meth:`text`."""
-        self._write("reasoning", text, tokens)
+        self._write("reasoning", text, tokens, source)
 
     def event(self, event: pb.ReplyEvent) -> None:
         """Write any other event. Long arguments of a tool call are cut. Raises :class:`EventTooLarge`."""
@@ -102,11 +102,11 @@ class Sink:
         if self._ready is not None and not self._ready.done():
             self._ready.set_result(None)
 
-    def _write(self, kind: TextKind, text: str, tokens: int) -> None:
+    def _write(self, kind: TextKind, text: str, tokens: int, source: str) -> None:
         reply, lane = self._reply, self._lane
         if not text or reply.finished:
             return
-        if lane.sender.write(reply, kind, text, tokens):
+        if lane.sender.write(reply, kind, text, tokens, source):
             lane.schedule()
             self._note_first()
         if not reply.writable:

@@ -57,12 +57,13 @@ def payload_bytes(event: pb.ReplyEvent) -> int:
 
 
 class _Delta:
-    """Neighbouring text of one kind that is not sent yet."""
+    """Neighbouring text of one kind and source that is not sent yet."""
 
-    __slots__ = ("kind", "pieces", "size", "tokens")
+    __slots__ = ("kind", "pieces", "size", "source", "tokens")
 
-    def __init__(self, kind: TextKind) -> None:
+    def __init__(self, kind: TextKind, source: str) -> None:
         self.kind = kind
+        self.source = source
         self.pieces: list[str] = []
         self.tokens = 0
         self.size = 0
@@ -80,7 +81,7 @@ class _Delta:
 
     def cut(self, credit: int) -> "_Delta":
         """Remove pieces from the front until ``credit`` is used up, and return them; at least one."""
-        taken = _Delta(self.kind)
+        taken = _Delta(self.kind, self.source)
         taken.tokens, self.tokens = self.tokens, 0
         count = 0
         while count < len(self.pieces) and taken.size < credit:
@@ -127,12 +128,12 @@ class OutgoingReply:
     def is_sent(self) -> bool:
         return self.finished and not self._pending
 
-    def write(self, kind: TextKind, text: str, tokens: int) -> None:
-        """Append text; it joins pending text of the same kind."""
+    def write(self, kind: TextKind, text: str, tokens: int, source: str = "") -> None:
+        """Append text; it joins pending text of the same kind and source."""
         pending = self._pending
         last = pending[-1] if pending else None
-        if not isinstance(last, _Delta) or last.kind != kind:
-            last = _Delta(kind)
+        if not isinstance(last, _Delta) or last.kind != kind or last.source != source:
+            last = _Delta(kind, source)
             pending.append(last)
         self._written += last.add(text, tokens)
 
@@ -175,6 +176,8 @@ class OutgoingReply:
                     request_id=self.request_id, attempt=self.attempt, tokens=item.tokens, position=self._position
                 )
                 setattr(event, item.kind, "".join(item.pieces))
+                if item.source:
+                    event.source = item.source
                 self._sent += item.size
                 used += item.size + EVENT_BYTES
             else:

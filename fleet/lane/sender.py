@@ -126,9 +126,9 @@ class LaneSender:
         reply = self._replies[request_id, attempt] = OutgoingReply(request_id, attempt)
         return reply
 
-    def write(self, reply: OutgoingReply, kind: TextKind, text: str, tokens: int = 1) -> bool:
+    def write(self, reply: OutgoingReply, kind: TextKind, text: str, tokens: int = 1, source: str = "") -> bool:
         """Queue text that the model gave as ``tokens`` deltas. True when :meth:`wake_at` may now be sooner."""
-        reply.write(kind, text, tokens)
+        reply.write(kind, text, tokens, source)
         return self._queued(reply, first=not reply.started)
 
     def put(self, reply: OutgoingReply, event: pb.ReplyEvent) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from fleet import logs
 from fleet.security.identity import Identity
@@ -41,11 +42,15 @@ class Diagnosis:
 
 async def refusal(address: tuple[str, int], identity: Identity | None) -> str | None:
     """What is wrong with this side's or the host's TLS, for a log; None when TLS is not what is wrong."""
-    # In a thread, because OpenSSL tells the other side what it does not like only when it has the socket itself.
+    # In a thread, because OpenSSL tells the other side what it does not like only when it has the socket itself; and in
+    # one of its own, because a worker's default executor may be full of tools.
+    thread = ThreadPoolExecutor(1)
     try:
-        return await asyncio.to_thread(_handshake, address, identity)
+        return await asyncio.get_running_loop().run_in_executor(thread, _handshake, address, identity)
     except (OSError, ValueError):  # such as a name that cannot be one
         return None
+    finally:
+        thread.shutdown(wait=False)
 
 
 def _handshake(address: tuple[str, int], identity: Identity | None) -> str | None:

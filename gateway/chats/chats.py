@@ -236,9 +236,9 @@ class Chats:
                 chat.attempts += 1
                 error = await self._attempt(chat, number, worker.id)
                 self._judge(chat, worker.id, error)
-                if error is not None and error.code == "worker_full":
+                if isinstance(error, ModelFailed) and error.code == "worker_full":
                     chat.attempts -= 1
-                    worker.mark_full()
+                    worker.limited.get(error.full, worker).mark_full()
                     continue
             if error is None:
                 return

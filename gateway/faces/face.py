@@ -40,8 +40,8 @@ class Fleet(Protocol):
     async def chat(self, request: Request, face: "Face") -> Response:
         """Check the request's key and limits, read its body with :meth:`Face.read`, and answer with the reply."""
 
-    def models(self, request: Request) -> list[str]:
-        """The models that are served now and that the request's key may use."""
+    def models(self, request: Request) -> dict[str, str]:
+        """The models and agents that are served now and that the request's key may use, with their descriptions."""
 
 
 @dataclass(frozen=True)

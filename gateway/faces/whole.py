@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from fleet.process.turns import Steps
-from gateway.faces.fields import Fields, Parts
+from gateway.faces.agents import Messages, Paragraphs
+from gateway.faces.fields import Fields, Json, Parts
 from protos import chat_pb2 as pb
 
 
@@ -16,6 +17,8 @@ class Whole:
     """In the order of their index."""
     logprobs: list[str] = field(default_factory=list)
     """JSON lists of tokens."""
+    messages: list[Json] = field(default_factory=list)
+    """What each agent said and did; empty for a model."""
     parts: list[Parts] = field(default_factory=list)
     """Of each chunk that had other fields."""
 
@@ -26,16 +29,24 @@ def gathered(events: Iterable[pb.ReplyEvent], fields: Fields) -> Steps[Whole]:
     text: list[str] = []
     reasoning: list[str] = []
     calls: dict[int, list[pb.ToolCall]] = {}
+    messages, paragraphs = Messages(), Paragraphs()
     for event in events:
         yield
-        text.append(event.text)
-        reasoning.append(event.reasoning)
+        if event.source:
+            messages.add(event)
+        if event.HasField("message"):
+            paragraphs.mark()
+        if event.text:
+            text += [paragraphs.before("text", event.source), event.text]
+        elif event.reasoning:
+            reasoning += [paragraphs.before("reasoning", event.source), event.reasoning]
         if event.logprobs:
             whole.logprobs.append(event.logprobs)
-        if event.HasField("tool_call"):
+        if event.HasField("tool_call") and not event.source:
             calls.setdefault(event.tool_call.index, []).append(event.tool_call)
         elif event.HasField("fields") and (parts := fields.read(event.fields)):
             whole.parts.append(parts)
+    whole.messages = messages.read()
     whole.text, whole.reasoning = "".join(text), "".join(reasoning)
     for _, pieces in sorted(calls.items()):
         yield

@@ -43,7 +43,8 @@ class Views:
 
     unready: Callable[[], str]
     fleet: Callable[[], dict[str, Any]]
-    models: Callable[[], list[str]]
+    models: Callable[[], dict[str, str]]
+    """What is served, the default first, with its description."""
     started: int = 0
     """When this gateway began, in seconds since 1970."""
     leaving: Callable[[], bool] = lambda: False
@@ -59,9 +60,9 @@ class ChatService(Fleet):
         self._views = views
         self._bodies = Bodies(settings.bodies_memory, Turns())
 
-    def models(self, request: Request) -> list[str]:
+    def models(self, request: Request) -> dict[str, str]:
         key = self._access.identify(request)
-        return [name for name in self._views.models() if key.allows(name)]
+        return {name: description for name, description in self._views.models().items() if key.allows(name)}
 
     async def chat(self, request: Request, face: Face) -> Response:
         settings = self._settings

@@ -37,10 +37,29 @@ class Claim:
         return worker_id, self.model, self.endpoint
 
 
+class Lease:
+    """A place on a worker, given back at the end of the ``with`` block."""
+
+    def __init__(self, worker: Worker, model: str, admission: "Admission") -> None:
+        self.worker = worker
+        self._places = worker.places(model)
+        self._admission = admission
+        for places in self._places:
+            places.in_flight += 1
+
+    def __enter__(self) -> Worker:
+        return self.worker
+
+    def __exit__(self, *_: object) -> None:
+        for places in self._places:
+            places.in_flight -= 1
+        self._admission.dispatch()
+
+
 @dataclass(eq=False)
 class _Waiting:
     claim: Claim
-    granted: asyncio.Future[Worker]
+    granted: asyncio.Future[Lease]
     since: float
     rank: tuple[bool, int]  # retries first, then by arrival
     line: "_Line"
@@ -54,21 +73,6 @@ class _Line:
     model: str
     endpoint: str
     avoid: frozenset[str]
-
-
-class Lease:
-    """A place on a worker, given back at the end of the ``with`` block."""
-
-    def __init__(self, worker: Worker, admission: "Admission") -> None:
-        self.worker = worker
-        self._admission = admission
-
-    def __enter__(self) -> Worker:
-        return self.worker
-
-    def __exit__(self, *_: object) -> None:
-        self.worker.in_flight -= 1
-        self._admission.dispatch()
 
 
 class Admission:
@@ -122,13 +126,13 @@ class Admission:
             self._displace(waiting)
         leased = False
         try:
-            worker = await self._granted(waiting)
+            lease = await self._granted(waiting)
             leased = claim.is_retry = True
         finally:
             claim.waited += self._clock() - waiting.since
             if not leased:
                 self._give_up(waiting)
-        return Lease(worker, self)
+        return lease
 
     def dispatch(self) -> None:
         """Grant places in the queue's order. The cost depends on the number of lines, not of requests."""
@@ -181,7 +185,7 @@ class Admission:
         if not waiting.granted.done():
             waiting.granted.set_exception(self._refusal("queue_full", "the queue is full"))
 
-    async def _granted(self, waiting: _Waiting) -> Worker:
+    async def _granted(self, waiting: _Waiting) -> Lease:
         if waiting.granted.done():
             return waiting.granted.result()
         try:
@@ -195,9 +199,8 @@ class Admission:
         worker = self._choose(ready, claim)
         if worker is None:
             return False
-        worker.in_flight += 1
         self._breakers.chosen(claim.at(worker.id), self._clock())
-        waiting.granted.set_result(worker)
+        waiting.granted.set_result(Lease(worker, claim.model, self))
         return True
 
     def _give_up(self, waiting: _Waiting) -> None:
@@ -205,8 +208,7 @@ class Admission:
         self._remove(waiting)
         granted = waiting.granted
         if granted.done() and not granted.cancelled() and granted.exception() is None:
-            granted.result().in_flight -= 1
-            self.dispatch()
+            granted.result().__exit__()
 
     def _choose(self, ready: list[Worker], claim: Claim) -> Worker | None:
         now = self._clock()
@@ -235,4 +237,4 @@ class Admission:
             return Unavailable("link_lost", "the host of the fleet cannot be reached")
         if not self._directory.ready(self._clock()):
             return Unavailable("no_worker", "no worker is ready")
-        return Busy(code, f"every worker is at its capacity and {message}")
+        return Busy(code, f"every worker that serves it is at its capacity, and {message}")

@@ -14,7 +14,7 @@ def choose(
     failing: Collection[str] = (),
     rng: random.Random | None = None,
 ) -> Worker | None:
-    """The worker with the smallest share of its capacity in use, at random among equals; None if none has room.
+    """The worker with the smallest share of its places in use, at random among equals; None if none has room.
 
     ``workers`` are the ready ones. Those in ``failing`` are chosen only if no other serves the model, and those in
     ``avoid`` only if these are all.
@@ -22,8 +22,8 @@ def choose(
     serving = [worker for worker in workers if worker.serves(model, endpoint)]
     untried = [worker for worker in serving if worker.id not in avoid] or serving
     preferred = [worker for worker in untried if worker.id not in failing] or untried
-    with_room = [worker for worker in preferred if worker.has_room]
-    if not with_room:
+    shares = [(share, worker) for worker in preferred if (share := worker.share(model)) < 1]
+    if not shares:
         return None
-    least = min(worker.load / worker.capacity for worker in with_room)
-    return (rng or random).choice([worker for worker in with_room if worker.load / worker.capacity == least])
+    least = min(share for share, _ in shares)
+    return (rng or random).choice([worker for share, worker in shares if share == least])

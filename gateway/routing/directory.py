@@ -24,29 +24,19 @@ CHAT = "chat"
 ENDPOINTS = 8
 """Of a model."""
 
+DESCRIPTION = 1000
+"""Characters of a model's or an agent's; workers send no more."""
+
 _ONLY_CHAT = frozenset({CHAT})
 
 
-@dataclass(eq=False)
-class Worker:
-    """One worker, as this gateway sees it. ``in_flight`` counts our requests, ``elsewhere`` other gateways'."""
+@dataclass(eq=False, kw_only=True)
+class Places:
+    """How many requests there may be at once. ``in_flight`` counts ours, ``elsewhere`` other gateways'."""
 
-    id: str
-    models: tuple[str, ...] = ()
-    endpoints: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    routes: tuple[int, ...] = ()
-    """How it reaches each of its models; 0, or nothing from workers of the version before, where it is not known."""
     capacity: int = 1
-    state: pb.WorkerState = pb.WORKER_STATE_READY
-    version: str = ""
-    active: int = 0
     elsewhere: int = 0
     in_flight: int = 0
-    started_total: int = 0
-    heard_at: float = 0.0
-    left_at: float | None = None
-    confirmed: bool = True
-    """Whether it was heard since our link last came up. Until then it may be gone."""
 
     @property
     def load(self) -> int:
@@ -57,13 +47,48 @@ class Worker:
         return self.load < self.capacity
 
     def mark_full(self) -> None:
-        """Count it as full until its next status: it refused a request, as other gateways were faster."""
+        """Count it as full until the next status: a request was refused, as other gateways were faster."""
         self.elsewhere = max(self.elsewhere, self.capacity - self.in_flight + 1)
 
+
+@dataclass(eq=False)
+class Worker(Places):
+    """One worker, as this gateway sees it."""
+
+    id: str
+    models: tuple[str, ...] = ()
+    endpoints: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    routes: tuple[int, ...] = ()
+    """How it reaches each of its models; 0, or nothing from workers of the version before, where it is not known."""
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+    limited: dict[str, Places] = field(default_factory=dict)
+    """By name, of the models that have fewer places than the worker."""
+    state: pb.WorkerState = pb.WORKER_STATE_READY
+    version: str = ""
+    active: int = 0
+    started_total: int = 0
+    heard_at: float = 0.0
+    left_at: float | None = None
+    confirmed: bool = True
+    """Whether it was heard since our link last came up. Until then it may be gone."""
+
+    @property
+    def default(self) -> str:
+        return self.models[0] if self.models else ""
+
+    def places(self, model: str) -> list[Places]:
+        """The places of which a request for ``model`` needs one each."""
+        own = self.limited.get(model or self.default)
+        return [self] if own is None else [self, own]
+
+    def share(self, model: str) -> float:
+        """The share in use of its places, or of the model's if that is larger; from 1 on there is no room."""
+        return max(places.load / places.capacity for places in self.places(model))
+
     def serves(self, model: str, endpoint: str = CHAT) -> bool:
-        """Whether it serves ``model`` so. Every worker serves chats with the empty name, with its first model."""
+        """Whether it serves ``model`` so. The empty name stands for chats with its first model."""
         if not model:
-            return endpoint == CHAT
+            return endpoint == CHAT and CHAT in self.endpoints.get(self.default, _ONLY_CHAT)
         return model in self.models and endpoint in self.endpoints.get(model, _ONLY_CHAT)
 
     def route(self, model: str) -> int:
@@ -84,6 +109,10 @@ class Worker:
             "state": state,
             "models": list(self.models),
             "endpoints": {model: sorted(names) for model, names in self.endpoints.items()},
+            "descriptions": dict(self.descriptions),
+            "limited": {
+                name: {"concurrency": places.capacity, "active": places.load} for name, places in self.limited.items()
+            },
             "capacity": self.capacity,
             "active": self.active,
             "in_flight": self.in_flight,
@@ -126,17 +155,30 @@ class Directory:
             for model in worker.models
             if model in status.endpoints
         }
+        self._hear_details(worker, {name: status.details[name] for name in worker.models if name in status.details})
         self._remember(worker, now)
         worker.capacity = max(1, status.capacity)
         worker.state = status.state
         worker.version = status.version
         worker.active = status.active
         worker.started_total = status.started_total
-        worker.elsewhere = sum(n for gateway, n in status.active_by_gateway.items() if gateway != self._gateway_id)
+        worker.elsewhere = self._elsewhere(status.active_by_gateway)
         worker.heard_at = now
         worker.left_at = None
         worker.confirmed = True
         return False
+
+    def _hear_details(self, worker: Worker, details: Mapping[str, pb.Details]) -> None:
+        descriptions = {name: told.description[:DESCRIPTION] for name, told in details.items()}
+        worker.descriptions = {name: description for name, description in descriptions.items() if description}
+        known = worker.limited
+        worker.limited = {name: known.get(name, Places()) for name, told in details.items() if told.concurrency}
+        for name, places in worker.limited.items():
+            places.capacity = details[name].concurrency
+            places.elsewhere = self._elsewhere(details[name].active_by_gateway)
+
+    def _elsewhere(self, active: Mapping[str, int]) -> int:
+        return sum(runs for gateway, runs in active.items() if gateway != self._gateway_id)
 
     def left(self, member: pb.MemberLeft, now: float) -> bool:
         """The host reports the end of a member's connection. True if that is a worker that may be dead."""
@@ -175,6 +217,14 @@ class Directory:
         capacity = sum(worker.capacity for worker in self.ready(now))
         ratio = round((active + waiting) / capacity, 4) if capacity else None
         return {"active": active, "waiting": waiting, "capacity": capacity, "ratio": ratio}
+
+    def described(self, now: float) -> dict[str, str]:
+        """What the ready workers serve, the default first, with its description if one of them has it."""
+        found: dict[str, str] = {}
+        for worker in self.ready(now):
+            for model in worker.models:
+                found[model] = found.get(model) or worker.descriptions.get(model, "")
+        return found
 
     def models(self, endpoint: str = CHAT) -> list[str]:
         found = (model for worker in self for model in worker.models if worker.serves(model, endpoint))

@@ -46,7 +46,7 @@ def test_one_command_starts_it(plain: Stack, figures: Say) -> None:
 
 def test_the_readmes_curl_streams(plain: Stack, figures: Say) -> None:
     readme = (REPOSITORY / "README.md").read_text()
-    (command,) = re.findall(r"```sh\n(curl -N .*?)```", readme, re.DOTALL)
+    command, *_ = re.findall(r"```sh\n(curl -N .*?)```", readme, re.DOTALL)
     command = command.replace("http://localhost:8501", plain.url).replace("\\\n", " ")
     began = time.monotonic()
     with subprocess.Popen(shlex.split(command), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as curl:

@@ -28,7 +28,7 @@ class Collected:
         self._changed = asyncio.Event()
         self._read = asyncio.Event()
 
-    def text(self, text: str, tokens: int = 1) -> None:
+    def text(self, text: str, tokens: int = 1, source: str = "") -> None:
         self._text.append(text)
         self._unread.append(text)
         self._changed.set()
@@ -36,7 +36,7 @@ class Collected:
         if self._producer is not None:
             self._producer.pause_reading()
 
-    def reasoning(self, text: str, tokens: int = 1) -> None:
+    def reasoning(self, text: str, tokens: int = 1, source: str = "") -> None:
         self._reasoning.append(text)
 
     def event(self, event: pb.ReplyEvent) -> None:

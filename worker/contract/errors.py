@@ -8,6 +8,7 @@
     ModelReported                               the model reported an error inside its stream
     ProviderRefused                             the model's provider refused or failed, before or in a stream
     ClientFailed                                a client that is not ours raised; its ``__cause__`` is what it raised
+    AgentFailed                                 an agent's own code, a tool or a team failed
 """
 
 from collections.abc import Mapping
@@ -71,3 +72,11 @@ class ProviderRefused(Exception):
 
 class ClientFailed(Exception):
     """A client that is not ours raised its ``__cause__``."""
+
+
+class AgentFailed(Exception):
+    """An agent's own code, a tool or a team failed; its text is a sentence for the user."""
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable

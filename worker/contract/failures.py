@@ -15,6 +15,7 @@
     model_not_found         no         404: the provider has no such model
     model_rejected_request  no         any other 4xx (409 and 425: yes), and codes such as context_length_exceeded: the
                                        request itself is at fault
+    agent_failed            varies     an agent's own code, a tool or a team failed, or the agent took too long
     unsupported_request     no         the model's client cannot do what the request asks for
     deadline                yes        the request's own deadline passed
     internal_error          no         anything else: a defect, logged with its place
@@ -35,7 +36,15 @@ from autogen_core.models import RequestUsage
 from protos import chat_pb2 as pb
 from worker.contract import refusals
 from worker.contract.causes import CLOSED, broke, causes, in_words
-from worker.contract.errors import BadAnswer, ClientFailed, ModelReported, ProviderRefused, StreamBroken, Unsupported
+from worker.contract.errors import (
+    AgentFailed,
+    BadAnswer,
+    ClientFailed,
+    ModelReported,
+    ProviderRefused,
+    StreamBroken,
+    Unsupported,
+)
 from worker.contract.masking import mask as mask_keys
 from worker.contract.utf8 import clean
 
@@ -109,6 +118,8 @@ def _known(error: BaseException, started: bool) -> pb.Error | None:
                 words = "" if words == CLOSED else words
                 return _error("model_stream_broken", _with("the connection to the model broke", words), retryable=True)
             return _error("model_unreachable", _with("the model cannot be reached", words), retryable=True)
+        case AgentFailed():
+            return _error("agent_failed", str(error)[:MESSAGE_LIMIT], retryable=error.retryable)
         case Unsupported():
             return _error("unsupported_request", str(error))
         case _:

@@ -9,10 +9,10 @@ from protos import chat_pb2 as pb
 class Sink(Protocol):
     """The part of :class:`fleet.lane.Sink` that services write to. Writing never waits."""
 
-    def text(self, text: str, tokens: int = 1) -> None:
-        """Write text that the model gave as ``tokens`` deltas."""
+    def text(self, text: str, tokens: int = 1, source: str = "") -> None:
+        """Write text that the model gave as ``tokens`` deltas. ``source`` speaks; empty is the service itself."""
 
-    def reasoning(self, text: str, tokens: int = 1) -> None:
+    def reasoning(self, text: str, tokens: int = 1, source: str = "") -> None:
         """Write reasoning, as :meth:`text`."""
 
     def event(self, event: pb.ReplyEvent) -> None:

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import yaml
 from autogen_core.models import ChatCompletionClient, ModelInfo
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from worker.contract.route import Route, route
 from worker.services.endpoints import CHAT, PASSED_ON
+from worker.serving.document import DocumentError, checked, read
+from worker.serving.offer import DESCRIPTION
 from worker.wire.answers import Bounded, bound
 
 STREAMING = {
@@ -66,78 +67,73 @@ class ModelsError(Exception):
 
 @dataclass(frozen=True)
 class Model:
-    """A public model name and its client."""
+    """A model's name and its client. Only agents know an ``internal`` one."""
 
     name: str
     client: ChatCompletionClient
     system_message: str = ""
     endpoints: tuple[str, ...] = (CHAT,)
     route: Route = field(default_factory=Route)
+    internal: bool = False
+    description: str = ""
+    concurrency: int | None = None
+
+
+class _Entry(BaseModel):
+    """An entry as it is written."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    provider: str = Field(min_length=1)
+    config: dict[str, Any] = {}
+    system_message: str | None = None
+    endpoints: Any = [CHAT]
+    internal: bool = False
+    description: str = Field(default="", max_length=DESCRIPTION)
+    concurrency: int | None = Field(default=None, ge=1)
 
 
 def load_models(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, Model]:
-    """Every entry of the file at ``path`` by its public name, in the file's order: the first is the default.
+    """Every entry of the file at ``path`` by its name, in the file's order: the first public one is the default.
 
     Raises :class:`ModelsError`. No network is used.
     """
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 it is a safe one
-    except OSError as error:
-        raise ModelsError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ModelsError(f"{path}: is not UTF-8 text") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" (line {mark.line + 1})" if mark else ""
-        raise ModelsError(f"{path}: is not YAML{where}: {getattr(error, 'problem', error)}") from None
-    except (ValueError, RecursionError) as error:
-        raise ModelsError(f"{path}: is not YAML: {_first_line(error)}") from None
+        document = read(path)
+    except DocumentError as error:
+        raise ModelsError(str(error)) from None
     if not isinstance(document, dict) or not isinstance(document.get("models"), dict) or not document["models"]:
         raise ModelsError(f"{path}: models: must map at least one public model name to its entry")
     models = {
         str(name): _load(f"{path}: models.{name}", str(name), entry, environment)
         for name, entry in document["models"].items()
     }
-    default = next(iter(models.values()))
-    if CHAT not in default.endpoints:
+    default = next((model for model in models.values() if not model.internal), None)
+    if default is not None and CHAT not in default.endpoints:
         raise ModelsError(f"{path}: models.{default.name}.endpoints: must have chat: the first entry is the default")
     return models
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses mappings that name a key twice, where YAML's own takes the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"{key.value} is there twice", key.start_mark)
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 def _load(where: str, name: str, entry: Any, environment: Mapping[str, str]) -> Model:
-    if not isinstance(entry, dict):
-        raise ModelsError(f"{where}: must have provider and config")
-    if unknown := set(entry) - {"provider", "config", "system_message", "endpoints"}:
-        raise ModelsError(
-            f"{where}.{min(map(str, unknown))}: is not known here; provider, config, system_message and endpoints are"
-        )
-    entry = expand(entry, where, environment)
-    provider, config = entry.get("provider"), entry.get("config", {})
-    system_message = entry.get("system_message") or ""
-    if not isinstance(provider, str) or not provider:
-        raise ModelsError(f"{where}.provider: must name an AutoGen chat completion client")
-    if not isinstance(config, dict):
-        raise ModelsError(f"{where}.config: must be a mapping")
-    if not isinstance(system_message, str):
-        raise ModelsError(f"{where}.system_message: must be text")
-    endpoints = _endpoints(where, provider, entry.get("endpoints", [CHAT]))
+    try:
+        given = checked(where, _Entry, expand(entry, where, environment))
+    except DocumentError as error:
+        raise ModelsError(str(error)) from None
+    config = given.config
+    endpoints = _endpoints(where, given.provider, given.endpoints)
     if CHAT not in endpoints:  # what a model can do in a chat need not be said then
         config = {"model_info": NO_CHAT, **config}
-    client = _client(where, provider, config)
-    return Model(name, client, system_message, endpoints, route(provider, config, client))
+    made = client(where, given.provider, config)
+    return Model(
+        name,
+        made,
+        given.system_message or "",
+        endpoints,
+        route(given.provider, config, made),
+        given.internal,
+        given.description,
+        given.concurrency,
+    )
 
 
 def _endpoints(where: str, provider: str, names: Any) -> tuple[str, ...]:
@@ -152,17 +148,17 @@ def _endpoints(where: str, provider: str, names: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _client(where: str, provider: str, config: dict[str, Any]) -> ChatCompletionClient:
+def client(where: str, provider: str, config: dict[str, Any]) -> ChatCompletionClient:
     if provider in STREAMING or provider.startswith(ANTHROPIC):
         # The gateway retries: it knows the deadline and the other workers.
         config = {"max_retries": 0, **config}
     ours = (STREAMING | OLLAMA | CLAUDE).get(provider, provider)
     _check_names(f"{where}.config", config, _class(f"{where}.provider", provider, ours))
     try:
-        client = ChatCompletionClient.load_component({"provider": ours, "component_type": "model", "config": config})
-        _bound(client)
-        _clean_key(where, client)
-        return client
+        made = ChatCompletionClient.load_component({"provider": ours, "component_type": "model", "config": config})
+        _bound(made)
+        _clean_key(where, made)
+        return made
     except ModelsError:
         raise
     except ValidationError as error:

@@ -1,13 +1,12 @@
 """The runs of this worker: begun while there is room, ended when no gateway waits for them."""
 
 import asyncio
-from collections.abc import Mapping
+from collections import Counter, defaultdict
 
 from fleet.lane import Outbox
 from fleet.observe import Observer
 from protos import chat_pb2 as pb
-from worker.contract.route import Route
-from worker.services.service import Service
+from worker.serving.offer import Offer
 from worker.serving.run import Run
 
 REQUEST_ID = 128
@@ -19,22 +18,24 @@ request may be larger. Each takes about three times as much while it is prepared
 
 
 class Registry:
-    """Runs up to ``capacity`` requests concurrently, each in a task of ``group``, on the service that they name."""
+    """Runs up to ``capacity`` requests concurrently, each in a task of ``group``, on the service that they name.
+
+    A name with a ``concurrency`` of its own has no more runs than that.
+    """
 
     def __init__(
         self,
-        services: dict[str, Service],
+        offers: dict[str, Offer],
         outbox: Outbox,
         capacity: int,
         group: asyncio.TaskGroup,
         observer: Observer,
         histories: int = HISTORIES,
-        routes: Mapping[str, Route] | None = None,
     ) -> None:
-        self.services = services
-        self.routes = routes or {}
-        """How services reach their models, by the services' names."""
-        self.capacity = capacity
+        self.offers = offers
+        """By public name, the default first."""
+        limits = [offer.concurrency or capacity for offer in offers.values()]
+        self.capacity = min(capacity, sum(limits))
         self.draining = False
         self.started_total = 0
         self._outbox = outbox
@@ -52,10 +53,11 @@ class Registry:
     def active(self) -> int:
         return len(self._runs)
 
-    def active_by_gateway(self) -> dict[str, int]:
-        counts: dict[str, int] = {}
+    def counts(self) -> dict[str, Counter[str]]:
+        """By public name: how many runs each gateway has here."""
+        counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for run in self._runs.values():
-            counts[run.gateway_id] = counts.get(run.gateway_id, 0) + 1
+            counts[run.model][run.gateway_id] += 1
         return counts
 
     def begin(self, request: pb.ChatHistory) -> None:
@@ -71,14 +73,13 @@ class Registry:
                 return
             running.cancel("superseded")
         sink = self._outbox.open(request.reply_to, request.request_id, request.attempt)
+        request.model = request.model or next(iter(self.offers))
         size = request.ByteSize()
-        service = self._service(request.model, size, replaces=running is not None)
-        if isinstance(service, pb.Error):
-            sink.finish(service)
+        offer = self._offer(request.model, size, replaces=running is not None)
+        if isinstance(offer, pb.Error):
+            sink.finish(offer)
             return
-        request.model = request.model or next(iter(self.services))
-        route = self.routes.get(request.model, Route())
-        run = Run(request, service, sink, self._observer, lambda: self._waiting.pop(run, None), route)
+        run = Run(request, offer.service, sink, self._observer, lambda: self._waiting.pop(run, None), offer.route)
         self._waiting[run] = size
         self._runs[request.reply_to, request.request_id] = run
         self._idle.clear()
@@ -119,16 +120,24 @@ class Registry:
     def _of(self, gateway_id: str) -> list[Run]:
         return [run for run in self._runs.values() if run.gateway_id == gateway_id]
 
-    def _service(self, name: str, size: int, replaces: bool) -> Service | pb.Error:
-        """The service for a new run, or why there is none. One that ``replaces`` an older attempt has its place."""
+    def _offer(self, name: str, size: int, replaces: bool) -> Offer | pb.Error:
+        """What a new run runs on, or why nothing does. One that ``replaces`` an older attempt has its place."""
         if self.draining:
             return pb.Error(code="worker_draining", message="the worker is about to leave", retryable=True)
         if self.active >= self.capacity and not replaces:
             return pb.Error(code="worker_full", message="the worker is at its capacity", retryable=True)
         if self._waiting and sum(self._waiting.values()) + size > self._histories:
             return pb.Error(code="worker_full", message="the worker has too many large requests", retryable=True)
-        service = self.services.get(name) if name else next(iter(self.services.values()))
-        return service or pb.Error(code="unknown_model", message="the worker does not serve this model", retryable=True)
+        offer = self.offers.get(name)
+        if offer is None:
+            return pb.Error(code="unknown_model", message="the worker does not serve this model", retryable=True)
+        if offer.concurrency is not None and not replaces and self._active(name) >= offer.concurrency:
+            message = f"the worker runs no more than {offer.concurrency} of these at once"
+            return pb.Error(code="worker_full", message=message, retryable=True, full=name)
+        return offer
+
+    def _active(self, name: str) -> int:
+        return sum(run.model == name for run in self._runs.values())
 
     def _forget(self, run: Run) -> None:
         self._waiting.pop(run, None)

@@ -36,7 +36,7 @@ class Run:
         self.gateway_id = request.reply_to
         self.reason = "shutdown"
         self._request = request
-        self._model = request.model
+        self.model = request.model
         self._service = service
         self._sink = sink
         self._observer = observer
@@ -56,7 +56,7 @@ class Run:
 
     async def run(self) -> None:
         """Serve the request. Returns, whatever happens, after the terminal event was written."""
-        self._observer.run_started(self.request_id, self.attempt, self._model)
+        self._observer.run_started(self.request_id, self.attempt, self.model)
         self._sink.on_first = self._first
         self._sink.accept()
         try:
@@ -85,7 +85,7 @@ class Run:
             report(
                 "chat failed",
                 request=self.request_id,
-                model=self._model,
+                model=self.model,
                 code=failure.code,
                 **({"host": self._route.host} if self._route.host else {}),
                 **({"reason": reason} if reason else {}),

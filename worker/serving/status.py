@@ -1,9 +1,11 @@
 """Reports to every gateway what this worker serves and how busy it is."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable
 
 from protos import chat_pb2 as pb
+from worker.services.endpoints import CHAT
 from worker.serving.registry import Registry
 
 INTERVAL = 1.0
@@ -11,10 +13,7 @@ INTERVAL = 1.0
 
 
 class Heartbeat:
-    """Publishes a ``WorkerStatus`` every ``interval`` seconds, and whenever :meth:`beat` is called.
-
-    ``endpoints`` has those of the models that have others than chat.
-    """
+    """Publishes a ``WorkerStatus`` every ``interval`` seconds, and whenever :meth:`beat` is called."""
 
     def __init__(
         self,
@@ -23,14 +22,12 @@ class Heartbeat:
         registry: Registry,
         publish: Callable[[pb.WorkerStatus], None],
         interval: float = INTERVAL,
-        endpoints: Mapping[str, Sequence[str]] = {},
     ) -> None:
         self._worker_id = worker_id
         self._version = version
         self._registry = registry
         self._publish = publish
         self._interval = interval
-        self._endpoints = {model: pb.Endpoints(names=names) for model, names in endpoints.items()}
 
     def beat(self) -> None:
         self._publish(self._status(pb.WORKER_STATE_DRAINING if self._registry.draining else pb.WORKER_STATE_READY))
@@ -44,15 +41,29 @@ class Heartbeat:
             await asyncio.sleep(self._interval)
 
     def _status(self, state: pb.WorkerState) -> pb.WorkerStatus:
+        offers, counts = self._registry.offers, self._registry.counts()
         return pb.WorkerStatus(
             worker_id=self._worker_id,
-            models=list(self._registry.services),
+            models=list(offers),
             capacity=self._registry.capacity,
             active=self._registry.active,
             state=state,
             version=self._version,
-            active_by_gateway=self._registry.active_by_gateway(),
+            active_by_gateway=sum(counts.values(), Counter()),
             started_total=self._registry.started_total,
-            routes=[route.fingerprint for route in self._registry.routes.values()],
-            endpoints=self._endpoints,
+            routes=[offer.route.fingerprint for offer in offers.values()],
+            endpoints={
+                name: pb.Endpoints(names=offer.endpoints)
+                for name, offer in offers.items()
+                if offer.endpoints != (CHAT,)
+            },
+            details={
+                name: pb.Details(
+                    description=offer.description,
+                    concurrency=offer.concurrency,
+                    active_by_gateway=counts.get(name) if offer.concurrency else None,
+                )
+                for name, offer in offers.items()
+                if offer.description or offer.concurrency
+            },
         )

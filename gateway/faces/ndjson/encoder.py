@@ -7,6 +7,7 @@ import orjson
 from fleet.process.turns import Steps
 from gateway.chats.reply import Completed, End
 from gateway.errors import GatewayError, usage
+from gateway.faces import agents
 from gateway.faces.fields import Fields, Json, Parts, merged_parts
 from gateway.faces.line import dumps, dumps_large, dumps_text
 from gateway.faces.whole import gathered
@@ -26,10 +27,13 @@ class Ndjson:
         return b""
 
     def event(self, event: pb.ReplyEvent) -> bytes:
+        source = b',"source":' + dumps_text(event.source) if event.source else b""
         if text := event.text:  # cheaper than asking which kind it is
-            line = b'{"content":%b}\n' % dumps_text(text)
+            line = b'{"content":%b%b}\n' % (dumps_text(text), source)
         elif text := event.reasoning:
-            line = b'{"content":"","reasoning":%b}\n' % dumps_text(text)
+            line = b'{"content":"","reasoning":%b%b}\n' % (dumps_text(text), source)
+        elif (shown := agents.told(event)) is not None:
+            line = dumps({"content": "", "source": event.source, **shown}) + b"\n"
         elif event.HasField("tool_call"):
             line = dumps({"content": "", "tool_calls": [_call(event.tool_call)]}) + b"\n"
         elif event.HasField("fields"):
@@ -51,6 +55,8 @@ class Ndjson:
             body["reasoning"] = said.reasoning
         if said.calls:
             body["tool_calls"] = [_call(call) for call in said.calls]
+        if said.messages:
+            body["messages"] = said.messages
         return (yield from dumps_large(_with_extra(body, (yield from merged_parts(said.parts)))))
 
     def _line(self, body: Json) -> bytes:

@@ -9,6 +9,7 @@ import orjson
 from fleet.process.turns import Steps
 from gateway.chats.reply import Completed, End
 from gateway.errors import GatewayError, usage
+from gateway.faces import agents
 from gateway.faces.fields import Fields, Parts, merged_parts
 from gateway.faces.line import dumps, dumps_large, dumps_text
 from gateway.faces.whole import gathered
@@ -48,6 +49,7 @@ class OpenAIFormat:
         """What stands around the fields of ``delta``, in every event but the first and those with more fields."""
         self._began = False
         self._fields = Fields()
+        self._paragraphs = agents.Paragraphs()
         self._constants: Json = {}
         """Fields of the model's chunks that every chunk from then on has."""
 
@@ -55,6 +57,8 @@ class OpenAIFormat:
         return b""
 
     def event(self, event: pb.ReplyEvent) -> bytes:
+        if event.source:
+            return self._said(event)
         if text := event.text:  # cheaper than asking which kind it is
             field = b'"content":' + dumps_text(text)
         elif text := event.reasoning:
@@ -71,6 +75,23 @@ class OpenAIFormat:
         if not self._head:
             return self._chunk(orjson.loads(b"{%b}" % field))
         return self._head + field + self._tail
+
+    def _said(self, event: pb.ReplyEvent) -> bytes:
+        """An agent's event. Chunks name their speaker as ``source`` in the delta; what it did is ``agent_event``."""
+        source, paragraphs = event.source, self._paragraphs
+        if event.HasField("message"):
+            paragraphs.mark()
+            return b""
+        if text := event.text:
+            field = b'"content":' + dumps_text(paragraphs.before("text", source) + text)
+        elif text := event.reasoning:
+            field = b'"reasoning_content":' + dumps_text(paragraphs.before("reasoning", source) + text)
+        else:
+            shown = agents.told(event)
+            return self._chunk({"source": source, "agent_event": shown}) if shown is not None else b""
+        if not self._head:
+            return self._chunk(orjson.loads(b'{"source":%b,%b}' % (dumps_text(source), field)))
+        return b'%b"source":%b,%b%b' % (self._head, dumps_text(source), field, self._tail)
 
     def end(self, end: End) -> bytes:
         """The last chunk, the usage if it was asked for, and ``[DONE]``; or the error and nothing after it."""
@@ -92,6 +113,8 @@ class OpenAIFormat:
         message: Json = {"role": "assistant", "content": said.text, "refusal": None}
         if said.reasoning:
             message["reasoning_content"] = said.reasoning
+        if said.messages:
+            message["messages"] = said.messages
         message |= parts["delta"]
         if not message["content"] and (message["refusal"] or "tool_calls" in message):
             message["content"] = None

@@ -62,7 +62,12 @@ EVENT: Json = {
     "description": "chat.completion.chunk objects as server-sent events, then [DONE]; or an error and the end",
 }
 MODEL = schema(
-    *("id", "object", "created", "owned_by"), id=TEXT, object={"const": "model"}, created=NUMBER, owned_by=TEXT
+    *("id", "object", "created", "owned_by"),
+    id=TEXT,
+    object={"const": "model"},
+    created=NUMBER,
+    owned_by=TEXT,
+    description={**TEXT, "description": "what it is for, where its entry says so"},
 )
 MODELS = schema("object", "data", object={"const": "list"}, data={"type": "array", "items": MODEL})
 MODEL_ID: Json = {"name": "model_id", "in": "path", "required": True, "schema": TEXT}
@@ -82,13 +87,13 @@ class OpenAIFace(Face):
         }
         models: Json = {
             "name": "models",
-            "description": "The models that can be asked now.",
+            "description": "The models and agents that can be asked now.",
             "tags": ["openai"],
             "responses": {200: json_response("the models", MODELS), **refusals(ERROR, 401)},
         }
         model: Json = {
             "name": "model",
-            "description": "One model that can be asked now.",
+            "description": "One model or agent that can be asked now.",
             "tags": ["openai"],
             "openapi_extra": {"parameters": [MODEL_ID]},
             "responses": {200: json_response("the model", MODEL), **refusals(ERROR, 401, 404)},
@@ -107,15 +112,16 @@ class OpenAIFace(Face):
 
 
 async def _list_models(request: Request, fleet: Fleet) -> Response:
-    return JSONResponse({"object": "list", "data": [_model(name, fleet) for name in fleet.models(request)]})
+    return JSONResponse({"object": "list", "data": [_model(*model, fleet) for model in fleet.models(request).items()]})
 
 
 async def _show_model(request: Request, fleet: Fleet) -> Response:
-    name, names = request.path_params["model_id"], fleet.models(request)
-    if name not in names:
-        raise UnknownModel(name, names)
-    return JSONResponse(_model(name, fleet))
+    name, models = request.path_params["model_id"], fleet.models(request)
+    if name not in models:
+        raise UnknownModel(name, [*models])
+    return JSONResponse(_model(name, models[name], fleet))
 
 
-def _model(name: str, fleet: Fleet) -> Json:
-    return {"id": name, "object": "model", "created": fleet.started, "owned_by": "chatfleet"}
+def _model(name: str, description: str, fleet: Fleet) -> Json:
+    model = {"id": name, "object": "model", "created": fleet.started, "owned_by": "chatfleet"}
+    return {**model, "description": description} if description else model

@@ -1,5 +1,6 @@
 """What is logged, how, and what never is."""
 
+import asyncio
 import json
 import logging
 from collections.abc import Iterator
@@ -80,3 +81,14 @@ def test_an_exception_is_logged_by_type_and_place_without_its_text(
         assert SECRET not in line
         assert "ValueError" in line
         assert "test_logs.py:" in line
+
+
+def test_a_team_that_was_cancelled_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("worker")
+    for raised in (asyncio.CancelledError(), KeyError("a")):
+        try:
+            raise raised
+        except BaseException:
+            logging.getLogger("autogen_core").exception("Error processing publish message")
+    (line,) = lines(capsys)
+    assert "KeyError" in line

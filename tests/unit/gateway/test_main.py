@@ -63,15 +63,15 @@ async def test_it_says_why_it_is_not_ready(gateway: Gateway, monkeypatch: pytest
 async def test_when_the_link_is_back_no_worker_is_ready_before_it_is_heard(gateway: Gateway) -> None:
     gateway._on_link(True)
     enter(gateway)
-    assert gateway._models() == ["m"]
+    assert list(gateway._models()) == ["m"]
     links = []
     for up in (False, True):
         gateway._on_link(up)
         links.append(gateway._admission.linked)
     assert links == [False, True]
-    assert gateway._models() == []
+    assert not gateway._models()
     enter(gateway)
-    assert gateway._models() == ["m"]
+    assert list(gateway._models()) == ["m"]
 
 
 async def test_when_the_link_is_back_each_is_told_after_those_it_relies_on(

@@ -20,7 +20,16 @@ ORDER = Order(
     },
     rooms={
         "gateway": ["__main__", "http", "faces", "access", "chats", "routing", "errors settings"],
-        "worker": ["__main__", "serving", "services", "claude ollama", "openai", "wire", "contract", "settings health"],
+        "worker": [
+            "__main__",
+            "serving",
+            "services",
+            "agents claude ollama",
+            "openai",
+            "wire",
+            "contract",
+            "settings health",
+        ],
         "fleet": ["bus", "settings", "security", "process", "logs observe lane"],
     },
     aliases={

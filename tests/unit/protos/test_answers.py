@@ -25,10 +25,10 @@ class Events(Recording):
         super().__init__()
         self.all: list[pb.ReplyEvent] = []
 
-    def text(self, text: str, tokens: int = 1) -> None:
+    def text(self, text: str, tokens: int = 1, source: str = "") -> None:
         self.all.append(pb.ReplyEvent(text=text, tokens=tokens))
 
-    def reasoning(self, text: str, tokens: int = 1) -> None:
+    def reasoning(self, text: str, tokens: int = 1, source: str = "") -> None:
         self.all.append(pb.ReplyEvent(reasoning=text, tokens=tokens))
 
     def event(self, event: pb.ReplyEvent) -> None:

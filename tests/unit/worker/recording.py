@@ -46,10 +46,10 @@ class Recording:
             case _:
                 self.event(event)
 
-    def text(self, text: str, tokens: int = 1) -> None:
+    def text(self, text: str, tokens: int = 1, source: str = "") -> None:
         self._delta("text", text, tokens)
 
-    def reasoning(self, text: str, tokens: int = 1) -> None:
+    def reasoning(self, text: str, tokens: int = 1, source: str = "") -> None:
         self._delta("reasoning", text, tokens)
 
     def _delta(self, kind: str, text: str, tokens: int) -> None:

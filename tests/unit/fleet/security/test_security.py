@@ -1,9 +1,12 @@
 """Certificates, tokens, and what is said of those that cannot be used."""
 
+import asyncio
 import datetime
 import shutil
 import ssl
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +21,7 @@ from fleet.settings import BAD_SETTINGS, FleetSettings, load
 from identities import authority
 from identities.__main__ import host_name
 from identities.authority import ROLES, Authority, Change
+from tests.harness.ports import free_port
 
 
 @pytest.fixture(scope="module")
@@ -396,3 +400,15 @@ async def test_a_host_is_asked_for_a_diagnosis_now_and_then_and_nothing_is_raise
     monkeypatch.setattr(diagnosis, "EVERY", 0.0)
     found = Diagnosis()
     assert await found.refusal(("127.0.0.1", 1), None) is None
+
+
+async def test_a_diagnosis_waits_for_nothing_else_that_runs_in_threads() -> None:
+    loop, go = asyncio.get_running_loop(), threading.Event()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    stuck = loop.run_in_executor(None, go.wait)
+    try:
+        async with asyncio.timeout(5):
+            assert await refusal(("127.0.0.1", free_port()), None) is None
+    finally:
+        go.set()
+        await stuck

@@ -330,6 +330,26 @@ async def test_a_worker_that_is_gone_ends_its_streams() -> None:
     await driver
 
 
+@pytest.mark.parametrize("full", ["m", ""])
+async def test_a_worker_that_is_full_for_one_model_has_room_for_the_others(full: str) -> None:
+    stage = Stage(workers=0)
+    status = pb.WorkerStatus(worker_id="w", models=["m", "n"], capacity=4, state=pb.WORKER_STATE_READY)
+    status.details["m"].concurrency = 2
+    stage.directory.heard(status, stage.clock())
+    chat, task = stage.begin()
+    await stage.asked()
+    stage.chunk("w", error=pb.Error(code="worker_full", retryable=True, full=full))
+    [worker] = stage.directory
+    await until(lambda: stage.admission.waiting == 1)
+    assert (worker.has_room, worker.limited["m"].has_room) == (full == "m", full == "")
+    stage.directory.heard(status, stage.clock())
+    stage.admission.dispatch()
+    await stage.asked(2)
+    stage.chunk("w", 2, done=pb.Done(finish_reason="stop"))
+    await task
+    assert (chat.attempts, worker.in_flight, worker.limited["m"].in_flight) == (1, 0, 0)
+
+
 async def test_a_broken_lane_ends_only_what_had_begun() -> None:
     stage = Stage(workers=1)
     chat, driver = stage.begin()

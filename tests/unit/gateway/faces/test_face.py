@@ -63,7 +63,7 @@ class Scene:
     def __init__(self, face: Face | None = None) -> None:
         self.stage = Stage()
         self.stage.chats.observer = self.observer = Noted()
-        views = app.Views(unready=lambda: "", fleet=dict, models=lambda: ["m"])
+        views = app.Views(unready=lambda: "", fleet=dict, models=lambda: {"m": ""})
         faces: Sequence[Face] = [*listed.load(), face or PlainFace()]
         built = app.build(self.stage.settings, self.stage.chats, Access(None), views, faces)
 

@@ -74,7 +74,7 @@ async def serving(**settings: Any) -> AsyncIterator[Gateway]:
     """Serve until the context is left."""
     stage = Stage(**settings)
     sock = server.listen(HostPort("127.0.0.1", 0))
-    views = app.Views(unready=lambda: "", fleet=dict, models=lambda: ["m"], leaving=lambda: stage.chats.draining)
+    views = app.Views(unready=lambda: "", fleet=dict, models=lambda: {"m": ""}, leaving=lambda: stage.chats.draining)
     http = server.make_server(app.build(stage.settings, stage.chats, Access(None), views), stage.settings)
     # Without uvicorn's loop, which sleeps for 0.1 s twice at its end.
     http.config.load()

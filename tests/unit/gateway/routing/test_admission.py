@@ -357,3 +357,43 @@ async def test_a_request_goes_to_a_worker_whose_model_has_its_endpoint() -> None
     with pytest.raises(UnknownModel) as refused:
         await queue.lease(Claim("x", "embeddings", allows=lambda name: name == "n"))
     assert refused.value.message.endswith("these models are: n")
+
+
+async def test_requests_for_a_model_at_its_own_limit_wait_in_order_and_hold_up_no_other() -> None:
+    queue, directory = admission(capacity=0)
+    status = pb.WorkerStatus(worker_id="w", models=["m", "n"], capacity=5, state=pb.WORKER_STATE_READY)
+    status.details["m"].concurrency = 1
+    directory.heard(status, time.monotonic())
+    held = await queue.lease(Claim("m"))
+    order: list[int] = []
+
+    async def wait(number: int, model: str) -> None:
+        with await queue.lease(Claim(model)):
+            order.append(number)
+
+    async with asyncio.TaskGroup() as group:
+        for number, model in enumerate(("m", "", "m")):  # the first model is the default
+            group.create_task(wait(number, model))
+        await settled()
+        with await queue.lease(Claim("n")) as worker:
+            assert (worker.in_flight, worker.limited["m"].in_flight) == (2, 1)
+        assert order == []
+        held.__exit__()
+    assert order == [0, 1, 2]
+    assert (worker.in_flight, worker.limited["m"].in_flight) == (0, 0)
+
+
+async def test_a_place_of_a_limited_model_is_given_back_by_one_that_left() -> None:
+    queue, directory = admission(capacity=0)
+    status = pb.WorkerStatus(worker_id="w", models=["m"], capacity=5, state=pb.WORKER_STATE_READY)
+    status.details["m"].concurrency = 1
+    directory.heard(status, time.monotonic())
+    first = await queue.lease(Claim("m"))
+    leaving = asyncio.create_task(queue.lease(Claim("m")))
+    staying = asyncio.create_task(queue.lease(Claim("m")))
+    await settled()
+    first.__exit__()
+    leaving.cancel()
+    (await staying).__exit__()
+    [worker] = directory
+    assert (worker.in_flight, worker.limited["m"].in_flight) == (0, 0)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.routing.choice import choose
-from gateway.routing.directory import Worker
+from gateway.routing.directory import Places, Worker
 
 WORKERS = st.lists(
     st.builds(
@@ -17,6 +17,9 @@ WORKERS = st.lists(
         capacity=st.integers(1, 8),
         in_flight=st.integers(0, 8),
         elsewhere=st.integers(0, 4),
+        limited=st.dictionaries(
+            st.sampled_from(["a", "b"]), st.builds(Places, capacity=st.integers(1, 3), in_flight=st.integers(0, 3))
+        ),
     ),
     max_size=6,
 )
@@ -24,13 +27,15 @@ WORKERS = st.lists(
 
 @given(WORKERS, st.sampled_from(["", "a", "b", "c"]))
 def test_the_chosen_one_serves_has_room_and_none_is_less_loaded(workers: list[Worker], model: str) -> None:
-    able = [worker for worker in workers if worker.serves(model) and worker.has_room]
+    able = [
+        worker for worker in workers if worker.serves(model) and all(places.has_room for places in worker.places(model))
+    ]
     chosen = choose(workers, model)
     if chosen is None:
         assert not able
     else:
         assert chosen in able
-        assert all(chosen.load / chosen.capacity <= worker.load / worker.capacity for worker in able)
+        assert all(chosen.share(model) <= worker.share(model) for worker in able)
 
 
 @given(WORKERS)
@@ -67,3 +72,12 @@ def test_requests_given_one_by_one_end_up_even() -> None:
         assert chosen is not None
         chosen.in_flight += 1
     assert [worker.in_flight for worker in workers] == [50, 50, 50]
+
+
+def test_a_models_own_limit_counts_where_it_is_nearer() -> None:
+    busy = Worker("busy", models=("m",), capacity=100, limited={"m": Places(capacity=4, in_flight=3)})
+    other = Worker("other", models=("m",), capacity=100, in_flight=50, limited={"m": Places(capacity=4)})
+    assert choose([busy, other], "m") is other
+    assert choose([busy, other], "") is other  # which stands for the first model
+    other.limited["m"].in_flight = busy.limited["m"].in_flight = 4
+    assert choose([busy, other], "m") is None

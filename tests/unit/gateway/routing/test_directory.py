@@ -1,6 +1,6 @@
 """Who is there, by what the workers and the host say."""
 
-from gateway.routing.directory import FRESH, RETURN_WITHIN, Directory
+from gateway.routing.directory import DESCRIPTION, FRESH, RETURN_WITHIN, Directory
 from protos import chat_pb2 as pb
 
 GONE_AFTER = 30.0
@@ -149,3 +149,35 @@ def test_a_model_has_only_chat_unless_its_worker_says_otherwise() -> None:
     assert known.named_since("n", "embeddings", 0.0)
     assert not known.named_since("m", "embeddings", 0.0)
     assert v.describe(0.0)["endpoints"] == {"n": ["embeddings"]}
+
+
+def test_a_models_own_places_are_kept_from_status_to_status() -> None:
+    known = directory()
+    details = {"m": pb.Details(concurrency=2, active_by_gateway={"g": 1, "other": 1})}
+    known.heard(status(details=details), 1.0)
+    [worker] = known
+    places = worker.limited["m"]
+    places.in_flight = 1
+    assert (places.capacity, places.has_room, worker.has_room) == (2, False, True)
+    places.mark_full()
+    known.heard(status(details={"m": pb.Details(concurrency=3)}), 2.0)
+    assert worker.limited["m"] is places
+    assert (places.capacity, places.load) == (3, 1)
+    assert worker.describe(2.0)["limited"] == {"m": {"concurrency": 3, "active": 1}}
+    known.heard(status(), 3.0)
+    assert worker.limited == {}
+
+
+def test_a_description_is_bounded_and_only_that_of_a_name_that_is_served() -> None:
+    known = directory()
+    details = {name: pb.Details(description="x" * (DESCRIPTION + 1)) for name in ("m", "other")}
+    known.heard(status(details=details, models=["n", "m"]), 1.0)
+    known.heard(status("v", details={"n": pb.Details(description="Writes.")}, models=["n"]), 1.0)
+    assert known.described(1.0) == {"n": "Writes.", "m": "x" * DESCRIPTION}
+    assert next(iter(known)).describe(1.0)["descriptions"] == {"m": "x" * DESCRIPTION}
+
+
+def test_a_worker_whose_first_model_has_no_chat_serves_no_request_without_a_model() -> None:
+    known = directory()
+    known.heard(status(endpoints={"m": pb.Endpoints(names=["embeddings"])}), 1.0)
+    assert not next(iter(known)).serves("")

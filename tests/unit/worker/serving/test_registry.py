@@ -10,6 +10,7 @@ from fleet.observe import Observer
 from protos import chat_pb2 as pb
 from tests.harness.waiting import until
 from worker.contract.sink import Sink
+from worker.serving.offer import Offer
 from worker.serving.registry import Registry
 
 
@@ -65,14 +66,16 @@ async def registry(service: Slow, sent: Sent) -> AsyncIterator[Registry]:
     outbox = Outbox("w", sent, 0.001)
     outbox.link_up()
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-        made = Registry({"m": service}, outbox, 2, group, Observer(), histories=100)
+        made = Registry(
+            {"m": Offer(service), "one": Offer(service, concurrency=1)}, outbox, 2, group, Observer(), histories=100
+        )
         yield made
         service.may_stop.set()
         made.cancel_all("shutdown")
 
 
-def asked(request_id: str, attempt: int = 1) -> pb.ChatHistory:
-    return pb.ChatHistory(request_id=request_id, attempt=attempt, reply_to="g", model="m")
+def asked(request_id: str, attempt: int = 1, model: str = "m") -> pb.ChatHistory:
+    return pb.ChatHistory(request_id=request_id, attempt=attempt, reply_to="g", model=model)
 
 
 def large(request_id: str, attempt: int = 1) -> pb.ChatHistory:
@@ -151,12 +154,13 @@ async def test_a_request_may_wait_again_once_the_reply_of_another_has_begun(regi
             sink.text("a")
             return await super().run(request, sink)
 
-    registry.services["m"] = Writes()
+    writes = Writes()
+    registry.offers["m"] = Offer(writes)
     registry.begin(large("a"))
     await until(lambda: any(chunk.text for chunk in sent.chunks))
     registry.begin(large("b"))
     assert registry.active == 2
-    registry.services["m"].may_stop.set()  # type: ignore[attr-defined]
+    writes.may_stop.set()
 
 
 async def test_a_gateways_runs_are_its_own(registry: Registry, service: Slow, sent: Sent) -> None:
@@ -165,9 +169,9 @@ async def test_a_gateways_runs_are_its_own(registry: Registry, service: Slow, se
     other.reply_to = "h"
     registry.begin(asked("a"))
     registry.begin(other)
-    assert registry.active_by_gateway() == {"g": 1, "h": 1}
+    assert registry.counts() == {"m": {"g": 1, "h": 1}}
     registry.keep_only("h", set())
-    await until(lambda: registry.active_by_gateway() == {"g": 1})
+    await until(lambda: registry.counts() == {"m": {"g": 1}})
     registry.keep_only("g", {("a", 1)})
     assert registry.cancel_gateway("h") == 0
     assert registry.cancel_gateway("g") == 1
@@ -190,3 +194,31 @@ async def test_a_model_that_is_not_served_is_refused_and_none_means_the_first(
     registry.begin(request)
     await until(lambda: sent.ends("a", 1) == ["unknown_model"])
     assert registry.active == 1
+
+
+async def test_a_name_at_its_own_limit_is_refused_and_the_others_run(
+    registry: Registry, service: Slow, sent: Sent
+) -> None:
+    service.may_stop.set()
+    registry.begin(asked("a", model="one"))
+    registry.begin(asked("b", model="one"))
+    await until(lambda: sent.ends("b", 1) == ["worker_full"])
+    assert [chunk.error.full for chunk in sent.chunks if chunk.HasField("error")] == ["one"]
+    registry.begin(asked("a", 2, model="one"))  # in the place of its own older attempt
+    registry.begin(asked("c"))
+    assert registry.counts() == {"one": {"g": 1}, "m": {"g": 1}}
+    registry.begin(asked("d"))
+    await until(lambda: sent.ends("d", 1) == ["worker_full"])
+    assert [chunk.error.full for chunk in sent.chunks if chunk.HasField("error")] == ["one", ""]
+    service.go_on.set()
+    await until(lambda: registry.active == 0)
+    registry.begin(asked("b", 2, model="one"))
+    await until(lambda: sent.ends("b", 2) == ["done"])
+
+
+async def test_the_capacity_is_no_more_than_all_names_take_together(service: Slow, sent: Sent) -> None:
+    def capacity(*concurrency: int | None) -> int:
+        offers = {str(number): Offer(service, concurrency=limit) for number, limit in enumerate(concurrency)}
+        return Registry(offers, Outbox("w", sent, 0.001), 10, asyncio.TaskGroup(), Observer()).capacity
+
+    assert [capacity(2, 3), capacity(2, None), capacity(8, 8)] == [5, 10, 10]

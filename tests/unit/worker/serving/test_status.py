@@ -1,23 +1,26 @@
 """What a worker reports of itself, and when."""
 
 import asyncio
+from collections import Counter
 from types import SimpleNamespace
+from typing import Any
 
 from protos import chat_pb2 as pb
 from tests.harness.waiting import until
 from worker.contract.route import Route
+from worker.serving.offer import Offer
 from worker.serving.status import Heartbeat
 
 
-def heartbeat(sent: list[pb.WorkerStatus], draining: bool = False) -> Heartbeat:
+def heartbeat(sent: list[pb.WorkerStatus], draining: bool = False, **fields: Any) -> Heartbeat:
+    service: Any = None
     registry = SimpleNamespace(
-        services={"a": None, "b": None},
-        routes={"a": Route("host", 3), "b": Route("host", 4)},
+        offers={"a": Offer(service, Route("host", 3)), "b": Offer(service, Route("host", 4), **fields)},
         capacity=7,
         active=2,
         draining=draining,
         started_total=9,
-        active_by_gateway=lambda: {"g": 2},
+        counts=lambda: {"a": Counter(g=1), "b": Counter(g=1, h=2)},
     )
     return Heartbeat("w", "1.2.3", registry, sent.append, interval=0.005)  # type: ignore[arg-type]
 
@@ -33,7 +36,7 @@ def test_a_status_has_all_that_gateways_choose_by() -> None:
             active=2,
             state=pb.WORKER_STATE_READY,
             version="1.2.3",
-            active_by_gateway={"g": 2},
+            active_by_gateway={"g": 2, "h": 2},
             started_total=9,
             routes=[3, 4],
         )
@@ -58,6 +61,15 @@ async def test_it_is_repeated_until_cancelled() -> None:
 
 def test_a_status_names_the_endpoints_of_models_that_have_others_than_chat() -> None:
     sent: list[pb.WorkerStatus] = []
-    registry = heartbeat([])._registry
-    Heartbeat("w", "1", registry, sent.append, endpoints={"b": ("embeddings",)}).beat()
+    heartbeat(sent, endpoints=("embeddings",)).beat()
     assert {model: list(found.names) for model, found in sent[0].endpoints.items()} == {"b": ["embeddings"]}
+
+
+def test_a_status_describes_what_is_described_and_counts_what_is_limited() -> None:
+    sent: list[pb.WorkerStatus] = []
+    heartbeat(sent, description="Writes.").beat()
+    heartbeat(sent, concurrency=4).beat()
+    assert [dict(status.details) for status in sent] == [
+        {"b": pb.Details(description="Writes.")},
+        {"b": pb.Details(concurrency=4, active_by_gateway={"g": 1, "h": 2})},
+    ]

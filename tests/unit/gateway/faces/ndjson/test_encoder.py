@@ -14,15 +14,7 @@ from gateway.faces.ndjson.encoder import Ndjson
 from protos import chat_pb2 as pb
 
 FORMAT = Ndjson("r")
-UNEXPRESSED = [
-    pb.ReplyEvent(logprobs="[]"),
-    pb.ReplyEvent(tool_result=pb.ToolResult(call_id="1")),
-    pb.ReplyEvent(message=pb.MessageMark(id="1")),
-    pb.ReplyEvent(handoff=pb.Handoff(target="a")),
-    pb.ReplyEvent(approval=pb.Approval(id="1")),
-    pb.ReplyEvent(custom=pb.Custom(kind="k", json="1")),
-    pb.ReplyEvent(usage=pb.Usage(prompt_tokens=1)),
-]
+UNEXPRESSED = [pb.ReplyEvent(logprobs="[]"), pb.ReplyEvent(usage=pb.Usage(prompt_tokens=1))]
 
 
 @given(st.text(min_size=1) | st.text(string.printable, min_size=1))
@@ -93,3 +85,65 @@ def test_what_else_a_model_says_is_in_a_field_of_its_own() -> None:
     assert "extra" not in lines[2]
     whole = json.loads(at_once(Ndjson("r").whole(reply, Completed("stop"))))
     assert (whole["content"], whole["extra"]) == ("ano", {"chunk": {"citations": [1]}, "delta": {"refusal": "no"}})
+
+
+# ------------------------------------------------------------ agents
+
+RESULT = pb.ToolResult(call_id="1", name="f", content="c", is_error=True)
+CALL = pb.ToolCall(id="1", name="f", arguments="{}")
+SHOWN: list[tuple[pb.ReplyEvent, dict[str, object]]] = [
+    (pb.ReplyEvent(message=pb.MessageMark(id="m")), {"message": {"id": "m", "event": "begin"}}),
+    (pb.ReplyEvent(message=pb.MessageMark(id="m", end=True)), {"message": {"id": "m", "event": "end"}}),
+    (pb.ReplyEvent(tool_call=CALL), {"tool_call": {"id": "1", "name": "f", "arguments": "{}"}}),
+    (
+        pb.ReplyEvent(tool_result=RESULT),
+        {"tool_result": {"call_id": "1", "name": "f", "content": "c", "is_error": True}},
+    ),
+    (pb.ReplyEvent(handoff=pb.Handoff(target="b", content="go")), {"handoff": {"target": "b", "content": "go"}}),
+    (pb.ReplyEvent(approval=pb.Approval(id="1", content="ok?")), {"approval": {"id": "1", "content": "ok?"}}),
+    (pb.ReplyEvent(custom=pb.Custom(kind="k", json='{"a":[1]}')), {"custom": {"kind": "k", "value": {"a": [1]}}}),
+]
+
+
+@pytest.mark.parametrize(("event", "shown"), SHOWN, ids=[next(iter(shown)) for _, shown in SHOWN])
+def test_what_an_agent_does_is_a_line_that_names_it(event: pb.ReplyEvent, shown: dict[str, object]) -> None:
+    event.source = "a"
+    assert json.loads(FORMAT.event(event)) == {"content": "", "source": "a", **shown}
+
+
+def test_text_names_its_speaker() -> None:
+    assert json.loads(FORMAT.event(pb.ReplyEvent(text="x", source='"a"'))) == {"content": "x", "source": '"a"'}
+    line = json.loads(FORMAT.event(pb.ReplyEvent(reasoning="x", source="a")))
+    assert line == {"content": "", "reasoning": "x", "source": "a"}
+
+
+def test_a_custom_event_that_is_no_json_is_the_workers_fault() -> None:
+    with pytest.raises(WorkerLost, match="no JSON"):
+        FORMAT.event(pb.ReplyEvent(source="a", custom=pb.Custom(kind="k", json="{")))
+
+
+def test_a_whole_answer_has_its_messages() -> None:
+    def text(source: str, text: str) -> pb.ReplyEvent:
+        return pb.ReplyEvent(source=source, text=text)
+
+    def mark(source: str, end: bool) -> pb.ReplyEvent:
+        return pb.ReplyEvent(source=source, message=pb.MessageMark(id="m", end=end))
+
+    reply = [
+        *(mark("a", False), text("a", "one "), text("a", "two"), mark("a", True)),
+        *(mark("a", False), text("a", "again"), mark("a", True)),
+        pb.ReplyEvent(source="b", tool_call=CALL),
+        pb.ReplyEvent(source="b", tool_result=RESULT),
+        *(mark("b", False), pb.ReplyEvent(source="b", reasoning="hm"), text("b", "three"), mark("b", True)),
+    ]
+    body = json.loads(at_once(Ndjson("r").whole(reply, Completed("stop"))))
+    assert body["content"] == "one two\n\nagain\n\nthree"
+    assert body["reasoning"] == "hm"
+    assert "tool_calls" not in body
+    assert body["messages"] == [
+        {"source": "a", "content": "one two"},
+        {"source": "a", "content": "again"},
+        {"source": "b", "tool_call": {"id": "1", "name": "f", "arguments": "{}"}},
+        {"source": "b", "tool_result": {"call_id": "1", "name": "f", "content": "c", "is_error": True}},
+        {"source": "b", "reasoning": "hm", "content": "three"},
+    ]

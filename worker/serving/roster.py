@@ -1,0 +1,250 @@
+"""The agents that a worker serves, loaded from ``agents.yaml``. What is wrong with one of them leaves the others."""
+
+import asyncio
+import dataclasses
+import importlib
+import inspect
+import json
+import os
+import sys
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from autogen_core.models import ChatCompletionClient
+from pydantic import BaseModel, ConfigDict, Field
+
+from protos import chat_pb2 as pb
+from worker.agents.components import ComponentError, Recipe, find
+from worker.agents.entry import Context, Entry
+from worker.agents.ledger import Ledger
+from worker.agents.mcp import McpConfig, McpServer
+from worker.agents.transcript import Transcript
+from worker.serving.catalog import Model, ModelsError, client, expand
+from worker.serving.document import DocumentError, checked, nearest, read
+from worker.serving.offer import DESCRIPTION, chosen
+
+FOLDER = "agents"
+"""Beside the file: where own code is imported from."""
+
+
+class AgentConfig(BaseModel):
+    """One entry of ``agents``, with ``factory`` or ``component``."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    factory: str | None = Field(default=None, pattern=r"^[\w.]+:[\w.]+$")
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    component: str | dict[str, Any] | None = None
+    model: str | None = None
+    description: str = Field(default="", max_length=DESCRIPTION)
+    speakers: list[str] | None = Field(default=None, min_length=1)
+    max_turns: int | None = Field(default=None, ge=1)
+    timeout: float | None = Field(default=None, gt=0)
+    on_tool_error: Literal["tell", "fail"] = "tell"
+    concurrency: int | None = Field(default=None, ge=1)
+
+
+@dataclasses.dataclass
+class Roster:
+    """``problems`` are lines that name file, entry and field; ``own`` are clients to close when the worker ends.
+
+    ``models`` are the public names of models that are to be served.
+    """
+
+    models: list[str] = dataclasses.field(default_factory=list)
+    entries: dict[str, Entry] = dataclasses.field(default_factory=dict)
+    workbenches: dict[str, McpServer] = dataclasses.field(default_factory=dict)
+    problems: list[str] = dataclasses.field(default_factory=list)
+    own: list[ChatCompletionClient] = dataclasses.field(default_factory=list)
+
+
+async def load_agents(
+    path: Path,
+    models: Mapping[str, Model],
+    serve: Collection[str] = (),
+    environment: Mapping[str, str] = os.environ,
+) -> Roster:
+    """Every agent that is to be served and can be. A file that is not there has none.
+
+    Each factory is called once, with an empty conversation, to see that it works. No network is used. An agent that is
+    not to be served is not imported: what it needs may be missing here. Raises :class:`ServeError`.
+    """
+    roster = Roster()
+    entries: dict[str, Any] = {}
+    servers: dict[str, Any] = {}
+    try:
+        entries, servers = _sections(path, roster.problems)
+    except DocumentError as error:
+        roster.problems.append(str(error))
+    public = [name for name, model in models.items() if not model.internal]
+    names = chosen(dict.fromkeys([*public, *map(str, entries)]), serve)
+    roster.models = [name for name in public if name in names]
+    for name, given in servers.items():
+        try:
+            where = f"{path}: mcp.{name}"
+            config = checked(where, McpConfig, expand(given, where, environment))
+            roster.workbenches[str(name)] = McpServer(str(name), config)
+        except (DocumentError, ModelsError) as error:
+            roster.problems.append(str(error))
+    loader = _Loader(path, roster, models, environment)
+    for name, given in entries.items():
+        if str(name) not in names:
+            continue
+        try:
+            await loader.load(str(name), given)
+        except (DocumentError, ComponentError, ModelsError) as error:
+            roster.problems.append(str(error))
+    return roster
+
+
+def _sections(path: Path, problems: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The agents and the MCP servers of the file, whose folder for own code becomes importable."""
+    if not path.exists():
+        return {}, {}
+    document = read(path, ("agents", "mcp"), problems) or {}
+    if not isinstance(document, dict):
+        raise DocumentError(f"{path}: must have agents, mcp or both")
+    if unknown := set(document) - {"agents", "mcp"}:
+        raise DocumentError(f"{path}: {min(map(str, unknown))}: is not known here; agents and mcp are")
+    entries, servers = document.get("agents") or {}, document.get("mcp") or {}
+    for name, section in (("agents", entries), ("mcp", servers)):
+        if not isinstance(section, dict):
+            raise DocumentError(f"{path}: {name}: must map names to their entries")
+    folder = str(path.parent.resolve() / FOLDER)
+    if folder not in sys.path:
+        sys.path.append(folder)  # behind the others: a file of that folder must not hide a package
+    return entries, servers
+
+
+class _Loader:
+    def __init__(self, path: Path, roster: Roster, models: Mapping[str, Model], environment: Mapping[str, str]) -> None:
+        self._path = path
+        self._roster = roster
+        self._models = models
+        self._clients = {name: model.client for name, model in models.items()}
+        self._environment = environment
+
+    async def load(self, name: str, given: Any) -> None:
+        """Add an entry. Raises what :func:`load_agents` notes."""
+        where = f"{self._path}: agents.{name}"
+        if name in self._models:
+            raise DocumentError(f"{where}: a model of models.yaml has this name")
+        config = _config(where, expand(given, where, self._environment))
+        recipe = _factory(where, config.factory) if config.factory is not None else self._recipe(where, config)
+        entry = Entry(
+            name=name,
+            factory=recipe,
+            arguments=config.arguments,
+            description=config.description,
+            speakers=frozenset(config.speakers) if config.speakers is not None else None,
+            max_turns=config.max_turns,
+            timeout=config.timeout,
+            on_tool_error=config.on_tool_error,
+            concurrency=config.concurrency,
+        )
+        await self._try(where, entry)
+        self._roster.entries[name] = entry
+
+    def _recipe(self, where: str, config: AgentConfig) -> Recipe:
+        model = None
+        if config.model is not None:
+            model = self._clients.get(config.model)
+            if model is None:
+                raise DocumentError(
+                    f"{where}.model: models.yaml has no {config.model!r}{nearest(config.model, self._clients)}"
+                )
+        where = f"{where}.component"
+        recipe = Recipe(where, self._component(where, config.component), model, self._client)
+        self._roster.own += [part for part in recipe.own if isinstance(part, ChatCompletionClient)]
+        return recipe
+
+    def _client(self, where: str, provider: str, config: dict[str, Any]) -> ChatCompletionClient:
+        return client(where, provider, expand(config, f"{where}.config", self._environment))
+
+    def _component(self, where: str, given: Any) -> dict[str, Any]:
+        if not isinstance(given, str):
+            return find(where, given)
+        file, _, label = given.partition("#")
+        path = self._path.parent / file
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DocumentError(f"{where}: {path} cannot be read: {(error.strerror or '').lower()}") from None
+        except (ValueError, RecursionError) as error:
+            raise DocumentError(f"{where}: {path} is not JSON: {error}") from None
+        return find(where, document, label)
+
+    async def _try(self, where: str, entry: Entry) -> None:
+        """Build it once, as a request does."""
+        transcript = Transcript(_Nowhere())
+        context = Context(entry.arguments, {}, (), "", self._clients, self._roster.workbenches, Ledger(), transcript)
+        try:
+            built = await entry.build(context)
+        except Exception as error:
+            raise DocumentError(f"{where}: cannot be built: {_told(error)}") from None
+        if isinstance(built, AsyncGenerator):
+            await built.aclose()
+
+
+class _Nowhere:
+    """A sink for what is only built."""
+
+    def text(self, text: str, tokens: int = 1, source: str = "") -> None:
+        pass
+
+    def reasoning(self, text: str, tokens: int = 1, source: str = "") -> None:
+        pass
+
+    def event(self, event: pb.ReplyEvent) -> None:
+        pass
+
+    def attach(self, producer: object) -> None:
+        pass
+
+    async def ready(self) -> None:
+        await asyncio.sleep(0)
+
+
+def _config(where: str, given: Any) -> AgentConfig:
+    config = checked(where, AgentConfig, given)
+    if (config.factory is None) == (config.component is None):
+        raise DocumentError(f"{where}: must have either factory or component")
+    if config.model is not None and config.component is None:
+        raise DocumentError(f"{where}.model: goes with component; a factory calls context.model(name)")
+    if config.arguments and config.factory is None:
+        raise DocumentError(f"{where}.arguments: goes with factory")
+    return config
+
+
+def _factory(where: str, named: str) -> Callable[[Context], Any]:
+    """The callable ``package.module:name``."""
+    where = f"{where}.factory"
+    module_name, _, name = named.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except Exception as error:  # the module's own code runs
+        raise DocumentError(f"{where}: {module_name} cannot be imported: {_told(error)}") from None
+    for part in name.split("."):
+        if not hasattr(found, part):
+            known = [key for key, value in vars(found).items() if callable(value) and not key.startswith("_")]
+            raise DocumentError(f"{where}: {module_name} has no {name!r}{nearest(name, known)}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise DocumentError(f"{where}: {named} is a {type(found).__name__}, which cannot be called")
+    try:
+        inspect.signature(found).bind(None)
+    except TypeError:
+        raise DocumentError(f"{where}: {named} must take one argument, the context") from None
+    except ValueError:  # written in C
+        pass
+    made: Callable[[Context], Any] = found
+    return made
+
+
+def _told(error: Exception) -> str:
+    """An error of own code in one line, with its place for a syntax error."""
+    if isinstance(error, SyntaxError):
+        return f"{Path(error.filename or '').name} line {error.lineno}: {error.msg}"
+    text = (str(error) or type(error).__name__).splitlines()[0]
+    return text if isinstance(error, ImportError | LookupError) else f"{type(error).__name__}: {text}"
