@@ -6,7 +6,7 @@ for each request. What would not work on a worker is repaired or refused when th
 
 import copy
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, ClassVar, Self
 
@@ -204,15 +204,22 @@ def find(where: str, document: Any, label: str = "") -> Json:
         document = document["component"]
     if isinstance(document, dict) and isinstance(document.get("provider"), str):
         return document
-    listed = document.get("components") if isinstance(document, dict) else None
-    if not isinstance(listed, dict):
+    found = list(_listed(document)) if isinstance(document, dict) else []
+    if not found:
         raise ComponentError(f"{where}: holds no component: it has no provider")
-    found = [one for kind in ("teams", "agents") for one in listed.get(kind) or () if isinstance(one, dict)]
     chosen = [one for one in found if label in ("", one.get("label"))]
     if len(chosen) != 1:
         labels = ", ".join(sorted({str(one.get("label")) for one in found})) or "none"
         raise ComponentError(f"{where}: is a gallery; name one of its components as FILE#LABEL: {labels}")
     return chosen[0]
+
+
+def _listed(gallery: Json) -> Iterator[Json]:
+    """The teams and agents of a gallery: in its ``components``, or in its ``items``, as the first ones had them."""
+    items = gallery.get("items")
+    for section in (gallery.get("components"), items, items.get("components") if isinstance(items, dict) else None):
+        for kind in ("teams", "agents") if isinstance(section, dict) else ():
+            yield from (one for one in section.get(kind) or () if isinstance(one, dict))
 
 
 def _kind(path: str) -> str:

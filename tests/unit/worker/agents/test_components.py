@@ -150,5 +150,7 @@ def test_a_component_is_found_in_what_studio_writes() -> None:
     assert find("f", gallery, "Team") == team()
     with pytest.raises(ComponentError, match="A, Team"):
         find("f", gallery)
+    first = {"items": {"teams": [team()], "components": {"agents": [{**made, "label": "A"}]}}}
+    assert find("f", first, "A")["config"] == made["config"]
     with pytest.raises(ComponentError, match="no provider"):
         find("f", [])
