@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.kubernetes.manifests import FOLDER, ROOT, Manifests, render
+from tests.kubernetes.test_schemas import VERSIONS, complaints
 
 DOCUMENT = (ROOT / "docs" / "kubernetes.md").read_text()
 
@@ -31,6 +32,11 @@ def own(tools: Path) -> Iterator[Manifests]:
         whole = head | {"resources": [f"{relative}/base"]} | fragment
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(whole))
         yield render(tools / "kubectl", folder)
+
+
+def test_every_object_fits_the_official_schemas(tools: Path, own: Manifests) -> None:
+    for version in VERSIONS:
+        assert complaints(tools, own.objects, version) == []
 
 
 def test_agents_lie_where_the_image_looks_for_them(own: Manifests) -> None:
