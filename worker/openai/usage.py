@@ -32,7 +32,8 @@ class Usage:
         self.counts = RequestUsage(prompt, completion)
         self._given = text
         self._comes_with_deltas |= with_delta
-        self._after = after
+        if prompt > 0 or completion > 0:  # one that says nothing ends nothing
+            self._after = after
 
     def is_last(self, deltas: int) -> bool:
         """Whether it came after all ``deltas``: the reply is whole then, unless it comes with every one of them."""

@@ -112,6 +112,14 @@ async def test_usage_is_taken_from_whichever_chunk_has_it(completion: Completion
     assert (await completion.end()).usage == pb.Usage(prompt_tokens=3, extra=dumps(usage))
 
 
+@pytest.mark.parametrize("tokens", [0, "many", 1e999, -1])
+async def test_usage_that_counts_nothing_does_not_make_a_stream_whole(completion: Completion, tokens: object) -> None:
+    usage = json.dumps({"prompt_tokens": tokens}).replace("Infinity", "1e999")
+    completion.data_received(chunk(content="a") + b'data: {"choices": [], "usage": %b}\n\n' % usage.encode() + DONE)
+    with pytest.raises(StreamBroken, match="without a finish reason"):
+        await completion.end()
+
+
 @pytest.mark.parametrize(
     ("reason", "finish_reason"),
     [("end_turn", "stop"), ("LENGTH", "length"), ("function_call", "function_calls"), ("what", "unknown")],
