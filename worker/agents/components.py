@@ -216,11 +216,12 @@ def find(where: str, document: Any, label: str = "") -> Json:
 
 def _listed(gallery: Json) -> Iterator[Json]:
     """The teams and agents of a gallery: in its ``components``, or in its ``items``, as the first ones had them."""
-    items: Any = gallery.get("items")
+    items = gallery.get("items")
     inner = items.get("components") if isinstance(items, dict) else None
     for section in (gallery.get("components"), items, inner):
-        for kind in ("teams", "agents") if isinstance(section, dict) else ():
-            yield from (one for one in section.get(kind) or () if isinstance(one, dict))
+        if isinstance(section, dict):
+            for kind in ("teams", "agents"):
+                yield from (one for one in section.get(kind) or () if isinstance(one, dict))
 
 
 def _kind(path: str) -> str:
