@@ -29,6 +29,7 @@ from worker.agents.transcript import Transcript
 from worker.contract.autogen_body import autogen_body
 from worker.contract.collected import collect
 from worker.contract.pushed import Pushed
+from worker.contract.tool_call import join
 
 ToolChoice = Tool | Literal["auto", "required", "none"]
 
@@ -217,13 +218,7 @@ class _Heard:
 
     def event(self, event: pb.ReplyEvent) -> None:
         if event.HasField("tool_call"):
-            part = event.tool_call
-            call = self.calls.setdefault(part.index, FunctionCall(id="", name="", arguments=""))
-            if part.id != call.id:
-                call.id += part.id
-            if part.name != call.name:
-                call.name += part.name
-            call.arguments += part.arguments
+            join(self.calls, event.tool_call)
         elif event.HasField("fields"):
             self.beside.add(event.fields)
 

@@ -13,6 +13,7 @@ from autogen_core.models import CreateResult, FinishReasons, RequestUsage
 from fleet.lane import Producer
 from protos import chat_pb2 as pb
 from worker.contract.sink import Sink
+from worker.contract.tool_call import join
 
 
 class Collected:
@@ -42,15 +43,8 @@ class Collected:
     def event(self, event: pb.ReplyEvent) -> None:
         if event.HasField("fields"):
             self._add_refusal(event.fields)
-        if not event.HasField("tool_call"):
-            return
-        part = event.tool_call
-        call = self._calls.setdefault(part.index, FunctionCall(id="", name="", arguments=""))
-        if part.id != call.id:
-            call.id += part.id
-        if part.name != call.name:
-            call.name += part.name
-        call.arguments += part.arguments
+        elif event.HasField("tool_call"):
+            join(self._calls, event.tool_call)
 
     def _add_refusal(self, fields: pb.Fields) -> None:
         """AutoGen has no other place for it than the text."""

@@ -1,5 +1,6 @@
 """A model's tool call, or a part of one, as an event of the reply."""
 
+from autogen_core import FunctionCall
 from autogen_core.models import RequestUsage
 
 from protos import chat_pb2 as pb
@@ -22,3 +23,13 @@ def tool_call(index: int, id: str, name: str, arguments: str) -> pb.ReplyEvent: 
         )
     call = pb.ToolCall(index=index, id=clean(id), name=clean(name), arguments=clean(arguments))
     return pb.ReplyEvent(tool_call=call)
+
+
+def join(calls: dict[int, FunctionCall], part: pb.ToolCall) -> None:
+    """Add a part to the call of its index, which it begins if there is none. An id or a name may be repeated."""
+    call = calls.setdefault(part.index, FunctionCall(id="", name="", arguments=""))
+    if part.id != call.id:
+        call.id += part.id
+    if part.name != call.name:
+        call.name += part.name
+    call.arguments += part.arguments
