@@ -7,6 +7,8 @@ import sys
 from contextlib import AsyncExitStack, suppress
 from typing import NoReturn
 
+from opentelemetry import trace
+
 from fleet import logs
 from fleet.bus import topics
 from fleet.bus.runtime import FleetRuntime
@@ -16,6 +18,7 @@ from fleet.process.signals import stop_signals
 from fleet.process.turns import Turns
 from fleet.process.version import VERSION
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
+from fleet.tracing.start import start
 from protos import chat_pb2 as pb
 from worker.agents.threads import ToolThreads
 from worker.claude.client import ClaudeClient
@@ -37,6 +40,7 @@ from worker.serving.offer import NOTHING, Offer, ServeError
 from worker.serving.registry import Registry
 from worker.serving.roster import Roster, load_agents
 from worker.serving.status import Heartbeat
+from worker.serving.tracing import Passing, Tracing
 from worker.settings import WorkerSettings
 from worker.wire.pacer import Pacer
 
@@ -49,14 +53,13 @@ FLUSH_TIMEOUT = 3.0
 class Worker:
     """Creates the parts of a worker and runs them until it is stopped."""
 
-    def __init__(
-        self, settings: WorkerSettings, fleet: FleetSettings, models: dict[str, Model], observer: Observer
-    ) -> None:
+    def __init__(self, settings: WorkerSettings, fleet: FleetSettings, models: dict[str, Model]) -> None:
         self.id = topics.new_member_id()
         self._settings = settings
         self._link_timeout = fleet.link_timeout
         self._models = models
-        self._observer = observer
+        self._export = start("chatfleet-worker", self.id)
+        self._observer = self._observed(fleet.trace_content)
         self._runtime = FleetRuntime(fleet, self._on_link)
         self._outbox = Outbox(self.id, self._send, settings.flush_interval)
         self._registry: Registry | None = None
@@ -105,7 +108,15 @@ class Worker:
         images.close()
         if pacer is not None:
             pacer.close()
+        if self._export is not None:
+            await self._export.close()
         log.info("stopped", worker=self.id)
+
+    def _observed(self, has_content: bool) -> Observer:
+        if self._export is None:
+            return Passing()
+        trace.set_tracer_provider(self._export.provider)  # so that spans of agents' own code go there too
+        return Tracing(self._export.tracer, has_content=has_content)
 
     async def _agents(self) -> Roster:
         try:
@@ -186,7 +197,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
     parser.add_argument("command", nargs="?", choices=["check"], help="say whether everything loads, and end")
     command = parser.parse_args().command
-    # Spans of each message within a team are a fifth of its cost; set it to false to have them.
+    # Spans of each message within a team are a fifth of its cost. Who sets it to false gets them beside ours.
     os.environ.setdefault("AUTOGEN_DISABLE_RUNTIME_TRACING", "true")
     fleet = load(FleetSettings)
     settings = load(WorkerSettings)
@@ -200,7 +211,7 @@ def main() -> None:
         problems = asyncio.run(check(models, settings))
         print("\n".join(problems) or "everything loads", file=sys.stderr if problems else sys.stdout)
         raise SystemExit(BAD_SETTINGS if problems else 0)
-    loop.run(Worker(settings, fleet, models, Observer()).serve())
+    loop.run(Worker(settings, fleet, models).serve())
 
 
 if __name__ == "__main__":
