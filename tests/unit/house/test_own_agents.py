@@ -14,7 +14,8 @@ REQUIREMENTS = ("requirements.txt", "requirements-model.txt", "requirements-dev.
 DOCUMENT = (REPOSITORY / "docs" / "agents.md").read_text()
 
 PYTHON = """#!/bin/sh
-[ "$1" = -c ] && echo ANSWER && exit
+case "$2" in *runs*) echo runs ;; *version_info*) echo 3.12 ;; esac
+[ "$1" = -c ] && exit
 echo "$@" >> asked
 case "$@" in *installation*) touch .venv/.agents ;; esac
 """
@@ -26,8 +27,8 @@ def clone(tmp_path: Path) -> Path:
     for name in ("Makefile", *REQUIREMENTS):
         shutil.copy(REPOSITORY / name, tmp_path)
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    for python, answer in ((tmp_path / ".venv" / "bin" / "python", "runs"), (tmp_path / "python", "3.12")):
-        python.write_text(PYTHON.replace("ANSWER", answer))
+    for python in (tmp_path / ".venv" / "bin" / "python", tmp_path / "python"):
+        python.write_text(PYTHON)
         python.chmod(0o755)
     (tmp_path / "agents").mkdir()
     for stamp in (".runtime", ".complete"):
