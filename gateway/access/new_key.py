@@ -92,9 +92,7 @@ def main(name: str, file: Path | None) -> int:
         _print_both(name)
         return 0
     if file.exists() and (out := _output()) and os.path.samestat(out, file.stat()):
-        print(
-            f"{file} gets the entry by itself: do not redirect the output, which has the key, into it", file=sys.stderr
-        )
+        print(f"{file} gets the entry anyway; do not redirect the output, which has the key, into it", file=sys.stderr)
         return 1
     try:
         key = add_key(name, file)
@@ -106,8 +104,7 @@ def main(name: str, file: Path | None) -> int:
 
 
 def _print_both(name: str) -> None:
-    """The entry to standard output and the key to standard error, so that a file that the output goes into is one of keys
-    and has none."""
+    """The entry to standard output and the key to standard error: a file that the output goes into holds no key."""
     key, entry = new_key(name)
     out = _output()
     is_new_file = out is not None and stat.S_ISREG(out.st_mode) and not out.st_size
