@@ -46,7 +46,7 @@ class Gateway:
     """A gateway process. It has 13 attributes because everything that it consists of is made here."""
 
     def __init__(self, settings: GatewaySettings, fleet: FleetSettings, ring: KeyRing | None) -> None:
-        self.id = topics.new_member_id()
+        self.id = topics.new_member_id(topics.GATEWAY, fleet.member_name)
         self._settings = settings
         self._ring = ring
         self._link_timeout = fleet.link_timeout

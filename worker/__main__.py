@@ -52,7 +52,7 @@ class Worker:
     def __init__(
         self, settings: WorkerSettings, fleet: FleetSettings, models: dict[str, Model], observer: Observer
     ) -> None:
-        self.id = topics.new_member_id()
+        self.id = topics.new_member_id(topics.WORKER, fleet.member_name)
         self._settings = settings
         self._link_timeout = fleet.link_timeout
         self._models = models
