@@ -1,6 +1,5 @@
 """``python -m worker``: serves models to the fleet until SIGTERM or SIGINT; a second signal ends it at once."""
 
-import argparse
 import asyncio
 import os
 import sys
@@ -11,7 +10,7 @@ from fleet import logs
 from fleet.bus import topics
 from fleet.bus.runtime import FleetRuntime
 from fleet.lane import Outbox
-from fleet.process import loop
+from fleet.process import arguments, loop, ports
 from fleet.process.signals import stop_signals
 from fleet.process.turns import Turns
 from fleet.process.version import VERSION
@@ -69,8 +68,7 @@ class Worker:
                 try:
                     await health.enter_async_context(health_service(address, self._not_ready))
                 except OSError as error:
-                    reason = os.strerror(error.errno or 0).lower()
-                    print(f"WORKER_HEALTH_BIND: cannot listen on {address}: {reason}", file=sys.stderr)
+                    print(ports.failure("WORKER_HEALTH_BIND", address, error), file=sys.stderr)
                     raise SystemExit(1) from None
             await self._serve(stop)
 
@@ -182,7 +180,7 @@ def refuse(reason: str) -> NoReturn:
 
 def main() -> None:
     """Read settings and models, then serve."""
-    parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
+    parser = arguments.parser("worker", "Serve models and agents to the fleet until SIGTERM or SIGINT.")
     parser.add_argument("command", nargs="?", choices=["check"], help="say whether everything loads, and end")
     command = parser.parse_args().command
     # Spans of each message within a team are a fifth of its cost; set it to false to have them.
