@@ -32,6 +32,7 @@ from gateway.http import app, server
 from gateway.routing.admission import Admission
 from gateway.routing.breaker import Breakers
 from gateway.routing.directory import Directory
+from gateway.routing.load import describe_load
 from gateway.settings import GatewaySettings
 from protos import chat_pb2 as pb
 
@@ -195,7 +196,7 @@ class Gateway:
                 "in_flight": len(self._chats),
                 "requests_total": self._chats.total,
             },
-            "load": self._directory.describe_load(self._admission.waiting, now),
+            "load": describe_load(self._directory, self._directory.ready(now), self._admission.waiting_for()),
             "queue": self._admission.describe(),
         }
 
