@@ -1,17 +1,15 @@
 """New code is taken in, and taken back, under load that must not notice."""
 
-import asyncio
 import itertools
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from tests.compose.engine import docker, inspect
+from tests.compose.engine import docker
 from tests.compose.stack import IMAGE, PATIENCE, Stack
 from tests.compose.test_scaling import in_thread
-from tests.faults.crowd import Say, Tally, constant_load
-from tests.harness.waiting import eventually, until
+from tests.faults.crowd import Say, constant_load
+from tests.harness.waiting import until
 from tests.schedule import Schedule
 
 pytestmark = pytest.mark.timeout(600)
@@ -27,12 +25,12 @@ def long_replies(name: str) -> Callable[[], Schedule]:
 
 
 @pytest.fixture
-def fixed_backend(stack: Stack) -> Iterator[Stack]:
+def fixed_backend(stack: Stack) -> Stack:
     """The model runs an image of its own, so that it stays while the fleet's image changes."""
     docker("tag", IMAGE, f"{IMAGE}-backend")
     stack.set(CHATFLEET_BACKEND=f"{IMAGE}-backend")
     stack.up()
-    yield stack
+    return stack
 
 
 async def test_two_upgrades_under_load_lose_nothing(fixed_backend: Stack, figures: Say) -> None:
