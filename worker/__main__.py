@@ -23,6 +23,7 @@ from worker.contract.observer import Observer
 from worker.health import health_service
 from worker.ollama.client import OllamaClient
 from worker.openai.client import Streaming
+from worker.secrets import SecretsError, adopt
 from worker.services.agent import AgentService
 from worker.services.endpoints import CHAT, Endpoints
 from worker.services.model import ModelService
@@ -189,7 +190,11 @@ def main() -> None:
     settings = load(WorkerSettings)
     logs.configure("worker", fleet.log_level, fleet.log_format)
     try:
+        if settings.secrets is not None:
+            adopt(settings.secrets)
         models = load_models(settings.models)
+    except SecretsError as error:
+        refuse(f"WORKER_SECRETS: {error}")
     except ModelsError as error:
         refuse(f"WORKER_MODELS: {error}")
     if command == "check":

@@ -29,7 +29,7 @@ ORDER = Order(
             "openai",
             "wire",
             "contract",
-            "settings health",
+            "settings secrets health",
         ],
         "fleet": ["bus", "settings", "security", "process", "logs lane", "logfmt"],
     },
