@@ -123,18 +123,19 @@ class Worker:
             at: dict[str, Service] = {}
             if isinstance(model.client, Streaming):
                 model.client.read_by(pacer)
-                at = {other: PassedOn(model.client, other, turns) for other in model.endpoints if other != CHAT}
+                passed_on = [other for other in model.endpoints if other != CHAT]
+                at = {other: PassedOn(name, model.client, other, turns, self._observer) for other in passed_on}
             elif isinstance(model.client, ClaudeClient):
                 model.client.work_in(turns, pacer)
             elif isinstance(model.client, OllamaClient):
                 model.client.work_in(turns, images, pacer)
             if CHAT in model.endpoints:
-                at[CHAT] = ModelService(model.client, model.system_message, turns, images)
+                at[CHAT] = ModelService(name, model.client, model.system_message, turns, images, self._observer)
             if name in roster.models:
                 offers[name] = Offer(Endpoints(at), model.route, model.description, model.concurrency, model.endpoints)
         clients = {name: model.client for name, model in self._models.items()}
         for name, entry in roster.entries.items():
-            service = AgentService(entry, clients, roster.workbenches, turns, images)
+            service = AgentService(entry, clients, roster.workbenches, turns, images, self._observer)
             at = {CHAT: service}
             offers[name] = Offer(Endpoints(at), description=entry.description, concurrency=entry.concurrency)
         return offers
