@@ -15,7 +15,6 @@ from fleet import logs
 from fleet.bus import topics
 from fleet.bus.runtime import FleetRuntime
 from fleet.lane import Inbox
-from fleet.observe import Observer
 from fleet.process import loop
 from fleet.process.signals import stop_signals
 from fleet.process.version import VERSION
@@ -24,6 +23,7 @@ from gateway.access.access import Access
 from gateway.access.keys import KeyRing, KeysError, new_key
 from gateway.chats.chats import Chats
 from gateway.chats.fan_in import FanIn, GatewayAgent, register
+from gateway.chats.observer import Observer
 from gateway.http import app, server
 from gateway.routing.admission import Admission
 from gateway.routing.breaker import Breakers
@@ -90,7 +90,7 @@ class Gateway:
 
     def _application(self) -> ASGIApp:
         views = app.Views(self._unready, self._describe, self._models, int(time.time()), lambda: self._leaving)
-        return app.build(self._settings, self._chats, Access(self._ring), views)
+        return app.build(self._settings, self._chats, Access(self._ring), views, observer=self._observer)
 
     async def _join(self) -> None:
         batches = FanIn(self._directory, self._inbox, self._chats)
@@ -137,7 +137,6 @@ class Gateway:
         if up:
             self._inbox.link_up()
             self._chats.relinked()
-        self._observer.link_changed(up)
 
     async def _watch(self) -> None:
         announced_at = time.monotonic()

@@ -84,6 +84,11 @@ class GatewayError(Exception):
         return self.code in self.blames
 
     @property
+    def is_failure(self) -> bool:
+        """Whether whoever runs the fleet should know of it; what a client did wrong is the client's affair."""
+        return self.status >= 500
+
+    @property
     def is_repeatable(self) -> bool:
         """Whether another attempt may help. A request that is at fault may only succeed later, as in a conflict."""
         return self.retryable and self.code != "model_rejected_request"
@@ -187,6 +192,7 @@ class OverLimit(GatewayError):
 class Busy(GatewayError):
     status = 429
     retryable = True
+    is_failure = True
 
 
 class Unavailable(GatewayError):
@@ -254,6 +260,10 @@ class ModelFailed(GatewayError):
                 "type": said.type or None,
                 "param": said.param or None,
             }
+
+    @property
+    def is_failure(self) -> bool:
+        return self.code not in ("model_rejected_request", "unsupported_request")
 
     @property
     def called_model(self) -> bool:

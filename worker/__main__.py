@@ -11,7 +11,6 @@ from fleet import logs
 from fleet.bus import topics
 from fleet.bus.runtime import FleetRuntime
 from fleet.lane import Outbox
-from fleet.observe import Observer
 from fleet.process import loop
 from fleet.process.signals import stop_signals
 from fleet.process.turns import Turns
@@ -21,6 +20,7 @@ from protos import chat_pb2 as pb
 from worker.agents.threads import ToolThreads
 from worker.claude.client import ClaudeClient
 from worker.contract.images import Images
+from worker.contract.observer import Observer
 from worker.health import health_service
 from worker.ollama.client import OllamaClient
 from worker.openai.client import Streaming
@@ -166,7 +166,6 @@ class Worker:
         self._runtime.publish(batch, topics.chunks(gateway_id))
 
     def _on_link(self, up: bool) -> None:
-        self._observer.link_changed(up)
         if up:
             self._outbox.link_up()
             if self._heartbeat is not None:

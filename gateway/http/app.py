@@ -17,9 +17,11 @@ from starlette.types import ASGIApp
 
 from fleet.process.turns import Turns
 from fleet.process.version import VERSION
-from gateway.access.access import Access
+from gateway.access.access import ANYONE, Access
 from gateway.access.keys import Key
-from gateway.chats.chats import Chat, Chats
+from gateway.chats.chat import Chat, Record
+from gateway.chats.chats import Chats
+from gateway.chats.observer import Observer
 from gateway.errors import GatewayError, InvalidField, MalformedBody
 from gateway.faces import listed
 from gateway.faces.bodies import Bodies, Body
@@ -54,8 +56,11 @@ class Views:
 
 
 class ChatService(Fleet):
-    def __init__(self, settings: GatewaySettings, chats: Chats, access: Access, views: Views) -> None:
+    def __init__(
+        self, settings: GatewaySettings, chats: Chats, access: Access, views: Views, observer: Observer
+    ) -> None:
         self.started = views.started
+        self._observer = observer
         self._settings = settings
         self._chats = chats
         self._access = access
@@ -68,27 +73,29 @@ class ChatService(Fleet):
 
     async def chat(self, request: Request, face: Face) -> Response:
         settings = self._settings
+        record: Record = request.state.record
+        record.face = face.name
+        self._observer.opened(record)
         key = self._access.identify(request)
+        record.key = key.name if key is not ANYONE else ""
         body = await self._bodies.read(request, settings.max_body, settings.body_timeout, face.max_values)
         try:
             asked = await face.read(body, request.state.request_id, settings.default_model)
             asked.history.model = getattr(request.state, "model", "") or asked.history.model
-            response = self._open(key, body, asked)
+            return self._open(key, body, asked, record)
         except BaseException:
             body.release()
             raise
-        traceparent = request.headers.get("traceparent", "")
-        self._chats.observer.request_opened(asked.history.request_id, face.name, asked.history.model, traceparent)
-        return response
 
-    def _open(self, key: Key, body: Body, asked: Asked) -> Response:
+    def _open(self, key: Key, body: Body, asked: Asked, record: Record) -> Response:
         history = asked.history
+        record.model, record.stream = history.model, asked.stream
         if history.endpoint and not history.model:  # only chats have a default
             raise InvalidField("model is missing", "model")
         model = history.model or next(iter(self._views.models()), "")
         if key.models is not None:
             history.model = model  # exactly the model that is checked, even if another becomes the default meanwhile
-        chat = Chat(history, body.release, key.allows)
+        chat = Chat(history, body.release, key.allows, record)
         encoder = asked.encoder(lambda: chat.model)  # before the grant, which a defective face must not leave open
         grant = self._access.enter(key, model, history)
         grant.follow(chat.reply)
@@ -123,15 +130,17 @@ def build(
     access: Access,
     views: Views,
     faces: Sequence[Face] | None = None,
+    observer: Observer | None = None,
 ) -> ASGIApp:
     """The application, ready to be served; ``faces`` are all that are listed, if they are not given."""
     faces = faces or listed.load()
+    observer = observer or Observer()
     register_url_convertor("rest", RestConvertor())
     # A redirect to a path without its last slash would name the host that the client claims to have asked.
     app: FastAPI = FastAPIOffline(
         None, None, title="chatfleet", version=VERSION, static_url="/docs-static", redirect_slashes=False
     )
-    service = ChatService(settings, chats, access, views)
+    service = ChatService(settings, chats, access, views, observer)
     for face in faces:
         for route in face.routes():
             # A plain response class: FastAPI must not document JSON beside what the route's own description says.
@@ -149,7 +158,7 @@ def build(
             allow_headers=["*"],
             expose_headers=EXPOSED,
         )
-    return Edge(served, views.leaving)
+    return Edge(served, views.leaving, observer)
 
 
 def _endpoint(route: FaceRoute, service: ChatService) -> Callable[[Request], Awaitable[Response]]:
@@ -217,7 +226,9 @@ def _render_errors(app: FastAPI, faces: Sequence[Face]) -> None:
     async def refuse(request: Request, error: Exception) -> Response:
         if request.method == "OPTIONS" and isinstance(error, HTTPException) and error.status_code == 405:
             return Response(status_code=204, headers={"allow": _allowed(error)})
-        return owner(faces, request.scope["path"]).refusal(_gateway_error(request, error), request.state.request_id)
+        failure = _gateway_error(request, error)
+        request.state.record.end(failure)
+        return owner(faces, request.scope["path"]).refusal(failure, request.state.request_id)
 
     for kind in (GatewayError, HTTPException, ClientDisconnect, Exception):
         app.add_exception_handler(kind, refuse)

@@ -4,8 +4,8 @@ import asyncio
 from collections import Counter, defaultdict
 
 from fleet.lane import Outbox
-from fleet.observe import Observer
 from protos import chat_pb2 as pb
+from worker.contract.observer import Observer
 from worker.serving.offer import Offer
 from worker.serving.run import Run
 

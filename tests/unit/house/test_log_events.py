@@ -12,7 +12,7 @@ from tests.unit.house.imports import parsed
 
 PROCESSES = ("fleet", "gateway", "host", "identities", "launcher", "model", "worker")
 OPERATIONS = (REPOSITORY / "docs" / "operations.md").read_text()
-TABLE = OPERATIONS[OPERATIONS.index("## Logs") :]
+TABLE = OPERATIONS[OPERATIONS.index("### Every event") :]
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

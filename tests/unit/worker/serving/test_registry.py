@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from fleet.lane import Outbox
-from fleet.observe import Observer
 from protos import chat_pb2 as pb
 from tests.harness.waiting import until
+from worker.contract.observer import Observer
 from worker.contract.sink import Sink
 from worker.serving.offer import Offer
 from worker.serving.registry import Registry
