@@ -45,6 +45,10 @@ run: $(RUNS) $(OWN_READY) ## Run model, host, gateway and WORKERS=2 workers here
 identities: $(RUNS) ## Create certificates and tokens for members on several machines; ARGS="--host NAME"
 	@$(PY) -m fleet.security identities $(ARGS)
 
+.PHONY: upgrade
+upgrade: ## Build the images and bring running containers to them, without losing a stream
+	@bash deploy/upgrade.sh $(ARGS)
+
 .PHONY: test
 test: setup ## Run the tests, or some: ARGS="tests/unit", ARGS="-k lane"
 	@$(if $(strip $(ARGS)),,echo 'All tests take about 15 minutes on two cores; `make test ARGS=tests/unit` takes one to two.')

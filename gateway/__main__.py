@@ -18,7 +18,6 @@ from fleet import logs
 from fleet.bus import topics
 from fleet.bus.runtime import FleetRuntime
 from fleet.lane import Inbox
-from fleet.observe import Observer
 from fleet.process import arguments, loop, ports
 from fleet.process.signals import stop_signals
 from fleet.process.version import VERSION
@@ -28,10 +27,12 @@ from gateway.access.access import Access
 from gateway.access.keys import KeyRing, KeysError
 from gateway.chats.chats import Chats
 from gateway.chats.fan_in import FanIn, GatewayAgent, register
+from gateway.chats.observer import Observer
 from gateway.http import app, server
 from gateway.routing.admission import Admission
 from gateway.routing.breaker import Breakers
 from gateway.routing.directory import Directory
+from gateway.routing.load import describe_load
 from gateway.settings import GatewaySettings
 from protos import chat_pb2 as pb
 
@@ -50,7 +51,7 @@ class Gateway:
     """A gateway process. It has 13 attributes because everything that it consists of is made here."""
 
     def __init__(self, settings: GatewaySettings, fleet: FleetSettings, ring: KeyRing | None) -> None:
-        self.id = topics.new_member_id()
+        self.id = topics.new_member_id(topics.GATEWAY, fleet.member_name)
         self._settings = settings
         self._ring = ring
         self._link_timeout = fleet.link_timeout
@@ -94,7 +95,7 @@ class Gateway:
 
     def _application(self) -> ASGIApp:
         views = app.Views(self._unready, self._describe, self._models, int(time.time()), lambda: self._leaving)
-        return app.build(self._settings, self._chats, Access(self._ring), views)
+        return app.build(self._settings, self._chats, Access(self._ring), views, observer=self._observer)
 
     async def _join(self) -> None:
         batches = FanIn(self._directory, self._inbox, self._chats)
@@ -141,7 +142,6 @@ class Gateway:
         if up:
             self._inbox.link_up()
             self._chats.relinked()
-        self._observer.link_changed(up)
 
     async def _watch(self) -> None:
         announced_at = time.monotonic()
@@ -196,7 +196,7 @@ class Gateway:
                 "in_flight": len(self._chats),
                 "requests_total": self._chats.total,
             },
-            "load": self._directory.describe_load(self._admission.waiting, now),
+            "load": describe_load(self._directory, self._directory.ready(now), self._admission.waiting_for()),
             "queue": self._admission.describe(),
         }
 

@@ -5,7 +5,8 @@
     GatewayError           status  retryable  code
     ├── MalformedBody      400     no         invalid_json, incomplete_body, body_timeout (408), body_too_large (413),
     │                                         body_too_complex (422)
-    ├── NotHttp            400     no         invalid_http, headers_too_large (431), not_allowed (405)
+    ├── NotHttp            400     no         invalid_http, headers_too_large (431), not_allowed (405),
+    │                                         http2_not_spoken (505), proxy_header_missing, invalid_proxy_header
     ├── InvalidField       422     no         invalid_field
     ├── UnknownModel       404     no         unknown_model
     ├── Unsupported        400     no         unsupported_parameter
@@ -82,6 +83,11 @@ class GatewayError(Exception):
     @property
     def blames_worker(self) -> bool:
         return self.code in self.blames
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether whoever runs the fleet should know of it; what a client did wrong is the client's affair."""
+        return self.status >= 500
 
     @property
     def is_repeatable(self) -> bool:
@@ -187,6 +193,7 @@ class OverLimit(GatewayError):
 class Busy(GatewayError):
     status = 429
     retryable = True
+    is_failure = True
 
 
 class Unavailable(GatewayError):
@@ -254,6 +261,10 @@ class ModelFailed(GatewayError):
                 "type": said.type or None,
                 "param": said.param or None,
             }
+
+    @property
+    def is_failure(self) -> bool:
+        return self.code not in ("model_rejected_request", "unsupported_request")
 
     @property
     def called_model(self) -> bool:

@@ -60,7 +60,10 @@ async def launch(services: list[Service], settings: LauncherSettings) -> int:
     named = instances(services, settings.workers)
     console = Console(sys.stdout, [SELF, *(name for name, _ in named)], on_closed=stack.stop)
     environment = settings.environment(os.environ)
-    children = [Child(name, service, environment, partial(console.line, name)) for name, service in named]
+    children = [
+        Child(name, service, {"FLEET_MEMBER_NAME": name} | environment, partial(console.line, name))
+        for name, service in named
+    ]
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stack.interrupt)

@@ -10,7 +10,6 @@ from fleet import logs
 from fleet.bus import topics
 from fleet.bus.runtime import FleetRuntime
 from fleet.lane import Outbox
-from fleet.observe import Observer
 from fleet.process import arguments, loop, ports
 from fleet.process.signals import stop_signals
 from fleet.process.turns import Turns
@@ -20,9 +19,11 @@ from protos import chat_pb2 as pb
 from worker.agents.threads import ToolThreads
 from worker.claude.client import ClaudeClient
 from worker.contract.images import Images
+from worker.contract.observer import Observer
 from worker.health import health_service
 from worker.ollama.client import OllamaClient
 from worker.openai.client import Streaming
+from worker.secrets import SecretsError, adopt
 from worker.services.agent import AgentService
 from worker.services.endpoints import CHAT, Endpoints
 from worker.services.model import ModelService
@@ -51,7 +52,7 @@ class Worker:
     def __init__(
         self, settings: WorkerSettings, fleet: FleetSettings, models: dict[str, Model], observer: Observer
     ) -> None:
-        self.id = topics.new_member_id()
+        self.id = topics.new_member_id(topics.WORKER, fleet.member_name)
         self._settings = settings
         self._link_timeout = fleet.link_timeout
         self._models = models
@@ -122,18 +123,19 @@ class Worker:
             at: dict[str, Service] = {}
             if isinstance(model.client, Streaming):
                 model.client.read_by(pacer)
-                at = {other: PassedOn(model.client, other, turns) for other in model.endpoints if other != CHAT}
+                passed_on = [other for other in model.endpoints if other != CHAT]
+                at = {other: PassedOn(name, model.client, other, turns, self._observer) for other in passed_on}
             elif isinstance(model.client, ClaudeClient):
                 model.client.work_in(turns, pacer)
             elif isinstance(model.client, OllamaClient):
                 model.client.work_in(turns, images, pacer)
             if CHAT in model.endpoints:
-                at[CHAT] = ModelService(model.client, model.system_message, turns, images)
+                at[CHAT] = ModelService(name, model.client, model.system_message, turns, images, self._observer)
             if name in roster.models:
                 offers[name] = Offer(Endpoints(at), model.route, model.description, model.concurrency, model.endpoints)
         clients = {name: model.client for name, model in self._models.items()}
         for name, entry in roster.entries.items():
-            service = AgentService(entry, clients, roster.workbenches, turns, images)
+            service = AgentService(entry, clients, roster.workbenches, turns, images, self._observer)
             at = {CHAT: service}
             offers[name] = Offer(Endpoints(at), description=entry.description, concurrency=entry.concurrency)
         return offers
@@ -164,7 +166,6 @@ class Worker:
         self._runtime.publish(batch, topics.chunks(gateway_id))
 
     def _on_link(self, up: bool) -> None:
-        self._observer.link_changed(up)
         if up:
             self._outbox.link_up()
             if self._heartbeat is not None:
@@ -190,7 +191,11 @@ def main() -> None:
     settings = load(WorkerSettings)
     logs.configure("worker", fleet.log_level, fleet.log_format)
     try:
+        if settings.secrets is not None:
+            adopt(settings.secrets)
         models = load_models(settings.models)
+    except SecretsError as error:
+        refuse(f"WORKER_SECRETS: {error}")
     except ModelsError as error:
         refuse(f"WORKER_MODELS: {error}")
     if command == "check":

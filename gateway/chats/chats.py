@@ -16,13 +16,13 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from fleet import logs
 from fleet.lane import Inbox
 from fleet.lane.reply import EVENT_BYTES
-from fleet.observe import Observer
 from gateway.chats.attempt import Attempt
+from gateway.chats.chat import Chat
+from gateway.chats.observer import Observer
 from gateway.chats.reply import Completed, Reply
 from gateway.errors import GatewayError, ModelFailed, OutOfTime, Unavailable, WorkerLost
 from gateway.routing.admission import Admission, Claim
 from gateway.routing.breaker import Breakers
-from gateway.routing.directory import CHAT
 from gateway.settings import GatewaySettings
 from protos import chat_pb2 as pb
 
@@ -44,41 +44,6 @@ UNKNOWN_REQUESTS = 100
 TERMINAL = frozenset({"done", "error", "cancelled"})
 
 Send = Callable[[Message, str], None]
-
-
-class Chat:
-    """One request: what is asked, and its reply. ``forget`` is called when the history is no longer needed.
-
-    ``allows`` says which models' names its client may be told.
-    """
-
-    def __init__(
-        self,
-        history: pb.ChatHistory,
-        forget: Callable[[], None] = lambda: None,
-        allows: Callable[[str], bool] = lambda _: True,
-    ) -> None:
-        self.request_id = history.request_id
-        self.asked = history.model
-        """The model that the request names; empty for a worker's default."""
-        self.claim = Claim(history.model, history.endpoint or CHAT, allows)
-        self.model = self.asked
-        self.history: pb.ChatHistory | None = history
-        """None from the first event on, when no other attempt can follow."""
-        self.deadline = math.inf
-        self.attempts = 0
-        """How many there were, without workers that were full."""
-        self.calls = 0
-        """How often a model was called in vain."""
-        self.reply = Reply()
-        self._forget = forget
-
-    def finish(self, error: GatewayError) -> None:
-        self.reply.finish(error.after(self.attempts, self.reply.tokens, repeated=self.calls > 1))
-
-    def forget_history(self) -> None:
-        self.history = None
-        self._forget()
 
 
 class Chats:
@@ -165,7 +130,8 @@ class Chats:
             if chat.history is not None and (attempt.started or attempt.code == ""):
                 self._breakers.succeeded(chat.claim.at(worker_id))
                 chat.forget_history()
-                self.observer.first_event(chat.request_id)
+                chat.first_at = now
+                self.observer.first_event(chat)
         for request_id, number in islice(unknown, UNKNOWN_REQUESTS):
             self._cancel(worker_id, request_id, number, "unknown_request")
 
@@ -282,8 +248,9 @@ class Chats:
         self._attempts_at.setdefault(worker_id, {})[attempt] = None
         chat.history.attempt = number
         chat.history.deadline.FromMilliseconds(max(1, int((chat.deadline - self._clock()) * 1000)))
+        chat.worker = worker_id
+        self.observer.attempt_started(chat, number, worker_id)
         self._send(chat.history, worker_id)
-        self.observer.attempt_started(chat.request_id, number, worker_id)
         try:
             await asyncio.wait((attempt.outcome,))  # leaves the outcome alone when this task is cancelled
             return attempt.outcome.result()
@@ -296,7 +263,7 @@ class Chats:
                 self._breakers.abandoned(chat.claim.at(worker_id), self._clock())
             if not attempt.ended_by_worker:
                 self._cancel(worker_id, chat.request_id, number, attempt.code)
-            self.observer.attempt_ended(chat.request_id, number, attempt.code)
+            self.observer.attempt_ended(chat, number, worker_id, attempt.code)
 
     def _forget(self, attempt: Attempt) -> None:
         attempts = self._attempts_at[attempt.worker_id]

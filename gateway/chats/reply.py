@@ -31,6 +31,7 @@ Write = Callable[[pb.ReplyEvent], None]
 @dataclass(frozen=True)
 class Completed:
     code: ClassVar = "ok"
+    is_failure: ClassVar = False
     finish_reason: str
     usage: pb.Usage = field(default_factory=pb.Usage)
 

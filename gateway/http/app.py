@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
@@ -16,15 +17,18 @@ from starlette.types import ASGIApp
 
 from fleet.process.turns import Turns
 from fleet.process.version import VERSION
-from gateway.access.access import Access
+from gateway.access.access import ANYONE, Access
 from gateway.access.keys import Key
-from gateway.chats.chats import Chat, Chats
+from gateway.chats.chat import Chat, Record
+from gateway.chats.chats import Chats
+from gateway.chats.observer import Observer
 from gateway.errors import GatewayError, InvalidField, MalformedBody
 from gateway.faces import listed
 from gateway.faces.bodies import Bodies, Body
 from gateway.faces.face import Asked, Face, Fleet, owner
 from gateway.faces.face import Route as FaceRoute
-from gateway.faces.openapi import error_schema, refusals
+from gateway.faces.openapi import error_schema, json_response, refusals, secured
+from gateway.http import pages
 from gateway.http.middleware import Edge
 from gateway.http.paths import Paths, advice
 from gateway.http.response import ChatResponse
@@ -52,8 +56,11 @@ class Views:
 
 
 class ChatService(Fleet):
-    def __init__(self, settings: GatewaySettings, chats: Chats, access: Access, views: Views) -> None:
+    def __init__(
+        self, settings: GatewaySettings, chats: Chats, access: Access, views: Views, observer: Observer
+    ) -> None:
         self.started = views.started
+        self._observer = observer
         self._settings = settings
         self._chats = chats
         self._access = access
@@ -66,27 +73,29 @@ class ChatService(Fleet):
 
     async def chat(self, request: Request, face: Face) -> Response:
         settings = self._settings
+        record: Record = request.state.record
+        record.face = face.name
+        self._observer.opened(record)
         key = self._access.identify(request)
+        record.key = key.name if key is not ANYONE else ""
         body = await self._bodies.read(request, settings.max_body, settings.body_timeout, face.max_values)
         try:
             asked = await face.read(body, request.state.request_id, settings.default_model)
             asked.history.model = getattr(request.state, "model", "") or asked.history.model
-            response = self._open(key, body, asked)
+            return self._open(key, body, asked, record)
         except BaseException:
             body.release()
             raise
-        traceparent = request.headers.get("traceparent", "")
-        self._chats.observer.request_opened(asked.history.request_id, face.name, asked.history.model, traceparent)
-        return response
 
-    def _open(self, key: Key, body: Body, asked: Asked) -> Response:
+    def _open(self, key: Key, body: Body, asked: Asked, record: Record) -> Response:
         history = asked.history
+        record.model, record.stream = history.model, asked.stream
         if history.endpoint and not history.model:  # only chats have a default
             raise InvalidField("model is missing", "model")
         model = history.model or next(iter(self._views.models()), "")
         if key.models is not None:
             history.model = model  # exactly the model that is checked, even if another becomes the default meanwhile
-        chat = Chat(history, body.release, key.allows)
+        chat = Chat(history, body.release, key.allows, record)
         encoder = asked.encoder(lambda: chat.model)  # before the grant, which a defective face must not leave open
         grant = self._access.enter(key, model, history)
         grant.follow(chat.reply)
@@ -121,21 +130,24 @@ def build(
     access: Access,
     views: Views,
     faces: Sequence[Face] | None = None,
+    observer: Observer | None = None,
 ) -> ASGIApp:
     """The application, ready to be served; ``faces`` are all that are listed, if they are not given."""
     faces = faces or listed.load()
+    observer = observer or Observer()
     register_url_convertor("rest", RestConvertor())
     # A redirect to a path without its last slash would name the host that the client claims to have asked.
     app: FastAPI = FastAPIOffline(
-        title="chatfleet", version=VERSION, redoc_url=None, static_url="/docs-static", redirect_slashes=False
+        None, None, title="chatfleet", version=VERSION, static_url="/docs-static", redirect_slashes=False
     )
-    service = ChatService(settings, chats, access, views)
+    service = ChatService(settings, chats, access, views, observer)
     for face in faces:
         for route in face.routes():
             # A plain response class: FastAPI must not document JSON beside what the route's own description says.
             plain: dict[str, Any] = {"response_class": Response, "response_model": None}
             app.add_api_route(route.path, _endpoint(route, service), methods=[route.method], **plain, **route.openapi)
     _add_operations(app, access, views)
+    _add_pages(app, access, views)
     _render_errors(app, faces)
     served: ASGIApp = Paths(app, {route.path for route in app.routes if isinstance(route, Route)})
     if settings.cors_origins:  # outside of FastAPI, whose answers to defects must have its headers too
@@ -146,7 +158,7 @@ def build(
             allow_headers=["*"],
             expose_headers=EXPOSED,
         )
-    return Edge(served, views.leaving)
+    return Edge(served, views.leaving, observer)
 
 
 def _endpoint(route: FaceRoute, service: ChatService) -> Callable[[Request], Awaitable[Response]]:
@@ -156,11 +168,13 @@ def _endpoint(route: FaceRoute, service: ChatService) -> Callable[[Request], Awa
     return endpoint
 
 
-def _add_operations(app: FastAPI, access: Access, views: Views) -> None:
+def _add_pages(app: FastAPI, access: Access, views: Views) -> None:
     @app.get("/", include_in_schema=False)
     @app.get("/v1", include_in_schema=False)
-    async def index() -> dict[str, str]:
-        return {
+    async def index(request: Request) -> Response:
+        if pages.asks_for_html(request):
+            return pages.index(views.unready(), access.needs_key)
+        shown = {
             "service": "chatfleet",
             "version": VERSION,
             "openai": "/v1 is the base URL of OpenAI's API: POST /v1/chat/completions, GET /v1/models",
@@ -168,13 +182,29 @@ def _add_operations(app: FastAPI, access: Access, views: Views) -> None:
             "documentation": "/docs",
             "health": "/healthz, /readyz, /fleet",
         }
+        return JSONResponse(shown, headers={"vary": "accept"})
 
-    @app.get("/healthz", tags=["operations"])
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return pages.docs()
+
+    if access.needs_key:
+        document = app.openapi
+        app.openapi = lambda: secured(document(), open_paths=("/healthz", "/readyz"))  # type: ignore[method-assign]
+
+
+def _add_operations(app: FastAPI, access: Access, views: Views) -> None:
+    @app.get("/healthz", tags=["operations"], summary="Is this gateway alive?")
     async def healthz() -> dict[str, str]:
         """Whether this process is alive."""
         return {"status": "ok"}
 
-    @app.get("/readyz", tags=["operations"], responses={503: {"description": "not ready; says why"}})
+    @app.get(
+        "/readyz",
+        tags=["operations"],
+        summary="Would a chat be served now?",
+        responses={503: {"description": "not ready; says why"}},
+    )
     async def readyz() -> Response:
         """Whether a chat would be served now; 503 says why not."""
         reason = views.unready()
@@ -182,18 +212,23 @@ def _add_operations(app: FastAPI, access: Access, views: Views) -> None:
             return JSONResponse({"status": "unready", "reason": reason}, 503, headers={"retry-after": "1"})
         return JSONResponse({"status": "ready"})
 
-    @app.get("/fleet", tags=["operations"], responses=refusals(error_schema(), 401))
-    async def fleet(request: Request) -> dict[str, Any]:
+    shown = {200: json_response("the fleet as this gateway sees it", {"type": "object"})}
+    responses = shown | refusals(error_schema(), 401)
+
+    @app.get("/fleet", tags=["operations"], summary="Workers, load and queue", responses=responses)
+    async def fleet(request: Request) -> Response:
         """The workers and their load."""
         access.identify(request)
-        return views.fleet()
+        return Response(orjson.dumps(views.fleet(), option=orjson.OPT_INDENT_2), media_type="application/json")
 
 
 def _render_errors(app: FastAPI, faces: Sequence[Face]) -> None:
     async def refuse(request: Request, error: Exception) -> Response:
         if request.method == "OPTIONS" and isinstance(error, HTTPException) and error.status_code == 405:
             return Response(status_code=204, headers={"allow": _allowed(error)})
-        return owner(faces, request.scope["path"]).refusal(_gateway_error(request, error), request.state.request_id)
+        failure = _gateway_error(request, error)
+        request.state.record.end(failure)
+        return owner(faces, request.scope["path"]).refusal(failure, request.state.request_id)
 
     for kind in (GatewayError, HTTPException, ClientDisconnect, Exception):
         app.add_exception_handler(kind, refuse)

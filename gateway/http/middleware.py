@@ -12,6 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleet import logs
 from fleet.process.turns import Turns
+from gateway.chats.chat import Record
+from gateway.chats.observer import Observer
 from gateway.errors import GatewayError
 from gateway.faces import listed
 
@@ -29,9 +31,10 @@ class Edge:
     While ``leaving`` is true every answer closes its connection, so that the client's next request goes elsewhere.
     """
 
-    def __init__(self, app: ASGIApp, leaving: Callable[[], bool]) -> None:
+    def __init__(self, app: ASGIApp, leaving: Callable[[], bool], observer: Observer | None = None) -> None:
         self._app = app
         self._leaving = leaving
+        self._observer = observer or Observer()
         self._turns = Turns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -41,15 +44,13 @@ class Edge:
         async with self._turns.turn():
             pass  # hundreds of requests that arrive together begin in turns, so that streams go on in between
         request_id = uuid.uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
+        record = _record(scope, request_id)
+        scope.setdefault("state", {}).update(request_id=request_id, record=record)
         shown = _given_id(scope) or request_id
-        began = time.perf_counter()
-        status = 0
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                record.status = message["status"]
                 closing = [(b"connection", b"close")] if self._leaving() else []
                 added = [(b"x-request-id", shown.encode()), *closing]
                 message = {**message, "headers": [*message["headers"], *added]}
@@ -59,22 +60,42 @@ class Edge:
             await self._app(scope, receive, send_with_id)
         except Exception as error:
             log.error("request failed", request=request_id, path=_shown(scope["path"]), exc_info=error)
-            if status == 0:
+            record.fail()
+            if record.status == 0:
                 failure = GatewayError("internal_error", "the gateway failed; its log has the request id")
                 await listed.refusal(failure, request_id)(scope, receive, send_with_id)
         finally:
-            client = scope.get("client")
-            write = log.debug if scope["path"] in QUIET_PATHS else log.info
-            write(
-                "request",
-                request=request_id,
-                **({} if shown == request_id else {"client_request": shown}),
-                **({"client": _shown(client[0])} if client else {}),
-                method=scope["method"],
-                path=_shown(scope["path"]),
-                status=status,
-                ms=round((time.perf_counter() - began) * 1000, 1),
-            )
+            record.ended = time.monotonic()
+            if record.face:
+                self._observer.closed(record)
+            self._write(scope, record, "" if shown == request_id else shown)
+
+    def _write(self, scope: Scope, record: Record, given_id: str) -> None:
+        write = log.debug if scope["path"] in QUIET_PATHS else log.warning if record.is_failure else log.info
+        write(
+            "request",
+            request=record.request_id,
+            **({"client_request": given_id} if given_id else {}),
+            **({"client": record.client} if record.client else {}),
+            method=scope["method"],
+            path=_shown(scope["path"]),
+            status=record.status,
+            **record.line(),
+            ms=round(record.seconds * 1000, 1),
+            **record.fields,
+        )
+
+
+def _record(scope: Scope, request_id: str) -> Record:
+    client = scope.get("client")
+    trace = {name: value for name, value in scope["headers"] if name in (b"traceparent", b"tracestate")}
+    return Record(
+        request_id=request_id,
+        client=_shown(client[0]) if client else "",
+        traceparent=str(trace.get(b"traceparent", b""), "latin-1"),
+        tracestate=str(trace.get(b"tracestate", b""), "latin-1"),
+        began=time.monotonic(),
+    )
 
 
 def _given_id(scope: Scope) -> str:

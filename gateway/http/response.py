@@ -10,7 +10,8 @@ from starlette.types import Receive, Scope, Send
 
 from fleet import logs
 from fleet.process.turns import Turns
-from gateway.chats.chats import Chat, Chats
+from gateway.chats.chat import Chat
+from gateway.chats.chats import Chats
 from gateway.chats.reply import Buffer, End
 from gateway.errors import GatewayError
 from gateway.faces.encoder import Encoder
@@ -84,8 +85,8 @@ class ChatResponse(Response):
                 watcher.cancel()
             if refusal is not None:
                 raise refusal
-        except GatewayError as error:
-            self._finish(error.code)
+        except GatewayError:
+            self._finish()
             raise
         except ExceptionGroup as group:
             left, others = group.split(_LEFT)
@@ -94,27 +95,24 @@ class ChatResponse(Response):
             await self._leave(left, others)
         finally:
             self._stop_pings()
-            self._finish("internal_error")
+            self._finish()
 
     async def _leave(self, left: ExceptionGroup, others: ExceptionGroup | None) -> None:
         """The client is gone or is dropped. What else failed at the same time failed because of that."""
-        request_id = self._chat.request_id
+        self._finish()
         if left.subgroup(ClientGone) is not None:
-            log.info("client gone", request=request_id)
-            self._finish("client_gone")
+            self._chat.record.code = "client_gone"
         else:
-            log.info("client stalled", request=request_id)
-            self._finish("client_stalled")
+            self._chat.record.code = "client_stalled"
             await self._abort()
         if others is not None:
             kinds = ",".join(type(error).__name__ for error in others.exceptions)
-            log.warning("an answer failed as its client left", request=request_id, errors=kinds)
+            log.warning("an answer failed as its client left", request=self._chat.request_id, errors=kinds)
 
-    def _finish(self, code: str) -> None:
+    def _finish(self) -> None:
         done, self._done = self._done, None
         if done is not None:
             done()
-            self._chats.observer.request_closed(self._chat.request_id, code, self._chat.reply.tokens)
 
     async def _stream(self, send: Send) -> GatewayError | None:
         reply = self._chat.reply
@@ -128,19 +126,15 @@ class ChatResponse(Response):
         end = await self._pass_on(self._write)
         self._stop_pings()  # one after the body's end would begin the connection's next answer
         last = self._encoder.end(end)
-        self._finish(end.code)
+        self._finish()
+        self._chat.record.end(end)
         if last:  # in a chunk of its own, before the end of the body: clients that read chunks see it as such
             self._write_chunk(last)
         elif isinstance(end, GatewayError):
-            await self._cut(end)
+            await self._abort()  # the format cannot express an error: every client finds its body incomplete
             return None
         await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
         return None
-
-    async def _cut(self, error: GatewayError) -> None:
-        """End an answer whose format cannot express an error: every client notices that its body is incomplete."""
-        log.warning("answer cut", request=self._chat.request_id, code=error.code)
-        await self._abort()
 
     async def _abort(self) -> None:
         self._wire.abort()
@@ -199,7 +193,8 @@ class ChatResponse(Response):
             return end
         async with turns.turn() as turn:
             body = await turn.run(self._encoder.whole(events, end))
-        self._finish(end.code)
+        self._finish()
+        self._chat.record.end(end)
         headers = [*self._answer_headers(), (b"content-length", str(len(body)).encode())]
         await self._send(send, {"type": "http.response.start", "status": 200, "headers": headers})
         for start in range(0, len(body), SLICE):

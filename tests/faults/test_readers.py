@@ -56,7 +56,7 @@ class Strict:
 
     @property
     def has_cut_off(self) -> bool:
-        return "client stalled" in self.gateway.log()
+        return "code=client_stalled" in self.gateway.log()
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ async def test_a_reader_that_never_reads_costs_little_and_is_cut_off(strict: Str
     schedule = Schedule(tag="stalled", tokens=LONG_REPLY)
     async with tight_reader(strict.address, schedule):
         began = time.monotonic()
-        while "client stalled" not in strict.gateway.log(written):
+        while "code=client_stalled" not in strict.gateway.log(written):
             most = max(most, await asyncio.to_thread(memory), key=lambda used: sum(used.values()))
             assert time.monotonic() - began < STALL_TIMEOUT + FILLING
             await asyncio.sleep(0.2)

@@ -189,7 +189,7 @@ def leave(gateway: KeyedGateway, way: str, path: str) -> None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             said = gateway.process.log_size()
             sock.sendall(request(gateway, key, path, Schedule(tokens=2000, size=4096), stream=True))
-            wait_until(lambda: "client stalled" in gateway.process.log(said), 30, "the client is dropped")
+            wait_until(lambda: "code=client_stalled" in gateway.process.log(said), 30, "the client is dropped")
         else:
             sock.sendall(request(gateway, key, path, Schedule(tokens=300, hang_after=299), stream=True))
             read_until(sock, b"290:")

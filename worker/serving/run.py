@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 from fleet import logs
 from fleet.lane import Sink
-from fleet.observe import Observer
 from protos import chat_pb2 as pb
 from worker.contract import failures
+from worker.contract.observer import Deed, Observer
 from worker.contract.route import Route
 from worker.services.service import Service
 
@@ -19,7 +18,7 @@ class Run:
     """One attempt at one request. ``reason`` is what the gateway is told when it is cancelled.
 
     ``on_first`` is called with the reply's first event: by then the service has sent the request on. It has
-    13 attributes because it must not keep its request, but what the log and the gateway need of it.
+    14 attributes because it must not keep its request, but what the log and the gateway need of it.
     """
 
     def __init__(
@@ -43,6 +42,7 @@ class Run:
         self._on_first = on_first
         self._route = route or Route()
         self._started = False
+        self._deed = Deed()
         self._task: asyncio.Task[None] | None = None
 
     def start(self, group: asyncio.TaskGroup) -> asyncio.Task[None]:
@@ -56,20 +56,20 @@ class Run:
 
     async def run(self) -> None:
         """Serve the request. Returns, whatever happens, after the terminal event was written."""
-        self._observer.run_started(self.request_id, self.attempt, self.model)
-        self._sink.on_first = self._first
-        self._sink.accept()
-        try:
-            end = await self._serve()
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():  # the service answered its cancellation with something else
-                raise asyncio.CancelledError
-            # The last events may wait for credit. Until then the client can still cancel the run.
-            await self._sink.ready()
-        except asyncio.CancelledError:
-            self._finish(pb.Cancelled(reason=self.reason))
-            raise
-        self._finish(end)
+        with self._observer.run(self._request) as self._deed:
+            self._sink.on_first = self._first
+            self._sink.accept()
+            try:
+                end = await self._serve()
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():  # the service answered its cancellation with something else
+                    raise asyncio.CancelledError
+                # The last events may wait for credit. Until then the client can still cancel the run.
+                await self._sink.ready()
+            except asyncio.CancelledError:
+                self._finish(pb.Cancelled(reason=self.reason))
+                raise
+            self._finish(end)
 
     async def _serve(self) -> pb.Done | pb.Error:
         deadline = asyncio.timeout(self._time_left())
@@ -105,19 +105,16 @@ class Run:
 
     def _finish(self, end: pb.Done | pb.Error | pb.Cancelled) -> None:
         self._sink.finish(end)
-        code = "cancelled" if isinstance(end, pb.Cancelled) else "ok"
+        deed = self._deed
+        deed.code = "cancelled" if isinstance(end, pb.Cancelled) else "ok"
         if isinstance(end, pb.Error):
-            code = end.code
-        details: dict[str, Any] = {
-            "prompt_tokens": end.usage.prompt_tokens,
-            "completion_tokens": end.usage.completion_tokens,
-        }
-        self._observer.run_ended(self.request_id, self.attempt, code, details)
+            deed.code = end.code
+        deed.usage = end.usage
 
     def _first(self) -> None:
         self._started = True
         self._on_first()
-        self._observer.first_event(self.request_id)
+        self._deed.first_event()
 
     def _time_left(self) -> float | None:
         return self._request.deadline.ToNanoseconds() / 1e9 if self._request.HasField("deadline") else None

@@ -29,9 +29,9 @@ ORDER = Order(
             "openai",
             "wire",
             "contract",
-            "settings health",
+            "settings secrets health",
         ],
-        "fleet": ["bus", "settings", "security", "process", "logs observe lane"],
+        "fleet": ["bus", "settings", "security", "process", "logs lane", "logfmt"],
     },
     aliases={
         "fleet.__main__": "launcher.__main__",

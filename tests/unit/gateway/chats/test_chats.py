@@ -10,8 +10,9 @@ from google.protobuf.message import Message
 
 from fleet.lane import Inbox, IncomingReply
 from fleet.lane.reply import EVENT_BYTES
-from fleet.observe import Observer
-from gateway.chats.chats import UNKNOWN_REQUESTS, Chat, Chats
+from gateway.chats.chat import Chat
+from gateway.chats.chats import UNKNOWN_REQUESTS, Chats
+from gateway.chats.observer import Observer
 from gateway.chats.reply import Completed, End
 from gateway.errors import GatewayError, Unavailable
 from gateway.routing.admission import Admission
@@ -30,17 +31,14 @@ class Noted(Observer):
     def __init__(self) -> None:
         self.moments: list[tuple[str | int, ...]] = []
 
-    def attempt_started(self, request_id: str, attempt: int, worker_id: str) -> None:
-        self.moments.append(("attempt_started", request_id, attempt, worker_id))
+    def attempt_started(self, chat: Chat, number: int, worker_id: str) -> None:
+        self.moments.append(("attempt_started", chat.request_id, number, worker_id))
 
-    def attempt_ended(self, request_id: str, attempt: int, code: str) -> None:
-        self.moments.append(("attempt_ended", request_id, attempt, code))
+    def attempt_ended(self, chat: Chat, number: int, worker_id: str, code: str) -> None:
+        self.moments.append(("attempt_ended", chat.request_id, number, code))
 
-    def first_event(self, request_id: str) -> None:
-        self.moments.append(("first_event", request_id))
-
-    def request_closed(self, request_id: str, code: str, tokens: int) -> None:
-        self.moments.append(("request_closed", request_id, code, tokens))
+    def first_event(self, chat: Chat) -> None:
+        self.moments.append(("first_event", chat.request_id))
 
 
 class CountingInbox(Inbox):

@@ -10,9 +10,10 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from fleet.observe import Observer
 from gateway.access.access import Access
 from gateway.access.keys import Key
+from gateway.chats.chat import Record
+from gateway.chats.observer import Observer
 from gateway.errors import GatewayError, UnknownModel
 from gateway.faces import listed
 from gateway.faces.bodies import Body
@@ -51,10 +52,13 @@ class Noted(Observer):
     """Keeps what it is told of requests."""
 
     def __init__(self) -> None:
-        self.opened: list[tuple[str, str, str]] = []
+        self.moments: list[tuple[str, ...]] = []
 
-    def request_opened(self, request_id: str, face: str, model: str, traceparent: str) -> None:
-        self.opened.append((face, model, traceparent))
+    def opened(self, record: Record) -> None:
+        self.moments.append(("opened", record.face, record.traceparent))
+
+    def closed(self, record: Record) -> None:
+        self.moments.append(("closed", record.face, record.code))
 
 
 class Scene:
@@ -62,10 +66,10 @@ class Scene:
 
     def __init__(self, face: Face | None = None) -> None:
         self.stage = Stage()
-        self.stage.chats.observer = self.observer = Noted()
+        self.observer = Noted()
         views = app.Views(unready=lambda: "", fleet=dict, models=lambda: {"m": ""})
         faces: Sequence[Face] = [*listed.load(), face or PlainFace()]
-        built = app.build(self.stage.settings, self.stage.chats, Access(None), views, faces)
+        built = app.build(self.stage.settings, self.stage.chats, Access(None), views, faces, self.observer)
 
         async def wired(scope: Scope, receive: Receive, send: Send) -> None:
             await built({**scope, "extensions": {EXTENSION: SendWire(send)}}, receive, send)
@@ -155,12 +159,15 @@ async def test_a_face_appears_in_the_document(scene: Scene) -> None:
     assert {"/chat/completions", "/v1/chat/completions", "/v1/models", "/v1/models/{model_id}"} < paths.keys()
 
 
-async def test_the_observer_hears_of_each_request_that_was_admitted(scene: Scene) -> None:
+async def test_the_observer_hears_of_each_request_from_its_beginning_to_its_end(scene: Scene) -> None:
     await scene.client.post("/plain", content=b"{}")
-    assert scene.observer.opened == []
+    assert scene.observer.moments == [("opened", "plain", ""), ("closed", "plain", "invalid_field")]
+    scene.observer.moments.clear()
     trace = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
     await scene.answer({"done": pb.Done()}, headers=trace)
-    assert scene.observer.opened == [("plain", "", trace["traceparent"])]
+    assert scene.observer.moments == [("opened", "plain", trace["traceparent"]), ("closed", "plain", "ok")]
+    await scene.client.get("/v1/models")
+    assert len(scene.observer.moments) == 2
 
 
 @pytest.mark.parametrize(

@@ -39,13 +39,13 @@ class Worker:
 
     def __init__(self, stage: Stage, worker_id: str, request_id: str) -> None:
         self._stage = stage
-        self._worker_id = worker_id
+        self.id = worker_id
         self.request_id = request_id
         self.pushed = 0
         self.event(accepted=pb.Accepted())
 
     def event(self, **event: Any) -> None:
-        self._stage.chats.deliver(self._worker_id, [pb.ReplyEvent(request_id=self.request_id, attempt=1, **event)])
+        self._stage.chats.deliver(self.id, [pb.ReplyEvent(request_id=self.request_id, attempt=1, **event)])
 
     def text(self, text: str) -> None:
         self.pushed += len(text.encode())

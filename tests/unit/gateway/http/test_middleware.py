@@ -13,7 +13,9 @@ from structlog.testing import capture_logs
 
 from gateway.access.access import Access
 from gateway.http.middleware import Edge
+from protos import chat_pb2 as pb
 from tests.harness.http import Connection
+from tests.harness.waiting import until
 from tests.unit.gateway.http.serving import BODIES, OPENAI, SEED, Gateway, content_of, serving
 
 Lines = list[Any]
@@ -253,3 +255,39 @@ async def test_a_page_of_an_allowed_origin_may_read_the_stream(path: str) -> Non
         assert (allowed.status, await allowed.body()) == (200, b"OK")
         refused = await connection.request("POST", path, b"{", origin)
         assert (refused.status, refused.headers["access-control-allow-origin"]) == (400, "https://a.example")
+
+
+async def test_a_refused_requests_line_tells_why(gateway: Gateway, logged: Lines) -> None:
+    body = json.dumps({**BODIES[OPENAI], "model": "none"}).encode()
+    async with asyncio.timeout(10), Connection(gateway.address) as connection:
+        assert (await connection.request("POST", OPENAI, body)).status == 404
+    [line] = [line for line in logged if line["event"] == "request"]
+    told = {name: line[name] for name in ("log_level", "status", "code", "face", "model")}
+    assert told == {"log_level": "info", "status": 404, "code": "unknown_model", "face": "openai", "model": "none"}
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "level"),
+    [
+        ({"done": pb.Done(finish_reason="stop", usage=pb.Usage(prompt_tokens=3, completion_tokens=2))}, "ok", "info"),
+        ({"error": pb.Error(code="model_stream_broken")}, "model_stream_broken", "warning"),
+        ({"error": pb.Error(code="model_rejected_request")}, "model_rejected_request", "info"),
+    ],
+)
+async def test_a_streams_line_tells_how_it_ended(
+    end: dict[str, Any], code: str, level: str, gateway: Gateway, logged: Lines
+) -> None:
+    async with asyncio.timeout(10), Connection(gateway.address) as connection:
+        connection.send("POST", OPENAI, json.dumps(BODIES[OPENAI]).encode())
+        worker = await gateway.asked()
+        worker.text("a")
+        response = await connection.answer()
+        assert response.status == 200
+        worker.event(**end)
+        await until(lambda: any(line["event"] == "request" for line in logged))
+    [line] = [line for line in logged if line["event"] == "request"]
+    assert (line["code"], line["log_level"], line["status"]) == (code, level, 200)
+    assert (line["worker"], line["attempts"], line["tokens"], line["model"]) == (worker.id, 1, 1, "m")
+    assert 0 <= line["queued_ms"] <= line["first_ms"] <= line["ms"]
+    if code == "ok":
+        assert (line["prompt_tokens"], line["completion_tokens"], line["finish"]) == (3, 2, "stop")

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from fleet.lane import CREDIT, payload_bytes
 from fleet.process.turns import Turns
-from gateway.chats.chats import Chat
+from gateway.chats.chat import Chat
 from gateway.errors import GatewayError
 from gateway.faces.encoder import Encoder
 from gateway.faces.ndjson.encoder import Ndjson
@@ -134,6 +134,7 @@ class Answer:
         try:
             await self.response(*connection)
         except GatewayError as error:  # as the application does
+            self.chat.record.end(error)
             await self.face.refusal(error, "r")(*connection)
 
     def _count(self) -> None:
@@ -149,9 +150,9 @@ class Answer:
         self.stage.chunk(self.stage.histories()[0][1], **event)
 
     @property
-    def closed(self) -> list[tuple[str | int, ...]]:
-        """What the observer was told of the request's end."""
-        return [moment[2:] for moment in self.stage.observer.moments if moment[0] == "request_closed"]
+    def closed(self) -> tuple[str, int]:
+        """How the request ended, and the tokens that came."""
+        return self.chat.record.code, self.chat.reply.tokens
 
 
 @pytest.fixture
@@ -179,7 +180,7 @@ async def test_an_answer_is_sent_and_is_over_once(stream: bool) -> None:
     assert client.sent[0]["status"] == 200
     assert client.content == "abc"
     assert client.is_answered
-    assert (answer.done, answer.closed) == (1, [("ok", 3)])
+    assert (answer.done, answer.closed) == (1, ("ok", 3))
 
 
 @STREAMED
@@ -191,7 +192,7 @@ async def test_an_early_failure_gets_its_status(stream: bool) -> None:
     await answer.task
     assert answer.client.sent[0]["status"] == 400
     assert json.loads(answer.client.chunks[0])["error"]["code"] == "model_rejected_request"
-    assert (answer.done, answer.closed) == (1, [("model_rejected_request", 0)])
+    assert (answer.done, answer.closed) == (1, ("model_rejected_request", 0))
 
 
 @virtual
@@ -239,7 +240,7 @@ async def test_a_draining_gateway_refuses_in_the_formats_shape() -> None:
     await answer.task
     assert answer.client.sent[0]["status"] == 503
     assert json.loads(answer.client.chunks[0])["error"]["type"] == "server_error"
-    assert (answer.done, answer.closed, answer.stage.sent) == (1, [("draining", 0)], [])
+    assert (answer.done, answer.closed, answer.stage.sent) == (1, ("draining", 0), [])
 
 
 @virtual
@@ -302,7 +303,7 @@ async def test_a_client_that_reads_slowly_is_waited_for_and_gets_no_pings() -> N
     assert [event["choices"][0]["delta"]["content"] for event in events_of(OPENAI, client.chunks[-1])] == ["cd"]
     answer.event(done=pb.Done())
     await answer.task
-    assert answer.closed[0][0] == "ok"
+    assert answer.closed[0] == "ok"
 
 
 @STREAMED
@@ -318,7 +319,7 @@ async def test_a_client_that_reads_nothing_is_dropped(stream: bool, logged: Logg
         answer.event(**event)
     await answer.task
     assert client.aborted
-    assert (answer.done, logged()) == (1, [("info", "client stalled")])
+    assert (answer.done, answer.closed[0], logged()) == (1, "client_stalled", [])
     assert asyncio.get_running_loop().time() < 5
 
 
@@ -344,8 +345,8 @@ async def test_a_client_that_leaves_ends_the_chat_quietly(stream: bool, logged: 
     answer.event(text="a", tokens=1)
     answer.client.gone.set()
     await answer.task
-    assert (answer.done, answer.chat.reply.end, answer.closed) == (1, None, [("client_gone", 1)])
-    assert logged() == [("info", "client gone")]
+    assert (answer.done, answer.chat.reply.end, answer.closed) == (1, None, ("client_gone", 1))
+    assert (answer.closed[0], logged()) == ("client_gone", [])
     assert [reason for _, _, reason in answer.stage.cancels()] == ["client_gone"]
 
 
@@ -358,7 +359,7 @@ async def test_a_connection_that_fails_is_a_client_that_left(stream: bool, logge
     answer.event(done=pb.Done())
     await answer.task
     assert answer.done == 1
-    assert logged() == [("info", "client gone")]
+    assert (answer.closed[0], logged()) == ("client_gone", [])
 
 
 @virtual
@@ -373,7 +374,7 @@ async def test_what_fails_as_a_client_leaves_is_no_error(logged: Logged) -> None
     answer.client.gone.set()
     await answer.task
     assert answer.done == 1
-    assert logged() == [("info", "client gone"), ("warning", "an answer failed as its client left")]
+    assert logged() == [("warning", "an answer failed as its client left")]
 
 
 @pytest.mark.parametrize("part", ["event", "end", "whole"])
@@ -575,7 +576,7 @@ async def test_a_client_that_leaves_a_silent_chat_ends_it(gateway: Gateway, stre
 
 
 @virtual
-async def test_an_error_that_a_format_cannot_express_cuts_the_answer(logged: Logged) -> None:
+async def test_an_error_that_a_format_cannot_express_cuts_the_answer() -> None:
     client = Client()
     answer = Answer(client, hold=None, encoder=Text())
     await answer.worker()
@@ -589,8 +590,8 @@ async def test_an_error_that_a_format_cannot_express_cuts_the_answer(logged: Log
     assert client.aborted
     assert not client.is_answered
     assert client.chunks == [b"{"]
-    assert (answer.done, answer.closed) == (1, [("model_failed", 0)])
-    assert ("warning", "answer cut") in logged()
+    assert (answer.done, answer.closed) == (1, ("model_failed", 0))
+    assert answer.chat.record.is_failure
 
 
 @virtual

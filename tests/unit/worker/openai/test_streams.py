@@ -17,13 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fleet.lane import CREDIT, Inbox, Outbox, payload_bytes
-from fleet.observe import Observer
 from fleet.process.turns import Turns
 from protos import chat_pb2 as pb
 from tests.harness.scripted import CHUNKED, END, OK, Part, Server, chunk, listening
 from tests.harness.waiting import until
 from tests.unit.worker.recording import Recording
 from worker.contract.images import Images
+from worker.contract.observer import Observer
 from worker.openai.client import StreamingOpenAIClient
 from worker.services.model import ModelService
 from worker.serving.run import Run
@@ -301,7 +301,9 @@ class Bench:
         self.client.read_by(pacer if paced else None)
         self.sink = self._outbox.open("g", "r", 1)
         try:
-            await Run(history(), ModelService(self.client, "", Turns(), Images(1)), self.sink, Observer()).run()
+            await Run(
+                history(), ModelService("m", self.client, "", Turns(), Images(1), Observer()), self.sink, Observer()
+            ).run()
         finally:
             assert self._outbox.held is None
             assert self.sink._producer is None

@@ -1,16 +1,17 @@
 """One run: whatever its service does, exactly one terminal event ends its reply."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 
 from fleet.lane import CREDIT, Outbox, Sink
-from fleet.observe import Observer
 from protos import chat_pb2 as pb
 from tests.harness.waiting import until
 from worker.contract.errors import Unsupported
+from worker.contract.observer import Deed, Observer
 from worker.serving.run import Run
 
 DONE = pb.Done(finish_reason="stop", usage=pb.Usage(prompt_tokens=1, completion_tokens=2))
@@ -22,14 +23,15 @@ class Noted(Observer):
     def __init__(self) -> None:
         self.moments: list[Any] = []
 
-    def run_started(self, request_id: str, attempt: int, service: str) -> None:
-        self.moments.append(("started", request_id, attempt, service))
-
-    def first_event(self, request_id: str) -> None:
-        self.moments.append(("first", request_id))
-
-    def run_ended(self, request_id: str, attempt: int, code: str, details: dict[str, Any]) -> None:
-        self.moments.append(("ended", request_id, attempt, code, details))
+    @contextlib.contextmanager
+    def run(self, request: pb.ChatHistory) -> Iterator[Deed]:
+        self.moments.append(("started", request.request_id, request.attempt, request.model))
+        deed = Deed()
+        deed.first_event = lambda: self.moments.append("first")  # type: ignore[method-assign]
+        try:
+            yield deed
+        finally:
+            self.moments.append(("ended", deed.code, deed.usage.prompt_tokens, deed.usage.completion_tokens))
 
 
 class Served:
@@ -83,8 +85,8 @@ async def test_a_reply_is_accepted_written_and_done() -> None:
     assert served.firsts == 1
     assert served.observer.moments == [
         ("started", "r", 1, "m"),
-        ("first", "r"),
-        ("ended", "r", 1, "ok", {"prompt_tokens": 1, "completion_tokens": 2}),
+        "first",
+        ("ended", "ok", 1, 2),
     ]
 
 
@@ -98,7 +100,7 @@ async def test_what_the_service_raises_is_the_error_that_ends_it(error: Exceptio
 
     served = Served(serve)
     assert (await served.ended()).error.code == code
-    assert served.observer.moments[-1][3] == code
+    assert served.observer.moments[-1][1] == code
     assert served.firsts == 0
 
 
@@ -144,7 +146,7 @@ async def test_a_cancelled_run_says_why() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (await served.last()).cancelled.reason == "client_gone"
-    assert served.observer.moments[-1][3] == "cancelled"
+    assert served.observer.moments[-1][1] == "cancelled"
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -181,4 +183,4 @@ async def test_a_service_that_answers_its_cancellation_with_an_error_is_cancelle
     await until(task.done)
     assert task.cancelled()
     assert kind(await served.last()) == "cancelled"
-    assert [moment[3] for moment in served.observer.moments if moment[0] == "ended"] == ["cancelled"]
+    assert [moment[1] for moment in served.observer.moments if moment[0] == "ended"] == ["cancelled"]
