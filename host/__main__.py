@@ -4,7 +4,7 @@ import asyncio
 import sys
 
 from fleet import logs
-from fleet.process import loop
+from fleet.process import arguments, loop
 from fleet.process.signals import stop_signals
 from fleet.security.identity import IdentityError
 from fleet.settings import BAD_SETTINGS, FleetSettings, HostPort, load
@@ -73,6 +73,7 @@ def _reason(error: BaseException | None) -> str:
 
 
 def main() -> None:
+    arguments.read("host", "Link gateways and workers until SIGTERM or SIGINT.")
     fleet = load(FleetSettings)
     settings = load(HostSettings)
     logs.configure("host", fleet.log_level, fleet.log_format)
