@@ -1,6 +1,5 @@
 """``python -m worker``: serves models to the fleet until SIGTERM or SIGINT; a second signal ends it at once."""
 
-import argparse
 import asyncio
 import os
 import sys
@@ -13,7 +12,7 @@ from fleet import logs
 from fleet.bus import topics
 from fleet.bus.runtime import FleetRuntime
 from fleet.lane import Outbox
-from fleet.process import loop
+from fleet.process import arguments, loop, notice, ports
 from fleet.process.signals import stop_signals
 from fleet.process.turns import Turns
 from fleet.process.version import VERSION
@@ -27,6 +26,7 @@ from worker.contract.observer import Observer
 from worker.health import health_service
 from worker.ollama.client import OllamaClient
 from worker.openai.client import Streaming
+from worker.secrets import SecretsError, adopt
 from worker.services.agent import AgentService
 from worker.services.endpoints import CHAT, Endpoints
 from worker.services.model import ModelService
@@ -54,7 +54,7 @@ class Worker:
     """Creates the parts of a worker and runs them until it is stopped."""
 
     def __init__(self, settings: WorkerSettings, fleet: FleetSettings, models: dict[str, Model]) -> None:
-        self.id = topics.new_member_id()
+        self.id = topics.new_member_id(topics.WORKER, fleet.member_name)
         self._settings = settings
         self._link_timeout = fleet.link_timeout
         self._models = models
@@ -72,8 +72,7 @@ class Worker:
                 try:
                     await health.enter_async_context(health_service(address, self._not_ready))
                 except OSError as error:
-                    reason = os.strerror(error.errno or 0).lower()
-                    print(f"WORKER_HEALTH_BIND: cannot listen on {address}: {reason}", file=sys.stderr)
+                    print(ports.failure("WORKER_HEALTH_BIND", address, error), file=sys.stderr)
                     raise SystemExit(1) from None
             await self._serve(stop)
 
@@ -180,8 +179,9 @@ class Worker:
     def _on_link(self, up: bool) -> None:
         if up:
             self._outbox.link_up()
-            if self._heartbeat is not None:
+            if self._heartbeat is not None and self._registry is not None:
                 self._heartbeat.beat()
+                notice.ready(", ".join(self._registry.offers))
         else:
             self._outbox.link_down()
 
@@ -194,7 +194,7 @@ def refuse(reason: str) -> NoReturn:
 
 def main() -> None:
     """Read settings and models, then serve."""
-    parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
+    parser = arguments.parser("worker", "Serve models and agents to the fleet until SIGTERM or SIGINT.")
     parser.add_argument("command", nargs="?", choices=["check"], help="say whether everything loads, and end")
     command = parser.parse_args().command
     # Spans of each message within a team are a fifth of its cost. Who sets it to false gets them beside ours.
@@ -203,7 +203,11 @@ def main() -> None:
     settings = load(WorkerSettings)
     logs.configure("worker", fleet.log_level, fleet.log_format)
     try:
+        if settings.secrets is not None:
+            adopt(settings.secrets)
         models = load_models(settings.models)
+    except SecretsError as error:
+        refuse(f"WORKER_SECRETS: {error}")
     except ModelsError as error:
         refuse(f"WORKER_MODELS: {error}")
     if command == "check":

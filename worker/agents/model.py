@@ -230,8 +230,8 @@ class _Heard:
     def event(self, event: pb.ReplyEvent) -> None:
         if event.HasField("tool_call"):
             join(self.calls, event.tool_call)
-        elif event.HasField("fields"):
-            self.beside.add(event.fields)
+        elif event.HasField("fields") and (refused := self.beside.add(event.fields)):
+            self.text(refused)
 
     def attach(self, producer: Producer | None) -> None:
         if self._producer is not None:

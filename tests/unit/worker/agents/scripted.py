@@ -13,6 +13,7 @@ from fleet.lane import Producer
 from fleet.process.turns import Turns
 from protos import chat_pb2 as pb
 from worker.agents.entry import Context, Entry
+from worker.contract import fields
 from worker.contract.images import Images
 from worker.contract.observer import Observer
 from worker.contract.sink import Sink
@@ -32,6 +33,7 @@ class Says:
     text: str = ""
     reasoning: str = ""
     calls: list[tuple[str, str, str]] = field(default_factory=list)
+    refusal: str = ""
     waits: asyncio.Event | None = None
     error: Exception | None = None
 
@@ -67,6 +69,8 @@ class ScriptedModel(StreamingOpenAIClient):
             raise
         finally:
             self.running -= 1
+        for event in fields.events({"delta": {"refusal": answer.refusal}} if answer.refusal else {}, beside=False):
+            sink.event(event)
         for index, (id_, name, arguments) in enumerate(answer.calls):
             sink.event(pb.ReplyEvent(tool_call=pb.ToolCall(index=index, id=id_, name=name, arguments=arguments)))
         reason = "function_calls" if answer.calls else "stop"
