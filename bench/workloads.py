@@ -56,7 +56,7 @@ class Chats:
     tokens: int = 100
     pace: float = 5.0
     ramp: float = 0.5
-    settle: float = 0.7
+    settle: float = 1.2
     """From the last reply until CPU is read: what is done after a request counts too."""
 
 
