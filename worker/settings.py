@@ -20,6 +20,8 @@ class WorkerSettings(BaseSettings):
     """The agents it serves beside them, if the file is there; see ``docs/agents.md``."""
     serve: Annotated[list[str], NoDecode] = []
     """The public names of models and agents that it serves, separated by commas; empty means all."""
+    secrets: Path | None = None
+    """A directory whose files are variables for both files, by their names, beside those of the environment."""
     capacity: int = Field(default=512, ge=1, le=100_000)
     """Chats at once; further ones wait at the gateway or go elsewhere."""
     tool_threads: int = Field(default=32, ge=1, le=1000)

@@ -77,6 +77,8 @@ class Model:
     internal: bool = False
     description: str = ""
     concurrency: int | None = None
+    entry: Any = field(default=None, repr=False)
+    """As it is in the file, with the variables put in."""
 
 
 class _Entry(BaseModel):
@@ -93,10 +95,12 @@ class _Entry(BaseModel):
     concurrency: Concurrency = None
 
 
-def load_models(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, Model]:
+def load_models(
+    path: Path, environment: Mapping[str, str] = os.environ, before: Mapping[str, Model] | None = None
+) -> dict[str, Model]:
     """Every entry of the file at ``path`` by its name, in the file's order: the first public one is the default.
 
-    Raises :class:`ModelsError`. No network is used.
+    One whose entry is as ``before`` is the same object. Raises :class:`ModelsError`. No network is used.
     """
     try:
         document = read(path)
@@ -105,7 +109,7 @@ def load_models(path: Path, environment: Mapping[str, str] = os.environ) -> dict
     if not isinstance(document, dict) or not isinstance(document.get("models"), dict) or not document["models"]:
         raise ModelsError(f"{path}: models: must map at least one public model name to its entry")
     models = {
-        str(name): _load(f"{path}: models.{name}", str(name), entry, environment)
+        str(name): _load(f"{path}: models.{name}", str(name), entry, environment, (before or {}).get(str(name)))
         for name, entry in document["models"].items()
     }
     default = next((model for model in models.values() if not model.internal), None)
@@ -114,9 +118,12 @@ def load_models(path: Path, environment: Mapping[str, str] = os.environ) -> dict
     return models
 
 
-def _load(where: str, name: str, entry: Any, environment: Mapping[str, str]) -> Model:
+def _load(where: str, name: str, entry: Any, environment: Mapping[str, str], before: Model | None) -> Model:
+    entry = expand(entry, where, environment)
+    if before is not None and before.entry == entry:
+        return before
     try:
-        given = checked(where, _Entry, expand(entry, where, environment))
+        given = checked(where, _Entry, entry)
     except DocumentError as error:
         raise ModelsError(str(error)) from None
     config = given.config
@@ -133,6 +140,7 @@ def _load(where: str, name: str, entry: Any, environment: Mapping[str, str]) -> 
         given.internal,
         given.description,
         given.concurrency,
+        entry,
     )
 
 
