@@ -1,6 +1,5 @@
 """``python -m worker``: serves models to the fleet until SIGTERM or SIGINT; a second signal ends it at once."""
 
-import argparse
 import asyncio
 import os
 import sys
@@ -11,7 +10,7 @@ from fleet import logs
 from fleet.bus import topics
 from fleet.bus.runtime import FleetRuntime
 from fleet.lane import Outbox
-from fleet.process import loop
+from fleet.process import arguments, loop, ports
 from fleet.process.signals import stop_signals
 from fleet.process.turns import Turns
 from fleet.process.version import VERSION
@@ -51,7 +50,7 @@ class Worker:
         models: dict[str, Model],
         observer: Observer,
     ) -> None:
-        self.id = topics.new_member_id()
+        self.id = topics.new_member_id(topics.WORKER, fleet.member_name)
         self._settings = settings
         self._link_timeout = fleet.link_timeout
         self._sources = sources
@@ -69,8 +68,7 @@ class Worker:
                 try:
                     await health.enter_async_context(health_service(address, self._not_ready))
                 except OSError as error:
-                    reason = os.strerror(error.errno or 0).lower()
-                    print(f"WORKER_HEALTH_BIND: cannot listen on {address}: {reason}", file=sys.stderr)
+                    print(ports.failure("WORKER_HEALTH_BIND", address, error), file=sys.stderr)
                     raise SystemExit(1) from None
             await self._serve(stop)
 
@@ -80,7 +78,7 @@ class Worker:
         pacer = Pacer(settings.flush_interval, outbox.hold, outbox.release) if settings.flush_interval else None
         images = Images(settings.image_pixels)
         turns = Turns()
-        offers, loaded = Offers(turns, images, pacer), await self._load()
+        offers, loaded = Offers(turns, images, pacer, self._observer), await self._load()
         async with asyncio.TaskGroup() as group:
             registry = self._registry = Registry(
                 offers.make(loaded.models, loaded.roster), outbox, settings.capacity, group, self._observer
@@ -157,7 +155,7 @@ def refuse(reason: str) -> NoReturn:
 
 def main() -> None:
     """Read settings and models, then serve."""
-    parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
+    parser = arguments.parser("worker", "Serve models and agents to the fleet until SIGTERM or SIGINT.")
     parser.add_argument("command", nargs="?", choices=["check"], help="say whether everything loads, and end")
     command = parser.parse_args().command
     # Spans of each message within a team are a fifth of its cost; set it to false to have them.
@@ -167,7 +165,7 @@ def main() -> None:
     logs.configure("worker", fleet.log_level, fleet.log_format)
     sources = Sources(settings)  # before they are read, so that no change is missed
     try:
-        models = read_models(settings)
+        models = read_models(settings, sources.secrets)
     except LoadError as error:
         refuse(str(error))
     if command == "check":

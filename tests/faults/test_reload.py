@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from worker.serving.catalog import Model
 from worker.serving.offer import NOTHING, ServeError
 from worker.serving.roster import load_agents
-from worker.serving.variables import variables
 from worker.settings import WorkerSettings
 
 
@@ -15,7 +14,7 @@ async def check(models: Mapping[str, Model], settings: WorkerSettings) -> list[s
     MCP servers are started and asked for their tools. Models are not called.
     """
     try:
-        roster = await load_agents(settings.agents, models, settings.serve, variables(settings.secrets))
+        roster = await load_agents(settings.agents, models, settings.serve)
     except ServeError as error:
         return [f"WORKER_SERVE: {error}"]
     for name, model in models.items():

@@ -8,10 +8,10 @@ from autogen_core.models import ChatCompletionClient
 from autogen_core.tools import Workbench
 
 from fleet import logs
+from worker.secrets import Secrets, SecretsError
 from worker.serving.catalog import Model, ModelsError, load_models
 from worker.serving.offer import NOTHING, ServeError
 from worker.serving.roster import Roster, load_agents
-from worker.serving.variables import variables
 from worker.settings import WorkerSettings
 
 log = logs.logger(__name__)
@@ -47,10 +47,18 @@ class Loaded:
         return {**self.models, **roster.entries, **{f"mcp.{name}": part for name, part in roster.workbenches.items()}}
 
 
-def read_models(settings: WorkerSettings, before: Mapping[str, Model] | None = None) -> dict[str, Model]:
-    """The models; one whose entry is as ``before`` is the same object. Raises :class:`LoadError`."""
+def read_models(
+    settings: WorkerSettings, secrets: Secrets, before: Mapping[str, Model] | None = None
+) -> dict[str, Model]:
+    """The models, with ``secrets`` as they are now; one whose entry is as ``before`` is the same object.
+
+    Raises :class:`LoadError`.
+    """
     try:
-        return load_models(settings.models, variables(settings.secrets), before or {})
+        secrets.adopt()
+        return load_models(settings.models, before=before)
+    except SecretsError as error:
+        raise LoadError(f"WORKER_SECRETS: {error}") from None
     except ModelsError as error:
         raise LoadError(f"WORKER_MODELS: {error}") from None
 
@@ -60,9 +68,8 @@ async def load_all(settings: WorkerSettings, models: Mapping[str, Model], before
 
     An entry that is wrong leaves the others, unless it was right, or not there, ``before``.
     """
-    environment = variables(settings.secrets)
     try:
-        roster = await load_agents(settings.agents, models, settings.serve, environment, before)
+        roster = await load_agents(settings.agents, models, settings.serve, before=before)
     except ServeError as error:
         raise LoadError(f"WORKER_SERVE: {error}") from None
     if before is not None and (new := [problem for problem in roster.problems if problem not in before.problems]):

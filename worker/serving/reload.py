@@ -6,6 +6,7 @@ What is unchanged is left alone. What has changed or is gone serves the runs tha
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 from fleet import logs
@@ -82,7 +83,8 @@ class Reload:
         if self._has_agents and not settings.agents.exists():
             raise LoadError(f"WORKER_AGENTS: {settings.agents}: is gone; to serve no agents, write `agents: {{}}`")
         # In a thread: making a client loads certificates, which takes a while.
-        models = await asyncio.get_running_loop().run_in_executor(self._thread, read_models, settings, before.models)
+        read = partial(read_models, settings, self._sources.secrets, before.models)
+        models = await asyncio.get_running_loop().run_in_executor(self._thread, read)
         return await load_all(settings, models, before.roster)
 
     def _take(self, loaded: Loaded) -> None:

@@ -4,17 +4,18 @@ from collections.abc import Collection
 from pathlib import Path
 
 from fleet.process import files
-from worker.serving import variables
+from worker.secrets import Secrets
 from worker.serving.code import OwnCode
 from worker.serving.roster import FOLDER
 from worker.settings import WorkerSettings
 
 
 class Sources(files.Changes):
-    """Both YAML files, the variables' files, own code, and ``named``: the files that entries name."""
+    """Both YAML files, the secrets, own code, and ``named``: the files that entries name."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         self.named: Collection[Path] = ()
+        self.secrets = Secrets(settings.secrets)
         self.code = OwnCode(settings.agents.parent / FOLDER)
         self._settings = settings
         super().__init__(self._stamps)
@@ -26,4 +27,4 @@ class Sources(files.Changes):
     def _stamps(self) -> str:
         settings = self._settings
         found = [files.existing(path) for path in (settings.models, settings.agents, *sorted(self.named))]
-        return str((found, variables.stamps(settings.secrets), self.code.stamps()))
+        return str((found, self.secrets.stamps(), self.code.stamps()))

@@ -15,6 +15,7 @@ from protos import chat_pb2 as pb
 from worker.agents.entry import Context, Entry
 from worker.contract import fields
 from worker.contract.images import Images
+from worker.contract.observer import Observer
 from worker.contract.sink import Sink
 from worker.openai.client import StreamingOpenAIClient
 from worker.services.agent import AgentService
@@ -138,10 +139,11 @@ def service(
     factory: Callable[[Context], Any],
     models: Mapping[str, Any] | None = None,
     workbenches: Mapping[str, Workbench] | None = None,
+    observer: Observer | None = None,
     **entry: Any,
 ) -> AgentService:
     made = Entry("agent", factory, **entry)
-    return AgentService(made, models or {}, workbenches or {}, Turns(), Images(100_000_000))
+    return AgentService(made, models or {}, workbenches or {}, Turns(), Images(100_000_000), observer or Observer())
 
 
 async def told(serving: AgentService, *turns: str) -> tuple[pb.Done, Kept]:

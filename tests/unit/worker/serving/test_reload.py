@@ -40,7 +40,8 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        (path / "agents").mkdir()
+        for name in ("agents", "secrets"):
+            (path / name).mkdir()
         self.settings = WorkerSettings(
             models=path / "models.yaml", agents=path / "agents.yaml", secrets=path / "secrets", capacity=50
         )
@@ -69,8 +70,8 @@ class Running:
     async def start(self) -> "Running":
         settings = self._folder.settings
         sources = Sources(settings)
-        loaded = await load_all(settings, read_models(settings))
-        offers = Offers(Turns(), Images(1000), None)
+        loaded = await load_all(settings, read_models(settings, sources.secrets))
+        offers = Offers(Turns(), Images(1000), None, Observer())
         outbox = Outbox("w", lambda *_: None, 0.001)
         made = offers.make(loaded.models, loaded.roster)
         self.registry = Registry(made, outbox, settings.capacity, self._group, Observer())
@@ -98,6 +99,8 @@ def folder(tmp_path: Path) -> Iterator[Folder]:
     path = list(sys.path)
     yield Folder(tmp_path)
     sys.path[:] = path
+    for name in ("RELOAD_KEY", "RELOAD_NEW"):
+        os.environ.pop(name, None)
     for name in [name for name, module in sys.modules.items() if str(tmp_path) in str(vars(module).get("__file__"))]:
         del sys.modules[name]
 
@@ -227,18 +230,18 @@ async def test_a_name_to_serve_that_is_gone_changes_nothing(folder: Folder, line
 
 
 async def test_a_changed_secret_is_a_changed_entry(folder: Folder) -> None:
-    folder.write("secrets/KEY", "first\n")
-    folder.models(one="${KEY}", two="k2")
+    folder.write("secrets/RELOAD_KEY", "first\n")
+    folder.models(one="${RELOAD_KEY}", two="k2")
     async with asyncio.TaskGroup() as group:
         running = await Running(folder, group).start()
         one, two = running.client("one"), running.client("two")
         assert one._client.api_key == "first"
-        folder.write("secrets/KEY", "second\n")
+        folder.write("secrets/RELOAD_KEY", "second\n")
         await running.refresh()
         assert running.client("one")._client.api_key == "second"
         assert running.client("two") is two
-        folder.write("secrets/NEW", "new")
-        folder.models(one="${KEY}", three="${NEW}")
+        folder.write("secrets/RELOAD_NEW", "new")
+        folder.models(one="${RELOAD_KEY}", three="${RELOAD_NEW}")
         await running.refresh()
         assert running.client("three")._client.api_key == "new"
 
