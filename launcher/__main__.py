@@ -11,6 +11,7 @@ from fleet.process import arguments, ports
 from fleet.settings import load
 from launcher.child import Child
 from launcher.console import Console
+from launcher.notices import Notices
 from launcher.parent import make_gone
 from launcher.procfile import ProcfileError, Service, instances, parse
 from launcher.settings import LauncherSettings
@@ -56,24 +57,29 @@ def _ports_are_free(services: list[Service], settings: LauncherSettings) -> bool
 
 async def launch(services: list[Service], settings: LauncherSettings) -> int:
     """Run the stack until a signal, or until no one reads its output."""
-    stack = Stack(settings)
     named = instances(services, settings.workers)
-    console = Console(sys.stdout, [SELF, *(name for name, _ in named)], on_closed=stack.stop)
-    environment = settings.environment(os.environ)
-    children = [
-        Child(name, service, {"FLEET_MEMBER_NAME": name} | environment, partial(console.line, name))
-        for name, service in named
-    ]
+    async with Notices(name for name, service in named if service.name == "worker") as notices:
+        stack = Stack(settings, notices.told)
+        console = Console(sys.stdout, [SELF, *(name for name, _ in named)], on_closed=stack.stop)
+        environment = settings.environment(os.environ)
+        children = [
+            Child(name, service, environment | notices.environment(name), partial(console.line, name))
+            for name, service in named
+        ]
+        _listen_to_signals(stack)
+        async with asyncio.TaskGroup() as group:
+            watch = group.create_task(_stop_with_make(stack))
+            exit_code = await stack.run(children, console)
+            watch.cancel()
+    return exit_code
+
+
+def _listen_to_signals(stack: Stack) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stack.interrupt)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
         loop.add_signal_handler(signal.SIGHUP, stack.stop)
-    async with asyncio.TaskGroup() as group:
-        watch = group.create_task(_stop_with_make(stack))
-        exit_code = await stack.run(children, console)
-        watch.cancel()
-    return exit_code
 
 
 async def _stop_with_make(stack: Stack) -> None:

@@ -10,7 +10,7 @@ from fleet import logs
 from fleet.bus import topics
 from fleet.bus.runtime import FleetRuntime
 from fleet.lane import Outbox
-from fleet.process import arguments, loop, ports
+from fleet.process import arguments, loop, notice, ports
 from fleet.process.signals import stop_signals
 from fleet.process.turns import Turns
 from fleet.process.version import VERSION
@@ -141,8 +141,9 @@ class Worker:
     def _on_link(self, up: bool) -> None:
         if up:
             self._outbox.link_up()
-            if self._heartbeat is not None:
+            if self._heartbeat is not None and self._registry is not None:
                 self._heartbeat.beat()
+                notice.ready(", ".join(self._registry.offers))
         else:
             self._outbox.link_down()
 
