@@ -186,8 +186,8 @@ def client(where: str, provider: str, config: dict[str, Any]) -> ChatCompletionC
         if "model_info" not in config and _lacks_info(ours, config, kind):
             info = ", ".join(f"{name}: {str(value).lower()}" for name, value in NO_CHAT.items())
             raise ModelsError(
-                f"{where}.config.model_info: is missing, and AutoGen does not know what {config.get('model')!r} can do; "
-                f"write model_info: {{{info}}}, with true for what it can"
+                f"{where}.config: model_info is required, as AutoGen does not know {config.get('model')!r}; write "
+                f"model_info: {{{info}}}, with true for what it can do"
             ) from None
         raise ModelsError(f"{where}.config: {_first_line(error)}") from None
 

@@ -287,9 +287,9 @@ def test_the_default_model_has_chats(tmp_path: Path) -> None:
         load(tmp_path, ENTRY.replace("  two:", "    endpoints: [embeddings]\n  two:"), KEY="x")
 
 
-UNKNOWN_MODEL = """models.a.config.model_info: is missing, and AutoGen does not know what 'qwen' can do; write model_info: \
+UNKNOWN_MODEL = """models.a.config: model_info is required, as AutoGen does not know 'qwen'; write model_info: \
 {vision: false, function_calling: false, json_output: false, structured_output: false, family: unknown}, with true for \
-what it can"""
+what it can do"""
 
 
 @pytest.mark.parametrize(
