@@ -200,10 +200,8 @@ class Gateway:
 
 
 def refuse_open_bind(settings: GatewaySettings) -> None:
-    """End the process if clients of other machines could ask without a key."""
-    if not settings.bind.is_loopback and settings.keys is None and not settings.allow_anonymous:
-        advice = "set GATEWAY_KEYS, or GATEWAY_ALLOW_ANONYMOUS=true if the network keeps unauthenticated clients out"
-        print(f"GATEWAY_BIND: {settings.bind} is reachable from other machines; {advice}", file=sys.stderr)
+    if refusal := settings.refusal():
+        print(refusal, file=sys.stderr)
         raise SystemExit(BAD_SETTINGS)
 
 
