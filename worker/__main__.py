@@ -39,6 +39,7 @@ from worker.serving.roster import Roster, load_agents
 from worker.serving.status import Heartbeat
 from worker.settings import WorkerSettings
 from worker.wire.pacer import Pacer
+from worker.wire.reach import reach
 
 log = logs.logger("worker")
 
@@ -88,10 +89,12 @@ class Worker:
             heartbeat = self._heartbeat = Heartbeat(
                 self.id, VERSION, registry, lambda status: self._runtime.publish(status, topics.WORKERS)
             )
+            registry.health.changed = heartbeat.beat
             await agent.register(self._runtime, self.id, registry, watch)
             log.info("serving", worker=self.id, models=list(offers), capacity=registry.capacity)
             await self._runtime.start()
-            helpers = [group.create_task(heartbeat.run()), group.create_task(watch.watch())]
+            watching = registry.health.watch(registry.reach)
+            helpers = [group.create_task(each) for each in (heartbeat.run(), watch.watch(), watching)]
             await stop.wait()
             await self._drain(registry, heartbeat)
             for helper in helpers:
@@ -132,7 +135,14 @@ class Worker:
             if CHAT in model.endpoints:
                 at[CHAT] = ModelService(model.client, model.system_message, turns, images)
             if name in roster.models:
-                offers[name] = Offer(Endpoints(at), model.route, model.description, model.concurrency, model.endpoints)
+                offers[name] = Offer(
+                    Endpoints(at),
+                    model.route,
+                    model.description,
+                    model.concurrency,
+                    model.endpoints,
+                    reach(model.client),
+                )
         clients = {name: model.client for name, model in self._models.items()}
         for name, entry in roster.entries.items():
             service = AgentService(entry, clients, roster.workbenches, turns, images)

@@ -2,10 +2,9 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI, Query, Request, Response
 from fastapi_offline import FastAPIOffline
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
@@ -29,7 +28,9 @@ from gateway.faces.face import Route as FaceRoute
 from gateway.faces.openapi import error_schema, refusals
 from gateway.http.middleware import Edge
 from gateway.http.paths import Paths, advice
+from gateway.http.readiness import DeepProbe, Readiness
 from gateway.http.response import ChatResponse
+from gateway.routing.health import Health
 from gateway.settings import GatewaySettings
 
 EXPOSED = [
@@ -41,12 +42,14 @@ EXPOSED = [
 
 @dataclass(frozen=True)
 class Views:
-    """The gateway's state as the routes show it. ``unready`` returns a reason, or an empty text."""
+    """The gateway's state as the routes show it. ``unready`` returns a reason that is no model's, or an empty text."""
 
     unready: Callable[[], str]
     fleet: Callable[[], dict[str, Any]]
     models: Callable[[], dict[str, str]]
     """What is served, the default first, with its description."""
+    health: Callable[[], dict[str, Health]] = dict
+    """How what is served does."""
     started: int = 0
     """When this gateway began, in seconds since 1970."""
     leaving: Callable[[], bool] = lambda: False
@@ -144,7 +147,7 @@ def build(
             # A plain response class: FastAPI must not document JSON beside what the route's own description says.
             plain: dict[str, Any] = {"response_class": Response, "response_model": None}
             app.add_api_route(route.path, _endpoint(route, service), methods=[route.method], **plain, **route.openapi)
-    _add_operations(app, access, views)
+    _add_operations(app, access, views, DeepProbe(chats, access, observer))
     _render_errors(app, faces)
     served: ASGIApp = Paths(app, {route.path for route in app.routes if isinstance(route, Route)})
     if settings.cors_origins:  # outside of FastAPI, whose answers to defects must have its headers too
@@ -165,7 +168,9 @@ def _endpoint(route: FaceRoute, service: ChatService) -> Callable[[Request], Awa
     return endpoint
 
 
-def _add_operations(app: FastAPI, access: Access, views: Views) -> None:
+def _add_operations(app: FastAPI, access: Access, views: Views, probe: DeepProbe) -> None:
+    readiness = Readiness(views.unready, views.health)
+
     @app.get("/", include_in_schema=False)
     @app.get("/v1", include_in_schema=False)
     async def index() -> dict[str, str]:
@@ -183,13 +188,32 @@ def _add_operations(app: FastAPI, access: Access, views: Views) -> None:
         """Whether this process is alive."""
         return {"status": "ok"}
 
-    @app.get("/readyz", tags=["operations"], responses={503: {"description": "not ready; says why"}})
-    async def readyz() -> Response:
-        """Whether a chat would be served now; 503 says why not."""
-        reason = views.unready()
-        if reason:
-            return JSONResponse({"status": "unready", "reason": reason}, 503, headers={"retry-after": "1"})
-        return JSONResponse({"status": "ready"})
+    @app.get(
+        "/readyz",
+        tags=["operations"],
+        response_model=None,
+        responses={503: {"description": "not ready; says why"}, **refusals(error_schema(), 401, 404)},
+    )
+    async def readyz(request: Request, model: str = "", asked_for: Annotated[str, Query(alias="for")] = "") -> Response:
+        """Whether a chat would be served now; 503 says why not, and which models fail.
+
+        `model` asks for one of them. `for=balancer` asks whether this gateway takes requests, however its models do.
+        Where keys are needed, only clients with one are told models' names.
+        """
+        return readiness.answer(access.known(request), asked_for, model)
+
+    @app.post(
+        "/readyz",
+        tags=["operations"],
+        response_model=None,
+        responses={503: {"description": "no answer came; says why"}, **refusals(error_schema(), 401, 403, 404, 429)},
+    )
+    async def try_chat(request: Request, model: str = "") -> Response:
+        """Sends a short chat to `model`, or to the default one, and says whether a first token came.
+
+        Requires a key where keys are needed, and costs what the model costs. A result holds for 10 seconds.
+        """
+        return await probe.answer(request, access.identify(request), model, views.models())
 
     @app.get("/fleet", tags=["operations"], responses=refusals(error_schema(), 401))
     async def fleet(request: Request) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from worker.contract.route import Route
 from worker.services.endpoints import CHAT
 from worker.services.service import Service
 from worker.serving.document import nearest
+from worker.wire.reach import Reach
 
 DESCRIPTION = 1000
 """Characters of a description, which every status repeats."""
@@ -21,13 +22,15 @@ class ServeError(Exception):
 
 @dataclass(frozen=True)
 class Offer:
-    """``route`` is how its model is reached; ``concurrency`` the runs at once, if they are fewer than the worker's."""
+    """``route`` is how its model is reached; ``concurrency`` the runs at once, if they are fewer than the worker's,
+    ``reach`` a try whether its address can be reached, where that can be tried."""
 
     service: Service
     route: Route = field(default_factory=Route)
     description: str = ""
     concurrency: int | None = None
     endpoints: tuple[str, ...] = (CHAT,)
+    reach: Reach | None = None
 
 
 def chosen(public: Iterable[str], serve: Collection[str]) -> list[str]:

@@ -6,8 +6,11 @@ from collections import Counter, defaultdict
 from fleet.lane import Outbox
 from protos import chat_pb2 as pb
 from worker.contract.observer import Observer
+from worker.services.endpoints import CHAT
+from worker.serving.health import Health, Judged
 from worker.serving.offer import Offer
 from worker.serving.run import Run
+from worker.wire.reach import Reach
 
 REQUEST_ID = 128
 """Characters of a request's id, which every event of its reply repeats; gateways' have 32."""
@@ -36,6 +39,7 @@ class Registry:
         """By public name, the default first."""
         limits = [offer.concurrency or capacity for offer in offers.values()]
         self.capacity = min(capacity, sum(limits))
+        self.health = Health()
         self.draining = False
         self.started_total = 0
         self._outbox = outbox
@@ -52,6 +56,11 @@ class Registry:
     @property
     def active(self) -> int:
         return len(self._runs)
+
+    def reach(self, name: str) -> Reach | None:
+        """How to try the address of a name's model, where that can be tried."""
+        offer = self.offers.get(name)
+        return offer.reach if offer is not None else None
 
     def counts(self) -> dict[str, Counter[str]]:
         """By public name: how many runs each gateway has here."""
@@ -79,7 +88,10 @@ class Registry:
         if isinstance(offer, pb.Error):
             sink.finish(offer)
             return
-        run = Run(request, offer.service, sink, self._observer, lambda: self._waiting.pop(run, None), offer.route)
+        judged = Judged(self.health, request.model, request.endpoint or CHAT, request.request_id)
+        run = Run(
+            request, offer.service, sink, self._observer, lambda: self._waiting.pop(run, None), offer.route, judged
+        )
         self._waiting[run] = size
         self._runs[request.reply_to, request.request_id] = run
         self._idle.clear()
