@@ -1,10 +1,13 @@
 """``python -m gateway``: serves HTTP until SIGTERM or SIGINT. A second signal ends it at once."""
 
+import argparse
 import asyncio
 import logging
+import os
 import sys
 import time
 from functools import partial
+from pathlib import Path
 from socket import socket
 from typing import Any
 
@@ -15,20 +18,24 @@ from fleet import logs
 from fleet.bus import topics
 from fleet.bus.runtime import FleetRuntime
 from fleet.lane import Inbox
-from fleet.process import loop
+from fleet.process import arguments, files, loop, ports
 from fleet.process.signals import stop_signals
 from fleet.process.version import VERSION
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
+from fleet.tracing.start import start
+from gateway.access import new_key
 from gateway.access.access import Access
-from gateway.access.keys import KeyRing, KeysError, new_key
+from gateway.access.keys import KeyRing, KeysError
 from gateway.chats.chats import Chats
 from gateway.chats.fan_in import FanIn, GatewayAgent, register
 from gateway.chats.observer import Observer
+from gateway.chats.tracing import Tracing
 from gateway.http import app, server
 from gateway.routing.admission import Admission
 from gateway.routing.breaker import Breakers
 from gateway.routing.directory import Directory
 from gateway.routing.health import Health, health
+from gateway.routing.load import describe_load
 from gateway.routing.peers import Peers
 from gateway.settings import GatewaySettings
 from protos import chat_pb2 as pb
@@ -40,8 +47,6 @@ POLL_EVERY = 0.05
 
 ANNOUNCE_EVERY = 1.0
 """Seconds between two statuses, by which the other gateways know this one, and the host that it lives."""
-
-RELOAD_EVERY = 1.0
 
 
 class Gateway:
@@ -55,7 +60,8 @@ class Gateway:
         self._leaving = False
         self._lost_at = time.monotonic()
         """When the link to the host was lost; infinity once the chats have been told."""
-        self._observer = Observer()
+        self._export = start("chatfleet-gateway", self.id)
+        self._observer = Tracing(self._export.tracer) if self._export is not None else Observer()
         self._runtime = FleetRuntime(fleet, self._on_link)
         self._directory = Directory(self.id, gone_after=fleet.link_timeout)
         self._peers = Peers(self.id)
@@ -82,13 +88,15 @@ class Gateway:
             for helper in helpers:
                 helper.cancel()
         await self._runtime.stop()
+        if self._export is not None:
+            await self._export.close()
         log.info("stopped", gateway=self.id)
 
     def _listen(self) -> socket:
         try:
             return server.listen(self._settings.bind)
         except OSError as error:
-            print(f"GATEWAY_BIND: cannot listen on {self._settings.bind}: {error.strerror}", file=sys.stderr)
+            print(ports.failure("GATEWAY_BIND", self._settings.bind, error), file=sys.stderr)
             raise SystemExit(1) from None
 
     def _application(self) -> ASGIApp:
@@ -175,7 +183,7 @@ class Gateway:
 
     async def _reload(self) -> None:
         while self._ring is not None:
-            await asyncio.sleep(RELOAD_EVERY)
+            await asyncio.sleep(files.RELOAD_EVERY)
             await self._ring.refresh()
 
     # ------------------------------------------------------------ what its routes show
@@ -209,16 +217,14 @@ class Gateway:
                 "requests_total": self._chats.total,
             },
             "other_gateways": self._peers.describe(now),
-            "load": self._directory.describe_load(self._admission.waiting, now),
+            "load": describe_load(self._directory, self._directory.ready(now), self._admission.waiting_for()),
             "queue": self._admission.describe(),
         }
 
 
 def refuse_open_bind(settings: GatewaySettings) -> None:
-    """End the process if clients of other machines could ask without a key."""
-    if not settings.bind.is_loopback and settings.keys is None and not settings.allow_anonymous:
-        advice = "set GATEWAY_KEYS, or GATEWAY_ALLOW_ANONYMOUS=true if the network keeps unauthenticated clients out"
-        print(f"GATEWAY_BIND: {settings.bind} is reachable from other machines; {advice}", file=sys.stderr)
+    if refusal := settings.refusal():
+        print(refusal, file=sys.stderr)
         raise SystemExit(BAD_SETTINGS)
 
 
@@ -232,21 +238,21 @@ def open_ring(settings: GatewaySettings) -> KeyRing | None:
         raise SystemExit(BAD_SETTINGS) from None
 
 
-def print_new_key(name: str) -> None:
-    key, entry = new_key(name)
-    print(f"The key, which is shown only now:\n\n  {key}\n\nIts entry for the file that GATEWAY_KEYS names:\n\n{entry}")
+def read_arguments() -> argparse.Namespace:
+    parser = arguments.parser("gateway", "Serve the APIs over HTTP until SIGTERM or SIGINT.")
+    keys = parser.add_subparsers(dest="command", title="commands").add_parser("keys", help="make API keys")
+    new = keys.add_subparsers(dest="keys_command", required=True).add_parser("new", help="make a key")
+    new.add_argument("name", metavar="NAME", help="whose key it is")
+    named = os.environ.get("GATEWAY_KEYS")
+    help_ = "the file to add it to, by default the one that GATEWAY_KEYS names; without either its entry is printed"
+    new.add_argument("file", metavar="FILE", nargs="?", type=Path, default=named or None, help=help_)
+    return parser.parse_args()
 
 
 def main() -> None:
-    match sys.argv[1:]:
-        case ["keys", "new", name] if name.strip():
-            print_new_key(name)
-            return
-        case []:
-            pass
-        case _:
-            print("usage: python -m gateway [keys new NAME]", file=sys.stderr)
-            raise SystemExit(BAD_SETTINGS)
+    given = read_arguments()
+    if given.command == "keys":
+        raise SystemExit(new_key.main(given.name, given.file))
     fleet = load(FleetSettings)
     settings = load(GatewaySettings)
     logs.configure("gateway", fleet.log_level, fleet.log_format)

@@ -25,7 +25,7 @@ def is_id(hostname: str) -> bool:
 
 
 def name(hostname: str, resolver: tuple[str, int] = DOCKER_DNS, resolv_conf: Path = Path("/etc/resolv.conf")) -> str:
-    """What Docker calls the container of this ``hostname``, such as ``chatfleet-worker-1``, or nothing.
+    """What Docker calls the container of this ``hostname``, such as ``chatfleet-worker-1``; empty if that is not known.
 
     The system's own reverse lookup would only find the container's ``/etc/hosts``, which has the id again.
     """

@@ -4,7 +4,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import orjson
 from fastapi import FastAPI, Query, Request, Response
+from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
@@ -25,7 +27,8 @@ from gateway.faces import listed
 from gateway.faces.bodies import Bodies, Body
 from gateway.faces.face import Asked, Face, Fleet, owner
 from gateway.faces.face import Route as FaceRoute
-from gateway.faces.openapi import error_schema, refusals
+from gateway.faces.openapi import error_schema, json_response, refusals, secured
+from gateway.http import pages
 from gateway.http.middleware import Edge
 from gateway.http.paths import Paths, advice
 from gateway.http.readiness import DeepProbe, Readiness
@@ -75,7 +78,7 @@ class ChatService(Fleet):
     async def chat(self, request: Request, face: Face) -> Response:
         settings = self._settings
         record: Record = request.state.record
-        record.face = face.name
+        record.face, record.route = face.name, request.scope["route"].path
         self._observer.opened(record)
         key = self._access.identify(request)
         record.key = key.name if key is not ANYONE else ""
@@ -91,6 +94,7 @@ class ChatService(Fleet):
     def _open(self, key: Key, body: Body, asked: Asked, record: Record) -> Response:
         history = asked.history
         record.model, record.stream = history.model, asked.stream
+        history.traceparent, history.tracestate = record.traceparent, record.tracestate
         if history.endpoint and not history.model:  # only chats have a default
             raise InvalidField("model is missing", "model")
         model = history.model or next(iter(self._views.models()), "")
@@ -139,7 +143,7 @@ def build(
     register_url_convertor("rest", RestConvertor())
     # A redirect to a path without its last slash would name the host that the client claims to have asked.
     app: FastAPI = FastAPIOffline(
-        title="chatfleet", version=VERSION, redoc_url=None, static_url="/docs-static", redirect_slashes=False
+        None, None, title="chatfleet", version=VERSION, static_url="/docs-static", redirect_slashes=False
     )
     service = ChatService(settings, chats, access, views, observer)
     for face in faces:
@@ -148,6 +152,7 @@ def build(
             plain: dict[str, Any] = {"response_class": Response, "response_model": None}
             app.add_api_route(route.path, _endpoint(route, service), methods=[route.method], **plain, **route.openapi)
     _add_operations(app, access, views, DeepProbe(chats, access, observer))
+    _add_pages(app, access, views)
     _render_errors(app, faces)
     served: ASGIApp = Paths(app, {route.path for route in app.routes if isinstance(route, Route)})
     if settings.cors_origins:  # outside of FastAPI, whose answers to defects must have its headers too
@@ -168,13 +173,13 @@ def _endpoint(route: FaceRoute, service: ChatService) -> Callable[[Request], Awa
     return endpoint
 
 
-def _add_operations(app: FastAPI, access: Access, views: Views, probe: DeepProbe) -> None:
-    readiness = Readiness(views.unready, views.health)
-
+def _add_pages(app: FastAPI, access: Access, views: Views) -> None:
     @app.get("/", include_in_schema=False)
     @app.get("/v1", include_in_schema=False)
-    async def index() -> dict[str, str]:
-        return {
+    async def index(request: Request) -> Response:
+        if pages.asks_for_html(request):
+            return pages.index(views.unready(), access.needs_key)
+        shown = {
             "service": "chatfleet",
             "version": VERSION,
             "openai": "/v1 is the base URL of OpenAI's API: POST /v1/chat/completions, GET /v1/models",
@@ -182,8 +187,21 @@ def _add_operations(app: FastAPI, access: Access, views: Views, probe: DeepProbe
             "documentation": "/docs",
             "health": "/healthz, /readyz, /fleet",
         }
+        return JSONResponse(shown, headers={"vary": "accept"})
 
-    @app.get("/healthz", tags=["operations"])
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return pages.docs()
+
+    if access.needs_key:
+        document = app.openapi
+        app.openapi = lambda: secured(document(), open_paths=("/healthz", "/readyz"))  # type: ignore[method-assign]
+
+
+def _add_operations(app: FastAPI, access: Access, views: Views, probe: DeepProbe) -> None:
+    readiness = Readiness(views.unready, views.health)
+
+    @app.get("/healthz", tags=["operations"], summary="Is this gateway alive?")
     async def healthz() -> dict[str, str]:
         """Whether this process is alive."""
         return {"status": "ok"}
@@ -191,11 +209,12 @@ def _add_operations(app: FastAPI, access: Access, views: Views, probe: DeepProbe
     @app.get(
         "/readyz",
         tags=["operations"],
+        summary="Would a chat be served now?",
         response_model=None,
         responses={503: {"description": "not ready; says why"}, **refusals(error_schema(), 401, 404)},
     )
     async def readyz(request: Request, model: str = "", asked_for: Annotated[str, Query(alias="for")] = "") -> Response:
-        """Whether a chat would be served now; 503 says why not, and which models fail.
+        """503 says why not, and which models fail.
 
         `model` asks for one of them. `for=balancer` asks whether this gateway takes requests, however its models do.
         Where keys are needed, only clients with one are told models' names.
@@ -205,6 +224,7 @@ def _add_operations(app: FastAPI, access: Access, views: Views, probe: DeepProbe
     @app.post(
         "/readyz",
         tags=["operations"],
+        summary="Try a chat",
         response_model=None,
         responses={503: {"description": "no answer came; says why"}, **refusals(error_schema(), 401, 403, 404, 429)},
     )
@@ -215,11 +235,14 @@ def _add_operations(app: FastAPI, access: Access, views: Views, probe: DeepProbe
         """
         return await probe.answer(request, access.identify(request), model, views.models())
 
-    @app.get("/fleet", tags=["operations"], responses=refusals(error_schema(), 401))
-    async def fleet(request: Request) -> dict[str, Any]:
+    shown = {200: json_response("the fleet as this gateway sees it", {"type": "object"})}
+    responses = shown | refusals(error_schema(), 401)
+
+    @app.get("/fleet", tags=["operations"], summary="Workers, load and queue", responses=responses)
+    async def fleet(request: Request) -> Response:
         """The workers and their load."""
         access.identify(request)
-        return views.fleet()
+        return Response(orjson.dumps(views.fleet(), option=orjson.OPT_INDENT_2), media_type="application/json")
 
 
 def _render_errors(app: FastAPI, faces: Sequence[Face]) -> None:

@@ -92,6 +92,10 @@ class Health:
         if case := self._cases.get(key):
             case.breaker.abandoned(self._clock())
 
+    def forget(self, name: str) -> None:
+        """Its entry has changed."""
+        self._cases = {key: case for key, case in self._cases.items() if key[0] != name}
+
     def failing(self) -> list[pb.Failing]:
         now = self._clock()
         for case in self._cases.values():

@@ -23,7 +23,8 @@ request may be larger. Each takes about three times as much while it is prepared
 class Registry:
     """Runs up to ``capacity`` requests concurrently, each in a task of ``group``, on the service that they name.
 
-    A name with a ``concurrency`` of its own has no more runs than that.
+    A name with a ``concurrency`` of its own has no more runs than that, together with the names of the same server.
+    It has 13 attributes because each of its bounds is one.
     """
 
     def __init__(
@@ -35,11 +36,10 @@ class Registry:
         observer: Observer,
         histories: int = HISTORIES,
     ) -> None:
-        self.offers = offers
-        """By public name, the default first."""
-        limits = [offer.concurrency or capacity for offer in offers.values()]
-        self.capacity = min(capacity, sum(limits))
         self.health = Health()
+        self.most = capacity
+        self.offers: dict[str, Offer] = {}
+        self.serve(offers)
         self.draining = False
         self.started_total = 0
         self._outbox = outbox
@@ -52,6 +52,15 @@ class Registry:
         """Bytes of the requests whose reply has not begun."""
         self._idle = asyncio.Event()
         self._idle.set()
+
+    def serve(self, offers: dict[str, Offer]) -> None:
+        """Run new requests on ``offers``, by public name, the default first. What runs goes on as it began."""
+        for name in self.offers:
+            if name not in offers or offers[name].route != self.offers[name].route:
+                self.health.forget(name)
+        self.offers = offers
+        limits = {offer.counts_as(name): offer.concurrency or self.most for name, offer in offers.items()}
+        self.capacity = min(self.most, sum(limits.values()))
 
     @property
     def active(self) -> int:
@@ -126,6 +135,10 @@ class Registry:
         for run in self._runs.values():
             run.cancel(reason)
 
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """Those of the runs that are active now."""
+        return [run.task for run in self._runs.values() if run.task is not None]
+
     async def idle(self) -> None:
         await self._idle.wait()
 
@@ -143,13 +156,15 @@ class Registry:
         offer = self.offers.get(name)
         if offer is None:
             return pb.Error(code="unknown_model", message="the worker does not serve this model", retryable=True)
-        if offer.concurrency is not None and not replaces and self._active(name) >= offer.concurrency:
+        if offer.concurrency is not None and not replaces and self._active(offer.counts_as(name)) >= offer.concurrency:
             message = f"the worker runs no more than {offer.concurrency} of these at once"
             return pb.Error(code="worker_full", message=message, retryable=True, full=name)
         return offer
 
-    def _active(self, name: str) -> int:
-        return sum(run.model == name for run in self._runs.values())
+    def _active(self, counted: str | int) -> int:
+        """The runs of every name that counts as this."""
+        names = {name for name, offer in self.offers.items() if offer.counts_as(name) == counted}
+        return sum(run.model in names for run in self._runs.values())
 
     def _forget(self, run: Run) -> None:
         self._waiting.pop(run, None)

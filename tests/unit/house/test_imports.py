@@ -16,7 +16,9 @@ ORDER = Order(
         "worker": "fleet protos",
         "model": "fleet",
         "identities": "fleet",
-        "launcher": "fleet.settings fleet.process",
+        "installation": "",
+        "launcher": "fleet.settings fleet.process doctor",
+        "doctor": "fleet gateway.access gateway.settings host.settings worker.settings model.settings",
     },
     rooms={
         "gateway": ["__main__", "http", "faces", "access", "chats", "routing", "errors settings"],
@@ -28,9 +30,9 @@ ORDER = Order(
             "openai",
             "wire",
             "contract",
-            "settings health",
+            "settings secrets health",
         ],
-        "fleet": ["bus", "settings", "security", "process", "logs lane", "logfmt"],
+        "fleet": ["bus", "settings", "security", "tracing", "process", "logs lane", "logfmt"],
     },
     aliases={
         "fleet.__main__": "launcher.__main__",
@@ -46,6 +48,10 @@ def test_every_import_points_down() -> None:
 
 def test_the_lane_is_pure() -> None:
     assert libraries(REPOSITORY / "fleet" / "lane") <= {"fleet", "protos"}
+
+
+def test_what_sets_up_needs_no_package() -> None:
+    assert libraries(REPOSITORY / "installation") <= {"installation"}
 
 
 @pytest.fixture
