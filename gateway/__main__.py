@@ -21,7 +21,7 @@ from fleet.lane import Inbox
 from fleet.process import arguments, loop, ports
 from fleet.process.signals import stop_signals
 from fleet.process.version import VERSION
-from fleet.settings import BAD_SETTINGS, FleetSettings, load
+from fleet.settings import BAD_SETTINGS, FleetSettings, HostPort, load
 from gateway.access import new_key
 from gateway.access.access import Access
 from gateway.access.keys import KeyRing, KeysError
@@ -70,11 +70,11 @@ class Gateway:
 
     async def serve(self) -> None:
         stop = stop_signals()
-        sock = self._listen()
+        sockets = self._listen()
         http = server.make_server(self._application(), self._settings)
         await self._join()
         async with asyncio.TaskGroup() as group:
-            serving = group.create_task(http.serve(sockets=[sock]))
+            serving = group.create_task(http.serve(sockets=sockets))
             helpers = [group.create_task(self._watch()), group.create_task(self._reload())]
             log.info("listening", gateway=self.id, address=str(self._settings.bind))
             await stop.wait()
@@ -86,12 +86,15 @@ class Gateway:
         await self._runtime.stop()
         log.info("stopped", gateway=self.id)
 
-    def _listen(self) -> socket:
-        try:
-            return server.listen(self._settings.bind)
-        except OSError as error:
-            print(ports.failure("GATEWAY_BIND", self._settings.bind, error), file=sys.stderr)
-            raise SystemExit(1) from None
+    def _listen(self) -> list[socket]:
+        sockets = []
+        for name, address in addresses(self._settings).items():
+            try:
+                sockets.append(server.listen(address))
+            except OSError as error:
+                print(ports.failure(name, address, error), file=sys.stderr)
+                raise SystemExit(1) from None
+        return sockets
 
     def _application(self) -> ASGIApp:
         views = app.Views(self._unready, self._describe, self._models, int(time.time()), lambda: self._leaving)
@@ -201,12 +204,21 @@ class Gateway:
         }
 
 
+def addresses(settings: GatewaySettings) -> dict[str, HostPort]:
+    """Where the gateway listens, by the variable that says so."""
+    found = {"GATEWAY_BIND": settings.bind}
+    return found if settings.proxy_bind is None else found | {"GATEWAY_PROXY_BIND": settings.proxy_bind}
+
+
 def refuse_open_bind(settings: GatewaySettings) -> None:
     """End the process if clients of other machines could ask without a key."""
-    if not settings.bind.is_loopback and settings.keys is None and not settings.allow_anonymous:
-        advice = "set GATEWAY_KEYS, or GATEWAY_ALLOW_ANONYMOUS=true if the network keeps unauthenticated clients out"
-        print(f"GATEWAY_BIND: {settings.bind} is reachable from other machines; {advice}", file=sys.stderr)
-        raise SystemExit(BAD_SETTINGS)
+    for name, address in addresses(settings).items():
+        if not address.is_loopback and settings.keys is None and not settings.allow_anonymous:
+            advice = (
+                "set GATEWAY_KEYS, or GATEWAY_ALLOW_ANONYMOUS=true if the network keeps unauthenticated clients out"
+            )
+            print(f"{name}: {address} is reachable from other machines; {advice}", file=sys.stderr)
+            raise SystemExit(BAD_SETTINGS)
 
 
 def open_ring(settings: GatewaySettings) -> KeyRing | None:

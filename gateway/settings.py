@@ -27,6 +27,8 @@ class GatewaySettings(BaseSettings):
     """Addresses or networks whose ``X-Forwarded-*`` headers are trusted, separated by commas."""
     proxy_protocol: Annotated[list[IPv4Network | IPv6Network], NoDecode] = []
     """Addresses or networks whose connections begin with a PROXY protocol header, separated by commas."""
+    proxy_bind: Address | None = None
+    """A second listening address, on which every connection begins with a PROXY protocol header."""
     max_headers: int = Field(default=64 * 1024, ge=1024, le=1024 * 1024)
     """Size of a request's headers."""
     header_timeout: float = Field(default=30.0, gt=0, le=3600)
