@@ -18,16 +18,18 @@ from fleet import logs
 from fleet.bus import topics
 from fleet.bus.runtime import FleetRuntime
 from fleet.lane import Inbox
-from fleet.process import arguments, loop, ports
+from fleet.process import arguments, files, loop, ports
 from fleet.process.signals import stop_signals
 from fleet.process.version import VERSION
-from fleet.settings import BAD_SETTINGS, FleetSettings, HostPort, load
+from fleet.settings import BAD_SETTINGS, FleetSettings, load
+from fleet.tracing.start import start
 from gateway.access import new_key
 from gateway.access.access import Access
 from gateway.access.keys import KeyRing, KeysError
 from gateway.chats.chats import Chats
 from gateway.chats.fan_in import FanIn, GatewayAgent, register
 from gateway.chats.observer import Observer
+from gateway.chats.tracing import Tracing
 from gateway.http import app, server
 from gateway.routing.admission import Admission
 from gateway.routing.breaker import Breakers
@@ -44,8 +46,6 @@ POLL_EVERY = 0.05
 ANNOUNCE_EVERY = 1.0
 """Seconds between two signs of life to the workers, which give up a gateway that they do not hear."""
 
-RELOAD_EVERY = 1.0
-
 
 class Gateway:
     """A gateway process. It has 13 attributes because everything that it consists of is made here."""
@@ -58,7 +58,8 @@ class Gateway:
         self._leaving = False
         self._lost_at = time.monotonic()
         """When the link to the host was lost; infinity once the chats have been told."""
-        self._observer = Observer()
+        self._export = start("chatfleet-gateway", self.id)
+        self._observer = Tracing(self._export.tracer) if self._export is not None else Observer()
         self._runtime = FleetRuntime(fleet, self._on_link)
         self._directory = Directory(self.id, gone_after=fleet.link_timeout)
         breakers = Breakers()
@@ -84,11 +85,13 @@ class Gateway:
             for helper in helpers:
                 helper.cancel()
         await self._runtime.stop()
+        if self._export is not None:
+            await self._export.close()
         log.info("stopped", gateway=self.id)
 
     def _listen(self) -> list[socket]:
         sockets = []
-        for name, address in addresses(self._settings).items():
+        for name, address in self._settings.addresses.items():
             try:
                 sockets.append(server.listen(address))
             except OSError as error:
@@ -170,7 +173,7 @@ class Gateway:
 
     async def _reload(self) -> None:
         while self._ring is not None:
-            await asyncio.sleep(RELOAD_EVERY)
+            await asyncio.sleep(files.RELOAD_EVERY)
             await self._ring.refresh()
 
     # ------------------------------------------------------------ what its routes show
@@ -204,21 +207,10 @@ class Gateway:
         }
 
 
-def addresses(settings: GatewaySettings) -> dict[str, HostPort]:
-    """Where the gateway listens, by the variable that says so."""
-    found = {"GATEWAY_BIND": settings.bind}
-    return found if settings.proxy_bind is None else found | {"GATEWAY_PROXY_BIND": settings.proxy_bind}
-
-
 def refuse_open_bind(settings: GatewaySettings) -> None:
-    """End the process if clients of other machines could ask without a key."""
-    for name, address in addresses(settings).items():
-        if not address.is_loopback and settings.keys is None and not settings.allow_anonymous:
-            advice = (
-                "set GATEWAY_KEYS, or GATEWAY_ALLOW_ANONYMOUS=true if the network keeps unauthenticated clients out"
-            )
-            print(f"{name}: {address} is reachable from other machines; {advice}", file=sys.stderr)
-            raise SystemExit(BAD_SETTINGS)
+    if refusal := settings.refusal():
+        print(refusal, file=sys.stderr)
+        raise SystemExit(BAD_SETTINGS)
 
 
 def open_ring(settings: GatewaySettings) -> KeyRing | None:

@@ -68,6 +68,20 @@ class GatewaySettings(BaseSettings):
     hold_status: float = Field(default=10.0, ge=0, le=600)
     """How long the status line waits for the first token, so that an early failure gets its own status."""
 
+    @property
+    def addresses(self) -> dict[str, HostPort]:
+        """Where the gateway listens, by the variable that says so."""
+        found = {"GATEWAY_BIND": self.bind}
+        return found if self.proxy_bind is None else found | {"GATEWAY_PROXY_BIND": self.proxy_bind}
+
+    def refusal(self) -> str:
+        """Why the gateway must not start: clients of other machines could ask without a key."""
+        reachable = [f"{name}: {address}" for name, address in self.addresses.items() if not address.is_loopback]
+        if not reachable or self.keys is not None or self.allow_anonymous:
+            return ""
+        advice = "set GATEWAY_KEYS, or GATEWAY_ALLOW_ANONYMOUS=true if the network keeps unauthenticated clients out"
+        return f"{reachable[0]} is reachable from other machines; {advice}"
+
     @model_validator(mode="after")
     def _hold_one_body(self) -> Self:
         if self.bodies_memory * 3 // 4 < self.max_body:

@@ -17,7 +17,8 @@ ORDER = Order(
         "model": "fleet",
         "identities": "fleet",
         "installation": "",
-        "launcher": "fleet.settings fleet.process",
+        "launcher": "fleet.settings fleet.process doctor",
+        "doctor": "fleet gateway.access gateway.settings host.settings worker.settings model.settings",
     },
     rooms={
         "gateway": ["__main__", "http", "faces", "access", "chats", "routing", "errors settings"],
@@ -31,7 +32,7 @@ ORDER = Order(
             "contract",
             "settings secrets health",
         ],
-        "fleet": ["bus", "settings", "security", "process", "logs lane", "logfmt"],
+        "fleet": ["bus", "settings", "security", "tracing", "process", "logs lane", "logfmt"],
     },
     aliases={
         "fleet.__main__": "launcher.__main__",
