@@ -74,11 +74,11 @@ class Gateway:
 
     async def serve(self) -> None:
         stop = stop_signals()
-        sock = self._listen()
+        sockets = self._listen()
         http = server.make_server(self._application(), self._settings)
         await self._join()
         async with asyncio.TaskGroup() as group:
-            serving = group.create_task(http.serve(sockets=[sock]))
+            serving = group.create_task(http.serve(sockets=sockets))
             helpers = [group.create_task(self._watch()), group.create_task(self._reload())]
             log.info("listening", gateway=self.id, address=str(self._settings.bind))
             await stop.wait()
@@ -92,12 +92,15 @@ class Gateway:
             await self._export.close()
         log.info("stopped", gateway=self.id)
 
-    def _listen(self) -> socket:
-        try:
-            return server.listen(self._settings.bind)
-        except OSError as error:
-            print(ports.failure("GATEWAY_BIND", self._settings.bind, error), file=sys.stderr)
-            raise SystemExit(1) from None
+    def _listen(self) -> list[socket]:
+        sockets = []
+        for name, address in self._settings.addresses.items():
+            try:
+                sockets.append(server.listen(address))
+            except OSError as error:
+                print(ports.failure(name, address, error), file=sys.stderr)
+                raise SystemExit(1) from None
+        return sockets
 
     def _application(self) -> ASGIApp:
         started, leaving = int(time.time()), lambda: self._leaving
