@@ -30,6 +30,8 @@ COPY identities/ identities/
 COPY host/ host/
 COPY gateway/ gateway/
 COPY worker/ worker/
+COPY doctor/ doctor/
+COPY launcher/ launcher/
 COPY models.yaml ./
 RUN python -m compileall -q .
 USER chatfleet
