@@ -18,7 +18,7 @@ from fleet import logs
 from fleet.bus import topics
 from fleet.bus.runtime import FleetRuntime
 from fleet.lane import Inbox
-from fleet.process import arguments, loop, ports
+from fleet.process import arguments, files, loop, ports
 from fleet.process.signals import stop_signals
 from fleet.process.version import VERSION
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
@@ -43,8 +43,6 @@ POLL_EVERY = 0.05
 
 ANNOUNCE_EVERY = 1.0
 """Seconds between two signs of life to the workers, which give up a gateway that they do not hear."""
-
-RELOAD_EVERY = 1.0
 
 
 class Gateway:
@@ -167,7 +165,7 @@ class Gateway:
 
     async def _reload(self) -> None:
         while self._ring is not None:
-            await asyncio.sleep(RELOAD_EVERY)
+            await asyncio.sleep(files.RELOAD_EVERY)
             await self._ring.refresh()
 
     # ------------------------------------------------------------ what its routes show
@@ -202,10 +200,8 @@ class Gateway:
 
 
 def refuse_open_bind(settings: GatewaySettings) -> None:
-    """End the process if clients of other machines could ask without a key."""
-    if not settings.bind.is_loopback and settings.keys is None and not settings.allow_anonymous:
-        advice = "set GATEWAY_KEYS, or GATEWAY_ALLOW_ANONYMOUS=true if the network keeps unauthenticated clients out"
-        print(f"GATEWAY_BIND: {settings.bind} is reachable from other machines; {advice}", file=sys.stderr)
+    if refusal := settings.refusal():
+        print(refusal, file=sys.stderr)
         raise SystemExit(BAD_SETTINGS)
 
 

@@ -66,6 +66,13 @@ class GatewaySettings(BaseSettings):
     hold_status: float = Field(default=10.0, ge=0, le=600)
     """How long the status line waits for the first token, so that an early failure gets its own status."""
 
+    def refusal(self) -> str:
+        """Why the gateway must not start: clients of other machines could ask without a key."""
+        if self.bind.is_loopback or self.keys is not None or self.allow_anonymous:
+            return ""
+        advice = "set GATEWAY_KEYS, or GATEWAY_ALLOW_ANONYMOUS=true if the network keeps unauthenticated clients out"
+        return f"GATEWAY_BIND: {self.bind} is reachable from other machines; {advice}"
+
     @model_validator(mode="after")
     def _hold_one_body(self) -> Self:
         if self.bodies_memory * 3 // 4 < self.max_body:

@@ -75,8 +75,8 @@ class McpServer(Workbench):
     component_config_schema = BaseModel
 
     def __init__(self, name: str, config: McpConfig) -> None:
+        self.config = config
         self._name = name
-        self._config = config
         self._owner: asyncio.Task[None] | None = None
         self._session: ClientSession | None = None
         self._gone = asyncio.Event()
@@ -113,7 +113,7 @@ class McpServer(Workbench):
 
     async def _call(self, name: str, arguments: dict[str, Any]) -> types.CallToolResult:
         session, gone = await self._started(), asyncio.ensure_future(self._left())
-        limit = timedelta(seconds=self._config.call_timeout)
+        limit = timedelta(seconds=self.config.call_timeout)
         calling = asyncio.ensure_future(session.call_tool(name, arguments, read_timeout_seconds=limit))
         try:
             # A request that is sent as the server dies is never answered.
@@ -128,7 +128,7 @@ class McpServer(Workbench):
 
     async def _left(self) -> None:
         """Wait until the server is gone. The SDK never ends a call whose HTTP server has died."""
-        gone, url = self._gone, httpx.URL(self._config.url or "")
+        gone, url = self._gone, httpx.URL(self.config.url or "")
         while not gone.is_set() and url.host:
             await asyncio.sleep(PROBE_EVERY)
             try:
@@ -143,7 +143,7 @@ class McpServer(Workbench):
     async def _all_tools(self, session: ClientSession) -> list[types.Tool]:
         found: list[types.Tool] = []
         cursor: str | None = None
-        async with asyncio.timeout(self._config.start_timeout):
+        async with asyncio.timeout(self.config.start_timeout):
             while True:
                 page = await session.list_tools(params=types.PaginatedRequestParams(cursor=cursor))
                 found += page.tools
@@ -159,7 +159,7 @@ class McpServer(Workbench):
             self._owner = asyncio.create_task(self._keep())
         if self._session is None and self._tools is None:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._config.start_timeout):
+                async with asyncio.timeout(self.config.start_timeout):
                     await self._there.wait()
         if self._session is None:
             raise _Gone(self._reason)
@@ -205,7 +205,7 @@ class McpServer(Workbench):
 
             group.start_soon(forward)
             async with ClientSession(passed, outgoing, message_handler=self._noticed) as session:
-                async with asyncio.timeout(self._config.start_timeout):
+                async with asyncio.timeout(self.config.start_timeout):
                     await session.initialize()
                 yield session
             group.cancel_scope.cancel()
@@ -214,7 +214,7 @@ class McpServer(Workbench):
     async def _streams(
         self,
     ) -> AsyncIterator[tuple[MemoryObjectReceiveStream[Any], MemoryObjectSendStream[Any]]]:
-        config = self._config
+        config = self.config
         if config.command is not None:
             started = StdioServerParameters(command=config.command, args=config.args, env=config.env, cwd=config.cwd)
             async with stdio_client(started) as (incoming, outgoing):

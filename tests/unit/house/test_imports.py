@@ -17,7 +17,8 @@ ORDER = Order(
         "model": "fleet",
         "identities": "fleet",
         "installation": "",
-        "launcher": "fleet.settings fleet.process",
+        "launcher": "fleet.settings fleet.process doctor",
+        "doctor": "fleet gateway.access gateway.settings host.settings worker.settings model.settings",
     },
     rooms={
         "gateway": ["__main__", "http", "faces", "access", "chats", "routing", "errors settings"],
