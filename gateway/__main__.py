@@ -22,12 +22,14 @@ from fleet.process import arguments, files, loop, ports
 from fleet.process.signals import stop_signals
 from fleet.process.version import VERSION
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
+from fleet.tracing.start import start
 from gateway.access import new_key
 from gateway.access.access import Access
 from gateway.access.keys import KeyRing, KeysError
 from gateway.chats.chats import Chats
 from gateway.chats.fan_in import FanIn, GatewayAgent, register
 from gateway.chats.observer import Observer
+from gateway.chats.tracing import Tracing
 from gateway.http import app, server
 from gateway.routing.admission import Admission
 from gateway.routing.breaker import Breakers
@@ -56,7 +58,8 @@ class Gateway:
         self._leaving = False
         self._lost_at = time.monotonic()
         """When the link to the host was lost; infinity once the chats have been told."""
-        self._observer = Observer()
+        self._export = start("chatfleet-gateway", self.id)
+        self._observer = Tracing(self._export.tracer) if self._export is not None else Observer()
         self._runtime = FleetRuntime(fleet, self._on_link)
         self._directory = Directory(self.id, gone_after=fleet.link_timeout)
         breakers = Breakers()
@@ -82,6 +85,8 @@ class Gateway:
             for helper in helpers:
                 helper.cancel()
         await self._runtime.stop()
+        if self._export is not None:
+            await self._export.close()
         log.info("stopped", gateway=self.id)
 
     def _listen(self) -> socket:

@@ -6,6 +6,8 @@ import sys
 from contextlib import AsyncExitStack, suppress
 from typing import NoReturn
 
+from opentelemetry import trace
+
 from fleet import logs
 from fleet.bus import topics
 from fleet.bus.runtime import FleetRuntime
@@ -15,6 +17,7 @@ from fleet.process.signals import stop_signals
 from fleet.process.turns import Turns
 from fleet.process.version import VERSION
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
+from fleet.tracing.start import start
 from protos import chat_pb2 as pb
 from worker.agents.threads import ToolThreads
 from worker.contract.images import Images
@@ -30,6 +33,7 @@ from worker.serving.registry import Registry
 from worker.serving.reload import Reload
 from worker.serving.sources import Sources
 from worker.serving.status import Heartbeat
+from worker.serving.tracing import Passing, Tracing
 from worker.settings import WorkerSettings
 from worker.wire.pacer import Pacer
 
@@ -43,19 +47,15 @@ class Worker:
     """Creates the parts of a worker and runs them until it is stopped."""
 
     def __init__(
-        self,
-        settings: WorkerSettings,
-        fleet: FleetSettings,
-        sources: Sources,
-        models: dict[str, Model],
-        observer: Observer,
+        self, settings: WorkerSettings, fleet: FleetSettings, sources: Sources, models: dict[str, Model]
     ) -> None:
         self.id = topics.new_member_id(topics.WORKER, fleet.member_name)
         self._settings = settings
         self._link_timeout = fleet.link_timeout
         self._sources = sources
         self._models = models
-        self._observer = observer
+        self._export = start("chatfleet-worker", self.id)
+        self._observer = self._observed(fleet.trace_content)
         self._runtime = FleetRuntime(fleet, self._on_link)
         self._outbox = Outbox(self.id, self._send, settings.flush_interval)
         self._registry: Registry | None = None
@@ -102,7 +102,15 @@ class Worker:
         images.close()
         if pacer is not None:
             pacer.close()
+        if self._export is not None:
+            await self._export.close()
         log.info("stopped", worker=self.id)
+
+    def _observed(self, has_content: bool) -> Observer:
+        if self._export is None:
+            return Passing()
+        trace.set_tracer_provider(self._export.provider)  # so that spans of agents' own code go there too
+        return Tracing(self._export.tracer, has_content=has_content)
 
     async def _load(self) -> Loaded:
         try:
@@ -159,7 +167,7 @@ def main() -> None:
     parser = arguments.parser("worker", "Serve models and agents to the fleet until SIGTERM or SIGINT.")
     parser.add_argument("command", nargs="?", choices=["check"], help="say whether everything loads, and end")
     command = parser.parse_args().command
-    # Spans of each message within a team are a fifth of its cost; set it to false to have them.
+    # Spans of each message within a team are a fifth of its cost. Who sets it to false gets them beside ours.
     os.environ.setdefault("AUTOGEN_DISABLE_RUNTIME_TRACING", "true")
     fleet = load(FleetSettings)
     settings = load(WorkerSettings)
@@ -174,7 +182,7 @@ def main() -> None:
         problems = asyncio.run(check(models, settings))
         print("\n".join(problems) or "everything loads", file=sys.stderr if problems else sys.stdout)
         raise SystemExit(BAD_SETTINGS if problems else 0)
-    loop.run(Worker(settings, fleet, sources, models, Observer()).serve())
+    loop.run(Worker(settings, fleet, sources, models).serve())
 
 
 if __name__ == "__main__":

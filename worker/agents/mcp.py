@@ -25,6 +25,7 @@ from mcp.client.streamable_http import streamable_http_client
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fleet import logs
+from fleet.tracing import context as tracing
 
 log = logs.logger(__name__)
 
@@ -114,7 +115,8 @@ class McpServer(Workbench):
     async def _call(self, name: str, arguments: dict[str, Any]) -> types.CallToolResult:
         session, gone = await self._started(), asyncio.ensure_future(self._left())
         limit = timedelta(seconds=self.config.call_timeout)
-        calling = asyncio.ensure_future(session.call_tool(name, arguments, read_timeout_seconds=limit))
+        meta: dict[str, Any] | None = tracing.headers() or None
+        calling = asyncio.ensure_future(session.call_tool(name, arguments, read_timeout_seconds=limit, meta=meta))
         try:
             # A request that is sent as the server dies is never answered.
             await asyncio.wait([calling, gone], return_when=asyncio.FIRST_COMPLETED)
