@@ -197,7 +197,6 @@ METRICS: tuple[Metric, ...] = (
     _gauge(GATEWAY, "chatfleet_model_active", "Runs of it on the ready workers, if it has a concurrency", "model"),
     _gauge(GATEWAY, "chatfleet_load_ratio", "load.ratio of /fleet; absent while no worker is ready"),
     _gauge(GATEWAY, "chatfleet_breakers_open", "Workers that get no request for it, because it failed there", "model"),
-    _counter(GATEWAY, "chatfleet_lanes_broken_total", "How often events of a worker were lost for good"),
     # ------------------------------------------------------------ the worker
     _counter(WORKER, "chatfleet_runs_total", "Runs that ended", "model", "code"),
     _counter(WORKER, "chatfleet_runs_refused_total", "Requests that it did not run", "code"),

@@ -19,7 +19,7 @@ ORDER = Order(
         "launcher": "fleet.settings fleet.process",
     },
     rooms={
-        "gateway": ["__main__", "http", "faces", "access", "chats", "routing", "errors settings"],
+        "gateway": ["__main__", "http", "metrics", "faces", "access", "chats", "routing", "errors settings"],
         "worker": [
             "__main__",
             "serving",
