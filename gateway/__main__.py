@@ -1,10 +1,13 @@
 """``python -m gateway``: serves HTTP until SIGTERM or SIGINT. A second signal ends it at once."""
 
+import argparse
 import asyncio
 import logging
+import os
 import sys
 import time
 from functools import partial
+from pathlib import Path
 from socket import socket
 from typing import Any
 
@@ -18,13 +21,14 @@ from fleet.lane import Inbox
 from fleet.metrics.exposition import Exposition
 from fleet.metrics.names import Served
 from fleet.metrics.process import LinkMetrics, ProcessMetrics
-from fleet.process import loop
+from fleet.process import arguments, loop, ports
 from fleet.process.signals import stop_signals
 from fleet.process.turns import Turns
 from fleet.process.version import VERSION
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
+from gateway.access import new_key
 from gateway.access.access import Access
-from gateway.access.keys import KeyRing, KeysError, new_key
+from gateway.access.keys import KeyRing, KeysError
 from gateway.chats.chats import Chats
 from gateway.chats.fan_in import FanIn, GatewayAgent, register
 from gateway.faces.bodies import Bodies
@@ -34,6 +38,7 @@ from gateway.metrics.state import GatewayState
 from gateway.routing.admission import Admission
 from gateway.routing.breaker import Breakers
 from gateway.routing.directory import Directory
+from gateway.routing.load import describe_load
 from gateway.settings import GatewaySettings
 from protos import chat_pb2 as pb
 
@@ -54,7 +59,7 @@ class Gateway:
     def __init__(
         self, settings: GatewaySettings, fleet: FleetSettings, ring: KeyRing | None, logged: logs.Counts
     ) -> None:
-        self.id = topics.new_member_id()
+        self.id = topics.new_member_id(topics.GATEWAY, fleet.member_name)
         self._settings = settings
         self._ring = ring
         self._fleet = fleet
@@ -98,7 +103,7 @@ class Gateway:
         try:
             return server.listen(self._settings.bind)
         except OSError as error:
-            print(f"GATEWAY_BIND: cannot listen on {self._settings.bind}: {error.strerror}", file=sys.stderr)
+            print(ports.failure("GATEWAY_BIND", self._settings.bind, error), file=sys.stderr)
             raise SystemExit(1) from None
 
     def _application(self) -> ASGIApp:
@@ -222,7 +227,7 @@ class Gateway:
                 "in_flight": len(self._chats),
                 "requests_total": self._chats.total,
             },
-            "load": self._directory.describe_load(self._admission.waiting, now),
+            "load": describe_load(self._directory, self._directory.ready(now), self._admission.waiting_for()),
             "queue": self._admission.describe(),
         }
 
@@ -245,21 +250,21 @@ def open_ring(settings: GatewaySettings) -> KeyRing | None:
         raise SystemExit(BAD_SETTINGS) from None
 
 
-def print_new_key(name: str) -> None:
-    key, entry = new_key(name)
-    print(f"The key, which is shown only now:\n\n  {key}\n\nIts entry for the file that GATEWAY_KEYS names:\n\n{entry}")
+def read_arguments() -> argparse.Namespace:
+    parser = arguments.parser("gateway", "Serve the APIs over HTTP until SIGTERM or SIGINT.")
+    keys = parser.add_subparsers(dest="command", title="commands").add_parser("keys", help="make API keys")
+    new = keys.add_subparsers(dest="keys_command", required=True).add_parser("new", help="make a key")
+    new.add_argument("name", metavar="NAME", help="whose key it is")
+    named = os.environ.get("GATEWAY_KEYS")
+    help_ = "the file to add it to, by default the one that GATEWAY_KEYS names; without either its entry is printed"
+    new.add_argument("file", metavar="FILE", nargs="?", type=Path, default=named or None, help=help_)
+    return parser.parse_args()
 
 
 def main() -> None:
-    match sys.argv[1:]:
-        case ["keys", "new", name] if name.strip():
-            print_new_key(name)
-            return
-        case []:
-            pass
-        case _:
-            print("usage: python -m gateway [keys new NAME]", file=sys.stderr)
-            raise SystemExit(BAD_SETTINGS)
+    given = read_arguments()
+    if given.command == "keys":
+        raise SystemExit(new_key.main(given.name, given.file))
     fleet = load(FleetSettings)
     settings = load(GatewaySettings)
     logged = logs.configure("gateway", fleet.log_level, fleet.log_format)

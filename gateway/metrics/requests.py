@@ -9,7 +9,7 @@ from prometheus_client.metrics_core import Metric as Family
 
 from fleet.metrics.exposition import Exposition, by_label, counter, gauge
 from fleet.metrics.names import First, Served
-from fleet.metrics.values import CODES, FINISH_REASONS, KEYS, OTHER
+from fleet.metrics.values import FINISH_REASONS, KEYS, OTHER, known_code
 from gateway.chats.chat import Chat, Record
 from gateway.chats.observer import Observer
 from gateway.chats.reply import Completed
@@ -65,7 +65,7 @@ class RequestMetrics(Observer):
             self._retries.labels(failed).inc()
 
     def attempt_ended(self, chat: Chat, number: int, worker_id: str, code: str) -> None:
-        code = _known(code or "ok")
+        code = known_code(code or "ok")
         self._attempts.labels(self._served(chat.model), code).inc()
         if code not in ("ok", "client_gone"):
             self._failed[chat.request_id] = code
@@ -78,7 +78,7 @@ class RequestMetrics(Observer):
     def closed(self, record: Record) -> None:
         self._open.pop(id(record), None)
         chat = record.chat
-        code = _known(record.code)
+        code = known_code(record.code)
         model = self._served(chat.model if chat is not None else record.model)
         self._requests.labels(record.face, model, code).inc()
         if self._by_key and record.key:
@@ -129,10 +129,6 @@ class RequestMetrics(Observer):
             del self._deltas[model]
             for metric in self._of_models:
                 metric.remove_by_labels({"model": model})
-
-
-def _known(code: str) -> str:
-    return code if code in CODES else OTHER
 
 
 def _exemplar(record: Record) -> dict[str, str] | None:

@@ -14,11 +14,13 @@ from fleet.metrics.values import NAMES, STATES
 from gateway.faces.bodies import Bodies
 from gateway.routing.admission import Admission
 from gateway.routing.breaker import Breakers
-from gateway.routing.directory import Directory
+from gateway.routing.directory import Directory, Worker
+from gateway.routing.load import describe_load
+from gateway.routing.places import Places
 from gateway.settings import GatewaySettings
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class GatewayState:
     """``connections`` are clients' open ones."""
 
@@ -35,15 +37,16 @@ class GatewayState:
         yield gauge("chatfleet_http_connections", plain(len(self.connections)))
         yield gauge("chatfleet_body_memory_bytes", plain(self.bodies.held))
         yield gauge("chatfleet_body_memory_limit_bytes", plain(self.settings.bodies_memory))
-        yield from self._queue(now)
+        yield from self._queue()
         yield from self._workers(now)
-        yield from self._models(now)
+        ready = self.directory.ready(now)
+        yield from self._load(ready)
+        yield from self._models(ready, now)
 
-    def _queue(self, now: float) -> Iterator[Family]:
-        waiting = dict.fromkeys(self._names(), 0)
-        for model, count in self.admission.waiting_by_model().items():
-            name = self.served(model)
-            waiting[name] = waiting.get(name, 0) + count
+    def _queue(self) -> Iterator[Family]:
+        waiting = Counter(dict.fromkeys(self.served.names, 0))
+        for model, count in self.admission.waiting_for().items():
+            waiting[self.served(model)] += count
         yield gauge("chatfleet_num_requests_waiting", by_label(waiting))
         yield gauge("chatfleet_queue_limit", plain(self.settings.queue_limit))
         yield gauge("chatfleet_queue_oldest_seconds", plain(self.admission.oldest()))
@@ -56,24 +59,29 @@ class GatewayState:
         yield gauge("chatfleet_worker_active", (((worker.id,), worker.load) for worker in workers))
         ages = (((worker.id,), max(0.0, now - worker.heard_at)) for worker in workers)
         yield gauge("chatfleet_worker_status_age_seconds", ages)
-        ratio = self.directory.describe_load(self.admission.waiting, now)["ratio"]
-        yield gauge("chatfleet_load_ratio", plain(ratio) if isinstance(ratio, float) else ())
 
-    def _models(self, now: float) -> Iterator[Family]:
-        workers, capacity = dict.fromkeys(self._names(), 0), dict.fromkeys(self._names(), 0)
-        active: dict[str, int] = {}
-        for worker in self.directory.ready(now):
-            for name in set(map(self.served, worker.models)):
-                own = worker.limited.get(name)
-                workers[name] = workers.get(name, 0) + 1
-                capacity[name] = capacity.get(name, 0) + (worker if own is None else own).capacity
-                if own is not None:
-                    active[name] = active.get(name, 0) + own.load
+    def _load(self, ready: list[Worker]) -> Iterator[Family]:
+        load = describe_load(self.directory, ready, self.admission.waiting_for())
+        for name in ("ratio", "workers_ratio"):
+            ratio = load[name]
+            yield gauge(f"chatfleet_load_{name}", plain(ratio) if isinstance(ratio, float) else ())
+
+    def _models(self, ready: list[Worker], now: float) -> Iterator[Family]:
+        workers = Counter(dict.fromkeys(self.served.names, 0))
+        places: dict[str, set[Places]] = {name: set() for name in workers}
+        """Workers may share those of one server."""
+        limited = set()
+        for worker in ready:
+            for model in worker.models:
+                name = self.served(model)
+                workers[name] += 1
+                places.setdefault(name, set()).add(worker.limited.get(model, worker))
+                if model in worker.limited:
+                    limited.add(name)
         yield gauge("chatfleet_model_workers", by_label(workers))
+        capacity = {name: sum(one.capacity for one in own) for name, own in places.items()}
         yield gauge("chatfleet_model_capacity", by_label(capacity))
+        active = {name: sum(one.load for one in places[name]) for name in limited}
         yield gauge("chatfleet_model_active", by_label(active))
         broken = Counter(self.served(model) for model in self.breakers.open(now))
-        yield gauge("chatfleet_breakers_open", by_label(dict.fromkeys(self._names(), 0) | broken))
-
-    def _names(self) -> list[str]:
-        return self.served.names
+        yield gauge("chatfleet_breakers_open", by_label(dict.fromkeys(self.served.names, 0) | broken))

@@ -101,6 +101,13 @@ class Admission:
         """Whether the link to the host is up: while it is not, no worker can be reached."""
         self.linked_at = float("-inf")
 
+    def waiting_for(self) -> dict[str, int]:
+        """How many requests wait for each name; the empty one stands for a worker's default."""
+        counts: Counter[str] = Counter()
+        for name, line in self._lines.items():
+            counts[name.model] += len(line)
+        return dict(counts)
+
     def describe(self) -> dict[str, object]:
         now = self._clock()
         in_order: Iterator[_Waiting] = heapq.merge(*self._lines.values(), key=lambda waiting: waiting.rank)
@@ -119,12 +126,6 @@ class Admission:
         """Seconds for which the oldest request has waited."""
         now = self._clock()
         return now - min((next(iter(line)).since for line in self._lines.values()), default=now)
-
-    def waiting_by_model(self) -> Counter[str]:
-        counts = Counter[str]()
-        for name, line in self._lines.items():
-            counts[name.model] += len(line)
-        return counts
 
     async def lease(self, claim: Claim) -> Lease:
         """A place on a worker, at once or after a wait. Raises a :class:`GatewayError` with status 404, 429 or 503."""

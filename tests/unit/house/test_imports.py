@@ -16,21 +16,23 @@ ORDER = Order(
         "worker": "fleet protos",
         "model": "fleet",
         "identities": "fleet",
+        "installation": "",
         "launcher": "fleet.settings fleet.process",
     },
     rooms={
         "gateway": ["__main__", "http", "metrics", "faces", "access", "chats", "routing", "errors settings"],
         "worker": [
             "__main__",
+            "metrics",
             "serving",
             "services",
             "agents claude ollama",
             "openai",
             "wire",
             "contract",
-            "settings health",
+            "settings secrets",
         ],
-        "fleet": ["metrics", "bus", "settings", "security", "process", "logs lane"],
+        "fleet": ["metrics", "bus", "settings", "security", "process", "logs lane", "logfmt"],
     },
     aliases={
         "fleet.__main__": "launcher.__main__",
@@ -46,6 +48,10 @@ def test_every_import_points_down() -> None:
 
 def test_the_lane_is_pure() -> None:
     assert libraries(REPOSITORY / "fleet" / "lane") <= {"fleet", "protos"}
+
+
+def test_what_sets_up_needs_no_package() -> None:
+    assert libraries(REPOSITORY / "installation") <= {"installation"}
 
 
 @pytest.fixture
@@ -107,7 +113,7 @@ def test_an_upward_import_is_named(text: str, tree: Path) -> None:
         ("launcher/console.py", "from fleet import logs", "fleet.logs"),
         ("fleet/__main__.py", "import launcher.stack", "launcher.stack"),
         ("worker/strange/new.py", "from worker import settings", "worker.settings"),
-        ("worker/health.py", "from worker import settings", "worker.settings"),
+        ("worker/secrets.py", "from worker import settings", "worker.settings"),
     ],
     ids=["another process", "fleet of a process", "launcher of logs", "alias", "unknown room", "same row"],
 )
