@@ -21,16 +21,19 @@ from fleet.lane import Inbox
 from fleet.metrics.exposition import Exposition
 from fleet.metrics.names import Served
 from fleet.metrics.process import LinkMetrics, ProcessMetrics
-from fleet.process import arguments, loop, ports
+from fleet.process import arguments, files, loop, ports
 from fleet.process.signals import stop_signals
 from fleet.process.turns import Turns
 from fleet.process.version import VERSION
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
+from fleet.tracing.start import start
 from gateway.access import new_key
 from gateway.access.access import Access
 from gateway.access.keys import KeyRing, KeysError
 from gateway.chats.chats import Chats
 from gateway.chats.fan_in import FanIn, GatewayAgent, register
+from gateway.chats.observer import Observer, Observers
+from gateway.chats.tracing import Tracing
 from gateway.faces.bodies import Bodies
 from gateway.http import app, server
 from gateway.metrics.requests import RequestMetrics
@@ -50,8 +53,6 @@ POLL_EVERY = 0.05
 ANNOUNCE_EVERY = 1.0
 """Seconds between two signs of life to the workers, which give up a gateway that they do not hear."""
 
-RELOAD_EVERY = 1.0
-
 
 class Gateway:
     """A gateway process. It has 18 attributes because everything that it consists of is made here."""
@@ -67,12 +68,13 @@ class Gateway:
         self._leaving = False
         self._lost_at = time.monotonic()
         """When the link to the host was lost; infinity once the chats have been told."""
+        self._export = start("chatfleet-gateway", self.id)
         self._runtime = FleetRuntime(fleet, self._on_link)
         self._directory = Directory(self.id, gone_after=fleet.link_timeout)
         self._bodies = Bodies(settings.bodies_memory, Turns())
         self._exposition = Exposition()
         self._served = Served(self._directory.names)
-        self._observer = RequestMetrics(self._exposition, self._served, by_key=settings.metrics_keys)
+        self._observer = self._observers()
         breakers = self._breakers = Breakers()
         self._admission = Admission(self._directory, breakers, settings.queue_limit, settings.queue_timeout)
         self._inbox = Inbox(self.id, self._send)
@@ -97,6 +99,8 @@ class Gateway:
             for helper in helpers:
                 helper.cancel()
         await self._runtime.stop()
+        if self._export is not None:
+            await self._export.close()
         log.info("stopped", gateway=self.id)
 
     def _listen(self) -> socket:
@@ -118,6 +122,12 @@ class Gateway:
         access, observer = Access(self._ring), self._observer
         return app.build(self._settings, self._chats, access, views, observer=observer, bodies=self._bodies)
 
+    def _observers(self) -> Observer:
+        """Those of traces first, whose ids go into the others' exemplars."""
+        tracing = [Tracing(self._export.tracer)] if self._export is not None else []
+        counting = RequestMetrics(self._exposition, self._served, by_key=self._settings.metrics_keys)
+        return Observers([*tracing, counting])
+
     def _expose(self, http: server.Server) -> None:
         """Add to the metrics what is read at each scrape, and watch the event loop."""
         exposition = self._exposition
@@ -125,7 +135,7 @@ class Gateway:
         process = ProcessMetrics(exposition, "gateway", self.id, lambda: not self._unready(), self._logged, identity)
         LinkMetrics(exposition, self._runtime, lambda: self._leaving)
         parts = self._directory, self._admission, self._breakers, self._served, self._bodies
-        exposition.add(GatewayState(self._settings, *parts, http.server_state.connections))
+        exposition.add(GatewayState(self._settings, *parts, http.server_state.connections, self._logged))
         process.watch_loop()
 
     async def _join(self) -> None:
@@ -198,7 +208,7 @@ class Gateway:
 
     async def _reload(self) -> None:
         while self._ring is not None:
-            await asyncio.sleep(RELOAD_EVERY)
+            await asyncio.sleep(files.RELOAD_EVERY)
             await self._ring.refresh()
 
     # ------------------------------------------------------------ what its routes show
@@ -233,10 +243,8 @@ class Gateway:
 
 
 def refuse_open_bind(settings: GatewaySettings) -> None:
-    """End the process if clients of other machines could ask without a key."""
-    if not settings.bind.is_loopback and settings.keys is None and not settings.allow_anonymous:
-        advice = "set GATEWAY_KEYS, or GATEWAY_ALLOW_ANONYMOUS=true if the network keeps unauthenticated clients out"
-        print(f"GATEWAY_BIND: {settings.bind} is reachable from other machines; {advice}", file=sys.stderr)
+    if refusal := settings.refusal():
+        print(refusal, file=sys.stderr)
         raise SystemExit(BAD_SETTINGS)
 
 

@@ -110,7 +110,8 @@ class GatewayError(Exception):
             "request_id": request_id,
         }
         if self.usage is not None:
-            body["usage"] = usage(self.usage)
+            counted = {"completion_tokens": self.usage.completion_tokens}  # deltas: no one counted the prompt
+            body["usage"] = usage(self.usage) if self.usage.prompt_tokens else counted
         if self.provider is not None:
             body["provider"] = self.provider
         return body

@@ -69,6 +69,13 @@ class GatewaySettings(BaseSettings):
     metrics_keys: bool = False
     """Count requests and tokens by the API key's name in ``/metrics``."""
 
+    def refusal(self) -> str:
+        """Why the gateway must not start: clients of other machines could ask without a key."""
+        if self.bind.is_loopback or self.keys is not None or self.allow_anonymous:
+            return ""
+        advice = "set GATEWAY_KEYS, or GATEWAY_ALLOW_ANONYMOUS=true if the network keeps unauthenticated clients out"
+        return f"GATEWAY_BIND: {self.bind} is reachable from other machines; {advice}"
+
     @model_validator(mode="after")
     def _hold_one_body(self) -> Self:
         if self.bodies_memory * 3 // 4 < self.max_body:

@@ -152,7 +152,7 @@ class ChatOptions(_message.Message):
     def __init__(self, tools: _Optional[_Iterable[_Union[Tool, _Mapping]]] = ..., tool_choice: _Optional[str] = ..., response_format: _Optional[str] = ..., extra: _Optional[str] = ..., other: _Optional[str] = ...) -> None: ...
 
 class ChatHistory(_message.Message):
-    __slots__ = ("request_id", "attempt", "reply_to", "model", "messages", "options", "deadline", "traceparent", "endpoint", "body", "sent_by")
+    __slots__ = ("request_id", "attempt", "reply_to", "model", "messages", "options", "deadline", "traceparent", "endpoint", "body", "tracestate", "sent_by")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     REPLY_TO_FIELD_NUMBER: _ClassVar[int]
@@ -163,6 +163,7 @@ class ChatHistory(_message.Message):
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     ENDPOINT_FIELD_NUMBER: _ClassVar[int]
     BODY_FIELD_NUMBER: _ClassVar[int]
+    TRACESTATE_FIELD_NUMBER: _ClassVar[int]
     SENT_BY_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     attempt: int
@@ -174,8 +175,9 @@ class ChatHistory(_message.Message):
     traceparent: str
     endpoint: str
     body: bytes
+    tracestate: str
     sent_by: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, request_id: _Optional[str] = ..., attempt: _Optional[int] = ..., reply_to: _Optional[str] = ..., model: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[ChatMessage, _Mapping]]] = ..., options: _Optional[_Union[ChatOptions, _Mapping]] = ..., deadline: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., traceparent: _Optional[str] = ..., endpoint: _Optional[str] = ..., body: _Optional[bytes] = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, request_id: _Optional[str] = ..., attempt: _Optional[int] = ..., reply_to: _Optional[str] = ..., model: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[ChatMessage, _Mapping]]] = ..., options: _Optional[_Union[ChatOptions, _Mapping]] = ..., deadline: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., traceparent: _Optional[str] = ..., endpoint: _Optional[str] = ..., body: _Optional[bytes] = ..., tracestate: _Optional[str] = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CancelChat(_message.Message):
     __slots__ = ("request_id", "reason", "attempt", "reply_to", "sent_by")

@@ -83,7 +83,7 @@ class ChatService(Fleet):
     async def chat(self, request: Request, face: Face) -> Response:
         settings = self._settings
         record: Record = request.state.record
-        record.face = face.name
+        record.face, record.route = face.name, request.scope["route"].path
         self._observer.opened(record)
         key = self._access.identify(request)
         record.key = key.name if key is not ANYONE else ""
@@ -99,6 +99,7 @@ class ChatService(Fleet):
     def _open(self, key: Key, body: Body, asked: Asked, record: Record) -> Response:
         history = asked.history
         record.model, record.stream = history.model, asked.stream
+        history.traceparent, history.tracestate = record.traceparent, record.tracestate
         if history.endpoint and not history.model:  # only chats have a default
             raise InvalidField("model is missing", "model")
         model = history.model or next(iter(self._views.models()), "")

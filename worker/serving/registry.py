@@ -32,10 +32,8 @@ class Registry:
         observer: Observer,
         histories: int = HISTORIES,
     ) -> None:
-        self.offers = offers
-        """By public name, the default first."""
-        limits = {offer.counts_as(name): offer.concurrency or capacity for name, offer in offers.items()}
-        self.capacity = min(capacity, sum(limits.values()))
+        self.most = capacity
+        self.serve(offers)
         self.draining = False
         self.started_total = 0
         self.refused = Counter[str]()
@@ -50,6 +48,12 @@ class Registry:
         """Bytes of the requests whose reply has not begun."""
         self._idle = asyncio.Event()
         self._idle.set()
+
+    def serve(self, offers: dict[str, Offer]) -> None:
+        """Run new requests on ``offers``, by public name, the default first. What runs goes on as it began."""
+        self.offers = offers
+        limits = {offer.counts_as(name): offer.concurrency or self.most for name, offer in offers.items()}
+        self.capacity = min(self.most, sum(limits.values()))
 
     @property
     def active(self) -> int:
@@ -116,6 +120,10 @@ class Registry:
     def cancel_all(self, reason: str) -> None:
         for run in self._runs.values():
             run.cancel(reason)
+
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """Those of the runs that are active now."""
+        return [run.task for run in self._runs.values() if run.task is not None]
 
     async def idle(self) -> None:
         await self._idle.wait()

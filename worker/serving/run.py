@@ -43,16 +43,16 @@ class Run:
         self._route = route or Route()
         self._started = False
         self._deed = Deed()
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
 
     def start(self, group: asyncio.TaskGroup) -> asyncio.Task[None]:
-        self._task = group.create_task(self.run())
-        return self._task
+        self.task = group.create_task(self.run())
+        return self.task
 
     def cancel(self, reason: str) -> None:
         self.reason = reason
-        if self._task is not None:
-            self._task.cancel()
+        if self.task is not None:
+            self.task.cancel()
 
     async def run(self) -> None:
         """Serve the request. Returns, whatever happens, after the terminal event was written."""

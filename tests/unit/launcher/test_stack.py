@@ -29,6 +29,7 @@ class Stub:
         self.name = name
         self.service = name.partition(".")[0]
         self.gone = asyncio.Event()
+        self.last_line = ""
         self.starts: list[float] = []
         self.signals: list[tuple[float, signal.Signals]] = []
         self._codes = list(codes)
@@ -52,7 +53,7 @@ class Running:
     """A stack of stubs, and what it prints."""
 
     def __init__(self, *stubs: Stub) -> None:
-        self.stack = Stack(LauncherSettings())
+        self.stack = Stack(LauncherSettings(), {})
         self.out = io.StringIO()
         console = Console(self.out, [SELF, *(stub.name for stub in stubs)], lambda: None)
         self.exit_code = asyncio.create_task(self.stack.run(cast("list[Child]", list(stubs)), console))
