@@ -21,6 +21,8 @@ class Registry:
     """Runs up to ``capacity`` requests concurrently, each in a task of ``group``, on the service that they name.
 
     A name with a ``concurrency`` of its own has no more runs than that, together with the names of the same server.
+
+    It has 13 attributes because it counts what it refuses beside what it runs.
     """
 
     def __init__(
