@@ -203,7 +203,7 @@ def test_probes_ask_ports_that_are_listened_on(manifests: Manifests, monkeypatch
         settings = settings_of(manifests, role, monkeypatch)
         listens = {settings.health_bind.port} if role == "worker" else {settings.bind.port}
         if role == "host":
-            listens.add(settings.relay.port)
+            listens |= {settings.relay.port, settings.health_bind.port}
         for name in ("startupProbe", "readinessProbe", "livenessProbe"):
             if "httpGet" in container[name]:
                 assert ports[container[name]["httpGet"]["port"]] in listens
