@@ -1,0 +1,16 @@
+"""``python -m monitoring``: write what is made of the catalogue into the repository."""
+
+import argparse
+
+from monitoring.files import files
+
+
+def main() -> None:
+    argparse.ArgumentParser(prog="python -m monitoring", description=__doc__).parse_args()
+    for path, text in files().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
