@@ -30,7 +30,7 @@ ORDER = Order(
             "contract",
             "settings health",
         ],
-        "fleet": ["bus", "settings", "security", "process", "logs lane"],
+        "fleet": ["metrics", "bus", "settings", "security", "process", "logs lane"],
     },
     aliases={
         "fleet.__main__": "launcher.__main__",
