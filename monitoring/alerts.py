@@ -3,10 +3,13 @@
 What must last is longer than what the fleet mends by itself: a restart takes 10 s, an upgrade of the host 30 s.
 """
 
-from fleet.metrics.catalogue import FAILURES
 from monitoring.rules import Alert
 
-FAILED = "|".join(FAILURES)
+CLIENTS_AFFAIR = (
+    "ok|cancelled|client_.*|body_.*|incomplete_body|invalid_.*|model_not_allowed|not_found|unknown_model|unsupported_.*"
+    "|rate_limit_exceeded|model_rejected_request"
+)
+"""Codes that are no failure of the fleet or of a model."""
 REFUSED = "queue_full|queue_timeout|overloaded|no_worker"
 OF_MODELS = "model_.*|agent_failed|first_token_timeout|token_timeout"
 MEMBERS = 'job=~"chatfleet-(gateway|worker|host)"'
@@ -160,7 +163,7 @@ max(chatfleet_workers{state="silent"}) > 0
     ),
     Alert(
         name="ChatfleetMembersRefused",
-        expr='sum(increase(chatfleet_host_refusals_total{reason=~"authentication|role"}[10m])) > 5',
+        expr='sum(increase(chatfleet_host_refusals_total{reason=~"token|role|tls"}[10m])) > 5',
         lasts="0s",
         severity="warning",
         summary="The host has refused members {{ $value | humanize }} times in 10 minutes",
@@ -219,7 +222,7 @@ sum by (model) (increase(chatfleet_requests_total{{code=~"{OF_MODELS}"}}[2m])) >
     Alert(
         name="ChatfleetErrorsHigh",
         expr=f"""
-sum by (model) (rate(chatfleet_requests_total{{code=~"{FAILED}"}}[5m]))
+sum by (model) (rate(chatfleet_requests_total{{code!~"{CLIENTS_AFFAIR}"}}[5m]))
   / sum by (model) (rate(chatfleet_requests_total[5m])) > 0.05
 """,
         lasts="5m",
