@@ -3,17 +3,11 @@
 What must last is longer than what the fleet mends by itself: a restart takes 10 s, an upgrade of the host 30 s.
 """
 
+from monitoring.outcomes import CLIENTS_AFFAIR, MEMBERS, OF_MODELS, REFUSED
 from monitoring.rules import Alert
 
-CLIENTS_AFFAIR = (
-    "ok|cancelled|client_.*|body_.*|incomplete_body|invalid_.*|model_not_allowed|not_found|unknown_model|unsupported_.*"
-    "|rate_limit_exceeded|model_rejected_request"
-)
-"""Codes that are no failure of the fleet or of a model."""
-REFUSED = "queue_full|queue_timeout|overloaded|no_worker"
-OF_MODELS = "model_.*|agent_failed|first_token_timeout|token_timeout"
-MEMBERS = 'job=~"chatfleet-(gateway|worker|host)"'
 NOT_RELOADED = "keys not reloaded"
+"""Has an alert of its own, which lasts until the file is mended."""
 
 PROCESSES = (
     Alert(
@@ -192,7 +186,7 @@ sum(increase(chatfleet_host_events_dropped_total{reason="no_room"}[10m])) > 0
         lasts="0s",
         severity="warning",
         summary="Events between members were dropped",
-        description="A member reads too slowly for what is sent to it, or hangs. Streams may have ended in lane_broken.",
+        description="A member reads more slowly than others send, or hangs. Streams may have ended in lane_broken.",
         threshold="Backpressure keeps a healthy fleet far below the host's bounds.",
     ),
 )

@@ -14,7 +14,7 @@ RUNBOOK = "docs/runbook.md#"
 
 @dataclass(frozen=True, kw_only=True)
 class Alert:
-    """One alert. Durations are written ``30s``, ``5m``, ``1h``; those in ``expr`` that stand in brackets are windows."""
+    """One alert. Durations are written ``30s``, ``5m``, ``1h``; in ``expr``, those in brackets are windows."""
 
     name: str
     expr: str
