@@ -181,7 +181,7 @@ sum by (instance) (rate(chatfleet_lane_resent_batches_total[5m]))
         expr="""
 sum(increase(chatfleet_host_events_dropped_total{reason="no_room"}[10m])) > 0
   or sum(increase(chatfleet_host_members_dropped_total[10m])) > 0
-  or sum(increase(chatfleet_lanes_broken_total[10m])) > 0
+  or sum(increase(chatfleet_log_events_total{event="lane broken"}[10m])) > 0
 """,
         lasts="0s",
         severity="warning",

@@ -156,7 +156,6 @@ class Variable:
             "type": "query",
             "datasource": SOURCE,
             "query": {"query": self.query, "refId": self.name},
-            "definition": self.query,
             "refresh": 2,
             "sort": 1,
             "current": chosen,
@@ -246,7 +245,6 @@ def _alerts() -> Json:
         "expr": 'ALERTS{alertstate="firing", alertname=~"Chatfleet.*"}',
         "titleFormat": "{{alertname}}",
         "textFormat": "{{job}} {{instance}} {{model}}",
-        "step": "30s",
     }
 
 
