@@ -48,10 +48,10 @@ PROCESSES = (
     ),
     Alert(
         name="ChatfleetRestarts",
-        expr=f"changes(process_start_time_seconds{{{MEMBERS}}}[15m]) > 2",
+        expr=f"changes(process_start_time_seconds{{{MEMBERS}}}[30m]) > 2",
         lasts="0s",
         severity="warning",
-        summary="{{ $labels.job }} {{ $labels.instance }} has restarted {{ $value }} times in 15 minutes",
+        summary="{{ $labels.job }} {{ $labels.instance }} has restarted {{ $value }} times in 30 minutes",
         description="Each restart ends its streams. Its log's last lines say why it ended.",
         threshold="An upgrade and a change of settings restart it once each.",
     ),

@@ -67,7 +67,7 @@ CASES = {
             'process_start_time_seconds{job="other", instance="o"}': "1x4 2x4 3x4 4x20",
         },
         labels=WORKER,
-        summary="chatfleet-worker w1 has restarted 3 times in 15 minutes",
+        summary="chatfleet-worker w1 has restarted 3 times in 30 minutes",
     ),
     "ChatfleetEventLoopBlocked": Case(
         fires={LAG % '"0.05"': "0+140x60", LAG % '"0.5"': "0+150x60", LAG % '"+Inf"': "0+150x60"},
