@@ -33,6 +33,13 @@ COPY worker/ worker/
 COPY models.yaml ./
 RUN python -m compileall -q .
 USER chatfleet
+# For images that are published: docker compose build --build-arg REVISION=$(git rev-parse HEAD)
+ARG REVISION=
+LABEL org.opencontainers.image.title=chatfleet \
+      org.opencontainers.image.description="Host, gateway and worker" \
+      org.opencontainers.image.licenses=Apache-2.0 \
+      org.opencontainers.image.version=0.1.0 \
+      org.opencontainers.image.revision=$REVISION
 
 FROM base AS model
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
@@ -44,6 +51,10 @@ USER chatfleet
 HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-I", "-S", "fleet/process/probe.py", "http://127.0.0.1:8502/health"]
 CMD ["python", "-m", "model"]
+# Neither this image nor the ingress names version or revision: a new release alone replaces neither.
+LABEL org.opencontainers.image.title=chatfleet-model \
+      org.opencontainers.image.description="The embedded model" \
+      org.opencontainers.image.licenses=Apache-2.0
 
 FROM debian:bookworm-slim AS ingress
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends haproxy && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
@@ -52,3 +63,6 @@ USER haproxy
 # Lets running streams end, takes nothing new.
 STOPSIGNAL SIGUSR1
 CMD ["haproxy", "-W", "-db", "-f", "/etc/haproxy/haproxy.cfg"]
+LABEL org.opencontainers.image.title=chatfleet-ingress \
+      org.opencontainers.image.description="HAProxy in front of the gateways" \
+      org.opencontainers.image.licenses=Apache-2.0

@@ -2,6 +2,7 @@
 
 VENV := .venv
 PY := $(VENV)/bin/python
+RUNS := $(VENV)/.runtime
 READY := $(VENV)/.complete
 OWN := $(wildcard agents/requirements.txt)
 OWN_READY := $(if $(OWN),$(VENV)/.agents)
@@ -37,12 +38,16 @@ help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while read -r target words; do printf '  make %-14s %s\n' "$$target" "$$words"; done
 
 .PHONY: run
-run: setup ## Run model, host, gateway and WORKERS=2 workers here until Ctrl-C
+run: $(RUNS) $(OWN_READY) ## Run model, host, gateway and WORKERS=2 workers here until Ctrl-C
 	@$(PY) -m fleet
 
 .PHONY: identities
-identities: setup ## Create certificates and tokens for members on several machines; ARGS="--host NAME"
+identities: $(RUNS) ## Create certificates and tokens for members on several machines; ARGS="--host NAME"
 	@$(PY) -m fleet.security identities $(ARGS)
+
+.PHONY: upgrade
+upgrade: ## Build the images and bring running containers to them, without losing a stream
+	@bash deploy/upgrade.sh $(ARGS)
 
 .PHONY: test
 test: setup ## Run the tests, or some: ARGS="tests/unit", ARGS="-k lane"
@@ -83,21 +88,15 @@ setup: $(READY) $(OWN_READY) ## Create .venv with everything that the other targ
 
 # Created from nothing if the requirements have changed, it was not completed, or its interpreter is gone.
 ifneq ($(shell $(PY) -c 'print("runs")' 2>/dev/null),runs)
-.PHONY: $(READY)
+.PHONY: $(RUNS)
 endif
-# --no-deps, because the list is complete, and one package requires something that is never used and takes minutes to
-# compile. Wheels only, so that a machine without them gets an error instead of a compiler run.
-$(READY): export FIND_PYTHON := $(FIND_PYTHON)
-$(READY): requirements-dev.txt
-	@python=$$(sh -c "$$FIND_PYTHON") && \
-	echo "Setting up $(VENV) with $$python; the first time it downloads about 150 MB." && \
-	"$$python" -m venv --clear $(VENV) && \
-	$(PY) -m pip install -q --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r requirements-dev.txt
-	@touch $@
+INSTALL = @python=$$(sh -c "$$FIND_PYTHON") && "$$python" -m installation $(VENV)
+$(RUNS) $(READY) $(OWN_READY): export FIND_PYTHON := $(FIND_PYTHON)
+$(RUNS): requirements.txt requirements-model.txt
+	$(INSTALL) run
 
-# What own agents need. The constraints keep the packages above as they are: one that cannot go with them is an error that
-# names both.
-$(VENV)/.agents: $(OWN) $(READY)
-	@echo "Installing what $(OWN) asks for."
-	@$(PY) -m uv pip install -q --python $(PY) -r $(OWN) -c requirements-dev.txt
-	@touch $@
+$(READY): requirements-dev.txt $(RUNS)
+	$(INSTALL) test
+
+$(VENV)/.agents: $(OWN) $(RUNS)
+	$(INSTALL) own

@@ -11,7 +11,6 @@ import heapq
 import itertools
 import resource
 import signal
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ import orjson
 
 from bench.frames import MODEL, Frames
 from bench.order import Order
+from fleet.process import arguments
 
 BURST = 32
 """Tokens in one write when a reply is sent flat out."""
@@ -261,4 +261,5 @@ async def serve(port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1])))
+    (port,) = arguments.read("bench.backend", "A model server that keeps its schedule.", "PORT")
+    asyncio.run(serve(int(port)))

@@ -8,7 +8,6 @@ of the benchmark imports the fleet, because batches cannot be seen from outside.
 
 import asyncio
 import json
-import sys
 import time
 
 from autogen_core import MessageContext, RoutedAgent, TypeSubscription, message_handler
@@ -16,7 +15,7 @@ from autogen_core import MessageContext, RoutedAgent, TypeSubscription, message_
 from fleet.bus import topics
 from fleet.bus.runtime import FleetRuntime
 from fleet.lane import QUIET
-from fleet.process import loop
+from fleet.process import arguments, loop
 from fleet.settings import FleetSettings, HostPort
 from protos import chat_pb2 as pb
 
@@ -97,4 +96,5 @@ async def main(role: str, host: str, lanes: int, chunks: int) -> None:
 
 
 if __name__ == "__main__":
-    loop.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
+    role, host, lanes, chunks = arguments.read("bench.bus", "Load a host.", "ROLE", "HOST", "LANES", "CHUNKS")
+    loop.run(main(role, host, int(lanes), int(chunks)))

@@ -19,6 +19,7 @@ import orjson
 from bench.order import TOOL, Frames, Kind, Order
 from bench.recording import Recording, read
 from bench.result import Result, summarise
+from fleet.process import arguments
 
 TOOLS = [
     {
@@ -223,4 +224,5 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
+    arguments.read("bench.load", "Generate load: reads orders from standard input, and prints what came of them.")
     asyncio.run(serve())

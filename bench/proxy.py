@@ -5,7 +5,7 @@ of vLLM's production-stack streams in this way, but also chooses a server and ke
 file imports nothing of this project, because it runs in other environments too.
 """
 
-import sys
+import argparse
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -50,4 +50,8 @@ def build(backend: str) -> FastAPI:
 
 
 if __name__ == "__main__":
-    uvicorn.run(build(sys.argv[2]), host="127.0.0.1", port=int(sys.argv[1]), access_log=False, log_level="warning")
+    parser = argparse.ArgumentParser(prog="python -m bench.proxy", description="The least that a gateway must do.")
+    parser.add_argument("port", type=int)
+    parser.add_argument("backend")
+    given = parser.parse_args()
+    uvicorn.run(build(given.backend), host="127.0.0.1", port=given.port, access_log=False, log_level="warning")

@@ -12,6 +12,8 @@ from typing import Any
 
 import structlog
 
+from fleet import logfmt
+
 OURS = ("__main__", "fleet", "host", "worker", "gateway", "model")
 """Loggers that follow the level. Others stay at WARNING, because libraries log messages, and so prompts, below it."""
 
@@ -48,11 +50,7 @@ def configure(process: str, level: str = "info", form: str = "text") -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         _drop_bodies,
     ]
-    renderer: Any = (
-        structlog.processors.JSONRenderer()
-        if form == "json"
-        else structlog.processors.LogfmtRenderer(key_order=["time", "level", "process", "event"], drop_missing=True)
-    )
+    renderer: Any = structlog.processors.JSONRenderer() if form == "json" else logfmt.line
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

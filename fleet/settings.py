@@ -3,6 +3,7 @@
 import difflib
 import ipaddress
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self, TypeVar
@@ -68,6 +69,12 @@ def _plain(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _name(value: str) -> str:
+    if value and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}", value):
+        raise ValueError("must be 1 to 63 letters, digits, dots and dashes, and begin with a letter or digit")
+    return value
+
+
 Address = Annotated[HostPort, NoDecode, BeforeValidator(_host_port), PlainSerializer(str)]
 """``HOST:PORT``."""
 
@@ -90,6 +97,8 @@ class FleetSettings(BaseSettings):
     """PEM certificates of the authorities that may sign the peer's certificate."""
     tls_cert: OptionalPath = None
     tls_key: OptionalPath = None
+    member_name: Annotated[str, AfterValidator(_name)] = ""
+    """What a gateway's or a worker's id begins with; by default the container's, the pod's or the machine's name."""
     link_timeout: float = Field(default=30.0, gt=0, le=3600)
     """Seconds that streams wait for a lost link to the host. Then they end in ``link_lost``."""
     log_level: str = Field(default="info", pattern="^(?i:debug|info|warning|error)$")

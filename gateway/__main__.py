@@ -1,10 +1,13 @@
 """``python -m gateway``: serves HTTP until SIGTERM or SIGINT. A second signal ends it at once."""
 
+import argparse
 import asyncio
 import logging
+import os
 import sys
 import time
 from functools import partial
+from pathlib import Path
 from socket import socket
 from typing import Any
 
@@ -15,12 +18,13 @@ from fleet import logs
 from fleet.bus import topics
 from fleet.bus.runtime import FleetRuntime
 from fleet.lane import Inbox
-from fleet.process import loop
+from fleet.process import arguments, loop, ports
 from fleet.process.signals import stop_signals
 from fleet.process.version import VERSION
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
+from gateway.access import new_key
 from gateway.access.access import Access
-from gateway.access.keys import KeyRing, KeysError, new_key
+from gateway.access.keys import KeyRing, KeysError
 from gateway.chats.chats import Chats
 from gateway.chats.fan_in import FanIn, GatewayAgent, register
 from gateway.chats.observer import Observer
@@ -28,6 +32,7 @@ from gateway.http import app, server
 from gateway.routing.admission import Admission
 from gateway.routing.breaker import Breakers
 from gateway.routing.directory import Directory
+from gateway.routing.load import describe_load
 from gateway.settings import GatewaySettings
 from protos import chat_pb2 as pb
 
@@ -46,7 +51,7 @@ class Gateway:
     """A gateway process. It has 13 attributes because everything that it consists of is made here."""
 
     def __init__(self, settings: GatewaySettings, fleet: FleetSettings, ring: KeyRing | None) -> None:
-        self.id = topics.new_member_id()
+        self.id = topics.new_member_id(topics.GATEWAY, fleet.member_name)
         self._settings = settings
         self._ring = ring
         self._link_timeout = fleet.link_timeout
@@ -85,7 +90,7 @@ class Gateway:
         try:
             return server.listen(self._settings.bind)
         except OSError as error:
-            print(f"GATEWAY_BIND: cannot listen on {self._settings.bind}: {error.strerror}", file=sys.stderr)
+            print(ports.failure("GATEWAY_BIND", self._settings.bind, error), file=sys.stderr)
             raise SystemExit(1) from None
 
     def _application(self) -> ASGIApp:
@@ -191,7 +196,7 @@ class Gateway:
                 "in_flight": len(self._chats),
                 "requests_total": self._chats.total,
             },
-            "load": self._directory.describe_load(self._admission.waiting, now),
+            "load": describe_load(self._directory, self._directory.ready(now), self._admission.waiting_for()),
             "queue": self._admission.describe(),
         }
 
@@ -214,21 +219,21 @@ def open_ring(settings: GatewaySettings) -> KeyRing | None:
         raise SystemExit(BAD_SETTINGS) from None
 
 
-def print_new_key(name: str) -> None:
-    key, entry = new_key(name)
-    print(f"The key, which is shown only now:\n\n  {key}\n\nIts entry for the file that GATEWAY_KEYS names:\n\n{entry}")
+def read_arguments() -> argparse.Namespace:
+    parser = arguments.parser("gateway", "Serve the APIs over HTTP until SIGTERM or SIGINT.")
+    keys = parser.add_subparsers(dest="command", title="commands").add_parser("keys", help="make API keys")
+    new = keys.add_subparsers(dest="keys_command", required=True).add_parser("new", help="make a key")
+    new.add_argument("name", metavar="NAME", help="whose key it is")
+    named = os.environ.get("GATEWAY_KEYS")
+    help_ = "the file to add it to, by default the one that GATEWAY_KEYS names; without either its entry is printed"
+    new.add_argument("file", metavar="FILE", nargs="?", type=Path, default=named or None, help=help_)
+    return parser.parse_args()
 
 
 def main() -> None:
-    match sys.argv[1:]:
-        case ["keys", "new", name] if name.strip():
-            print_new_key(name)
-            return
-        case []:
-            pass
-        case _:
-            print("usage: python -m gateway [keys new NAME]", file=sys.stderr)
-            raise SystemExit(BAD_SETTINGS)
+    given = read_arguments()
+    if given.command == "keys":
+        raise SystemExit(new_key.main(given.name, given.file))
     fleet = load(FleetSettings)
     settings = load(GatewaySettings)
     logs.configure("gateway", fleet.log_level, fleet.log_format)

@@ -5,7 +5,8 @@
     GatewayError           status  retryable  code
     ├── MalformedBody      400     no         invalid_json, incomplete_body, body_timeout (408), body_too_large (413),
     │                                         body_too_complex (422)
-    ├── NotHttp            400     no         invalid_http, headers_too_large (431), not_allowed (405)
+    ├── NotHttp            400     no         invalid_http, headers_too_large (431), not_allowed (405),
+    │                                         http2_not_spoken (505), proxy_header_missing, invalid_proxy_header
     ├── InvalidField       422     no         invalid_field
     ├── UnknownModel       404     no         unknown_model
     ├── Unsupported        400     no         unsupported_parameter

@@ -1,5 +1,7 @@
 """Settings of a gateway process (``GATEWAY_*``)."""
 
+import ipaddress
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -23,6 +25,8 @@ class GatewaySettings(BaseSettings):
     """Web origins whose pages may use the APIs, separated by commas; ``*`` for all."""
     trusted_proxies: Annotated[list[str], NoDecode] = []
     """Addresses or networks whose ``X-Forwarded-*`` headers are trusted, separated by commas."""
+    proxy_protocol: Annotated[list[IPv4Network | IPv6Network], NoDecode] = []
+    """Addresses or networks whose connections begin with a PROXY protocol header, separated by commas."""
     max_headers: int = Field(default=64 * 1024, ge=1024, le=1024 * 1024)
     """Size of a request's headers."""
     header_timeout: float = Field(default=30.0, gt=0, le=3600)
@@ -72,3 +76,10 @@ class GatewaySettings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("proxy_protocol", mode="before")
+    @classmethod
+    def _networks(cls, value: object) -> object:
+        # ip_network says what is wrong with which text; pydantic would say it once for each kind of network.
+        parts = cls._split(value)
+        return [ipaddress.ip_network(part) for part in parts] if isinstance(parts, list) else value

@@ -4,7 +4,7 @@ import asyncio
 import sys
 
 from fleet import logs
-from fleet.process import loop
+from fleet.process import arguments, loop
 from fleet.process.signals import stop_signals
 from fleet.security.identity import IdentityError
 from fleet.settings import BAD_SETTINGS, FleetSettings, HostPort, load
@@ -26,7 +26,8 @@ def check(settings: HostSettings, fleet: FleetSettings) -> None:
         print(f"HOST_BIND: {settings.bind} is reachable from other machines; {advice}", file=sys.stderr)
         raise SystemExit(BAD_SETTINGS)
     if fleet.identity() is None:
-        log.warning("prompts and the token are sent unencrypted: set FLEET_TLS_CA, FLEET_TLS_CERT and FLEET_TLS_KEY")
+        advice = "set FLEET_TLS_CA, FLEET_TLS_CERT and FLEET_TLS_KEY"
+        log.warning("not encrypted", reason="prompts and the token are sent as they are", advice=advice)
 
 
 def warn(fleet: FleetSettings) -> None:
@@ -36,7 +37,7 @@ def warn(fleet: FleetSettings) -> None:
         anyone = "any holder of the token" if tokens else "any program that reaches this port"
         may = "can join as a worker or gateway and receives the prompts given to it"
         advice = "make identities, or write tokens with roles into FLEET_TOKEN_FILE"
-        log.warning("; ".join((f"{anyone} {may}", advice)))
+        log.warning("members are not told apart", reason=f"{anyone} {may}", advice=advice)
 
 
 async def serve(settings: HostSettings, fleet: FleetSettings) -> None:
@@ -72,6 +73,7 @@ def _reason(error: BaseException | None) -> str:
 
 
 def main() -> None:
+    arguments.read("host", "Link gateways and workers until SIGTERM or SIGINT.")
     fleet = load(FleetSettings)
     settings = load(HostSettings)
     logs.configure("host", fleet.log_level, fleet.log_format)

@@ -13,6 +13,8 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from fleet.process import arguments
+
 SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 TIMEOUT = 5.0
 EVERYWHERE = ("0.0.0.0", "[::]", "::")  # noqa: S104
@@ -53,6 +55,7 @@ def channel() -> grpc.Channel:
 
 
 def main() -> None:
+    arguments.read("host.health", "Ask the host on this machine whether it serves: exit code 0 if so, else 1.")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # the one line is ours
     try:
         with channel() as to_host:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from fleet import logs
+from fleet.process import ports
 from fleet.process.repeats import Repeats
 from fleet.settings import HostPort
 
@@ -57,8 +58,7 @@ class Listener:
         try:
             self._sockets = _listen(address)
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise OSError(f"{setting}: cannot listen on {address}: {reason}") from error
+            raise OSError(ports.failure(setting, address, error)) from error
         self.port: int = self._sockets[0].getsockname()[1]
         self._handle = handle
         self._accepting: list[asyncio.Task[None]] = []

@@ -173,7 +173,7 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
         if certified is None:
             secure = b"ssl" in context.auth_context().get("transport_security_type", ())
             if secure and allowed >= roles.ANY and self._repeats.is_new("no role"):
-                log.warning("a member's certificate and token name no role: it can join as a worker or as a gateway")
+                log.warning("a member's certificate and token name no role", reason="it can join as any")
             return allowed
         if not certified:
             await self._refuse(context, Denied("a host's certificate lets no member in"))

@@ -1,12 +1,12 @@
 """``python -m fleet.security DIRECTORY``: makes and renews certificates and tokens."""
 
-import argparse
 import contextlib
 import ipaddress
 import re
 import sys
 from pathlib import Path
 
+from fleet.process import arguments
 from identities.authority import CERT_DAYS, RENEW_DAYS, Authority, Change
 
 _LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
@@ -26,9 +26,9 @@ def host_name(text: str) -> str:
 
 def main() -> None:
     """Update the identities in a directory. Exits with 1 and one line if that fails."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fleet.security",
-        description="Make the fleet's certificate authority, a certificate for each of host, gateway and worker, and "
+    parser = arguments.parser(
+        "fleet.security",
+        "Make the fleet's certificate authority, a certificate for each of host, gateway and worker, and "
         "a token for gateways and one for workers. "
         f"A certificate that is valid for another {RENEW_DAYS} of its {CERT_DAYS} days stays. Running members notice "
         "changes.",

@@ -1,6 +1,5 @@
 """``python -m fleet``: check the ports, start what the Procfile names, keep it running, stop it all."""
 
-import argparse
 import asyncio
 import os
 import signal
@@ -8,7 +7,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from fleet.process import ports
+from fleet.process import arguments, ports
 from fleet.settings import load
 from launcher.child import Child
 from launcher.console import Console
@@ -37,7 +36,7 @@ def main() -> int:
 
 
 def _read_arguments() -> None:
-    parser = argparse.ArgumentParser(prog="python -m fleet", description="Run the Procfile on this machine.")
+    parser = arguments.parser("fleet", "Run the Procfile on this machine until Ctrl-C.")
     parser.add_argument("--workers", metavar="N", help="how many workers to run; WORKERS=2 by default")
     workers = parser.parse_args().workers
     if workers is not None:
@@ -61,7 +60,10 @@ async def launch(services: list[Service], settings: LauncherSettings) -> int:
     named = instances(services, settings.workers)
     console = Console(sys.stdout, [SELF, *(name for name, _ in named)], on_closed=stack.stop)
     environment = settings.environment(os.environ)
-    children = [Child(name, service, environment, partial(console.line, name)) for name, service in named]
+    children = [
+        Child(name, service, {"FLEET_MEMBER_NAME": name} | environment, partial(console.line, name))
+        for name, service in named
+    ]
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stack.interrupt)

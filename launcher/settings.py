@@ -25,6 +25,7 @@ class LauncherSettings(BaseSettings):
     fleet_host: Address = HostPort("127.0.0.1", 50051)
     gateway_bind: Address = HostPort("127.0.0.1", 8501)
     model_bind: Address = HostPort("127.0.0.1", 8502)
+    model_slots: int = 4
 
     @property
     def host(self) -> HostPort:

@@ -35,6 +35,8 @@ Ready: {url} with {workers} (Ctrl-C ends everything).{remark} Try:
     -d '{{"messages":[{{"source":"user","content":"Hello! Who are you?"}}]}}'
 """
 
+SHARED = "\nThe model `smollm2` makes {slots} replies at once (MODEL_SLOTS), however many workers there are."
+
 
 class Backoff:
     """Seconds to wait before the next start: 1 doubling to 30, and 1 again after a process ran for a minute."""
@@ -123,12 +125,16 @@ class Stack:
         while not await self._is_ready():  # noqa: ASYNC110 (other processes set no event)
             await asyncio.sleep(POLL_INTERVAL)
         workers = services.count("worker")
-        absent = "model" in services and not self._model_runs
+        remark = ""
+        if "model" in services and not self._model_runs:
+            remark = " The model `smollm2` is not available."
+        elif self._model_runs and "workers" in self._settings.model_fields_set:
+            remark = SHARED.format(slots=self._settings.model_slots)
         console.plain(
             READY.format(
                 url=f"http://{reachable(self._settings.gateway_bind)}",
                 workers="1 worker" if workers == 1 else f"{workers} workers",
-                remark=" The model `smollm2` is not available." if absent else "",
+                remark=remark,
             )
         )
 

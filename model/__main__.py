@@ -6,6 +6,7 @@ import sys
 import time
 
 from fleet import logs
+from fleet.process import arguments
 from fleet.settings import FleetSettings, load
 from model.server import ALIAS, ModelError, start
 from model.settings import ModelSettings
@@ -17,6 +18,7 @@ log = logs.logger(__name__)
 
 def main() -> None:
     """Exits with 0 after a signal, otherwise with the code of a :class:`model.server.ModelError`."""
+    arguments.read("model", "Serve the embedded model until SIGTERM or SIGINT.")
     fleet, settings = load(FleetSettings), load(ModelSettings)
     logs.configure("model", fleet.log_level, fleet.log_format)
     # llama.cpp's threads inherit the mask, so that no thread but sigwait() below receives these signals.

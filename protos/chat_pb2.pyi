@@ -396,7 +396,7 @@ class Endpoints(_message.Message):
     def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Details(_message.Message):
-    __slots__ = ("description", "concurrency", "active_by_gateway")
+    __slots__ = ("description", "concurrency", "active_by_gateway", "server")
     class ActiveByGatewayEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -407,10 +407,12 @@ class Details(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     CONCURRENCY_FIELD_NUMBER: _ClassVar[int]
     ACTIVE_BY_GATEWAY_FIELD_NUMBER: _ClassVar[int]
+    SERVER_FIELD_NUMBER: _ClassVar[int]
     description: str
     concurrency: int
     active_by_gateway: _containers.ScalarMap[str, int]
-    def __init__(self, description: _Optional[str] = ..., concurrency: _Optional[int] = ..., active_by_gateway: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    server: int
+    def __init__(self, description: _Optional[str] = ..., concurrency: _Optional[int] = ..., active_by_gateway: _Optional[_Mapping[str, int]] = ..., server: _Optional[int] = ...) -> None: ...
 
 class WorkerStatus(_message.Message):
     __slots__ = ("worker_id", "models", "capacity", "active", "state", "version", "active_by_gateway", "started_total", "routes", "endpoints", "details", "sent_by")

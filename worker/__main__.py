@@ -1,6 +1,5 @@
 """``python -m worker``: serves models to the fleet until SIGTERM or SIGINT; a second signal ends it at once."""
 
-import argparse
 import asyncio
 import os
 import sys
@@ -11,7 +10,7 @@ from fleet import logs
 from fleet.bus import topics
 from fleet.bus.runtime import FleetRuntime
 from fleet.lane import Outbox
-from fleet.process import loop
+from fleet.process import arguments, loop, ports
 from fleet.process.signals import stop_signals
 from fleet.process.turns import Turns
 from fleet.process.version import VERSION
@@ -24,6 +23,7 @@ from worker.contract.observer import Observer
 from worker.health import health_service
 from worker.ollama.client import OllamaClient
 from worker.openai.client import Streaming
+from worker.secrets import SecretsError, adopt
 from worker.services.agent import AgentService
 from worker.services.endpoints import CHAT, Endpoints
 from worker.services.model import ModelService
@@ -52,7 +52,7 @@ class Worker:
     def __init__(
         self, settings: WorkerSettings, fleet: FleetSettings, models: dict[str, Model], observer: Observer
     ) -> None:
-        self.id = topics.new_member_id()
+        self.id = topics.new_member_id(topics.WORKER, fleet.member_name)
         self._settings = settings
         self._link_timeout = fleet.link_timeout
         self._models = models
@@ -69,8 +69,7 @@ class Worker:
                 try:
                     await health.enter_async_context(health_service(address, self._not_ready))
                 except OSError as error:
-                    reason = os.strerror(error.errno or 0).lower()
-                    print(f"WORKER_HEALTH_BIND: cannot listen on {address}: {reason}", file=sys.stderr)
+                    print(ports.failure("WORKER_HEALTH_BIND", address, error), file=sys.stderr)
                     raise SystemExit(1) from None
             await self._serve(stop)
 
@@ -124,18 +123,19 @@ class Worker:
             at: dict[str, Service] = {}
             if isinstance(model.client, Streaming):
                 model.client.read_by(pacer)
-                at = {other: PassedOn(model.client, other, turns) for other in model.endpoints if other != CHAT}
+                passed_on = [other for other in model.endpoints if other != CHAT]
+                at = {other: PassedOn(name, model.client, other, turns, self._observer) for other in passed_on}
             elif isinstance(model.client, ClaudeClient):
                 model.client.work_in(turns, pacer)
             elif isinstance(model.client, OllamaClient):
                 model.client.work_in(turns, images, pacer)
             if CHAT in model.endpoints:
-                at[CHAT] = ModelService(model.client, model.system_message, turns, images)
+                at[CHAT] = ModelService(name, model.client, model.system_message, turns, images, self._observer)
             if name in roster.models:
                 offers[name] = Offer(Endpoints(at), model.route, model.description, model.concurrency, model.endpoints)
         clients = {name: model.client for name, model in self._models.items()}
         for name, entry in roster.entries.items():
-            service = AgentService(entry, clients, roster.workbenches, turns, images)
+            service = AgentService(entry, clients, roster.workbenches, turns, images, self._observer)
             at = {CHAT: service}
             offers[name] = Offer(Endpoints(at), description=entry.description, concurrency=entry.concurrency)
         return offers
@@ -182,7 +182,7 @@ def refuse(reason: str) -> NoReturn:
 
 def main() -> None:
     """Read settings and models, then serve."""
-    parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
+    parser = arguments.parser("worker", "Serve models and agents to the fleet until SIGTERM or SIGINT.")
     parser.add_argument("command", nargs="?", choices=["check"], help="say whether everything loads, and end")
     command = parser.parse_args().command
     # Spans of each message within a team are a fifth of its cost; set it to false to have them.
@@ -191,7 +191,11 @@ def main() -> None:
     settings = load(WorkerSettings)
     logs.configure("worker", fleet.log_level, fleet.log_format)
     try:
+        if settings.secrets is not None:
+            adopt(settings.secrets)
         models = load_models(settings.models)
+    except SecretsError as error:
+        refuse(f"WORKER_SECRETS: {error}")
     except ModelsError as error:
         refuse(f"WORKER_MODELS: {error}")
     if command == "check":

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from fleet.settings import Address
+from fleet.settings import Address, OptionalPath
 
 
 class WorkerSettings(BaseSettings):
@@ -20,6 +20,8 @@ class WorkerSettings(BaseSettings):
     """The agents it serves beside them, if the file is there; see ``docs/agents.md``."""
     serve: Annotated[list[str], NoDecode] = []
     """The public names of models and agents that it serves, separated by commas; empty means all."""
+    secrets: OptionalPath = None
+    """A folder of files, each of which holds the value of the environment variable that it is named after."""
     capacity: int = Field(default=512, ge=1, le=100_000)
     """Chats at once; further ones wait at the gateway or go elsewhere."""
     tool_threads: int = Field(default=32, ge=1, le=1000)

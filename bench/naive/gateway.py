@@ -1,8 +1,8 @@
 """``python -m bench.naive.gateway HOST PORT``"""
 
+import argparse
 import asyncio
 import json
-import sys
 import uuid
 from collections.abc import AsyncIterator
 
@@ -99,4 +99,8 @@ async def main(host: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+    parser = argparse.ArgumentParser(prog="python -m bench.naive.gateway")
+    parser.add_argument("host")
+    parser.add_argument("port", type=int)
+    given = parser.parse_args()
+    asyncio.run(main(given.host, given.port))

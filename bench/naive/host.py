@@ -1,7 +1,7 @@
 """``python -m bench.naive.host ADDRESS``"""
 
+import argparse
 import asyncio
-import sys
 
 from autogen_ext.runtimes.grpc import GrpcWorkerAgentRuntimeHost
 
@@ -13,4 +13,6 @@ async def main(address: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    parser = argparse.ArgumentParser(prog="python -m bench.naive.host")
+    parser.add_argument("address")
+    asyncio.run(main(parser.parse_args().address))

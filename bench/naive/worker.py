@@ -1,7 +1,7 @@
 """``python -m bench.naive.worker HOST MODEL BASE_URL``"""
 
+import argparse
 import asyncio
-import sys
 
 from autogen_core import (
     MessageContext,
@@ -64,4 +64,7 @@ async def main(host: str, model: str, base_url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    parser = argparse.ArgumentParser(prog="python -m bench.naive.worker")
+    for name in ("host", "model", "base_url"):
+        parser.add_argument(name)
+    asyncio.run(main(**vars(parser.parse_args())))

@@ -12,6 +12,8 @@ import socket
 
 from autogen_core import TopicId
 
+from fleet.process import container
+
 SOURCE = "fleet"
 WORKERS = TopicId("workers", SOURCE)
 MEMBERS = TopicId("members", SOURCE)
@@ -26,14 +28,24 @@ HOST = "host"
 """The id under which the host publishes; no member may have it."""
 _MEMBER_ID = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
+NAME = 63
+"""Characters of a member's name in its id."""
+
 CHAT = "chat."
 CHUNKS = "chunks."
 
 
-def new_member_id() -> str:
-    """``<hostname>-<8 hex digits>``: new at every start, safe in agent types and topics."""
-    name = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40].strip("-") or "member"
-    return f"{name}-{secrets.token_hex(4)}"
+def new_member_id(kind: str, name: str = "") -> str:
+    """``<name>-<8 hex digits>``: new at every start, safe in agent types and topics.
+
+    ``kind`` is :data:`WORKER` or :data:`GATEWAY`. Without a ``name`` it is the container's, the pod's or the machine's,
+    after the kind unless that is a part of it.
+    """
+    if not name:
+        hostname = socket.gethostname()
+        found = (container.name(hostname) if container.is_id(hostname) else "") or hostname
+        name = found if _KINDS[kind] in found else f"{_KINDS[kind]}-{found}"
+    return f"{re.sub('[^A-Za-z0-9.-]', '-', name)[:NAME].strip('-.')}-{secrets.token_hex(4)}"
 
 
 def agent_type(prefix: str, member_id: str) -> str:

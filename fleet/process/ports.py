@@ -1,6 +1,7 @@
 """Checks a port before starting what would not report a taken port itself."""
 
 import errno
+import os
 import socket
 
 
@@ -15,5 +16,19 @@ def obstacle(host: str, port: int) -> str:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        return f"port {port} is taken" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+        return _reason(error, port)
     return ""
+
+
+def failure(setting: str, address: tuple[str, int], error: OSError) -> str:
+    """One line for a process that cannot listen at the ``address`` which is in this ``setting``."""
+    return f"{setting}: cannot listen on {address}: {_reason(error, address[1])}; set {setting} to another address"
+
+
+def _reason(error: OSError, port: int) -> str:
+    """The same whoever raised it, which the error's own text is not."""
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} is taken"
+    is_name = isinstance(error, socket.gaierror)
+    words = error.strerror if is_name or not error.errno else os.strerror(error.errno)
+    return (words or str(error)).lower()

@@ -21,7 +21,16 @@ def status(url: str, timeout: float = TIMEOUT) -> int:
     return int(rest[:3])
 
 
+USAGE = "usage: python -I -S fleet/process/probe.py http://HOST:PORT/PATH"
+"""The import of a parser would cost as much as everything else."""
+
 if __name__ == "__main__":
+    if {"-h", "--help"} & set(sys.argv):
+        print(USAGE)
+        raise SystemExit(0)
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        print(f"{USAGE}\nnot understood: {' '.join(sys.argv[1:]) or 'no URL'}", file=sys.stderr)
+        raise SystemExit(2)
     try:
         raise SystemExit(0 if status(sys.argv[1]) == 200 else 1)
     except (OSError, ValueError, IndexError) as error:

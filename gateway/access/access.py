@@ -19,6 +19,10 @@ class Access:
         self._ring = ring
         self._limits = Limits()
 
+    @property
+    def needs_key(self) -> bool:
+        return self._ring is not None
+
     def identify(self, request: Request) -> Key:
         """The request's key. Raises :class:`Unauthorized`."""
         if self._ring is None:

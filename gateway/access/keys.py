@@ -16,7 +16,6 @@ import contextlib
 import gc
 import hashlib
 import itertools
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,9 +28,9 @@ from fleet.process import files
 
 log = logs.logger(__name__)
 
-PREFIX = "cf-"
-
 DEPTH = 20
+
+FORM = "the file holds `keys:`, once, and below it a list of entries"
 
 
 class KeysError(Exception):
@@ -61,34 +60,39 @@ class Key(BaseModel):
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    keys: list[Any]
+    keys: list[Any] | None
+    """None as in a file whose entries are all commented out."""
 
 
 def digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def new_key(name: str) -> tuple[str, str]:
-    key = PREFIX + secrets.token_urlsafe(32)
-    entry = yaml.safe_dump([{"name": name, "sha256": digest(key)}], sort_keys=False)
-    return key, "keys:\n" + "".join(f"  {line}\n" for line in entry.splitlines())
-
-
 def read_keys(path: Path) -> dict[str, Key]:
     """The file's entries by their ``sha256``. Raises :class:`KeysError`. Made for a thread: 10,000 take 1 s."""
     try:
-        with _without_collections():
-            text = path.read_text(encoding="utf-8")
-            _check_depth(text)
-            return _by_hash(_entries(_File.model_validate(_document(text))))
+        return parse_keys(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        advice = f"make it with a first key: python -m gateway keys new NAME {path}"
+        raise KeysUnreadable(f"{path}: is not there; {advice}") from None
     except OSError as error:
-        raise KeysUnreadable(f"{path}: cannot be read: {error.strerror}") from None
-    except ValidationError as error:
-        raise KeysError(f"{path}: {_sentence(error)}") from None
+        raise KeysUnreadable(f"{path}: cannot be read: {files.reason(path, error)}") from None
+    except UnicodeDecodeError:
+        raise KeysError(f"{path}: is not YAML") from None
     except KeysError as error:
         raise KeysError(f"{path}: {error}") from None
+
+
+def parse_keys(text: str) -> dict[str, Key]:
+    """As :func:`read_keys`, of a file's content."""
+    try:
+        with _without_collections():
+            _check_depth(text)
+            return _by_hash(_entries(_File.model_validate(_document(text))))
+    except ValidationError as error:
+        raise KeysError(f"{_sentence(error)}; {FORM}") from None
     except (yaml.YAMLError, ValueError):
-        raise KeysError(f"{path}: is not YAML") from None
+        raise KeysError("is not YAML") from None
 
 
 def _check_depth(text: str) -> None:
@@ -105,12 +109,28 @@ def _document(text: str) -> Any:
     root = loader.get_single_node()
     if root is None:
         return None
+    _check_names(root)
     document = loader.construct_document(root)
     # The nodes of a large file, freed in one step, would block all threads for 20 ms.
     for branch in itertools.chain.from_iterable(root.value if isinstance(root, yaml.MappingNode) else ()):
         while isinstance(branch.value, list) and branch.value:
             branch.value.pop()
     return document
+
+
+def _check_names(root: yaml.Node) -> None:
+    """Raise :class:`KeysError` for a name that stands twice in one mapping, of which YAML would take the last."""
+    branches = root.value if isinstance(root, yaml.MappingNode) else ()
+    entries = itertools.chain.from_iterable(
+        value.value for _, value in branches if isinstance(value, yaml.SequenceNode)
+    )
+    for mapping in itertools.chain((root,), entries):
+        lines: dict[str, int] = {}
+        for name, _ in mapping.value if isinstance(mapping, yaml.MappingNode) else ():
+            line = name.start_mark.line + 1
+            if (text := str(name.value)) in lines:
+                raise KeysError(f"`{text}:` stands twice, in lines {lines[text]} and {line}; {FORM}")
+            lines[text] = line
 
 
 @contextlib.contextmanager
@@ -127,7 +147,7 @@ def _without_collections() -> Iterator[None]:
 
 def _entries(document: _File) -> Iterator[Key]:
     # One by one: a single call for all of them would hold the interpreter's lock.
-    for number, entry in enumerate(document.keys):
+    for number, entry in enumerate(document.keys or ()):
         try:
             yield Key.model_validate(entry)
         except ValidationError as error:
@@ -150,7 +170,9 @@ def _by_hash(entries: Iterator[Key]) -> dict[str, Key]:
 def _sentence(error: ValidationError) -> str:
     problem = error.errors(include_url=False, include_input=False)[0]
     field = ".".join(str(part) for part in problem["loc"])
-    return f"{field}: {problem['msg']}"
+    if problem["type"] == "extra_forbidden":
+        return f"{field}: is not known here"
+    return f"{field}: {problem['msg']}" if field else "holds no mapping"
 
 
 class KeyRing:

@@ -3,6 +3,7 @@
 FastAPI cannot derive them: its endpoints here take the plain request, whose body is read in small steps.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel
@@ -13,6 +14,24 @@ Responses = dict[int | str, Json]
 TEXT: Json = {"type": "string"}
 NUMBER: Json = {"type": "integer"}
 OBJECTS: Json = {"type": "array", "items": {"type": "object"}}
+
+
+SCHEMES: Json = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "as OpenAI's clients send it"},
+    "api-key": {"type": "apiKey", "in": "header", "name": "api-key", "description": "as Azure's clients send it"},
+    "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "as Anthropic's clients do"},
+}
+"""Ways to send an API key. One of them is enough."""
+
+
+def secured(document: Json, *, open_paths: Iterable[str]) -> Json:
+    """The document of a gateway with API keys: every path but the open ones needs one."""
+    document.setdefault("components", {})["securitySchemes"] = SCHEMES
+    document["security"] = [{name: []} for name in SCHEMES]
+    for path in open_paths:
+        for operation in document["paths"].get(path, {}).values():
+            operation["security"] = []
+    return document
 
 
 def schema(*required: str, **properties: Json) -> Json:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
@@ -26,7 +27,8 @@ from gateway.faces import listed
 from gateway.faces.bodies import Bodies, Body
 from gateway.faces.face import Asked, Face, Fleet, owner
 from gateway.faces.face import Route as FaceRoute
-from gateway.faces.openapi import error_schema, refusals
+from gateway.faces.openapi import error_schema, json_response, refusals, secured
+from gateway.http import pages
 from gateway.http.middleware import Edge
 from gateway.http.paths import Paths, advice
 from gateway.http.response import ChatResponse
@@ -136,7 +138,7 @@ def build(
     register_url_convertor("rest", RestConvertor())
     # A redirect to a path without its last slash would name the host that the client claims to have asked.
     app: FastAPI = FastAPIOffline(
-        title="chatfleet", version=VERSION, redoc_url=None, static_url="/docs-static", redirect_slashes=False
+        None, None, title="chatfleet", version=VERSION, static_url="/docs-static", redirect_slashes=False
     )
     service = ChatService(settings, chats, access, views, observer)
     for face in faces:
@@ -145,6 +147,7 @@ def build(
             plain: dict[str, Any] = {"response_class": Response, "response_model": None}
             app.add_api_route(route.path, _endpoint(route, service), methods=[route.method], **plain, **route.openapi)
     _add_operations(app, access, views)
+    _add_pages(app, access, views)
     _render_errors(app, faces)
     served: ASGIApp = Paths(app, {route.path for route in app.routes if isinstance(route, Route)})
     if settings.cors_origins:  # outside of FastAPI, whose answers to defects must have its headers too
@@ -165,11 +168,13 @@ def _endpoint(route: FaceRoute, service: ChatService) -> Callable[[Request], Awa
     return endpoint
 
 
-def _add_operations(app: FastAPI, access: Access, views: Views) -> None:
+def _add_pages(app: FastAPI, access: Access, views: Views) -> None:
     @app.get("/", include_in_schema=False)
     @app.get("/v1", include_in_schema=False)
-    async def index() -> dict[str, str]:
-        return {
+    async def index(request: Request) -> Response:
+        if pages.asks_for_html(request):
+            return pages.index(views.unready(), access.needs_key)
+        shown = {
             "service": "chatfleet",
             "version": VERSION,
             "openai": "/v1 is the base URL of OpenAI's API: POST /v1/chat/completions, GET /v1/models",
@@ -177,13 +182,29 @@ def _add_operations(app: FastAPI, access: Access, views: Views) -> None:
             "documentation": "/docs",
             "health": "/healthz, /readyz, /fleet",
         }
+        return JSONResponse(shown, headers={"vary": "accept"})
 
-    @app.get("/healthz", tags=["operations"])
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return pages.docs()
+
+    if access.needs_key:
+        document = app.openapi
+        app.openapi = lambda: secured(document(), open_paths=("/healthz", "/readyz"))  # type: ignore[method-assign]
+
+
+def _add_operations(app: FastAPI, access: Access, views: Views) -> None:
+    @app.get("/healthz", tags=["operations"], summary="Is this gateway alive?")
     async def healthz() -> dict[str, str]:
         """Whether this process is alive."""
         return {"status": "ok"}
 
-    @app.get("/readyz", tags=["operations"], responses={503: {"description": "not ready; says why"}})
+    @app.get(
+        "/readyz",
+        tags=["operations"],
+        summary="Would a chat be served now?",
+        responses={503: {"description": "not ready; says why"}},
+    )
     async def readyz() -> Response:
         """Whether a chat would be served now; 503 says why not."""
         reason = views.unready()
@@ -191,11 +212,14 @@ def _add_operations(app: FastAPI, access: Access, views: Views) -> None:
             return JSONResponse({"status": "unready", "reason": reason}, 503, headers={"retry-after": "1"})
         return JSONResponse({"status": "ready"})
 
-    @app.get("/fleet", tags=["operations"], responses=refusals(error_schema(), 401))
-    async def fleet(request: Request) -> dict[str, Any]:
+    shown = {200: json_response("the fleet as this gateway sees it", {"type": "object"})}
+    responses = shown | refusals(error_schema(), 401)
+
+    @app.get("/fleet", tags=["operations"], summary="Workers, load and queue", responses=responses)
+    async def fleet(request: Request) -> Response:
         """The workers and their load."""
         access.identify(request)
-        return views.fleet()
+        return Response(orjson.dumps(views.fleet(), option=orjson.OPT_INDENT_2), media_type="application/json")
 
 
 def _render_errors(app: FastAPI, faces: Sequence[Face]) -> None:

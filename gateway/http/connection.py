@@ -6,7 +6,8 @@ served at a time.
 ============  ==============================================  =====================================================
 state         from, to                                        deadline
 ============  ==============================================  =====================================================
-WAITING       the start, a first request                      the start + ``header_timeout``
+PROXY         the start, the end of its PROXY header (3)      the start + ``header_timeout``
+WAITING       the start or there, a first request             the start + ``header_timeout``
 HEAD          a request's first byte, the end of its headers  that byte + ``header_timeout``
 BODY          there, the end of its body or of its answer     the headers' end + ``answer_timeout`` (1)
 ANSWERING     the end of the body, the end of the answer      the same (1)
@@ -24,6 +25,7 @@ CLOSED        the end
    ``GATEWAY_REQUEST_TIMEOUT``, ``GATEWAY_STALL_TIMEOUT``). A client that reads nothing of its answer gets
    ``stall_timeout`` + ``LINGER``, starting again only when it has read something.
 2. At most ``DISCARD_LIMIT`` bytes.
+3. Only of an address in ``GATEWAY_PROXY_PROTOCOL``; :mod:`gateway.http.proxy_protocol` bounds the header's bytes.
 
 No deadline moves because bytes arrive. In every state what is not payload (headers, chunk sizes, chunk extensions,
 trailers, empty lines) is limited: see :meth:`Connection.count`.
@@ -47,6 +49,7 @@ DISCARD_LIMIT = 256 * 1024 * 1024
 
 
 class State(enum.IntEnum):
+    PROXY = enum.auto()
     WAITING = enum.auto()
     HEAD = enum.auto()
     BODY = enum.auto()
@@ -59,6 +62,7 @@ class State(enum.IntEnum):
 
 
 class Event(enum.IntEnum):
+    PROXIED = enum.auto()
     BEGIN = enum.auto()
     HEAD_END = enum.auto()
     MESSAGE_END = enum.auto()
@@ -73,6 +77,7 @@ class Verdict(enum.Enum):
 
 
 MOVES = {
+    (State.PROXY, Event.PROXIED): State.WAITING,
     (State.WAITING, Event.BEGIN): State.HEAD,
     (State.IDLE, Event.BEGIN): State.HEAD,
     (State.HEAD, Event.BEGIN): State.HEAD,  # read again, without its Upgrade
@@ -108,8 +113,8 @@ class Bounds:
 class Connection:
     """One connection's state and deadline. ``now`` never goes back from one call to the next."""
 
-    def __init__(self, bounds: Bounds, now: float) -> None:
-        self.state = State.WAITING
+    def __init__(self, bounds: Bounds, now: float, *, proxied: bool = False) -> None:
+        self.state = State.PROXY if proxied else State.WAITING
         self._bounds = bounds
         self._until = now + bounds.header_timeout
         self._stalled_at = math.inf

@@ -3,7 +3,7 @@
 import re
 import uuid
 from asyncio import Handle, TimerHandle, Transport
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httptools
@@ -12,7 +12,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from fleet import logs
 from gateway.errors import GatewayError, NotHttp
 from gateway.faces import listed
-from gateway.http import http10
+from gateway.http import http10, proxy_protocol
 from gateway.http.connection import UNPARSED, Bounds, Connection, Event, State, Verdict, headers_too_large
 from gateway.http.wire import EXTENSION, Wire
 
@@ -42,10 +42,13 @@ class Pipelined(Exception):
 class Protocol(HttpToolsProtocol):
     """Serves one request at a time within ``bounds``, and refuses what is no request with an error in our shape.
 
-    Responses find a :class:`gateway.http.wire.Wire` in their scope. The attributes are uvicorn's and one of each part.
+    Connections from ``proxies`` begin with a PROXY header. Responses find a :class:`gateway.http.wire.Wire` in their
+    scope. It has 13 attributes because uvicorn's are among them, besides one of each part.
     """
 
     raw: Transport
+    header: proxy_protocol.Header | None = None
+    """What the proxy in front says before anything else, while it is awaited."""
     wire: Wire
     connection: Connection
     timer: TimerHandle
@@ -53,9 +56,10 @@ class Protocol(HttpToolsProtocol):
     wakes_at: float
     head_bytes = 0
 
-    def __init__(self, bounds: Bounds, *args: Any, **given: Any) -> None:
+    def __init__(self, bounds: Bounds, proxies: Sequence[proxy_protocol.Network], *args: Any, **given: Any) -> None:
         super().__init__(*args, **given)
         self.bounds = bounds
+        self.proxies = proxies
 
     # ------------------------------------------------------------ the connection
 
@@ -63,7 +67,9 @@ class Protocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.raw = transport
         self.transport = self.wire = Wire(transport, self.flow, self.finish, self.is_closing)
-        self.connection = Connection(self.bounds, self.loop.time())
+        if proxy_protocol.trusts(self.proxies, self.client):
+            self.header = proxy_protocol.Header()
+        self.connection = Connection(self.bounds, self.loop.time(), proxied=self.header is not None)
         self.wake_at(self.connection.deadline)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -95,6 +101,8 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         try:
+            if self.header is not None and not (data := self.after_header(self.header, data)):
+                return
             if self.connection.state is State.WAITING and data.startswith(HTTP2):
                 raise NotHttp("http2_not_spoken", HTTP1_ONLY, status=505)
             if self.connection.state not in UNPARSED:
@@ -110,6 +118,20 @@ class Protocol(HttpToolsProtocol):
             # uvloop reads up to 2 MiB before it does anything else, and nothing else slows this client down.
             self.flow.pause_reading()
             self.loop.call_soon(self.flow.resume_reading)
+
+    def after_header(self, header: proxy_protocol.Header, data: bytes) -> bytes:
+        """What follows the PROXY header in ``data``. Once it is complete, its client is the connection's."""
+        try:
+            rest = header.feed(data)
+        except NotHttp:
+            self.header = None
+            raise
+        if rest is None:
+            return b""
+        self.header = None
+        self.client = header.client or self.client
+        self.connection.move(Event.PROXIED, self.loop.time())
+        return rest
 
     def parse(self, data: bytes) -> None:
         try:
@@ -224,7 +246,9 @@ class Protocol(HttpToolsProtocol):
         request_id = uuid.uuid4().hex
         began = self.connection.is_running and self.cycle.response_started
         answered = began or self.connection.state is State.DISCARDING
-        log.info("request refused", request=request_id, code=error.code, status=0 if answered else error.status)
+        client = {"client": self.client[0]} if self.client else {}
+        status = 0 if answered else error.status
+        log.info("request refused", request=request_id, **client, code=error.code, status=status)
         if began:
             self.disconnect()
             self.end()
@@ -287,7 +311,8 @@ class Protocol(HttpToolsProtocol):
         state = self.connection.state
         verdict = self.connection.expire(self.loop.time(), self.wire.unsent())
         if verdict is Verdict.ABORT:
-            self.drop("header_timeout" if state in (State.WAITING, State.HEAD) else "connection_timeout")
+            begun = state not in (State.PROXY, State.WAITING, State.HEAD)
+            self.drop("connection_timeout" if begun else "header_timeout")
             return
         if verdict is Verdict.CLOSE:
             self.raw.close()

@@ -53,7 +53,7 @@ def make_server(app: ASGIApp, settings: GatewaySettings) -> Server:
     return Server(
         uvicorn.Config(
             app,
-            http=partial(Protocol, bounds),  # type: ignore[arg-type]  # uvicorn only calls it
+            http=partial(Protocol, bounds, settings.proxy_protocol),  # type: ignore[arg-type]  # uvicorn only calls it
             ws="none",
             lifespan="off",
             access_log=False,

@@ -3,7 +3,7 @@
 import asyncio
 import heapq
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from itertools import count, islice
@@ -100,6 +100,13 @@ class Admission:
         self.linked = False
         """Whether the link to the host is up: while it is not, no worker can be reached."""
         self.linked_at = float("-inf")
+
+    def waiting_for(self) -> dict[str, int]:
+        """How many requests wait for each name; the empty one stands for a worker's default."""
+        counts: Counter[str] = Counter()
+        for name, line in self._lines.items():
+            counts[name.model] += len(line)
+        return dict(counts)
 
     def describe(self) -> dict[str, object]:
         now = self._clock()

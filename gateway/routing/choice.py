@@ -16,13 +16,15 @@ def choose(
 ) -> Worker | None:
     """The worker with the smallest share of its places in use, at random among equals; None if none has room.
 
+    Workers that share a model's server differ only by their own places.
+
     ``workers`` are the ready ones. Those in ``failing`` are chosen only if no other serves the model, and those in
     ``avoid`` only if these are all.
     """
     serving = [worker for worker in workers if worker.serves(model, endpoint)]
     untried = [worker for worker in serving if worker.id not in avoid] or serving
     preferred = [worker for worker in untried if worker.id not in failing] or untried
-    shares = [(share, worker) for worker in preferred if (share := worker.share(model)) < 1]
+    shares = [(share, worker) for worker in preferred if (share := worker.share(model))[0] < 1]
     if not shares:
         return None
     least = min(share for share, _ in shares)

@@ -6,6 +6,7 @@ Pure: ``now`` is in seconds of any monotonic clock.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from gateway.routing.places import Places, ServerPlaces, Servers, Told
 from protos import chat_pb2 as pb
 
 FRESH = 2.5
@@ -30,27 +31,6 @@ DESCRIPTION = 1000
 _ONLY_CHAT = frozenset({CHAT})
 
 
-@dataclass(eq=False, kw_only=True)
-class Places:
-    """How many requests there may be at once. ``in_flight`` counts ours, ``elsewhere`` other gateways'."""
-
-    capacity: int = 1
-    elsewhere: int = 0
-    in_flight: int = 0
-
-    @property
-    def load(self) -> int:
-        return self.in_flight + self.elsewhere
-
-    @property
-    def has_room(self) -> bool:
-        return self.load < self.capacity
-
-    def mark_full(self) -> None:
-        """Count it as full until the next status: a request was refused, as other gateways were faster."""
-        self.elsewhere = max(self.elsewhere, self.capacity - self.in_flight + 1)
-
-
 @dataclass(eq=False)
 class Worker(Places):
     """One worker, as this gateway sees it."""
@@ -62,7 +42,7 @@ class Worker(Places):
     """How it reaches each of its models; 0, or nothing from workers of the version before, where it is not known."""
     descriptions: Mapping[str, str] = field(default_factory=dict)
     limited: dict[str, Places] = field(default_factory=dict)
-    """By name, of the models that have fewer places than the worker."""
+    """By name, of those with a limit of their own: on this worker, or at the model's server."""
     state: pb.WorkerState = pb.WORKER_STATE_READY
     version: str = ""
     active: int = 0
@@ -81,9 +61,9 @@ class Worker(Places):
         own = self.limited.get(model or self.default)
         return [self] if own is None else [self, own]
 
-    def share(self, model: str) -> float:
-        """The share in use of its places, or of the model's if that is larger; from 1 on there is no room."""
-        return max(places.load / places.capacity for places in self.places(model))
+    def share(self, model: str) -> tuple[float, float]:
+        """The share in use of its places, or of the model's if that is larger, from 1 on without room; then its own."""
+        return max(places.load / places.capacity for places in self.places(model)), self.load / self.capacity
 
     def serves(self, model: str, endpoint: str = CHAT) -> bool:
         """Whether it serves ``model`` so. The empty name stands for chats with its first model."""
@@ -133,6 +113,7 @@ class Directory:
         self._gone_after = gone_after
         self._workers: dict[str, Worker] = {}
         self._named: dict[tuple[str, str], float] = {}
+        self._servers = Servers()
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(self._workers.values())
@@ -146,7 +127,7 @@ class Directory:
     def heard(self, status: pb.WorkerStatus, now: float) -> bool:
         """Update a worker by its status. True if it was known and says that it leaves: it is then forgotten."""
         if status.state == pb.WORKER_STATE_LEFT:
-            return self._workers.pop(status.worker_id, None) is not None
+            return self._forget(status.worker_id)
         worker = self._workers.setdefault(status.worker_id, Worker(status.worker_id))
         worker.models = tuple(status.models[:MODELS])
         worker.routes = tuple(status.routes[:MODELS])
@@ -171,11 +152,16 @@ class Directory:
     def _hear_details(self, worker: Worker, details: Mapping[str, pb.Details]) -> None:
         descriptions = {name: told.description[:DESCRIPTION] for name, told in details.items()}
         worker.descriptions = {name: description for name, description in descriptions.items() if description}
-        known = worker.limited
-        worker.limited = {name: known.get(name, Places()) for name, told in details.items() if told.concurrency}
+        limited = {name: told for name, told in details.items() if told.concurrency}
+        others = {name: self._elsewhere(told.active_by_gateway) for name, told in limited.items()}
+        known = {name: places for name, places in worker.limited.items() if not isinstance(places, ServerPlaces)}
+        worker.limited = {name: known.get(name, Places()) for name, told in limited.items() if not told.server}
         for name, places in worker.limited.items():
-            places.capacity = details[name].concurrency
-            places.elsewhere = self._elsewhere(details[name].active_by_gateway)
+            places.capacity, places.elsewhere = limited[name].concurrency, others[name]
+        worker.limited |= self._servers.hear(
+            worker.id,
+            {name: Told(told.server, told.concurrency, others[name]) for name, told in limited.items() if told.server},
+        )
 
     def _elsewhere(self, active: Mapping[str, int]) -> int:
         return sum(runs for gateway, runs in active.items() if gateway != self._gateway_id)
@@ -199,24 +185,18 @@ class Directory:
         """Forget the workers that did not come back or were silent for too long; returns their ids."""
         gone = [worker.id for worker in self if self._is_gone(worker, now)]
         for worker_id in gone:
-            del self._workers[worker_id]
+            self._forget(worker_id)
         return gone
+
+    def _forget(self, worker_id: str) -> bool:
+        self._servers.hear(worker_id, {})
+        return self._workers.pop(worker_id, None) is not None
 
     def silent(self, now: float) -> list[str]:
         return [worker.id for worker in self if now - worker.heard_at > FRESH]
 
     def ready(self, now: float) -> list[Worker]:
         return [worker for worker in self if worker.is_ready(now)]
-
-    def describe_load(self, waiting: int, now: float) -> dict[str, object]:
-        """The ``load`` entry of ``GET /fleet``: ``ratio``, for autoscalers, is (active + waiting) / capacity.
-
-        Active are the requests on all workers; capacity is that of the ready ones, and without any there is no ratio.
-        """
-        active = sum(worker.load for worker in self)
-        capacity = sum(worker.capacity for worker in self.ready(now))
-        ratio = round((active + waiting) / capacity, 4) if capacity else None
-        return {"active": active, "waiting": waiting, "capacity": capacity, "ratio": ratio}
 
     def described(self, now: float) -> dict[str, str]:
         """What the ready workers serve, the default first, with its description if one of them has it."""

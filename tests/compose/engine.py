@@ -5,7 +5,7 @@ import functools
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,19 @@ def docker(*arguments: str, folder: Path | None = None, settings: Mapping[str, s
 def run(
     *arguments: str, folder: Path | None = None, settings: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """A command and how it ended."""
+    """A command of Docker's and how it ended."""
+    return command(["docker", *arguments], folder, settings)
+
+
+def command(
+    words: Sequence[str], folder: Path | None = None, settings: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """A command and how it ended; it sees no variable of Compose's or ours but those in ``settings``."""
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("COMPOSE_", "CHATFLEET_", "EMBEDDED"))
     }
     return subprocess.run(
-        ["docker", *arguments],
+        words,
         cwd=folder,
         env=inherited | dict(settings or {}),
         stdin=subprocess.DEVNULL,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from tests.compose.engine import Inspected, crash, docker, inspect, run
+from tests.compose.engine import Inspected, command, crash, docker, inspect, run
 from tests.harness.fleet import TROUBLE, Address, BackendClient, fetch
 from tests.harness.ports import free_port
 from tests.harness.process import REPOSITORY
@@ -73,6 +73,13 @@ class Stack:
         done = self.run(*arguments)
         assert done.returncode == 0, f"{' '.join(arguments)}: {done.stdout[-4000:]}\n{done.stderr[-6000:]}"
         return str(done.stdout)
+
+    def upgrade(self, *arguments: str) -> str:
+        """What ``make upgrade`` does; it must end well."""
+        settings = {"COMPOSE_FILE": ":".join(self.files), "COMPOSE_PROJECT_NAME": self.project} | self._settings
+        done = command(["bash", "deploy/upgrade.sh", *arguments], self.clone, settings)
+        assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-6000:]}"
+        return done.stdout
 
     def set(self, **settings: str) -> None:
         """Further variables for compose, as in the user's shell."""

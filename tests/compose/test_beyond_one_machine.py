@@ -73,11 +73,10 @@ async def test_a_worker_on_another_machine_joins_with_a_copied_identity(
 
 async def test_a_published_fleet_asks_for_keys(stack: Stack) -> None:
     """`deploy/compose.public.yml`: published on every address, and nobody without a key."""
-    made = stack.compose("run", "--rm", "-T", "--no-deps", "gateway", "python", "-m", "gateway", "keys", "new", "alice")
-    (key,) = re.findall(r"^  (\S{20,})$", made, re.MULTILINE)
-    entry = made[made.index("  - name:") :]
+    made = stack.run("run", "--rm", "-T", "--no-deps", "gateway", "python", "-m", "gateway", "keys", "new", "alice")
+    (key,) = re.findall(r"^  (cf-\S+)$", made.stderr, re.MULTILINE)
     (stack.clone / "keys").mkdir()
-    (stack.clone / "keys" / "keys.yaml").write_text("keys:\n" + entry)
+    (stack.clone / "keys" / "keys.yaml").write_text(f"keys:\n{made.stdout}")
     stack.files.append("deploy/compose.public.yml")
     try:
         await asyncio.to_thread(stack.up)

@@ -45,6 +45,7 @@ async def test_300_requests_on_a_capacity_of_8_run_wait_in_order_or_are_refused(
         "waiting": QUEUE,
         "capacity": CAPACITY,
         "ratio": (CAPACITY + QUEUE) / CAPACITY,
+        "workers_ratio": (CAPACITY + QUEUE) / CAPACITY,
     }
     assert [entry["position"] for entry in head] == list(range(1, len(head) + 1))
     assert fleet.backend.peak() == CAPACITY

@@ -80,7 +80,8 @@ def test_a_port_in_use_is_one_line_that_names_the_setting(taken: str) -> None:
             check=False,
         )
     assert ended.returncode == 1
-    assert ended.stderr.splitlines()[-1] == f"{taken}: cannot listen on {address}: address already in use"
+    reason = f"port {address.rpartition(':')[2]} is taken; set {taken} to another address"
+    assert ended.stderr.splitlines()[-1] == f"{taken}: cannot listen on {address}: {reason}"
     assert "Traceback" not in ended.stderr
 
 

@@ -51,5 +51,6 @@ def test_a_port_that_is_taken_is_named() -> None:
         worker.start()
         assert worker.popen.wait(WITHIN) == 1
         (line,) = [line for line in worker.log().splitlines() if "WORKER_HEALTH_BIND" in line]
-        assert line == f"WORKER_HEALTH_BIND: cannot listen on {address}: address already in use"
+        reason = f"port {fleet.address[1]} is taken; set WORKER_HEALTH_BIND to another address"
+        assert line == f"WORKER_HEALTH_BIND: cannot listen on {address}: {reason}"
         assert "Traceback" not in worker.log()

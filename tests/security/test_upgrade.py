@@ -1,7 +1,6 @@
 """Requests that ask for another protocol are served as any other: behind a real nginx, and from Java's own client."""
 
 import asyncio
-import contextlib
 import json
 import shutil
 import subprocess
@@ -14,48 +13,10 @@ from tests.clients.tools import clean_environment
 from tests.harness.chat import JSON, PATH, body_of
 from tests.harness.fleet import Fleet
 from tests.harness.http import Address, Connection
-from tests.harness.ports import free_port
-from tests.harness.waiting import wait_until
+from tests.harness.nginx import nginx
 from tests.schedule import Schedule, reply_text
 
-NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 JAVA = shutil.which("java")
-CONFIGURATION = """
-daemon off;
-master_process off;
-pid {folder}/nginx.pid;
-error_log stderr notice;
-events {{ worker_connections 256; }}
-http {{
-    access_log off;
-    client_max_body_size 8m;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    # As nginx documents it for websockets, and as ingress-nginx has it.
-    map $http_upgrade $connection_upgrade {{
-        default upgrade;
-        '' '';
-    }}
-    upstream gateway {{
-        server {gateway};
-        keepalive 1;
-    }}
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://gateway;
-            proxy_http_version 1.1;
-            proxy_set_header Host $host;
-            proxy_set_header Upgrade $http_upgrade;
-            proxy_set_header Connection $connection_upgrade;
-            proxy_request_buffering {buffering};
-        }}
-    }}
-}}
-"""
 SMUGGLED = b"GET /v1/models HTTP/1.1\r\nhost: a\r\nx-request-id: smuggled\r\n\r\n"
 BODIES = {
     "a request": SMUGGLED,
@@ -65,35 +26,10 @@ BODIES = {
 
 
 @pytest.fixture(params=["on", "off"], ids=["buffered", "unbuffered"])
-def nginx(fleet: Fleet, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Address]:
-    """In front of the gateway, with one connection to it that all requests share."""
-    if NGINX is None:
-        pytest.skip("nginx is not there: `apt-get install nginx` enables these tests")
-    port = free_port()
-    file = tmp_path / "nginx.conf"
-    gateway = "{}:{}".format(*fleet.address)
-    file.write_text(CONFIGURATION.format(folder=tmp_path, gateway=gateway, port=port, buffering=request.param))
-    log = tmp_path / "nginx.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen([NGINX, "-e", "stderr", "-c", file], stdout=output, stderr=output)
-    try:
-        wait_until(lambda: listens(port) or process.poll() is not None, 20, "nginx listens")
-        assert process.poll() is None, log.read_text()
-        yield "127.0.0.1", port
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def listens(port: int) -> bool:
-    with contextlib.closing(asyncio.new_event_loop()) as loop:
-        try:
-            _, writer = loop.run_until_complete(asyncio.open_connection("127.0.0.1", port))
-        except OSError:
-            return False
-        writer.transport.abort()
-        loop.run_until_complete(asyncio.sleep(0))
-        return True
+def proxy(fleet: Fleet, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Address]:
+    """nginx in front of the gateway, with one connection to it that all requests share."""
+    with nginx(fleet.address, tmp_path, f"proxy_request_buffering {request.param};") as address:
+        yield address
 
 
 async def ask_id(connection: Connection, number: int) -> str:
@@ -106,14 +42,14 @@ async def ask_id(connection: Connection, number: int) -> str:
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
 @pytest.mark.parametrize(("method", "path", "status"), [("POST", PATH, 400), ("GET", "/healthz", 200)])
 async def test_nobody_gets_anothers_answer_behind_nginx(
-    nginx: Address, fleet: Fleet, method: str, path: str, status: int, body: bytes
+    proxy: Address, fleet: Fleet, method: str, path: str, status: int, body: bytes
 ) -> None:
     """The attacker's body is a request; the victim's request follows on the same connection to the gateway."""
     written = fleet.gateway.log_size()
-    async with asyncio.timeout(60), Connection(nginx) as victim:
+    async with asyncio.timeout(60), Connection(proxy) as victim:
         for number, protocol in enumerate(["h2c", "websocket", "foo"] * 3):
             fields = {"connection": "upgrade", "upgrade": protocol, "x-request-id": f"attacker-{number}"}
-            async with Connection(nginx) as attacker:
+            async with Connection(proxy) as attacker:
                 response = await attacker.request(method, path, body, fields)
                 assert (response.status, response.headers["x-request-id"]) == (status, f"attacker-{number}")
                 await response.body()
@@ -124,9 +60,9 @@ async def test_nobody_gets_anothers_answer_behind_nginx(
     assert "warning" not in log
 
 
-async def test_a_chat_that_asks_for_another_protocol_streams_behind_nginx(nginx: Address) -> None:
+async def test_a_chat_that_asks_for_another_protocol_streams_behind_nginx(proxy: Address) -> None:
     schedule = Schedule(tokens=20)
-    async with asyncio.timeout(60), Connection(nginx) as client:
+    async with asyncio.timeout(60), Connection(proxy) as client:
         fields = JSON | {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": "AAMAAABk"}
         response = await client.request("POST", PATH, body_of(schedule), fields)
         assert response.status == 200

@@ -5,18 +5,20 @@ Private names used: ``_participants``, ``_team``, ``_wrapped_agent``, ``_model_c
 one changes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import ExitStack, aclosing
 from typing import Any
 
 from autogen_agentchat.agents import AssistantAgent
-from autogen_agentchat.base import ChatAgent, Team
+from autogen_agentchat.base import ChatAgent, Response, Team
 from autogen_core.models import ChatCompletionClient, LLMMessage
 from autogen_core.tools import ToolResult, ToolSchema
 
-from worker.agents.ledger import Ledger
+from worker.agents.ledger import Ledger, RunOver
 from worker.agents.model import AgentModel
 from worker.agents.transcript import Transcript
 from worker.agents.workbench import GuardedWorkbench
+from worker.contract.observer import Observer
 
 Target = ChatAgent | Team
 
@@ -54,8 +56,30 @@ def equip(
                 tapped.add(part.name)
             made._model_client = model
         if isinstance(part, AssistantAgent):
-            made._workbench = [GuardedWorkbench(bench, on_tool_error) for bench in part._workbench]
+            made._workbench = [GuardedWorkbench(bench, on_tool_error, ledger.observer) for bench in part._workbench]
+        if isinstance(part, ChatAgent):
+            made.on_messages_stream = _observed(part, ledger.observer)
     return frozenset(tapped)
+
+
+def _observed(agent: ChatAgent, observer: Observer) -> Callable[..., AsyncGenerator[Any, None]]:
+    """The agent's turns, told to ``observer``."""
+    name, speak = agent.name, agent.on_messages_stream
+
+    async def on_messages_stream(*arguments: Any, **named: Any) -> AsyncGenerator[Any, None]:
+        with ExitStack() as turn:
+            turn.enter_context(observer.agent(name))
+            try:
+                async with aclosing(speak(*arguments, **named)) as events:
+                    async for event in events:
+                        if isinstance(event, Response):
+                            turn.close()  # whoever has the response may leave the generator as it is
+                        yield event
+            except RunOver:
+                turn.close()
+                raise
+
+    return on_messages_stream
 
 
 def limit_turns(target: Target, turns: int) -> None:

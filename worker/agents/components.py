@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from worker.agents.assembly import Target
 from worker.agents.entry import Context
+from worker.agents.ledger import RunOver
 
 Json = dict[str, Any]
 LoadModel = Callable[[str, str, Json], ChatCompletionClient]
@@ -47,7 +48,7 @@ class ComponentError(Exception):
     """A component cannot be served; its text names the place in it."""
 
 
-class HandedBack(Exception):
+class HandedBack(RunOver):
     """It is the user's turn, which ends the run; the user's next message goes on."""
 
 

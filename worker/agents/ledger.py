@@ -1,18 +1,31 @@
 """What a run has used and may use, what its models get back, and why it failed."""
 
-from autogen_core.models import RequestUsage
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+
+from autogen_core.models import ChatCompletionClient, RequestUsage
 
 from worker.agents.recall import Recall
+from worker.contract.observer import OWN, Deed, Observer
 
 
-class OutOfTurns(Exception):
+class RunOver(Exception):
+    """A run ends here, and nothing has failed."""
+
+
+class OutOfTurns(RunOver):
     """A run has used the model calls that its entry allows."""
 
 
 class Ledger:
-    """One run's usage by speaker, over all its model calls, and the first error of a model or a tool."""
+    """One run's usage by speaker, over all its model calls, and the first error of a model or a tool.
 
-    def __init__(self) -> None:
+    ``names`` are those of the models of ``models.yaml``, by their clients' ``id``.
+    """
+
+    def __init__(self, observer: Observer | None = None, names: Mapping[int, str] | None = None) -> None:
+        self.observer = observer or Observer()
+        self._names = names or {}
         self.by_speaker: dict[str, RequestUsage] = {}
         self.error: Exception | None = None
         self.recall = Recall()
@@ -28,6 +41,10 @@ class Ledger:
             if self._calls_left <= 0:
                 raise OutOfTurns
             self._calls_left -= 1
+
+    def calling(self, client: ChatCompletionClient) -> AbstractContextManager[Deed]:
+        """The call of a model, for the observer."""
+        return self.observer.model(self._names.get(id(client), OWN), client)
 
     def count(self, speaker: str, usage: RequestUsage | None) -> None:
         if usage is not None:

@@ -7,6 +7,7 @@ each, and text, reasoning and tool calls stay apart.
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, Literal, NoReturn, cast
 
 from autogen_core import CancellationToken, FunctionCall
@@ -23,18 +24,20 @@ from pydantic import BaseModel
 
 from fleet.lane import Producer
 from protos import chat_pb2 as pb
-from worker.agents.ledger import Ledger
+from worker.agents.ledger import Ledger, RunOver
 from worker.agents.recall import Beside
 from worker.agents.transcript import Transcript
+from worker.contract import failures
 from worker.contract.autogen_body import autogen_body
 from worker.contract.collected import collect
+from worker.contract.observer import Deed
 from worker.contract.pushed import Pushed
 from worker.contract.tool_call import join
 
 ToolChoice = Tool | Literal["auto", "required", "none"]
 
 
-class ClientCalls(Exception):
+class ClientCalls(RunOver):
     """The model called tools that the client runs: the run ends with these calls, and the delta beside each."""
 
     def __init__(self, calls: list[FunctionCall], deltas: list[dict[str, Any]]) -> None:
@@ -91,16 +94,19 @@ class AgentModel(ChatCompletionClient):
             "json_output": json_output,
             "extra_create_args": extra_create_args,
         }
-        calling = asyncio.ensure_future(self._call(messages, arguments))
-        if cancellation_token is not None:
-            cancellation_token.link_future(calling)
-        try:
-            result = await calling
-        except Exception as error:
-            self._ledger.failed(error)
-            raise
-        finally:
-            calling.cancel()
+        with self._ledger.calling(self._client) as deed:
+            deed.asked(messages)
+            calling = asyncio.ensure_future(self._call(messages, arguments))
+            if cancellation_token is not None:
+                cancellation_token.link_future(calling)
+            try:
+                result = await calling
+            except Exception as error:
+                self._ledger.failed(error)
+                raise
+            finally:
+                calling.cancel()
+            _answered(deed, result)
         self._ledger.count(self._speaker, result.usage)
         self._end_with_client_calls(result)
         return result
@@ -123,21 +129,26 @@ class AgentModel(ChatCompletionClient):
             "json_output": json_output,
             "extra_create_args": extra_create_args,
         }
-        if isinstance(client := self._client, Pushed):
-            body = autogen_body(messages, **arguments)
-            pieces = collect(lambda sink: client.stream(sink, body), cancellation_token)
-        else:
-            pieces = client.create_stream(messages, cancellation_token=cancellation_token, **arguments)
-        try:
-            async for piece in pieces:
-                if isinstance(piece, CreateResult):
-                    self._ledger.count(self._speaker, piece.usage)
-                yield piece
-        except Exception as error:
-            self._ledger.failed(error)
-            raise
-        finally:
-            await pieces.aclose()
+        with ExitStack() as call:
+            deed = call.enter_context(self._ledger.calling(self._client))
+            deed.asked(messages)
+            if isinstance(client := self._client, Pushed):
+                body = autogen_body(messages, **arguments)
+                pieces = collect(lambda sink: client.stream(sink, body), cancellation_token)
+            else:
+                pieces = client.create_stream(messages, cancellation_token=cancellation_token, **arguments)
+            try:
+                async for piece in pieces:
+                    if isinstance(piece, CreateResult):
+                        self._ledger.count(self._speaker, piece.usage)
+                        _answered(deed, piece)
+                        call.close()  # whoever has the result may leave the generator as it is
+                    yield piece
+            except Exception as error:
+                self._ledger.failed(error)
+                raise
+            finally:
+                await pieces.aclose()
 
     async def _call(self, messages: Sequence[LLMMessage], arguments: dict[str, Any]) -> CreateResult:
         heard = _Heard(self._transcript, self._speaker)
@@ -219,8 +230,8 @@ class _Heard:
     def event(self, event: pb.ReplyEvent) -> None:
         if event.HasField("tool_call"):
             join(self.calls, event.tool_call)
-        elif event.HasField("fields"):
-            self.beside.add(event.fields)
+        elif event.HasField("fields") and (refused := self.beside.add(event.fields)):
+            self.text(refused)
 
     def attach(self, producer: Producer | None) -> None:
         if self._producer is not None:
@@ -246,6 +257,12 @@ class _Heard:
             cached=False,
             thought=(thought or text or None) if calls else (thought or None),
         )
+
+
+def _answered(deed: Deed, result: CreateResult) -> None:
+    deed.answered(result.content)
+    used = result.usage
+    deed.ended(pb.Done(finish_reason=result.finish_reason, usage=failures.usage(used)))
 
 
 def _checked(arguments: str) -> str:

@@ -10,6 +10,7 @@ import orjson
 from autogen_core import FunctionCall
 
 from protos import chat_pb2 as pb
+from worker.contract.fields import Joined, refusal
 
 Json = dict[str, Any]
 
@@ -26,18 +27,16 @@ class Beside:
     def __init__(self) -> None:
         self.message: Json = {}
         self.calls: dict[int, Json] = {}
-        self._pieces: list[str] = []
+        self._joined = Joined()
 
-    def add(self, fields: pb.Fields) -> None:
-        self._pieces.append(fields.json)
-        if fields.cut:
-            return
-        delta: Json = orjson.loads("".join(self._pieces)).get("delta", {})
-        self._pieces.clear()
+    def add(self, fields: pb.Fields) -> str:
+        """Keep them; return the words of a refusal among them, which are text."""
+        delta = self._joined.add(fields)
+        words = refusal(delta)
         for call in delta.pop("tool_calls", ()):
             _merge(self.calls.setdefault(call.pop("index", 0), {}), call)
-        delta.pop("refusal", None)  # it is the text
         _merge(self.message, delta)
+        return words
 
 
 class Recall:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from queue import SimpleQueue
 from typing import ParamSpec, TypeVar
 
@@ -28,11 +29,12 @@ class ToolThreads(ThreadPoolExecutor):
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         future: Future[T] = Future()
+        context = copy_context()  # what a tool observes, such as spans of its own, belongs to its call
 
         def call() -> None:
             if future.set_running_or_notify_cancel():
                 try:
-                    future.set_result(fn(*args, **kwargs))
+                    future.set_result(context.run(fn, *args, **kwargs))
                 except BaseException as error:  # it is raised where the result is awaited
                     future.set_exception(error)
 

@@ -8,6 +8,8 @@ from typing import Any
 from autogen_core import CancellationToken
 from autogen_core.tools import StaticStreamWorkbench, TextResultContent, ToolResult, ToolSchema, Workbench
 
+from worker.contract.observer import Observer
+
 
 class ToolFailed(Exception):
     """A tool failed, and the agent's entry says that this ends the run."""
@@ -19,10 +21,11 @@ class GuardedWorkbench(StaticStreamWorkbench):
     ``on_error`` is told of each result that is an error.
     """
 
-    def __init__(self, inner: Workbench, on_error: Callable[[str, ToolResult], None]) -> None:
+    def __init__(self, inner: Workbench, on_error: Callable[[str, ToolResult], None], observer: Observer) -> None:
         super().__init__([])
         self._inner = inner
         self._on_error = on_error
+        self._observer = observer
         self._listed: list[ToolSchema] | None = None
 
     async def list_tools(self) -> list[ToolSchema]:
@@ -52,31 +55,36 @@ class GuardedWorkbench(StaticStreamWorkbench):
         call_id: str | None = None,
     ) -> AsyncGenerator[Any | ToolResult, None]:
         token = cancellation_token or CancellationToken()
-        try:
-            if isinstance(self._inner, StaticStreamWorkbench):
-                result: ToolResult | None = None
-                async with aclosing(self._inner.call_tool_stream(name, arguments, token, call_id)) as events:
-                    async for event in events:
-                        if isinstance(event, ToolResult):
-                            result = event
-                        else:
-                            yield event
-            else:
-                # A task of its own: the token ends it also where the workbench does not listen.
-                calling = asyncio.ensure_future(self._inner.call_tool(name, arguments, token, call_id))
-                token.link_future(calling)
-                try:
-                    result = await calling
-                finally:
-                    calling.cancel()
-            if result is None:
-                result = _failed(name, "the tool gave no result")
-        except asyncio.CancelledError:
-            if not token.is_cancelled():
-                raise
-            result = _failed(name, "cancelled")
-        except Exception as error:
-            result = _failed(name, str(error) or type(error).__name__)
+        with self._observer.tool(name, call_id or "") as deed:
+            deed.asked(arguments)
+            try:
+                if isinstance(self._inner, StaticStreamWorkbench):
+                    result: ToolResult | None = None
+                    async with aclosing(self._inner.call_tool_stream(name, arguments, token, call_id)) as events:
+                        async for event in events:
+                            if isinstance(event, ToolResult):
+                                result = event
+                            else:
+                                yield event
+                else:
+                    # A task of its own: the token ends it also where the workbench does not listen.
+                    calling = asyncio.ensure_future(self._inner.call_tool(name, arguments, token, call_id))
+                    token.link_future(calling)
+                    try:
+                        result = await calling
+                    finally:
+                        calling.cancel()
+                if result is None:
+                    result = _failed(name, "the tool gave no result")
+            except asyncio.CancelledError:
+                if not token.is_cancelled():
+                    raise
+                result = _failed(name, "cancelled")
+            except Exception as error:
+                result = _failed(name, str(error) or type(error).__name__)
+            deed.answered(result)
+            if result.is_error:
+                deed.code = "cancelled" if token.is_cancelled() else "tool_failed"
         if result.is_error and not token.is_cancelled():
             self._on_error(name, result)
         yield result

@@ -6,12 +6,12 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any, cast
 
-import orjson
 from autogen_core import CancellationToken, FunctionCall
 from autogen_core.models import CreateResult, FinishReasons, RequestUsage
 
 from fleet.lane import Producer
 from protos import chat_pb2 as pb
+from worker.contract.fields import Joined, refusal
 from worker.contract.sink import Sink
 from worker.contract.tool_call import join
 
@@ -23,7 +23,7 @@ class Collected:
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._calls: dict[int, FunctionCall] = {}
-        self._fields: list[str] = []
+        self._fields = Joined()
         self._unread: deque[str] = deque()
         self._producer: Producer | None = None
         self._changed = asyncio.Event()
@@ -42,18 +42,10 @@ class Collected:
 
     def event(self, event: pb.ReplyEvent) -> None:
         if event.HasField("fields"):
-            self._add_refusal(event.fields)
+            if refused := refusal(self._fields.add(event.fields)):
+                self.text(refused)
         elif event.HasField("tool_call"):
             join(self._calls, event.tool_call)
-
-    def _add_refusal(self, fields: pb.Fields) -> None:
-        """AutoGen has no other place for it than the text."""
-        self._fields.append(fields.json)
-        if not fields.cut:
-            refusal = orjson.loads("".join(self._fields)).get("delta", {}).get("refusal")
-            self._fields.clear()
-            if isinstance(refusal, str):
-                self.text(refusal)
 
     def attach(self, producer: Producer | None) -> None:
         self._producer = producer

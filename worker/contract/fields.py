@@ -25,6 +25,28 @@ def events(parts: Mapping[str, Json], *, beside: bool) -> Iterator[pb.ReplyEvent
         yield pb.ReplyEvent(fields=piece, tokens=0 if beside or piece.cut else 1)
 
 
+class Joined:
+    """Puts fields together that were cut into several events."""
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+
+    def add(self, fields: pb.Fields) -> Json:
+        """The delta of the fields that are whole with this piece; without one, or while pieces are missing, empty."""
+        self._pieces.append(fields.json)
+        if fields.cut:
+            return {}
+        delta: Json = orjson.loads("".join(self._pieces)).get("delta", {})
+        self._pieces.clear()
+        return delta
+
+
+def refusal(delta: Json) -> str:
+    """The model's words in ``delta`` for that it refuses: AutoGen has no other place for them than the text."""
+    words = delta.pop("refusal", None)
+    return words if isinstance(words, str) else ""
+
+
 def dumps(value: object) -> str:
     """``value`` as JSON that any decoder accepts: half characters are replaced, infinities and NaN become null."""
     # The gateway puts this into objects of its own, which must not be too deep for orjson then.

@@ -24,6 +24,7 @@ from worker.agents.workbench import ToolFailed
 from worker.contract import conversation, failures, fields, options
 from worker.contract.errors import AgentFailed
 from worker.contract.images import Images
+from worker.contract.observer import Observer
 from worker.contract.sink import Sink
 from worker.contract.tool_call import tool_call
 
@@ -38,12 +39,15 @@ class AgentService:
         workbenches: Mapping[str, Workbench],
         turns: Turns,
         images: Images,
+        observer: Observer,
     ) -> None:
         self._entry = entry
         self._models = models
         self._workbenches = workbenches
         self._turns = turns
         self._images = images
+        self._observer = observer
+        self._names = {id(client): name for name, client in models.items()}
 
     async def run(self, request: pb.ChatHistory, sink: Sink) -> pb.Done:
         """See :class:`worker.services.service.Service`. Raises :class:`AgentFailed` beside a model's errors."""
@@ -52,7 +56,7 @@ class AgentService:
             client_tools = await _client_tools(request, turn)
         await self._images.admit(messages)
         metadata = _metadata(request)
-        run = _AgentRun(self._entry, sink)
+        run = _AgentRun(self._entry, sink, Ledger(self._observer, self._names))
         run.ledger.recall.read(request.messages)
         del request
         limit = asyncio.timeout(self._entry.timeout)
@@ -80,9 +84,9 @@ class AgentService:
 class _AgentRun:
     """One run's parts."""
 
-    def __init__(self, entry: Entry, sink: Sink) -> None:
+    def __init__(self, entry: Entry, sink: Sink, ledger: Ledger) -> None:
         speakers = entry.speakers
-        self.ledger = Ledger()
+        self.ledger = ledger
         self.transcript = Transcript(sink, (lambda _: True) if speakers is None else speakers.__contains__)
         self._entry = entry
         self._sink = sink

@@ -12,6 +12,7 @@ from worker.contract import capabilities, conversation, failures, options
 from worker.contract.body import body
 from worker.contract.errors import ClientFailed, Unsupported
 from worker.contract.images import Images
+from worker.contract.observer import Observer
 from worker.contract.pushed import Pushed
 from worker.contract.sink import Sink
 from worker.contract.tool_call import tool_call
@@ -19,17 +20,34 @@ from worker.contract.utf8 import SurrogateJoiner
 
 
 class ModelService:
-    """Serves ``client``, with ``system_message`` before every conversation."""
+    """Serves ``client``, the model ``name``, with ``system_message`` before every conversation."""
 
-    def __init__(self, client: ChatCompletionClient, system_message: str, turns: Turns, images: Images) -> None:
+    def __init__(
+        self,
+        name: str,
+        client: ChatCompletionClient,
+        system_message: str,
+        turns: Turns,
+        images: Images,
+        observer: Observer,
+    ) -> None:
+        self._name = name
         self._client = client
         self._pushed = client if isinstance(client, Pushed) else None  # here once, because it takes microseconds
         self._system_message = system_message
         self._turns = turns
         self._images = images
+        self._observer = observer
 
     async def run(self, request: pb.ChatHistory, sink: Sink) -> pb.Done:
         """See :class:`worker.services.service.Service`."""
+        with self._observer.model(self._name, self._client) as deed:
+            deed.asked(request.messages)
+            running = self._run(request, deed.through(sink))
+            del request  # nothing of it must be kept for as long as the reply takes
+            return deed.ended(await running)
+
+    async def _run(self, request: pb.ChatHistory, sink: Sink) -> pb.Done:
         async with self._turns.turn() as turn:
             # Requests that come together are prepared in turns, so that they do not hold up anything else.
             await capabilities.check(request, self._client.model_info, turn)
@@ -39,7 +57,7 @@ class ModelService:
                 messages = await conversation.messages(request, self._system_message, turn)
                 running = self._create_stream(messages, await options.arguments(request.options, turn), sink)
                 del messages
-        del request  # nothing of it must be kept for as long as the reply takes
+        del request
         return await running
 
     async def _create_stream(self, messages: list[LLMMessage], arguments: dict[str, Any], sink: Sink) -> pb.Done:

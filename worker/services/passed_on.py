@@ -7,17 +7,20 @@ from msgspec import Raw
 from fleet.process.turns import Turns
 from protos import chat_pb2 as pb
 from worker.contract.errors import Unsupported
+from worker.contract.observer import Observer
 from worker.contract.sink import Sink
 from worker.openai.client import Streaming
 
 
 class PassedOn:
-    """Serves ``endpoint`` of the server of ``client``."""
+    """Serves ``endpoint`` of the server of ``client``, the model ``name``."""
 
-    def __init__(self, client: Streaming, endpoint: str, turns: Turns) -> None:
+    def __init__(self, name: str, client: Streaming, endpoint: str, turns: Turns, observer: Observer) -> None:
+        self._name = name
         self._client = client
         self._endpoint = endpoint
         self._turns = turns
+        self._observer = observer
 
     async def run(self, request: pb.ChatHistory, sink: Sink) -> pb.Done:
         """See :class:`worker.services.service.Service`."""
@@ -29,6 +32,7 @@ class PassedOn:
             await turn.pause()
             body = {name: orjson.Fragment(bytes(text)) for name, text in members.items()}
         streamed = members.get("stream") == Raw(b"true")
-        running = self._client.pass_on(sink, self._endpoint, body, request.model, streamed=streamed)
-        del request, members, body  # they must not be kept for as long as the reply takes
-        return await running
+        with self._observer.model(self._name, self._client, self._endpoint) as deed:
+            running = self._client.pass_on(sink, self._endpoint, body, request.model, streamed=streamed)
+            del request, members, body  # they must not be kept for as long as the reply takes
+            return deed.ended(await running)

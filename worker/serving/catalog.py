@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from worker.contract.route import Route, route
 from worker.services.endpoints import CHAT, PASSED_ON
-from worker.serving.document import DocumentError, checked, read
+from worker.serving.document import Concurrency, DocumentError, checked, read
 from worker.serving.offer import DESCRIPTION
 from worker.wire.answers import Bounded, bound
 
@@ -90,7 +90,7 @@ class _Entry(BaseModel):
     endpoints: Any = [CHAT]
     internal: bool = False
     description: str = Field(default="", max_length=DESCRIPTION)
-    concurrency: int | None = Field(default=None, ge=1)
+    concurrency: Concurrency = None
 
 
 def load_models(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, Model]:

@@ -3,10 +3,12 @@
 import difflib
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+
+MOST_RUNS = 100_000
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -78,6 +80,15 @@ def checked(where: str, kind: type[T], given: Any) -> T:
         if problem["type"] == "extra_forbidden":
             raise DocumentError(f"{where}.{field}: is not known here{nearest(field, kind.model_fields)}") from None
         raise DocumentError(f"{where}{'.' if field else ''}{field}: {problem['msg']}") from None
+
+
+def _number(value: object) -> object:
+    """A number that a variable holds; the field is strict otherwise."""
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() else value
+
+
+Concurrency = Annotated[int | None, BeforeValidator(_number), Field(ge=1, le=MOST_RUNS)]
+"""Runs at once."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -21,13 +21,20 @@ class ServeError(Exception):
 
 @dataclass(frozen=True)
 class Offer:
-    """``route`` is how its model is reached; ``concurrency`` the runs at once, if they are fewer than the worker's."""
+    """``route`` is how its model is reached; ``concurrency`` the runs at once, if they are fewer than the worker's.
+
+    Those of a model are counted for all workers together, by the gateways; a worker alone stays within them too.
+    """
 
     service: Service
     route: Route = field(default_factory=Route)
     description: str = ""
     concurrency: int | None = None
     endpoints: tuple[str, ...] = (CHAT,)
+
+    def counts_as(self, name: str) -> str | int:
+        """What its runs are counted together with, if it is served as ``name``: its server, or nothing else."""
+        return (self.concurrency and self.route.server) or name
 
 
 def chosen(public: Iterable[str], serve: Collection[str]) -> list[str]:

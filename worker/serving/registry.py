@@ -20,7 +20,7 @@ request may be larger. Each takes about three times as much while it is prepared
 class Registry:
     """Runs up to ``capacity`` requests concurrently, each in a task of ``group``, on the service that they name.
 
-    A name with a ``concurrency`` of its own has no more runs than that.
+    A name with a ``concurrency`` of its own has no more runs than that, together with the names of the same server.
     """
 
     def __init__(
@@ -34,8 +34,8 @@ class Registry:
     ) -> None:
         self.offers = offers
         """By public name, the default first."""
-        limits = [offer.concurrency or capacity for offer in offers.values()]
-        self.capacity = min(capacity, sum(limits))
+        limits = {offer.counts_as(name): offer.concurrency or capacity for name, offer in offers.items()}
+        self.capacity = min(capacity, sum(limits.values()))
         self.draining = False
         self.started_total = 0
         self._outbox = outbox
@@ -131,13 +131,15 @@ class Registry:
         offer = self.offers.get(name)
         if offer is None:
             return pb.Error(code="unknown_model", message="the worker does not serve this model", retryable=True)
-        if offer.concurrency is not None and not replaces and self._active(name) >= offer.concurrency:
+        if offer.concurrency is not None and not replaces and self._active(offer.counts_as(name)) >= offer.concurrency:
             message = f"the worker runs no more than {offer.concurrency} of these at once"
             return pb.Error(code="worker_full", message=message, retryable=True, full=name)
         return offer
 
-    def _active(self, name: str) -> int:
-        return sum(run.model == name for run in self._runs.values())
+    def _active(self, counted: str | int) -> int:
+        """The runs of every name that counts as this."""
+        names = {name for name, offer in self.offers.items() if offer.counts_as(name) == counted}
+        return sum(run.model in names for run in self._runs.values())
 
     def _forget(self, run: Run) -> None:
         self._waiting.pop(run, None)

@@ -21,7 +21,7 @@ from worker.agents.ledger import Ledger
 from worker.agents.mcp import McpConfig, McpServer
 from worker.agents.transcript import Transcript
 from worker.serving.catalog import Model, ModelsError, client, expand
-from worker.serving.document import DocumentError, checked, nearest, read
+from worker.serving.document import Concurrency, DocumentError, checked, nearest, read
 from worker.serving.offer import DESCRIPTION, chosen
 
 FOLDER = "agents"
@@ -42,7 +42,7 @@ class AgentConfig(BaseModel):
     max_turns: int | None = Field(default=None, ge=1)
     timeout: float | None = Field(default=None, gt=0)
     on_tool_error: Literal["tell", "fail"] = "tell"
-    concurrency: int | None = Field(default=None, ge=1)
+    concurrency: Concurrency = None
 
 
 @dataclasses.dataclass

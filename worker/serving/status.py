@@ -62,6 +62,7 @@ class Heartbeat:
                     description=offer.description,
                     concurrency=offer.concurrency,
                     active_by_gateway=counts.get(name) if offer.concurrency else None,
+                    server=offer.route.server if offer.concurrency else 0,
                 )
                 for name, offer in offers.items()
                 if offer.description or offer.concurrency

@@ -32,8 +32,9 @@ class NdjsonFace(Face):
 
     def routes(self) -> list[Route]:
         documentation: Json = {
-            "name": "seed",
-            "description": "Stream the reply to a conversation, one JSON object a line.",
+            "name": "chat",
+            "summary": "Chat (NDJSON)",
+            "description": "Reply to a conversation: streamed, one JSON object a line, or whole with `stream: false`.",
             "tags": ["chat"],
             "openapi_extra": chat_body(request.ChatBody, {"source": "user", "content": "Hello"}),
             "responses": chat_responses(Ndjson.media_type, LINE, WHOLE, ERROR),

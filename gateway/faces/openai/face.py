@@ -79,20 +79,23 @@ class OpenAIFace(Face):
 
     def routes(self) -> list[Route]:
         chat: Json = {
-            "name": "openai",
-            "description": "Complete a conversation, as OpenAI's API does.",
+            "name": "openai_chat",
+            "summary": "Chat (OpenAI)",
+            "description": "Reply to a conversation as OpenAI's API does: whole, or as events with `stream: true`.",
             "tags": ["openai"],
             "openapi_extra": chat_body(CompletionBody, {"role": "user", "content": "Hello"}),
             "responses": chat_responses(OpenAIFormat.media_type, EVENT, COMPLETION, ERROR),
         }
         models: Json = {
             "name": "models",
+            "summary": "List models and agents",
             "description": "The models and agents that can be asked now.",
             "tags": ["openai"],
             "responses": {200: json_response("the models", MODELS), **refusals(ERROR, 401)},
         }
         model: Json = {
             "name": "model",
+            "summary": "Show one model or agent",
             "description": "One model or agent that can be asked now.",
             "tags": ["openai"],
             "openapi_extra": {"parameters": [MODEL_ID]},

@@ -39,6 +39,7 @@ class PassedOn(Face):
     """One endpoint; ``text`` is the field that holds what is asked."""
 
     endpoint: ClassVar[str]
+    summary: ClassVar[str]
     text: ClassVar[str]
     streams: ClassVar[bool]
     max_values = 1_000_000
@@ -54,6 +55,7 @@ class PassedOn(Face):
             answer["content"][Events.media_type] = EVENTS
         documentation: Json = {
             "name": self.name,
+            "summary": self.summary,
             "description": f"Passed on to a model whose entry in models.yaml has {self.endpoint} among its endpoints.",
             "tags": ["openai"],
             "openapi_extra": {"requestBody": {"required": True, "content": {"application/json": body}}},
@@ -86,6 +88,7 @@ class PassedOn(Face):
 
 class Completions(PassedOn):
     name = endpoint = "completions"
+    summary = "Complete a text (OpenAI)"
     prefix = "/v1/completions"
     text = "prompt"
     streams = True
@@ -93,6 +96,7 @@ class Completions(PassedOn):
 
 class Embeddings(PassedOn):
     name = endpoint = "embeddings"
+    summary = "Embed texts (OpenAI)"
     prefix = "/v1/embeddings"
     text = "input"
     streams = False

@@ -238,7 +238,7 @@ def test_an_address_that_the_machine_has_not_is_an_error_that_names_the_setting(
 def test_an_address_in_use_is_an_error_that_names_the_setting() -> None:
     with (
         socket.create_server((LOOPBACK, 0)) as used,
-        pytest.raises(OSError, match=r"^HOST_BIND: cannot listen on 127.0.0.1:\d+: address already in use"),
+        pytest.raises(OSError, match=r"^HOST_BIND: cannot listen on 127.0.0.1:\d+: port \d+ is taken"),
     ):
         Port(HostPort(*used.getsockname()))
 

@@ -16,6 +16,7 @@ ORDER = Order(
         "worker": "fleet protos",
         "model": "fleet",
         "identities": "fleet",
+        "installation": "",
         "launcher": "fleet.settings fleet.process",
     },
     rooms={
@@ -28,9 +29,9 @@ ORDER = Order(
             "openai",
             "wire",
             "contract",
-            "settings health",
+            "settings secrets health",
         ],
-        "fleet": ["metrics", "bus", "settings", "security", "process", "logs lane"],
+        "fleet": ["metrics", "bus", "settings", "security", "process", "logs lane", "logfmt"],
     },
     aliases={
         "fleet.__main__": "launcher.__main__",
@@ -46,6 +47,10 @@ def test_every_import_points_down() -> None:
 
 def test_the_lane_is_pure() -> None:
     assert libraries(REPOSITORY / "fleet" / "lane") <= {"fleet", "protos"}
+
+
+def test_what_sets_up_needs_no_package() -> None:
+    assert libraries(REPOSITORY / "installation") <= {"installation"}
 
 
 @pytest.fixture

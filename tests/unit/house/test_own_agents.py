@@ -10,37 +10,42 @@ import pytest
 
 from tests.harness.process import REPOSITORY
 
+REQUIREMENTS = ("requirements.txt", "requirements-model.txt", "requirements-dev.txt")
 DOCUMENT = (REPOSITORY / "docs" / "agents.md").read_text()
 
 PYTHON = """#!/bin/sh
-[ "$1" = -c ] && echo runs && exit
+case "$2" in *runs*) echo runs ;; *version_info*) echo 3.12 ;; esac
+[ "$1" = -c ] && exit
 echo "$@" >> asked
+case "$@" in *installation*) touch .venv/.agents ;; esac
 """
 
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A clone that is set up, whose Python only notes what it is asked."""
-    for name in ("Makefile", "requirements-dev.txt"):
+    """A clone that is set up, whose Pythons only note what they are asked."""
+    for name in ("Makefile", *REQUIREMENTS):
         shutil.copy(REPOSITORY / name, tmp_path)
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    python = tmp_path / ".venv" / "bin" / "python"
-    python.write_text(PYTHON)
-    python.chmod(0o755)
+    for python in (tmp_path / ".venv" / "bin" / "python", tmp_path / "python"):
+        python.write_text(PYTHON)
+        python.chmod(0o755)
     (tmp_path / "agents").mkdir()
-    (tmp_path / ".venv" / ".complete").touch()
+    for stamp in (".runtime", ".complete"):
+        (tmp_path / ".venv" / stamp).touch()
     return tmp_path
 
 
 def asked(clone: Path, target: str = "setup") -> list[str]:
     """What ``make`` asks of Python now."""
     (clone / "asked").unlink(missing_ok=True)
-    subprocess.run(["make", target], cwd=clone, check=True, capture_output=True, timeout=30)
+    command = ["make", target, f"PYTHON={clone}/python"]
+    subprocess.run(command, cwd=clone, check=True, capture_output=True, timeout=30)
     return (clone / "asked").read_text().splitlines() if (clone / "asked").exists() else []
 
 
-def test_packages_of_own_agents_are_installed_once_and_change_no_pinned_one(clone: Path) -> None:
-    install = "-m uv pip install -q --python .venv/bin/python -r agents/requirements.txt -c requirements-dev.txt"
+def test_packages_of_own_agents_are_installed_once(clone: Path) -> None:
+    install = "-m installation .venv own"
     assert asked(clone) == []
     (clone / "agents" / "requirements.txt").write_text("cowsay\n")
     assert asked(clone, "run") == [install, "-m fleet"]
@@ -48,6 +53,12 @@ def test_packages_of_own_agents_are_installed_once_and_change_no_pinned_one(clon
     later = (clone / ".venv" / ".agents").stat().st_mtime + 10
     os.utime(clone / "agents" / "requirements.txt", (later, later))
     assert asked(clone) == [install]
+
+
+def test_running_asks_for_nothing_that_only_tests_need(clone: Path) -> None:
+    for stamp in (".runtime", ".complete"):
+        (clone / ".venv" / stamp).unlink()
+    assert asked(clone, "run") == ["-m installation .venv run", "-m fleet"]
 
 
 def test_git_ignores_them_and_the_image_may_hold_them() -> None:

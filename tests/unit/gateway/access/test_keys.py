@@ -1,13 +1,14 @@
 """API keys and their file."""
 
 import gc
+import os
 from pathlib import Path
 
 import pytest
 import yaml
 
 from gateway.access import keys
-from gateway.access.keys import Key, KeyRing, KeysError, digest, new_key, read_keys
+from gateway.access.keys import Key, KeyRing, KeysError, digest, read_keys
 
 
 def write(path: Path, *keys: dict[str, object]) -> Path:
@@ -30,16 +31,6 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     monkeypatch.setattr(keys, "read_keys", note)
     return made
-
-
-def test_a_new_key_is_found_by_its_entry(tmp_path: Path) -> None:
-    made, text = new_key("alice")
-    path = tmp_path / "keys.yaml"
-    path.write_text(text)
-    found = KeyRing(path).find(made)
-    assert found is not None
-    assert found.name == "alice"
-    assert made not in text
 
 
 async def test_a_changed_file_is_taken_over_and_a_bad_one_is_not(tmp_path: Path) -> None:
@@ -125,14 +116,14 @@ def test_models_may_be_named() -> None:
     ("text", "said"),
     [
         ("keys: [", "is not YAML"),
-        ("", "valid dictionary"),
+        ("", "holds no mapping"),
         ("keys: [{name: a}]", "keys.0.sha256: Field required"),
         ("keys: [{name: a, sha256: short}]", "keys.0.sha256"),
         (f"keys: [{{name: a, sha256: {'a' * 64}, limit: 1}}]", "keys.0.limit"),
         (f"keys: [{{name: a, sha256: {'a' * 64}}}, {{name: a, sha256: {'b' * 64}}}]", "the same name: a"),
         (f"keys: [{{name: a, sha256: {'a' * 64}}}, {{name: b, sha256: {'a' * 64}}}]", "the same sha256: a and b"),
         ("keys: " + "[" * 100_000, "nested more than 20 deep"),
-        ("keys: []\nkey: []", "key: Extra inputs"),
+        ("keys: []\nkey: []", "key: is not known here"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
@@ -141,3 +132,52 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(KeysError, match=r"keys\.yaml") as refused:
         read_keys(path)
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            "keys:\n  - {name: a, sha256: 0}\nkeys:\n  - {name: b, sha256: 1}\n",
+            "`keys:` stands twice, in lines 1 and 3",
+        ),
+        ("keys:\n- name: a\n  sha256: 00\n  name: b\n", "`name:` stands twice, in lines 2 and 4"),
+        ("The key, which is shown only now: cf-x\nkeys: []\n", "The key, which is shown only now: is not known here"),
+        ("- name: a\n", "holds no mapping"),
+        ("just words\n", "holds no mapping"),
+    ],
+)
+def test_a_file_of_another_form_is_refused_with_the_form(text: str, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "keys.yaml"
+    path.write_text(text)
+    with pytest.raises(KeysError) as refused:
+        read_keys(path)
+    assert str(refused.value).startswith(f"{path}: {reason}")
+    assert keys.FORM in str(refused.value)
+
+
+def test_a_file_that_is_not_there_is_an_error_that_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(KeysError, match=r"is not there; make it .*: python -m gateway keys new NAME .*keys\.yaml$"):
+        read_keys(tmp_path / "keys.yaml")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("closed", ["file", "folder"])
+def test_a_file_that_this_user_cannot_read_is_an_error_with_user_and_mode(closed: str, tmp_path: Path) -> None:
+    for folder in (*tmp_path.parents, tmp_path):
+        if folder.stat().st_uid == 0 and folder.stat().st_mode & 0o001 == 0:
+            folder.chmod(folder.stat().st_mode | 0o011)
+    path = tmp_path / "private" / "keys.yaml"
+    path.parent.mkdir()
+    write(path, entry())
+    path.chmod(0o600 if closed == "file" else 0o644)
+    path.parent.chmod(0o755 if closed == "file" else 0o700)
+    os.seteuid(10001)
+    try:
+        with pytest.raises(KeysError) as refused:
+            read_keys(path)
+    finally:
+        os.seteuid(0)
+    place, mode = (path, 600) if closed == "file" else (path.parent, 700)
+    who = f"this process is user 10001, and {place} belongs to user 0 and has mode {mode}"
+    assert str(refused.value) == f"{path}: cannot be read: permission denied: {who}"

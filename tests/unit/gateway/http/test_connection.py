@@ -12,6 +12,7 @@ from gateway.http.connection import MOVES, RUNNING, UNPARSED, Bounds, Connection
 
 BOUNDS = Bounds(max_headers=1000, header_timeout=30, body_timeout=20, answer_timeout=650, stall_timeout=10)
 LONGEST = {
+    State.PROXY: BOUNDS.header_timeout,
     State.WAITING: BOUNDS.header_timeout,
     State.HEAD: BOUNDS.header_timeout,
     State.BODY: BOUNDS.answer_timeout,
@@ -59,10 +60,11 @@ class Walk(RuleBasedStateMachine):
             self.entered = self.now
         self.last = state
 
-    @initialize(start=st.floats(0, 1e9))
-    def begins(self, start: float) -> None:
+    @initialize(start=st.floats(0, 1e9), proxied=st.booleans())
+    def begins(self, start: float, proxied: bool) -> None:
         self.now = self.entered = start
-        self.connection = Connection(BOUNDS, start)
+        self.connection = Connection(BOUNDS, start, proxied=proxied)
+        self.last = self.connection.state
 
     @rule(event=st.sampled_from(Event))
     def an_event(self, event: Event) -> None:
@@ -163,6 +165,13 @@ def test_what_is_not_payload_is_limited_in_every_state(state: State) -> None:
             break
     assert refused or dropped
     assert bool(dropped) == (state in (State.ANSWERING, State.LAST))
+
+
+def test_the_proxys_header_and_the_request_share_one_deadline() -> None:
+    connection = Connection(BOUNDS, 0.0, proxied=True)
+    connection.move(Event.PROXIED, 20.0)
+    assert connection.state is State.WAITING
+    assert connection.deadline == BOUNDS.header_timeout
 
 
 def test_payload_and_the_framing_that_it_needs_are_not_limited() -> None:

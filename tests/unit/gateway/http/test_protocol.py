@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,21 +18,29 @@ from uvicorn.server import ServerState
 from gateway.http import protocol
 from gateway.http.connection import Bounds, State
 from gateway.http.protocol import PROBES, Protocol
+from gateway.http.proxy_protocol import Network
 from gateway.http.wire import BEGINNING
 
 BOUNDS = Bounds(max_headers=4096, header_timeout=30, body_timeout=20, answer_timeout=650, stall_timeout=10)
 UPGRADES = ("h2c", "websocket", "foo", "h2c, websocket", "TLS/1.0")
 CONNECTIONS = ("Upgrade", "upgrade, keep-alive", "Upgrade, HTTP2-Settings", "keep-alive, UPGRADE")
 METHODS = ("GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "PROPFIND", "SUBSCRIBE")
+PROXY = ("10.9.0.2", 40000)
+"""Where all connections come from."""
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n"
 LENGTH = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n"
+
+
+class Socket(socket.socket):
+    def getpeername(self) -> tuple[str, int]:
+        return PROXY
 
 
 class Wire(asyncio.Transport):
     """Keeps what is written."""
 
     def __init__(self) -> None:
-        self.socket = socket.socket()
+        self.socket = Socket()
         super().__init__({"socket": self.socket})
         self.written = b""
         self.unread = 0
@@ -80,9 +88,13 @@ class Server:
     """One connection to an application that keeps what it is asked; :meth:`settle` lets it work."""
 
     def __init__(
-        self, app: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None, bounds: Bounds = BOUNDS
+        self,
+        app: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None,
+        bounds: Bounds = BOUNDS,
+        proxies: Sequence[Network] = (),
     ) -> None:
         self.served: list[Served] = []
+        self.clients: list[tuple[str, int]] = []
         config = uvicorn.Config(
             app or self.keep,
             ws="none",
@@ -92,7 +104,7 @@ class Server:
             log_config=None,
         )
         self.wire = Wire()
-        self.protocol: Any = Protocol(bounds, config, ServerState(), {})
+        self.protocol: Any = Protocol(bounds, proxies, config, ServerState(), {})
         self.protocol.connection_made(self.wire)
 
     async def keep(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,6 +115,7 @@ class Server:
                 break
         else:
             return  # the client has gone
+        self.clients.append(scope["client"])
         self.served.append(Served(scope["method"], scope["path"], scope["http_version"], scope["headers"], body))
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.routing.choice import choose
-from gateway.routing.directory import Places, Worker
+from gateway.routing.directory import Worker
+from gateway.routing.places import Places
 
 WORKERS = st.lists(
     st.builds(
@@ -79,5 +80,8 @@ def test_a_models_own_limit_counts_where_it_is_nearer() -> None:
     other = Worker("other", models=("m",), capacity=100, in_flight=50, limited={"m": Places(capacity=4)})
     assert choose([busy, other], "m") is other
     assert choose([busy, other], "") is other  # which stands for the first model
+    shared = other.limited["m"] = busy.limited["m"]
+    assert shared.has_room
+    assert choose([busy, other], "m") is busy  # by its own places, where the model's are the same
     other.limited["m"].in_flight = busy.limited["m"].in_flight = 4
     assert choose([busy, other], "m") is None

@@ -107,21 +107,6 @@ def test_a_status_without_capacity_counts_as_one() -> None:
     assert next(iter(known)).capacity == 1
 
 
-def test_the_load_is_everything_that_runs_or_waits_over_what_the_ready_workers_can_take() -> None:
-    known = directory()
-    known.heard(status("v", capacity=12, active_by_gateway={"g": 1, "other": 5}), 0.0)
-    known.heard(status("leaving", state=pb.WORKER_STATE_DRAINING, active_by_gateway={"other": 2}), 0.0)
-    next(iter(known)).in_flight = 2
-    assert known.describe_load(3, 0.0) == {"active": 9, "waiting": 3, "capacity": 16, "ratio": 0.75}
-
-
-def test_without_a_ready_worker_the_load_has_no_ratio() -> None:
-    assert Directory("g", GONE_AFTER).describe_load(7, 0.0)["ratio"] is None
-    known = directory()
-    known.relinked(1.0)
-    assert known.describe_load(7, 1.0) == {"active": 0, "waiting": 7, "capacity": 0, "ratio": None}
-
-
 def test_a_worker_that_refused_is_full_until_its_next_status() -> None:
     directory = Directory("g", 30.0)
     status = pb.WorkerStatus(worker_id="w", models=["m"], capacity=4, state=pb.WORKER_STATE_READY)
@@ -166,6 +151,52 @@ def test_a_models_own_places_are_kept_from_status_to_status() -> None:
     assert worker.describe(2.0)["limited"] == {"m": {"concurrency": 3, "active": 1}}
     known.heard(status(), 3.0)
     assert worker.limited == {}
+
+
+def served_by(server: int, concurrency: int, **runs: int) -> dict[str, pb.Details]:
+    return {"m": pb.Details(server=server, concurrency=concurrency, active_by_gateway=runs)}
+
+
+def test_workers_that_reach_one_server_share_its_places() -> None:
+    known = Directory("g", GONE_AFTER)
+    for worker_id, server in (("v", 7), ("w", 7), ("x", 8)):
+        known.heard(status(worker_id, details=served_by(server, 4, g=1, other=1)), 1.0)
+    v, w, x = (worker.limited["m"] for worker in known)
+    assert v is w
+    assert (v.capacity, v.load, x.load) == (4, 2, 1)
+    v.in_flight = 2
+    assert not v.has_room
+    known.heard(status("w", details=served_by(7, 4)), 2.0)
+    assert (v.load, v.has_room) == (3, True), "what was told before is not counted again"
+    known.heard(status("w", details=served_by(7, 3)), 3.0)
+    assert not v.has_room, "workers differ in a rollout; the smaller number holds"
+    known.heard(status("v", state=pb.WORKER_STATE_LEFT), 4.0)
+    assert (v.load, v.has_room) == (2, True)
+
+
+def test_a_name_that_moves_to_another_server_leaves_the_first_ones_places() -> None:
+    known = Directory("g", GONE_AFTER)
+    known.heard(status("v", details=served_by(7, 4, other=2)), 1.0)
+    known.heard(status("w", details=served_by(7, 2, other=1)), 1.0)
+    before = next(iter(known)).limited["m"]
+    known.heard(status("w", details=served_by(9, 2, other=1)), 2.0)
+    after = [worker.limited["m"] for worker in known]
+    assert after[0] is before
+    assert [(places.capacity, places.load) for places in after] == [(4, 2), (2, 1)]
+    known.heard(status("w", details={"m": pb.Details(concurrency=5)}), 3.0)
+    assert [worker.limited["m"].capacity for worker in known] == [4, 5]
+    for at in (40.0, 50.0):
+        known.expire(at)
+    known.heard(status("v", details=served_by(7, 1)), 60.0)
+    assert next(iter(known)).limited["m"].load == 0
+
+
+def test_many_names_of_one_server_are_counted_in_no_time() -> None:
+    known, names = Directory("g", GONE_AFTER), [f"m{number}" for number in range(1000)]
+    details = dict.fromkeys(names, pb.Details(server=7, concurrency=4, active_by_gateway={"other": 1}))
+    for worker_id in "vw":
+        known.heard(status(worker_id, models=names, details=details), 1.0)
+    assert next(iter(known)).limited["m1"].load == 2000
 
 
 def test_a_description_is_bounded_and_only_that_of_a_name_that_is_served() -> None:

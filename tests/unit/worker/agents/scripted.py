@@ -13,7 +13,9 @@ from fleet.lane import Producer
 from fleet.process.turns import Turns
 from protos import chat_pb2 as pb
 from worker.agents.entry import Context, Entry
+from worker.contract import fields
 from worker.contract.images import Images
+from worker.contract.observer import Observer
 from worker.contract.sink import Sink
 from worker.openai.client import StreamingOpenAIClient
 from worker.services.agent import AgentService
@@ -31,6 +33,7 @@ class Says:
     text: str = ""
     reasoning: str = ""
     calls: list[tuple[str, str, str]] = field(default_factory=list)
+    refusal: str = ""
     waits: asyncio.Event | None = None
     error: Exception | None = None
 
@@ -66,6 +69,8 @@ class ScriptedModel(StreamingOpenAIClient):
             raise
         finally:
             self.running -= 1
+        for event in fields.events({"delta": {"refusal": answer.refusal}} if answer.refusal else {}, beside=False):
+            sink.event(event)
         for index, (id_, name, arguments) in enumerate(answer.calls):
             sink.event(pb.ReplyEvent(tool_call=pb.ToolCall(index=index, id=id_, name=name, arguments=arguments)))
         reason = "function_calls" if answer.calls else "stop"
@@ -134,10 +139,11 @@ def service(
     factory: Callable[[Context], Any],
     models: Mapping[str, Any] | None = None,
     workbenches: Mapping[str, Workbench] | None = None,
+    observer: Observer | None = None,
     **entry: Any,
 ) -> AgentService:
     made = Entry("agent", factory, **entry)
-    return AgentService(made, models or {}, workbenches or {}, Turns(), Images(100_000_000))
+    return AgentService(made, models or {}, workbenches or {}, Turns(), Images(100_000_000), observer or Observer())
 
 
 async def told(serving: AgentService, *turns: str) -> tuple[pb.Done, Kept]:

@@ -13,6 +13,7 @@ from tests.harness.process import REPOSITORY
 from tests.unit.worker.agents.scripted import Kept, Says, ScriptedModel, told
 from worker.agents.mcp import McpConfig, McpServer
 from worker.contract.images import Images
+from worker.contract.observer import Observer
 from worker.services.agent import AgentService
 from worker.serving.catalog import Model, load_models
 from worker.serving.roster import load_agents
@@ -39,7 +40,7 @@ async def run(file: str, name: str, *answers: Says | str, **workbenches: Workben
     roster = await load_agents(EXAMPLES / file, {FILES[file]: Model(FILES[file], model)}, (), {"AGENTS_MODEL": "m"})
     assert roster.problems == []
     benches = {**roster.workbenches, **workbenches}
-    serving = AgentService(roster.entries[name], clients, benches, Turns(), Images(100_000_000))
+    serving = AgentService(roster.entries[name], clients, benches, Turns(), Images(100_000_000), Observer())
     return await told(serving, "a question")
 
 

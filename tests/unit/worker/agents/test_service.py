@@ -36,6 +36,17 @@ async def test_the_conversation_is_remembered_and_its_last_turn_is_the_task() ->
     assert said == [("user", "hi"), ("assistant", "hello"), ("user", "how are you?")]
 
 
+@pytest.mark.parametrize("length", [5, 40_000], ids=["short", "cut into several events"])
+async def test_a_models_refusal_is_what_its_agent_says(length: int) -> None:
+    def build(context: Context) -> RoundRobinGroupChat:
+        return RoundRobinGroupChat([assistant(context, "a"), assistant(context, "b")], max_turns=2)
+
+    words, model = "n" * length, ScriptedModel(Says(refusal="n" * length), "fine")
+    _, kept = await told(service(build, {"m": model}), "go")
+    assert kept.told == [("text", "a", words), ("text", "b", "fine")]
+    assert model.asked[1]["messages"][-1]["content"] == words, "the others hear it too"
+
+
 async def test_a_tool_runs_here_and_is_shown() -> None:
     def add(a: int, b: int) -> int:
         """Add."""

@@ -28,6 +28,24 @@ async def test_an_address_and_a_key_make_a_route() -> None:
     assert of().fingerprint < 2**32
 
 
+async def test_an_address_an_account_and_a_model_are_a_server() -> None:
+    assert of().server == of(temperature=0.5).server != 0
+    others = [
+        of(model="n"),
+        of(api_key="key-other"),
+        of(base_url="http://b:8000/v1"),
+        of(base_url="http://models:8000"),
+    ]
+    assert len({made.server for made in [of(), *others]}) == 5
+
+
+async def test_a_server_on_loopback_is_another_one_on_each_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = [of(base_url=url).server for url in ("http://127.0.0.1/v1", "http://[::1]/v1", "http://models/v1")]
+    monkeypatch.setattr("socket.gethostname", lambda: "another")
+    there = [of(base_url=url).server for url in ("http://127.0.0.1/v1", "http://[::1]/v1", "http://models/v1")]
+    assert [one == other for one, other in zip(here, there, strict=True)] == [False, False, True]
+
+
 async def test_an_entrys_own_keys_are_masked() -> None:
     made = of(default_headers={"Authorization": "Token other-secret"})
     assert made.mask("key-12345 and other-secret") == "*** and ***"

@@ -301,7 +301,9 @@ class Bench:
         self.client.read_by(pacer if paced else None)
         self.sink = self._outbox.open("g", "r", 1)
         try:
-            await Run(history(), ModelService(self.client, "", Turns(), Images(1)), self.sink, Observer()).run()
+            await Run(
+                history(), ModelService("m", self.client, "", Turns(), Images(1), Observer()), self.sink, Observer()
+            ).run()
         finally:
             assert self._outbox.held is None
             assert self.sink._producer is None

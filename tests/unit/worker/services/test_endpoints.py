@@ -8,6 +8,7 @@ from fleet.process.turns import Turns
 from protos import chat_pb2 as pb
 from tests.unit.worker.recording import Recording
 from worker.contract.errors import Unsupported
+from worker.contract.observer import Observer
 from worker.contract.sink import Sink
 from worker.services.endpoints import Endpoints
 from worker.services.passed_on import PassedOn
@@ -45,7 +46,7 @@ async def test_each_endpoint_has_its_service_and_chat_is_the_default() -> None:
 )
 async def test_a_body_is_passed_on(body: bytes, streamed: bool) -> None:
     client = Client()
-    service = PassedOn(client, "completions", Turns())  # type: ignore[arg-type]
+    service = PassedOn("m", client, "completions", Turns(), Observer())  # type: ignore[arg-type]
     await service.run(pb.ChatHistory(body=body, model="m"), Recording())
     assert client.asked[0] == "completions"
     assert client.asked[2:] == ["m", streamed]
@@ -53,6 +54,6 @@ async def test_a_body_is_passed_on(body: bytes, streamed: bool) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b'{"\xff":1}', b'"a"'])
 async def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
-    service = PassedOn(Client(), "completions", Turns())  # type: ignore[arg-type]
+    service = PassedOn("m", Client(), "completions", Turns(), Observer())  # type: ignore[arg-type]
     with pytest.raises(Unsupported):
         await service.run(pb.ChatHistory(body=body), Recording())

@@ -13,6 +13,7 @@ from protos import chat_pb2 as pb
 from tests.unit.worker.recording import Recording
 from worker.contract.errors import ClientFailed, StreamBroken, Unsupported
 from worker.contract.images import Images
+from worker.contract.observer import Observer
 from worker.contract.tool_call import ID_LIMIT
 from worker.services.model import ModelService
 
@@ -53,7 +54,7 @@ def request(**options: Any) -> pb.ChatHistory:
 async def run(client: Client, sink: Recording, asked: pb.ChatHistory | None = None, system: str = "") -> pb.Done:
     images = Images(1)
     try:
-        service = ModelService(client, system, Turns(), images)  # type: ignore[arg-type]
+        service = ModelService("m", client, system, Turns(), images, Observer())  # type: ignore[arg-type]
         return await service.run(asked or request(), sink)
     finally:
         images.close()

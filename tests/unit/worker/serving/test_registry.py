@@ -9,6 +9,7 @@ from fleet.lane import Outbox
 from protos import chat_pb2 as pb
 from tests.harness.waiting import until
 from worker.contract.observer import Observer
+from worker.contract.route import Route
 from worker.contract.sink import Sink
 from worker.serving.offer import Offer
 from worker.serving.registry import Registry
@@ -214,6 +215,22 @@ async def test_a_name_at_its_own_limit_is_refused_and_the_others_run(
     await until(lambda: registry.active == 0)
     registry.begin(asked("b", 2, model="one"))
     await until(lambda: sent.ends("b", 2) == ["done"])
+
+
+async def test_names_of_one_server_have_their_places_together(service: Slow, sent: Sent) -> None:
+    one, other = Offer(service, Route("a", 1, server=7), concurrency=2), Offer(service, Route("b", 2, server=8))
+    offers = {"m": one, "n": one, "free": other, "agent": Offer(service, concurrency=2)}
+    outbox = Outbox("w", sent, 0.001)
+    outbox.link_up()
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        registry = Registry(offers, outbox, 10, group, Observer())
+        for number, model in enumerate(["m", "n", "m", "free", "agent", "n"]):
+            registry.begin(asked(str(number), model=model))
+        await until(lambda: [chunk.error.full for chunk in sent.chunks if chunk.HasField("error")] == ["m", "n"])
+        await until(lambda: service.running == 4)
+        service.go_on.set()
+        service.may_stop.set()
+    assert Registry({"m": one, "n": one}, Outbox("w", sent, 0.001), 10, group, Observer()).capacity == 2
 
 
 async def test_the_capacity_is_no_more_than_all_names_take_together(service: Slow, sent: Sent) -> None:

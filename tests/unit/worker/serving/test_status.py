@@ -15,7 +15,7 @@ from worker.serving.status import Heartbeat
 def heartbeat(sent: list[pb.WorkerStatus], draining: bool = False, **fields: Any) -> Heartbeat:
     service: Any = None
     registry = SimpleNamespace(
-        offers={"a": Offer(service, Route("host", 3)), "b": Offer(service, Route("host", 4), **fields)},
+        offers={"a": Offer(service, Route("host", 3)), "b": Offer(service, **{"route": Route("host", 4), **fields})},
         capacity=7,
         active=2,
         draining=draining,
@@ -69,7 +69,9 @@ def test_a_status_describes_what_is_described_and_counts_what_is_limited() -> No
     sent: list[pb.WorkerStatus] = []
     heartbeat(sent, description="Writes.").beat()
     heartbeat(sent, concurrency=4).beat()
+    heartbeat(sent, concurrency=4, route=Route("host", 4, server=5)).beat()
     assert [dict(status.details) for status in sent] == [
         {"b": pb.Details(description="Writes.")},
         {"b": pb.Details(concurrency=4, active_by_gateway={"g": 1, "h": 2})},
+        {"b": pb.Details(concurrency=4, active_by_gateway={"g": 1, "h": 2}, server=5)},
     ]

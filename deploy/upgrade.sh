@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# make upgrade - brings the containers to the images, files and settings of today, without losing a stream.
+#
+# `docker compose up -d` stops what has changed, all services at once, before it starts anything of the new: for as long
+# as streams take to end, and a start, no one serves. This goes on one service after the other, and starts new workers
+# and gateways beside the old ones, which drain when the new ones serve.
+#
+# --no-build: the images are there already, such as pulled ones.
+# Further compose files, the project's name and other settings of Compose come from .env or the environment
+# (COMPOSE_FILE, COMPOSE_PROJECT_NAME).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly patience=120 # seconds for new containers to serve
+
+say() { echo "upgrade: $*"; }
+
+running() { docker compose ps -q "$1"; }
+
+# stale SERVICE - its running containers that differ from what Compose would create today.
+stale() {
+    local service=$1 ids image hash
+    ids=$(running "$service")
+    [[ -n $ids ]] || return 0
+    hash=$(docker compose config --hash "$service")
+    # shellcheck disable=SC2046,SC2086 # ids are words
+    image=$(docker image inspect -f '{{.Id}}' "$(docker inspect -f '{{.Config.Image}}' $ids | head -n 1)" 2>/dev/null || true)
+    local current="$image ${hash##* }"
+    # shellcheck disable=SC2086
+    docker inspect -f '{{.Id}} {{.Image}} {{index .Config.Labels "com.docker.compose.config-hash"}}' $ids |
+        while read -r id state; do [[ $state == "$current" ]] || echo "$id"; done
+}
+
+# serves SERVICE CONTAINER - whether it is healthy; a gateway must be ready too, so that the ingress uses it.
+serves() {
+    [[ $(docker inspect -f '{{.State.Health.Status}}' "$2") == healthy ]] || return 1
+    [[ $1 != gateway ]] || docker exec "$2" python -I -S fleet/process/probe.py http://127.0.0.1:8501/readyz 2>/dev/null
+}
+
+# await SERVICE CONTAINER...
+await() {
+    local service=$1 until=$((SECONDS + patience)) id
+    shift
+    for id; do
+        until serves "$service" "$id"; do
+            ((SECONDS < until)) || return 1
+            sleep 0.5
+        done
+    done
+}
+
+# beside SERVICE - new containers beside the old ones, which leave when the new ones serve. These drain.
+beside() {
+    local service=$1 old before new
+    old=$(stale "$service")
+    before=$(running "$service")
+    [[ -n $old ]] || return 0
+    say "$service: $(wc -w <<<"$old") new beside $(wc -w <<<"$before")"
+    docker compose up -d --no-deps --no-recreate --scale "$service=$(($(wc -w <<<"$before") + $(wc -w <<<"$old")))" "$service"
+    new=$(comm -13 <(sort <<<"$before") <(running "$service" | sort))
+    # shellcheck disable=SC2086
+    if ! await "$service" $new; then
+        say "$service: the new ones do not serve within $patience s; they are removed, and the old ones go on:" >&2
+        for id in $new; do docker logs --tail 20 "$id" >&2; done
+        docker rm -f $new >/dev/null
+        exit 1
+    fi
+    say "$service: the old ones drain"
+    # shellcheck disable=SC2086
+    docker stop $old >/dev/null
+    # shellcheck disable=SC2086
+    docker rm $old >/dev/null
+}
+
+# in_place SERVICE - the old container ends before the new one starts.
+in_place() {
+    [[ -n $(stale "$1") ]] || return 0
+    say "$1: replaced"
+    docker compose up -d --no-deps "$1"
+    # shellcheck disable=SC2046
+    await "$1" $(running "$1") || {
+        say "$1: does not serve within $patience s; see docker compose logs $1" >&2
+        exit 1
+    }
+}
+
+case ${1:-} in
+--no-build) ;;
+"") docker compose build ;;
+*)
+    echo "usage: deploy/upgrade.sh [--no-build]" >&2
+    exit 2
+    ;;
+esac
+
+if [[ -n $(running gateway) ]]; then
+    say "check the new worker's models, agents and settings"
+    docker compose run --rm --no-deps -T worker python -m worker check
+    docker compose run --rm --no-deps -T init # certificates and tokens that the new version needs
+    in_place host # streams pause until its successor is there
+    beside model
+    beside worker
+    beside gateway
+    in_place ingress # rarely: it takes no new connection until its streams have ended
+fi
+
+# What is new or was not running; as many containers as before.
+scales=()
+for service in worker gateway; do
+    count=$(running "$service" | wc -l)
+    ((count == 0)) || scales+=(--scale "$service=$count")
+done
+docker compose up -d --wait --wait-timeout "$patience" "${scales[@]}"

@@ -1,0 +1,55 @@
+"""How busy the fleet is, for people and autoscalers.
+
+Pure: it counts what the directory and the queue hold.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from gateway.routing.directory import Worker
+from gateway.routing.places import Places, ServerPlaces
+
+
+def describe_load(workers: Iterable[Worker], ready: Sequence[Worker], waiting: Mapping[str, int]) -> dict[str, object]:
+    """The ``load`` entry of ``GET /fleet``; ``waiting`` are requests by the name that they ask for.
+
+    ``capacity`` is what the ready workers can run at once. ``ratio`` is (active + waiting) / capacity, or that of the
+    fullest name with a limit of its own. ``workers_ratio`` leaves out who waits for a model's server: more workers
+    would not help them. Without a ready worker there is no ratio.
+    """
+    active, waits = sum(worker.load for worker in workers), sum(waiting.values())
+    described: dict[str, object] = {"active": active, "waiting": waits, "capacity": 0}
+    if not ready:
+        return described | {"ratio": None, "workers_ratio": None}
+    limits = _limits(ready)
+    asked = {name or ready[0].default: count for name, count in waiting.items()}
+    if "" in waiting and ready[0].default in waiting:
+        asked[ready[0].default] += waiting[ready[0].default]
+    places = sum(worker.capacity for worker in ready)
+    capacity = places
+    if all(name in limits for worker in ready for name in worker.models):
+        capacity = min(places, sum(one.capacity for one in set().union(*limits.values())))
+    ratios = [(active + waits) / capacity]
+    at_servers = 0
+    for name, own in limits.items():
+        wait = sum(count for other, count in asked.items() if limits.get(other, set()) & own)
+        ratios.append((sum(one.load for one in own) + wait) / sum(one.capacity for one in own))
+        if all(isinstance(one, ServerPlaces) and not one.has_room for one in own):
+            at_servers += asked.get(name, 0)
+    return described | {
+        "capacity": capacity,
+        "ratio": round(max(ratios), 4),
+        "workers_ratio": round((active + waits - at_servers) / places, 4),
+    }
+
+
+def _limits(ready: Sequence[Worker]) -> dict[str, set[Places]]:
+    """By name: the places that its requests share. Names without a limit on one of the workers are left out."""
+    limits: dict[str, set[Places]] = {}
+    unlimited = set()
+    for worker in ready:
+        for name in worker.models:
+            if name in worker.limited:
+                limits.setdefault(name, set()).add(worker.limited[name])
+            else:
+                unlimited.add(name)
+    return {name: places for name, places in limits.items() if name not in unlimited}
