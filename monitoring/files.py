@@ -55,6 +55,6 @@ def _map(name: str, board: dict[str, Any]) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": name.removesuffix(".json"), "labels": {"grafana_dashboard": "1"}},
+        "metadata": {"name": f"dashboard-{name.removesuffix('.json')}", "labels": {"grafana_dashboard": "1"}},
         "data": {name: json.dumps(board, separators=(",", ":"))},
     }
