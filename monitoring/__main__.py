@@ -4,9 +4,11 @@ import argparse
 
 from monitoring.files import files
 
+DOES = "Write alert rules and dashboards, as made of the catalogue of metrics, into deploy/."
+
 
 def main() -> None:
-    argparse.ArgumentParser(prog="python -m monitoring", description=__doc__).parse_args()
+    argparse.ArgumentParser(prog="python -m monitoring", description=DOES, allow_abbrev=False).parse_args()
     for path, text in files().items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)

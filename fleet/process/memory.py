@@ -14,7 +14,7 @@ def limit(groups: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/
 
 
 def _files(groups: Path, mount: Path) -> Iterator[Path]:
-    """The files with the limits of its group and of every group around it. A container sees its own group as the root."""
+    """Where its group and each group around it have their limits. A container sees its own group as the root."""
     try:
         lines = groups.read_text().splitlines()
     except OSError:

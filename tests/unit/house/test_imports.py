@@ -18,8 +18,10 @@ ORDER = Order(
         "identities": "fleet",
         "installation": "",
         "launcher": "fleet.settings fleet.process",
+        "monitoring": "fleet.metrics",
     },
     rooms={
+        "monitoring": ["__main__", "files", "alerts dashboards", "rules grafana outcomes"],
         "gateway": ["__main__", "http", "faces", "access", "chats", "routing", "errors settings"],
         "worker": [
             "__main__",
