@@ -9,7 +9,18 @@ import pytest
 from tests.harness.process import REPOSITORY
 from tests.unit.house.imports import parsed
 
-PRODUCT = ("fleet", "gateway", "host", "identities", "installation", "launcher", "model", "monitoring", "protos", "worker")
+PRODUCT = (
+    "fleet",
+    "gateway",
+    "host",
+    "identities",
+    "installation",
+    "launcher",
+    "model",
+    "monitoring",
+    "protos",
+    "worker",
+)
 MOST_LINES = 350
 MOST_ATTRIBUTES = 12
 REASON = "attributes because"
