@@ -66,6 +66,9 @@ class GatewaySettings(BaseSettings):
     hold_status: float = Field(default=10.0, ge=0, le=600)
     """How long the status line waits for the first token, so that an early failure gets its own status."""
 
+    metrics_keys: bool = False
+    """Count requests and tokens by the API key's name in ``/metrics``."""
+
     @model_validator(mode="after")
     def _hold_one_body(self) -> Self:
         if self.bodies_memory * 3 // 4 < self.max_body:

@@ -6,7 +6,7 @@ What must last is longer than what the fleet mends by itself: a restart takes 10
 from monitoring.outcomes import CLIENTS_AFFAIR, MEMBERS, OF_MODELS, REFUSED
 from monitoring.rules import Alert
 
-NOT_RELOADED = "keys not reloaded"
+NOT_RELOADED = "keys not reloaded|not reloaded"
 """Has an alert of its own, which lasts until the file is mended."""
 
 PROCESSES = (
@@ -180,8 +180,7 @@ sum by (instance) (rate(chatfleet_lane_resent_batches_total[5m]))
         name="ChatfleetEventsLost",
         expr="""
 sum(increase(chatfleet_host_events_dropped_total{reason="no_room"}[10m])) > 0
-  or sum(increase(chatfleet_host_members_dropped_total[10m])) > 0
-  or sum(increase(chatfleet_log_events_total{event="lane broken"}[10m])) > 0
+  or sum(increase(chatfleet_log_events_total{event=~"dropped a member that reads nothing|lane broken"}[10m])) > 0
 """,
         lasts="0s",
         severity="warning",

@@ -10,7 +10,10 @@ from fleet import logs
 from fleet.bus import topics
 from fleet.bus.runtime import FleetRuntime
 from fleet.lane import Outbox
+from fleet.metrics.exposition import Exposition
+from fleet.metrics.process import LinkMetrics, ProcessMetrics
 from fleet.process import arguments, loop, ports
+from fleet.process.health import health_service
 from fleet.process.signals import stop_signals
 from fleet.process.turns import Turns
 from fleet.process.version import VERSION
@@ -19,8 +22,9 @@ from protos import chat_pb2 as pb
 from worker.agents.threads import ToolThreads
 from worker.claude.client import ClaudeClient
 from worker.contract.images import Images
-from worker.contract.observer import Observer
-from worker.health import health_service
+from worker.contract.observer import Observer, Observers
+from worker.metrics.state import WorkerState
+from worker.metrics.work import WorkMetrics
 from worker.ollama.client import OllamaClient
 from worker.openai.client import Streaming
 from worker.secrets import SecretsError, adopt
@@ -50,13 +54,22 @@ class Worker:
     """Creates the parts of a worker and runs them until it is stopped."""
 
     def __init__(
-        self, settings: WorkerSettings, fleet: FleetSettings, models: dict[str, Model], observer: Observer
+        self,
+        settings: WorkerSettings,
+        fleet: FleetSettings,
+        models: dict[str, Model],
+        observer: Observer,
+        logged: logs.Counts,
     ) -> None:
         self.id = topics.new_member_id(topics.WORKER, fleet.member_name)
         self._settings = settings
-        self._link_timeout = fleet.link_timeout
+        self._fleet = fleet
+        self._logged = logged
         self._models = models
+        self._exposition = Exposition()
         self._observer = observer
+        if settings.health_bind is not None:
+            self._observer = Observers([observer, WorkMetrics(self._exposition)])
         self._runtime = FleetRuntime(fleet, self._on_link)
         self._outbox = Outbox(self.id, self._send, settings.flush_interval)
         self._registry: Registry | None = None
@@ -66,12 +79,21 @@ class Worker:
         stop = stop_signals()
         async with AsyncExitStack() as health:
             if (address := self._settings.health_bind) is not None:
+                self._expose()
                 try:
-                    await health.enter_async_context(health_service(address, self._not_ready))
+                    await health.enter_async_context(health_service(address, self._not_ready, self._exposition.render))
                 except OSError as error:
                     print(ports.failure("WORKER_HEALTH_BIND", address, error), file=sys.stderr)
                     raise SystemExit(1) from None
             await self._serve(stop)
+
+    def _expose(self) -> None:
+        """Add to the metrics what is read at each scrape, and watch the event loop."""
+        exposition, identity = self._exposition, self._fleet.identity()
+        exposition.add(WorkerState(lambda: self._registry, self._outbox))
+        LinkMetrics(exposition, self._runtime, lambda: self._registry is not None and self._registry.draining)
+        ready = lambda: self._not_ready() is None  # noqa: E731
+        ProcessMetrics(exposition, "worker", self.id, ready, self._logged, identity).watch_loop()
 
     async def _serve(self, stop: asyncio.Event) -> None:
         settings, outbox = self._settings, self._outbox
@@ -83,7 +105,7 @@ class Worker:
         offers = self._offers(roster, turns, images, pacer)
         async with asyncio.TaskGroup() as group:
             registry = self._registry = Registry(offers, outbox, settings.capacity, group, self._observer)
-            watch = GatewayWatch(registry, outbox, settings.gateway_timeout, self._link_timeout)
+            watch = GatewayWatch(registry, outbox, settings.gateway_timeout, self._fleet.link_timeout)
             heartbeat = self._heartbeat = Heartbeat(
                 self.id, VERSION, registry, lambda status: self._runtime.publish(status, topics.WORKERS)
             )
@@ -189,7 +211,7 @@ def main() -> None:
     os.environ.setdefault("AUTOGEN_DISABLE_RUNTIME_TRACING", "true")
     fleet = load(FleetSettings)
     settings = load(WorkerSettings)
-    logs.configure("worker", fleet.log_level, fleet.log_format)
+    logged = logs.configure("worker", fleet.log_level, fleet.log_format)
     try:
         if settings.secrets is not None:
             adopt(settings.secrets)
@@ -203,7 +225,7 @@ def main() -> None:
         problems = asyncio.run(check(models, settings))
         print("\n".join(problems) or "everything loads", file=sys.stderr if problems else sys.stdout)
         raise SystemExit(BAD_SETTINGS if problems else 0)
-    loop.run(Worker(settings, fleet, models, Observer()).serve())
+    loop.run(Worker(settings, fleet, models, Observer(), logged).serve())
 
 
 if __name__ == "__main__":

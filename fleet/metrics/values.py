@@ -30,7 +30,7 @@ CODES = frozenset(
 )
 """Of ``code``. Workers may send any text as a code."""
 
-FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call", "unknown"})
+FINISH_REASONS = frozenset({"stop", "length", "function_calls", "tool_calls", "content_filter", "unknown"})
 
 STATES = ("ready", "draining", "silent")
 
@@ -46,6 +46,11 @@ REFUSALS = ("token", "role", "taken", "invalid", "tls", "timeout", "flood", "exh
 DROPS = ("role", "invalid", "too_large", "no_room")
 """Why the host dropped an event."""
 
+
+def known_code(code: str) -> str:
+    return code if code in CODES else OTHER
+
+
 LABELS = {
     "agent": "an agent's name within its team; at most 200, the others are `other`",
     "by": "`relay` or `grpc`",
@@ -54,7 +59,8 @@ LABELS = {
     "code": "how it ended: `ok`, `cancelled`, `client_gone`, `client_stalled` or an error's code; others are `other`",
     "event": "an event of the [log](#logs); at most 200, the others and libraries' lines are `other`",
     "face": "the API: `openai`, `ndjson`, …",
-    "finished_reason": "the model's: `stop`, `length`, `tool_calls`, `content_filter`, …; others are `other`",
+    "file": "`keys`, `token`, `tls`, or `models` for `models.yaml` and `agents.yaml`",
+    "finished_reason": "`stop`, `length`, `function_calls`, `content_filter` or `unknown`; others are `other`",
     "generation": "of Python's garbage collector",
     "key": "an API key's name; at most 1,000, the others are `other`",
     "kind": "`gateway`, `worker`, or `other` for an AutoGen program",

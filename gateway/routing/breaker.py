@@ -39,6 +39,10 @@ class Breakers:
         breaker = self._breakers.get(key)
         return breaker is not None and now < breaker.open_until
 
+    def open(self, now: float) -> list[str]:
+        """The models of the keys that are blocked."""
+        return [model for (_, model, _), breaker in self._breakers.items() if now < breaker.open_until]
+
     def chosen(self, key: Key, now: float) -> None:
         """A request is sent there. If the breaker had opened, it is the trial, the only one until its outcome."""
         breaker = self._breakers.get(key)

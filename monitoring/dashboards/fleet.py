@@ -218,7 +218,7 @@ TROUBLE = Row(
             "Lanes",
             "Batches that were sent again, and lanes that lost events for good.",
             Query(rate("chatfleet_lane_resent_batches_total"), "resent"),
-            Query(rate("chatfleet_lanes_broken_total"), "broken"),
+            Query(rate("chatfleet_log_events_total", where='event="lane broken"'), "broken"),
             unit="cps",
         ),
         graph(

@@ -42,7 +42,10 @@ HOST = Row(
             "A minute. silent: the member said nothing before its connection ended.",
             Query(a_minute("chatfleet_host_members_left_total", "kind, cause"), "{{kind}} {{cause}}"),
             Query(a_minute("chatfleet_link_losses_total", "job"), "{{job}} lost its link"),
-            Query(a_minute("chatfleet_host_members_dropped_total"), "dropped, as it read nothing"),
+            Query(
+                a_minute("chatfleet_log_events_total", where='event="dropped a member that reads nothing"'),
+                "dropped, as it read nothing",
+            ),
         ),
     ),
 )

@@ -38,6 +38,8 @@ class Registry:
         self.capacity = min(capacity, sum(limits.values()))
         self.draining = False
         self.started_total = 0
+        self.refused = Counter[str]()
+        """By the error's code."""
         self._outbox = outbox
         self._group = group
         self._observer = observer
@@ -77,6 +79,7 @@ class Registry:
         size = request.ByteSize()
         offer = self._offer(request.model, size, replaces=running is not None)
         if isinstance(offer, pb.Error):
+            self.refused[offer.code] += 1
             sink.finish(offer)
             return
         run = Run(request, offer.service, sink, self._observer, lambda: self._waiting.pop(run, None), offer.route)

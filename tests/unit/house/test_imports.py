@@ -22,16 +22,17 @@ ORDER = Order(
     },
     rooms={
         "monitoring": ["__main__", "files", "alerts dashboards", "rules grafana outcomes"],
-        "gateway": ["__main__", "http", "faces", "access", "chats", "routing", "errors settings"],
+        "gateway": ["__main__", "http", "metrics", "faces", "access", "chats", "routing", "errors settings"],
         "worker": [
             "__main__",
+            "metrics",
             "serving",
             "services",
             "agents claude ollama",
             "openai",
             "wire",
             "contract",
-            "settings secrets health",
+            "settings secrets",
         ],
         "fleet": ["metrics", "bus", "settings", "security", "process", "logs lane", "logfmt"],
     },
@@ -114,7 +115,7 @@ def test_an_upward_import_is_named(text: str, tree: Path) -> None:
         ("launcher/console.py", "from fleet import logs", "fleet.logs"),
         ("fleet/__main__.py", "import launcher.stack", "launcher.stack"),
         ("worker/strange/new.py", "from worker import settings", "worker.settings"),
-        ("worker/health.py", "from worker import settings", "worker.settings"),
+        ("worker/secrets.py", "from worker import settings", "worker.settings"),
     ],
     ids=["another process", "fleet of a process", "launcher of logs", "alias", "unknown room", "same row"],
 )
