@@ -14,7 +14,8 @@ from gateway.chats.observer import Observer
 SERVER_ERROR = 500
 
 PATH = 500
-"""Characters of a client's path."""
+NAME = 128
+"""Characters of a client's path, and of the name that it gives a model."""
 
 
 class Tracing(Observer):
@@ -80,7 +81,7 @@ def _end(span: Span, attributes: dict[str, Any], code: str, *, is_failure: bool)
 def _ended(record: Record) -> dict[str, Any]:
     attributes: dict[str, Any] = {"http.response.status_code": record.status}
     if (chat := record.chat) is not None:
-        attributes["chatfleet.model"] = chat.model
+        attributes["chatfleet.model"] = chat.model[:NAME]
         if chat.claim.waited:
             attributes["chatfleet.queued"] = round(chat.claim.waited, 4)
         if chat.first_at is not None:
