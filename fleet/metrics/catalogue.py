@@ -92,6 +92,8 @@ METRICS: tuple[Metric, ...] = (
         "When a certificate in FLEET_TLS_* ends, in seconds since 1970",
         "certificate",
     ),
+    _gauge(ALL, "chatfleet_memory_limit_bytes", "Memory that its container may use; absent where there is no limit"),
+    _gauge(ALL, "chatfleet_file_unusable", "1 while a changed file cannot be used, and its old content is", "file"),
     # ------------------------------------------------------------ gateways and workers
     _gauge(MEMBERS, "chatfleet_draining", "1 once it was told to stop"),
     _gauge(MEMBERS, "chatfleet_linked", "1 while it has a link to the host"),
