@@ -50,6 +50,15 @@ def test_members_are_named_by_what_they_are(fleet: Fleet) -> None:
     assert "gateway" in fleet.status()["gateway"]["id"]
 
 
+def test_a_deep_probe_goes_through_the_whole_chain(fleet: Fleet) -> None:
+    fleet.backend.forget()
+    status, content = ready(fleet, "?model=other", method="POST")
+    assert (status, content["status"], content["model"], content["attempts"]) == (200, "ready", "other", 1)
+    assert content["worker"] in [worker["id"] for worker in fleet.status()["workers"]]
+    assert ready(fleet, "?model=other", method="POST")[0] == 200
+    assert len(fleet.backend.requests()) == 1
+
+
 async def test_a_model_that_is_away_shows_everywhere_and_is_back_without_a_request(fleet: Fleet) -> None:
     fleet.backend.process.end()
     try:
