@@ -95,9 +95,10 @@ class Worker(Places):
             failing.is_trial = False
 
     def fails_with(self, model: str) -> Failing | None:
-        """What it says of a model all of whose endpoints fail."""
-        found = [self.failing.get((model, endpoint)) for endpoint in self.endpoints.get(model, _ONLY_CHAT)]
-        return found[0] if all(found) else None
+        """What it says of a model that fails: with chats, or where it has none with any of its endpoints."""
+        endpoints = self.endpoints.get(model, _ONLY_CHAT)
+        asked = (CHAT,) if CHAT in endpoints else sorted(endpoints)
+        return next((found for endpoint in asked if (found := self.failing.get((model, endpoint)))), None)
 
     def route(self, model: str) -> int:
         """How it reaches ``model``: the same for workers with the same address and key of a provider."""
