@@ -6,6 +6,8 @@
 # and gateways beside the old ones, which drain when the new ones serve.
 #
 # --no-build: the images are there already, such as pulled ones.
+# --all: replace the ingress and the embedded model too, if they have changed. That can be felt: the ingress takes no new
+# connection until its streams have ended (up to 75 s), the model cuts the replies that it writes.
 # Further compose files, the project's name and other settings of Compose come from .env or the environment
 # (COMPOSE_FILE, COMPOSE_PROJECT_NAME).
 set -euo pipefail
@@ -84,30 +86,43 @@ in_place() {
     }
 }
 
-case ${1:-} in
---no-build) ;;
-"") docker compose build ;;
-*)
-    echo "usage: deploy/upgrade.sh [--no-build]" >&2
-    exit 2
-    ;;
-esac
+build=yes all=
+for argument; do
+    case $argument in
+    --no-build) build= ;;
+    --all) all=yes ;;
+    *)
+        echo "usage: deploy/upgrade.sh [--no-build] [--all]" >&2
+        exit 2
+        ;;
+    esac
+done
+[[ -z $build ]] || docker compose build
 
-if [[ -n $(running gateway) ]]; then
-    say "check the new worker's models, agents and settings"
-    docker compose run --rm --no-deps -T worker python -m worker check
-    docker compose run --rm --no-deps -T init # certificates and tokens that the new version needs
-    in_place host # streams pause until its successor is there
-    beside model
-    beside worker
-    beside gateway
-    in_place ingress # rarely: it takes no new connection until its streams have ended
+if [[ -z $(running gateway) ]]; then
+    docker compose up -d --wait --wait-timeout "$patience"
+    exit
 fi
 
-# What is new or was not running; as many containers as before.
+say "check the new worker's models, agents and settings"
+docker compose run --rm --no-deps -T worker python -m worker check
+docker compose run --rm --no-deps -T init # certificates and tokens that the new version needs
+in_place host # streams pause until its successor is there
+[[ -z $all ]] || in_place model
+beside worker
+beside gateway
+[[ -z $all ]] || in_place ingress
+
+# What was not running; as many containers as before.
 scales=()
 for service in worker gateway; do
-    count=$(running "$service" | wc -l)
-    ((count == 0)) || scales+=(--scale "$service=$count")
+    scales+=(--scale "$service=$(running "$service" | wc -l)")
 done
-docker compose up -d --wait --wait-timeout "$patience" "${scales[@]}"
+docker compose up -d --no-recreate --wait --wait-timeout "$patience" "${scales[@]}"
+others=$(docker compose config --services | grep -vxE 'init|host|model|worker|gateway|ingress') || true
+# shellcheck disable=SC2086
+[[ -z $others ]] || docker compose up -d --no-deps $others
+
+for service in model ingress; do
+    [[ -z $(stale "$service") ]] || say "$service has changed and goes on as it is; make upgrade ARGS=--all replaces it"
+done
