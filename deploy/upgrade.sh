@@ -56,6 +56,7 @@ beside() {
     local service=$1 old before new
     old=$(stale "$service")
     before=$(running "$service")
+    [[ -n $before ]] || docker compose up -d --no-deps "$service"
     [[ -n $old ]] || return 0
     say "$service: $(wc -w <<<"$old") new beside $(wc -w <<<"$before")"
     docker compose up -d --no-deps --no-recreate --scale "$service=$(($(wc -w <<<"$before") + $(wc -w <<<"$old")))" "$service"
@@ -76,7 +77,7 @@ beside() {
 
 # in_place SERVICE - the old container ends before the new one starts.
 in_place() {
-    [[ -n $(stale "$1") ]] || return 0
+    [[ -z $(running "$1") || -n $(stale "$1") ]] || return 0
     say "$1: replaced"
     docker compose up -d --no-deps "$1"
     # shellcheck disable=SC2046
@@ -113,15 +114,16 @@ beside worker
 beside gateway
 [[ -z $all ]] || in_place ingress
 
-# What was not running; as many containers as before.
-scales=()
-for service in worker gateway; do
-    scales+=(--scale "$service=$(running "$service" | wc -l)")
+# What is none of these, and what did not run.
+rest=()
+for service in $(docker compose config --services); do
+    case $service in
+    init | host | worker | gateway) ;;
+    model | ingress) [[ -n $(running "$service") ]] || rest+=("$service") ;;
+    *) rest+=("$service") ;;
+    esac
 done
-docker compose up -d --no-recreate --wait --wait-timeout "$patience" "${scales[@]}"
-others=$(docker compose config --services | grep -vxE 'init|host|model|worker|gateway|ingress') || true
-# shellcheck disable=SC2086
-[[ -z $others ]] || docker compose up -d --no-deps $others
+((${#rest[@]} == 0)) || docker compose up -d --no-deps "${rest[@]}"
 
 for service in model ingress; do
     [[ -z $(stale "$service") ]] || say "$service has changed and goes on as it is; make upgrade ARGS=--all replaces it"
