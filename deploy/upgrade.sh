@@ -33,10 +33,13 @@ stale() {
         while read -r id state; do [[ $state == "$current" ]] || echo "$id"; done
 }
 
-# serves SERVICE CONTAINER - whether it is healthy; a gateway must be ready too, so that the ingress uses it.
+# ready GATEWAY - whether the ingress would use it.
+ready() { docker exec "$1" python -I -S fleet/process/probe.py http://127.0.0.1:8501/readyz 2>/dev/null; }
+
+# serves SERVICE CONTAINER - whether it is healthy; and a gateway ready, unless none was before the upgrade.
 serves() {
     [[ $(docker inspect -f '{{.State.Health.Status}}' "$2") == healthy ]] || return 1
-    [[ $1 != gateway ]] || docker exec "$2" python -I -S fleet/process/probe.py "http://127.0.0.1:8501/readyz?for=balancer" 2>/dev/null
+    [[ $1 != gateway || -z $was_ready ]] || ready "$2"
 }
 
 # await SERVICE CONTAINER...
@@ -105,6 +108,10 @@ if [[ -z $(running gateway) ]]; then
     exit
 fi
 
+was_ready=
+for gateway in $(running gateway); do
+    if ready "$gateway"; then was_ready=yes; fi
+done
 say "check the new worker's models, agents and settings"
 docker compose run --rm --no-deps -T worker python -m worker check
 docker compose run --rm --no-deps -T init # certificates and tokens that the new version needs
