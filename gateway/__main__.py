@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import time
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from socket import socket
@@ -45,6 +46,9 @@ POLL_EVERY = 0.05
 
 ANNOUNCE_EVERY = 1.0
 """Seconds between two signs of life to the workers, which give up a gateway that they do not hear."""
+
+NAMES = 100
+"""Names for which it tells how many requests wait: those with the most."""
 
 
 class Gateway:
@@ -154,7 +158,8 @@ class Gateway:
             if self._runtime.linked:
                 if now - announced_at >= ANNOUNCE_EVERY:
                     announced_at = now
-                    self._runtime.publish(pb.ChunkAck(gateway_id=self.id), topics.GATEWAYS)
+                    waiting = dict(Counter(self._admission.waiting_for()).most_common(NAMES))
+                    self._runtime.publish(pb.ChunkAck(gateway_id=self.id, waiting=waiting), topics.GATEWAYS)
                 self._check_workers(now)
             elif now - self._lost_at > self._link_timeout:
                 self._lost_at = float("inf")

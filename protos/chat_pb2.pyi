@@ -204,12 +204,20 @@ class Credit(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., attempt: _Optional[int] = ..., consumed: _Optional[int] = ...) -> None: ...
 
 class ChunkAck(_message.Message):
-    __slots__ = ("gateway_id", "epoch", "received", "credits", "complete", "counts_all", "sent_by")
+    __slots__ = ("gateway_id", "epoch", "received", "credits", "complete", "waiting", "counts_all", "sent_by")
+    class WaitingEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     GATEWAY_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_FIELD_NUMBER: _ClassVar[int]
     CREDITS_FIELD_NUMBER: _ClassVar[int]
     COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
     COUNTS_ALL_FIELD_NUMBER: _ClassVar[int]
     SENT_BY_FIELD_NUMBER: _ClassVar[int]
     gateway_id: str
@@ -217,9 +225,10 @@ class ChunkAck(_message.Message):
     received: int
     credits: _containers.RepeatedCompositeFieldContainer[Credit]
     complete: bool
+    waiting: _containers.ScalarMap[str, int]
     counts_all: bool
     sent_by: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, gateway_id: _Optional[str] = ..., epoch: _Optional[int] = ..., received: _Optional[int] = ..., credits: _Optional[_Iterable[_Union[Credit, _Mapping]]] = ..., complete: bool = ..., counts_all: bool = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, gateway_id: _Optional[str] = ..., epoch: _Optional[int] = ..., received: _Optional[int] = ..., credits: _Optional[_Iterable[_Union[Credit, _Mapping]]] = ..., complete: bool = ..., waiting: _Optional[_Mapping[str, int]] = ..., counts_all: bool = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Usage(_message.Message):
     __slots__ = ("prompt_tokens", "completion_tokens", "extra")
@@ -398,8 +407,15 @@ class Endpoints(_message.Message):
     def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Details(_message.Message):
-    __slots__ = ("description", "concurrency", "active_by_gateway", "server")
+    __slots__ = ("description", "concurrency", "active_by_gateway", "server", "waiting_by_gateway")
     class ActiveByGatewayEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class WaitingByGatewayEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -410,11 +426,13 @@ class Details(_message.Message):
     CONCURRENCY_FIELD_NUMBER: _ClassVar[int]
     ACTIVE_BY_GATEWAY_FIELD_NUMBER: _ClassVar[int]
     SERVER_FIELD_NUMBER: _ClassVar[int]
+    WAITING_BY_GATEWAY_FIELD_NUMBER: _ClassVar[int]
     description: str
     concurrency: int
     active_by_gateway: _containers.ScalarMap[str, int]
     server: int
-    def __init__(self, description: _Optional[str] = ..., concurrency: _Optional[int] = ..., active_by_gateway: _Optional[_Mapping[str, int]] = ..., server: _Optional[int] = ...) -> None: ...
+    waiting_by_gateway: _containers.ScalarMap[str, int]
+    def __init__(self, description: _Optional[str] = ..., concurrency: _Optional[int] = ..., active_by_gateway: _Optional[_Mapping[str, int]] = ..., server: _Optional[int] = ..., waiting_by_gateway: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class WorkerStatus(_message.Message):
     __slots__ = ("worker_id", "models", "capacity", "active", "state", "version", "active_by_gateway", "started_total", "routes", "endpoints", "details", "sent_by")

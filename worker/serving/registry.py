@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from fleet.lane import Outbox
 from protos import chat_pb2 as pb
 from worker.contract.observer import Observer
+from worker.serving.demand import Demand
 from worker.serving.offer import Offer
 from worker.serving.run import Run
 
@@ -21,6 +22,7 @@ class Registry:
     """Runs up to ``capacity`` requests concurrently, each in a task of ``group``, on the service that they name.
 
     A name with a ``concurrency`` of its own has no more runs than that, together with the names of the same server.
+    It has 13 attributes because all that decides whether a run begins is here.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Registry:
     ) -> None:
         self.most = capacity
         self.serve(offers)
+        self.demand = Demand()
         self.draining = False
         self.started_total = 0
         self._outbox = outbox

@@ -63,6 +63,7 @@ class Heartbeat:
                     concurrency=offer.concurrency,
                     active_by_gateway=counts.get(name) if offer.concurrency else None,
                     server=offer.route.server if offer.concurrency else 0,
+                    waiting_by_gateway=self._registry.demand.of(name) if offer.concurrency else None,
                 )
                 for name, offer in offers.items()
                 if offer.description or offer.concurrency
