@@ -1,12 +1,12 @@
 """The HTTP application: the routes of all faces, the probes, and errors in the shape of the face that owns the path."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 import orjson
-from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi_offline import FastAPIOffline
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
@@ -15,6 +15,8 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from fleet.metrics.exposition import Exposition
+from fleet.process.health import Metrics
 from fleet.process.turns import Turns
 from fleet.process.version import VERSION
 from gateway.access.access import ANYONE, Access
@@ -31,7 +33,9 @@ from gateway.faces.openapi import error_schema, json_response, refusals, secured
 from gateway.http import pages
 from gateway.http.middleware import Edge
 from gateway.http.paths import Paths, advice
+from gateway.http.readiness import DeepProbe, Readiness
 from gateway.http.response import ChatResponse
+from gateway.routing.health import Health
 from gateway.settings import GatewaySettings
 
 EXPOSED = [
@@ -43,21 +47,30 @@ EXPOSED = [
 
 @dataclass(frozen=True)
 class Views:
-    """The gateway's state as the routes show it. ``unready`` returns a reason, or an empty text."""
+    """The gateway's state as the routes show it. ``unready`` returns a reason that is no model's, or an empty text."""
 
     unready: Callable[[], str]
     fleet: Callable[[], dict[str, Any]]
     models: Callable[[], dict[str, str]]
     """What is served, the default first, with its description."""
+    health: Callable[[], dict[str, Health]] = dict
+    """How what is served does."""
     started: int = 0
     """When this gateway began, in seconds since 1970."""
     leaving: Callable[[], bool] = lambda: False
     """Whether this gateway drains: then every answer closes its connection."""
+    metrics: Metrics = field(default_factory=lambda: Exposition().render)
 
 
 class ChatService(Fleet):
     def __init__(
-        self, settings: GatewaySettings, chats: Chats, access: Access, views: Views, observer: Observer
+        self,
+        settings: GatewaySettings,
+        chats: Chats,
+        access: Access,
+        views: Views,
+        observer: Observer,
+        bodies: Bodies | None,
     ) -> None:
         self.started = views.started
         self._observer = observer
@@ -65,7 +78,7 @@ class ChatService(Fleet):
         self._chats = chats
         self._access = access
         self._views = views
-        self._bodies = Bodies(settings.bodies_memory, Turns())
+        self._bodies = bodies or Bodies(settings.bodies_memory, Turns())
 
     def models(self, request: Request) -> dict[str, str]:
         key = self._access.identify(request)
@@ -132,6 +145,7 @@ def build(
     views: Views,
     faces: Sequence[Face] | None = None,
     observer: Observer | None = None,
+    bodies: Bodies | None = None,
 ) -> ASGIApp:
     """The application, ready to be served; ``faces`` are all that are listed, if they are not given."""
     faces = faces or listed.load()
@@ -141,13 +155,13 @@ def build(
     app: FastAPI = FastAPIOffline(
         None, None, title="chatfleet", version=VERSION, static_url="/docs-static", redirect_slashes=False
     )
-    service = ChatService(settings, chats, access, views, observer)
+    service = ChatService(settings, chats, access, views, observer, bodies)
     for face in faces:
         for route in face.routes():
             # A plain response class: FastAPI must not document JSON beside what the route's own description says.
             plain: dict[str, Any] = {"response_class": Response, "response_model": None}
             app.add_api_route(route.path, _endpoint(route, service), methods=[route.method], **plain, **route.openapi)
-    _add_operations(app, access, views)
+    _add_operations(app, access, views, DeepProbe(chats, access, observer))
     _add_pages(app, access, views)
     _render_errors(app, faces)
     served: ASGIApp = Paths(app, {route.path for route in app.routes if isinstance(route, Route)})
@@ -181,7 +195,7 @@ def _add_pages(app: FastAPI, access: Access, views: Views) -> None:
             "openai": "/v1 is the base URL of OpenAI's API: POST /v1/chat/completions, GET /v1/models",
             "ndjson": "POST /chat/completions",
             "documentation": "/docs",
-            "health": "/healthz, /readyz, /fleet",
+            "health": "/healthz, /readyz, /fleet, /metrics",
         }
         return JSONResponse(shown, headers={"vary": "accept"})
 
@@ -194,7 +208,9 @@ def _add_pages(app: FastAPI, access: Access, views: Views) -> None:
         app.openapi = lambda: secured(document(), open_paths=("/healthz", "/readyz"))  # type: ignore[method-assign]
 
 
-def _add_operations(app: FastAPI, access: Access, views: Views) -> None:
+def _add_operations(app: FastAPI, access: Access, views: Views, probe: DeepProbe) -> None:
+    readiness = Readiness(views.unready, views.health)
+
     @app.get("/healthz", tags=["operations"], summary="Is this gateway alive?")
     async def healthz() -> dict[str, str]:
         """Whether this process is alive."""
@@ -204,14 +220,30 @@ def _add_operations(app: FastAPI, access: Access, views: Views) -> None:
         "/readyz",
         tags=["operations"],
         summary="Would a chat be served now?",
-        responses={503: {"description": "not ready; says why"}},
+        response_model=None,
+        responses={503: {"description": "not ready; says why"}, **refusals(error_schema(), 401, 404)},
     )
-    async def readyz() -> Response:
-        """Whether a chat would be served now; 503 says why not."""
-        reason = views.unready()
-        if reason:
-            return JSONResponse({"status": "unready", "reason": reason}, 503, headers={"retry-after": "1"})
-        return JSONResponse({"status": "ready"})
+    async def readyz(request: Request, model: str = "", asked_for: Annotated[str, Query(alias="for")] = "") -> Response:
+        """503 says why not, and which models fail.
+
+        `model` asks for one of them. `for=balancer` asks whether this gateway takes requests, however its models do.
+        Where keys are needed, only clients with one are told models' names.
+        """
+        return readiness.answer(access.known(request), asked_for, model)
+
+    @app.post(
+        "/readyz",
+        tags=["operations"],
+        summary="Try a chat",
+        response_model=None,
+        responses={503: {"description": "no answer came; says why"}, **refusals(error_schema(), 401, 403, 404, 429)},
+    )
+    async def try_chat(request: Request, model: str = "") -> Response:
+        """Sends a short chat to `model`, or to the default one, and says whether a first token came.
+
+        Requires a key where keys are needed, and costs what the model costs. A result holds for 10 seconds.
+        """
+        return await probe.answer(request, access.identify(request), model, views.models())
 
     shown = {200: json_response("the fleet as this gateway sees it", {"type": "object"})}
     responses = shown | refusals(error_schema(), 401)
@@ -221,6 +253,19 @@ def _add_operations(app: FastAPI, access: Access, views: Views) -> None:
         """The workers and their load."""
         access.identify(request)
         return Response(orjson.dumps(views.fleet(), option=orjson.OPT_INDENT_2), media_type="application/json")
+
+    @app.get(
+        "/metrics",
+        tags=["operations"],
+        summary="Metrics for Prometheus",
+        response_class=PlainTextResponse,
+        responses=refusals(error_schema(), 401),
+    )
+    async def metrics(request: Request) -> Response:
+        """What is counted and measured, in Prometheus' text formats."""
+        access.identify(request)
+        text, media_type = await views.metrics(request.headers.get("accept", ""))
+        return Response(text, headers={"content-type": media_type})
 
 
 def _render_errors(app: FastAPI, faces: Sequence[Face]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import count, islice
 
 from gateway.errors import Busy, GatewayError, Unavailable, UnknownModel
-from gateway.routing.breaker import Breakers, Key
+from gateway.routing.breaker import Breakers
 from gateway.routing.choice import choose
 from gateway.routing.directory import CHAT, FRESH, Directory, Worker
 
@@ -31,10 +31,6 @@ class Claim:
     waited: float = 0.0  # seconds in the queue so far
     is_retry: bool = False
     """Whether it had a worker before. Retries go first."""
-
-    def at(self, worker_id: str) -> Key:
-        """The breaker of what it asks, at this worker."""
-        return worker_id, self.model, self.endpoint
 
 
 class Lease:
@@ -117,13 +113,17 @@ class Admission:
             {"position": position, "model": waiting.claim.model, "waited_seconds": round(now - waiting.since, 3)}
             for position, waiting in enumerate(islice(in_order, SHOWN), 1)
         ]
-        oldest = min((next(iter(line)).since for line in self._lines.values()), default=now)
         return {
             "waiting": self.waiting,
             "limit": self._queue_limit,
-            "oldest_seconds": round(now - oldest, 3),
+            "oldest_seconds": round(self.oldest(), 3),
             "first": first,
         }
+
+    def oldest(self) -> float:
+        """Seconds for which the oldest request has waited."""
+        now = self._clock()
+        return now - min((next(iter(line)).since for line in self._lines.values()), default=now)
 
     async def lease(self, claim: Claim) -> Lease:
         """A place on a worker, at once or after a wait. Raises a :class:`GatewayError` with status 404, 429 or 503."""
@@ -208,7 +208,8 @@ class Admission:
         worker = self._choose(ready, claim)
         if worker is None:
             return False
-        self._breakers.chosen(claim.at(worker.id), self._clock())
+        self._breakers.chosen(worker.id, self._clock())
+        worker.chosen(claim.model, claim.endpoint)
         waiting.granted.set_result(Lease(worker, claim.model, self))
         return True
 
@@ -220,9 +221,11 @@ class Admission:
             granted.result().__exit__()
 
     def _choose(self, ready: list[Worker], claim: Claim) -> Worker | None:
-        now = self._clock()
-        failing = {worker.id for worker in ready if self._breakers.blocks(claim.at(worker.id), now)}
-        return choose(ready, claim.model, claim.avoid, claim.endpoint, failing)
+        now, model, endpoint = self._clock(), claim.model, claim.endpoint
+        failing = {
+            worker.id for worker in ready if worker.blocks(model, endpoint) or self._breakers.blocks(worker.id, now)
+        }
+        return choose(ready, model, claim.avoid, endpoint, failing)
 
     def _refuse_unknown(self) -> None:
         for line in list(self._lines.values()):

@@ -3,10 +3,12 @@
 Pure: ``now`` is in seconds of any monotonic clock; ``wall`` is the clock that gateways have in common.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from gateway.routing.peers import Peers
 from gateway.routing.places import ROTATE, Places, ServerPlaces, Servers, Shares, Told
 from protos import chat_pb2 as pb
 
@@ -33,6 +35,16 @@ _ONLY_CHAT = frozenset({CHAT})
 
 
 @dataclass(eq=False)
+class Failing:
+    """What a worker says of a model that fails for everyone."""
+
+    code: str
+    since: float
+    is_trial: bool
+    """Whether it wants one more request, to find out whether it is still so."""
+
+
+@dataclass(eq=False)
 class Worker(Places):
     """One worker, as this gateway sees it."""
 
@@ -44,6 +56,8 @@ class Worker(Places):
     descriptions: Mapping[str, str] = field(default_factory=dict)
     limited: dict[str, Places] = field(default_factory=dict)
     """By name, of those with a limit of their own: on this worker, or at the model's server."""
+    failing: Mapping[tuple[str, str], Failing] = field(default_factory=dict)
+    """By name and endpoint."""
     state: pb.WorkerState = pb.WORKER_STATE_READY
     version: str = ""
     active: int = 0
@@ -75,6 +89,21 @@ class Worker(Places):
             return endpoint == CHAT and CHAT in self.endpoints.get(self.default, _ONLY_CHAT)
         return model in self.models and endpoint in self.endpoints.get(model, _ONLY_CHAT)
 
+    def blocks(self, model: str, endpoint: str) -> bool:
+        """Whether requests had better go to other workers."""
+        failing = self.failing.get((model or self.default, endpoint))
+        return failing is not None and not failing.is_trial
+
+    def chosen(self, model: str, endpoint: str) -> None:
+        """A request is sent there. If it is a trial, it is the only one until the worker asks for another."""
+        if failing := self.failing.get((model or self.default, endpoint)):
+            failing.is_trial = False
+
+    def fails_with(self, model: str) -> Failing | None:
+        """What it says of a model all of whose endpoints fail."""
+        found = [self.failing.get((model, endpoint)) for endpoint in self.endpoints.get(model, _ONLY_CHAT)]
+        return found[0] if all(found) else None
+
     def route(self, model: str) -> int:
         """How it reaches ``model``: the same for workers with the same address and key of a provider."""
         at = self.models.index(model) if model in self.models else 0
@@ -84,19 +113,24 @@ class Worker(Places):
         fresh = self.confirmed and self.left_at is None and now - self.heard_at <= FRESH
         return fresh and self.state == pb.WORKER_STATE_READY
 
-    def describe(self, now: float) -> dict[str, object]:
+    def shown_state(self, now: float) -> str:
         state = pb.WorkerState.Name(self.state).removeprefix("WORKER_STATE_") if self.state in _NAMED else "UNKNOWN"
-        if state == "READY" and not self.is_ready(now):
-            state = "SILENT"
+        return "SILENT" if state == "READY" and not self.is_ready(now) else state
+
+    def describe(self, now: float) -> dict[str, object]:
         return {
             "id": self.id,
-            "state": state,
+            "state": self.shown_state(now),
             "models": list(self.models),
             "endpoints": {model: sorted(names) for model, names in self.endpoints.items()},
             "descriptions": dict(self.descriptions),
             "limited": {
                 name: {"concurrency": places.capacity, "active": places.load} for name, places in self.limited.items()
             },
+            "failing": [
+                {"model": name, "endpoint": endpoint, "code": failing.code, "seconds": round(now - failing.since, 1)}
+                for (name, endpoint), failing in self.failing.items()
+            ],
             "capacity": self.capacity,
             "active": self.active,
             "in_flight": self.in_flight,
@@ -106,13 +140,23 @@ class Worker(Places):
         }
 
 
+def _code(text: str) -> str:
+    return text if re.fullmatch("[a-z0-9_]{1,64}", text) else "unknown"
+
+
 _NAMED = frozenset(pb.WorkerState.values())
 
 
 class Directory:
     """All known workers. A worker enters with its first status, and leaves with its last or by :meth:`expire`."""
 
-    def __init__(self, gateway_id: str, gone_after: float, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        gateway_id: str,
+        gone_after: float,
+        peers: Peers | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self._gateway_id = gateway_id
         self._gone_after = gone_after
         self._workers: dict[str, Worker] = {}
@@ -120,6 +164,7 @@ class Directory:
         self._shares = Shares(gateway_id)
         self._servers = Servers(self._shares)
         self._wall = wall
+        self._peers = peers or Peers(gateway_id)
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(self._workers.values())
@@ -142,7 +187,14 @@ class Directory:
             for model in worker.models
             if model in status.endpoints
         }
-        self._hear_details(worker, {name: status.details[name] for name in worker.models if name in status.details})
+        self._hear_details(
+            worker, {name: status.details[name] for name in worker.models if name in status.details}, now
+        )
+        worker.failing = {
+            (told.name, told.endpoint): Failing(_code(told.code), now - told.since.ToNanoseconds() / 1e9, told.trial)
+            for told in status.failing
+            if told.name in worker.models and worker.serves(told.name, told.endpoint)
+        }
         self._remember(worker, now)
         worker.capacity = max(1, status.capacity)
         worker.state = status.state
@@ -155,10 +207,10 @@ class Directory:
         worker.confirmed = True
         return False
 
-    def _hear_details(self, worker: Worker, details: Mapping[str, pb.Details]) -> None:
+    def _hear_details(self, worker: Worker, details: Mapping[str, pb.Details], now: float) -> None:
         descriptions = {name: told.description[:DESCRIPTION] for name, told in details.items()}
         worker.descriptions = {name: description for name, description in descriptions.items() if description}
-        told = {name: self._told(one) for name, one in details.items() if one.concurrency}
+        told = {name: self._told(name, one, now) for name, one in details.items() if one.concurrency}
         turn = int(self._wall() // ROTATE)
         known = {name: places for name, places in worker.limited.items() if not isinstance(places, ServerPlaces)}
         worker.limited = {name: known.get(name, Places()) for name, one in told.items() if not one.server}
@@ -167,13 +219,9 @@ class Directory:
         at_servers = {name: one for name, one in told.items() if one.server}
         worker.limited |= self._servers.hear(worker.id, at_servers, turn)
 
-    def _told(self, details: pb.Details) -> Told:
-        return Told(
-            details.server,
-            details.concurrency,
-            self._others(details.active_by_gateway),
-            self._others(details.waiting_by_gateway),
-        )
+    def _told(self, name: str, details: pb.Details, now: float) -> Told:
+        running = self._others(details.active_by_gateway)
+        return Told(details.server, details.concurrency, running, self._peers.waiting(name, now))
 
     def _others(self, counts: Mapping[str, int]) -> dict[str, int]:
         return {gateway: count for gateway, count in counts.items() if gateway != self._gateway_id}
@@ -220,6 +268,10 @@ class Directory:
             for model in worker.models:
                 found[model] = found.get(model) or worker.descriptions.get(model, "")
         return found
+
+    def names(self) -> set[str]:
+        """What the known workers serve, ready or not."""
+        return {model for worker in self for model in worker.models}
 
     def models(self, endpoint: str = CHAT) -> list[str]:
         found = (model for worker in self for model in worker.models if worker.serves(model, endpoint))

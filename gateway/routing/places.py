@@ -33,7 +33,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Told:
-    """What a worker tells of one name: its limit, and other gateways' requests that run there or wait for it.
+    """What a worker tells of one name: its limit, and other gateways' requests that run there; and those that wait.
 
     ``server`` is the model's server whose limit it is, or 0.
     """
@@ -59,7 +59,7 @@ class Shares:
             capacities.append(one.capacity)
             running.update(one.running)
             waiting.setdefault(name, Counter())
-            waiting[name] |= Counter(one.waiting)  # every worker tells of the same requests
+            waiting[name] |= Counter(one.waiting)  # the same for all workers
         # In a rollout workers differ for a while: the smaller number cannot be too much for the server.
         places.capacity = min(capacities)
         places.elsewhere = sum(running.values())

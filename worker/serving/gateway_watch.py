@@ -46,8 +46,6 @@ class GatewayWatch:
         if not self._senders.believes(ack, ack.gateway_id):
             return
         self._left_at.pop(ack.gateway_id, None)
-        if not ack.epoch:  # a sign of life to all workers
-            self._registry.demand.hear(ack.gateway_id, ack.waiting)
         self._outbox.acknowledge(ack)
         if ack.complete:
             self._registry.keep_only(ack.gateway_id, {(credit.request_id, credit.attempt) for credit in ack.credits})

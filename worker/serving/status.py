@@ -57,13 +57,13 @@ class Heartbeat:
                 for name, offer in offers.items()
                 if offer.endpoints != (CHAT,)
             },
+            failing=[failing for failing in self._registry.health.failing() if failing.name in offers],
             details={
                 name: pb.Details(
                     description=offer.description,
                     concurrency=offer.concurrency,
                     active_by_gateway=counts.get(name) if offer.concurrency else None,
                     server=offer.route.server if offer.concurrency else 0,
-                    waiting_by_gateway=self._registry.demand.of(name) if offer.concurrency else None,
                 )
                 for name, offer in offers.items()
                 if offer.description or offer.concurrency

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.routing.directory import Directory
+from gateway.routing.peers import Peers
 from gateway.routing.places import Places, Shares, Told
 from protos import chat_pb2 as pb
 
@@ -76,7 +77,8 @@ class Gateway:
     def __init__(self, name: str, users: int) -> None:
         self.name = name
         self.wall = 0.0
-        self.known = Directory(name, 30.0, lambda: self.wall)
+        self.peers = Peers(name)
+        self.known = Directory(name, 30.0, self.peers, lambda: self.wall)
         self.waiting = users
         self.served = 0
         self.ends: list[float] = []
@@ -105,11 +107,13 @@ def test_no_gateway_starves_and_places_are_used(slots: int, users: tuple[int, ..
         for number, gateway in enumerate(gateways):
             gateway.wall = 1e9 + now
             if not len(gateway.known) or tick % 10 == 3 * number:
+                for other in gateways:
+                    told = pb.GatewayStatus(gateway_id=other.name, waiting={"m": other.waiting})
+                    gateway.peers.heard(told, now)
                 details = pb.Details(
                     concurrency=slots,
                     server=7,
                     active_by_gateway={other.name: len(other.ends) for other in gateways},
-                    waiting_by_gateway={other.name: other.waiting for other in gateways if other.waiting},
                 )
                 gateway.known.heard(
                     pb.WorkerStatus(worker_id="w", models=["m"], capacity=99, details={"m": details}), now

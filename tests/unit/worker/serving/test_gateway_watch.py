@@ -8,9 +8,7 @@ import pytest
 
 from fleet.lane import Outbox
 from protos import chat_pb2 as pb
-from tests.harness.virtual import virtual
 from tests.harness.waiting import until
-from worker.serving.demand import GATEWAYS, LASTS, NAMES, Demand
 from worker.serving.gateway_watch import GatewayWatch
 
 CLOSED = pb.MemberLeft(member_id="g", kind="gateway", cause=pb.LEAVE_CAUSE_CLOSED)
@@ -22,7 +20,6 @@ class Runs:
     def __init__(self) -> None:
         self.cancelled: list[str] = []
         self.kept: list[set[tuple[str, int]]] = []
-        self.demand = Demand()
 
     def cancel_gateway(self, gateway_id: str) -> int:
         self.cancelled.append(gateway_id)
@@ -148,27 +145,3 @@ async def test_a_link_that_is_lost_before_the_first_poll_has_not_been_away_for_l
     assert not watch._find_gone(0.0)
     now += 0.2
     assert watch._find_gone(0.0) == {"g"}
-
-
-@virtual
-async def test_a_gateways_sign_of_life_says_what_waits_there() -> None:
-    runs, outbox = Runs(), Outbox("w", lambda *_: None, 0.001)
-    watch = watching(runs, outbox)
-    watch.acknowledged(pb.ChunkAck(gateway_id="g", waiting={"m": 3, "n": 1}))
-    watch.acknowledged(pb.ChunkAck(gateway_id="h", waiting={"m": 2}))
-    watch.acknowledged(pb.ChunkAck(gateway_id="g", epoch=5))
-    assert runs.demand.of("m") == {"g": 3, "h": 2}, "an ack says nothing of it"
-    await asyncio.sleep(LASTS / 2)
-    watch.acknowledged(pb.ChunkAck(gateway_id="g", waiting={"n": 4}))
-    watch.acknowledged(pb.ChunkAck(gateway_id="h"))
-    assert (runs.demand.of("m"), runs.demand.of("n")) == ({}, {"g": 4})
-    await asyncio.sleep(LASTS)
-    assert runs.demand.of("n") == {}, "a gateway that is gone waits for nothing"
-
-
-async def test_what_gateways_say_is_bounded() -> None:
-    demand = Demand()
-    for number in range(GATEWAYS + 10):
-        demand.hear(f"g{number}", {f"m{name}": 1 for name in range(NAMES + 10)} if number == GATEWAYS else {"m0": 1})
-    assert len(demand.of("m0")) == GATEWAYS
-    assert not demand.of(f"m{NAMES}")

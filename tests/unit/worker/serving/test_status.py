@@ -8,6 +8,7 @@ from typing import Any
 from protos import chat_pb2 as pb
 from tests.harness.waiting import until
 from worker.contract.route import Route
+from worker.serving.health import Health
 from worker.serving.offer import Offer
 from worker.serving.status import Heartbeat
 
@@ -20,8 +21,8 @@ def heartbeat(sent: list[pb.WorkerStatus], draining: bool = False, **fields: Any
         active=2,
         draining=draining,
         started_total=9,
+        health=Health(),
         counts=lambda: {"a": Counter(g=1), "b": Counter(g=1, h=2)},
-        demand=SimpleNamespace(of=lambda name: {"h": 3} if name == "b" else {}),
     )
     return Heartbeat("w", "1.2.3", registry, sent.append, interval=0.005)  # type: ignore[arg-type]
 
@@ -73,6 +74,6 @@ def test_a_status_describes_what_is_described_and_counts_what_is_limited() -> No
     heartbeat(sent, concurrency=4, route=Route("host", 4, server=5)).beat()
     assert [dict(status.details) for status in sent] == [
         {"b": pb.Details(description="Writes.")},
-        {"b": pb.Details(concurrency=4, active_by_gateway={"g": 1, "h": 2}, waiting_by_gateway={"h": 3})},
-        {"b": pb.Details(concurrency=4, active_by_gateway={"g": 1, "h": 2}, server=5, waiting_by_gateway={"h": 3})},
+        {"b": pb.Details(concurrency=4, active_by_gateway={"g": 1, "h": 2})},
+        {"b": pb.Details(concurrency=4, active_by_gateway={"g": 1, "h": 2}, server=5)},
     ]
