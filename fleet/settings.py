@@ -103,6 +103,8 @@ class FleetSettings(BaseSettings):
     """Seconds that streams wait for a lost link to the host. Then they end in ``link_lost``."""
     log_level: str = Field(default="info", pattern="^(?i:debug|info|warning|error)$")
     log_format: str = Field(default="text", pattern="^(text|json)$")
+    trace_content: bool = False
+    """Whether spans of models and tools have prompts, replies, arguments and results, up to 8,192 characters each."""
 
     @model_validator(mode="after")
     def _check_security(self) -> Self:

@@ -26,6 +26,9 @@ class Record:
     client: str = ""
     traceparent: str = ""
     tracestate: str = ""
+    """The client's trace, if it sent a valid one."""
+    route: str = ""
+    """The path of the face's route."""
     began: float = 0.0
     ended: float = 0.0
     face: str = ""

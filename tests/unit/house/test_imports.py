@@ -32,7 +32,7 @@ ORDER = Order(
             "contract",
             "settings secrets health",
         ],
-        "fleet": ["bus", "settings", "security", "process", "logs lane", "logfmt"],
+        "fleet": ["bus", "settings", "security", "tracing", "process", "logs lane", "logfmt"],
     },
     aliases={
         "fleet.__main__": "launcher.__main__",
