@@ -69,7 +69,7 @@ class Exposition:
         write = openmetrics.generate_latest if is_open else generate_latest
         text = bytearray()
         for family in self.registry.collect():
-            for start in range(0, len(family.samples), STEP):
+            for start in range(0, max(1, len(family.samples)), STEP):
                 part = _Part(family.name, family.documentation, family.type)
                 part.samples = family.samples[start : start + STEP]
                 lines = write(part).removesuffix(END)
