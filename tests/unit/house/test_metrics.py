@@ -36,7 +36,7 @@ def test_names_are_given_once() -> None:
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("metric", (*METRICS, *LIBRARY), ids=lambda metric: metric.name)
+@pytest.mark.parametrize("metric", [*METRICS, *LIBRARY], ids=lambda metric: metric.name)
 def test_the_operators_table_has_every_metric(metric: Metric) -> None:
     assert row(metric) in OPERATIONS.splitlines()
 

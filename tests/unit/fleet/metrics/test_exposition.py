@@ -3,15 +3,17 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from prometheus_client.metrics_core import Metric as Family
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from fleet.metrics import exposition
 from fleet.metrics.exposition import OPENMETRICS, Exposition, by_label, gauge
 
+parse_openmetrics: Any = openmetrics.text_string_to_metric_families
 MODELS = 2 * exposition.STEP
 
 

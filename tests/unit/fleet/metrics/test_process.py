@@ -1,6 +1,7 @@
 """What every process tells of itself."""
 
 import datetime
+import logging
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def test_lines_are_counted_by_level_and_event(capsys: pytest.CaptureFixture[str]
     log.info("worker found", worker="w")
     log.warning("worker gone", worker="w")
     log.debug("nothing")
-    logs.logging.getLogger("aiohttp").warning("the prompt was %s", "secret")
+    logging.getLogger("aiohttp").warning("the prompt was %s", "secret")
     assert logged == {("info", "worker found"): 1, ("warning", "worker gone"): 1, ("warning", "other"): 1}
     capsys.readouterr()
 
