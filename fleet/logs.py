@@ -36,7 +36,8 @@ def _drop_bodies(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMap
 
 
 Counts = Counter[tuple[str, str]]
-"""How many lines were logged, by level and event. Libraries' lines have the event :data:`LIBRARIES`."""
+"""How many lines were logged, by level and event, in the order of their last lines. Libraries' lines have the event
+:data:`LIBRARIES`."""
 
 LIBRARIES = "other"
 
@@ -50,7 +51,8 @@ def configure(process: str, level: str = "info", form: str = "text") -> Counts:
 
     def count(_: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         if method != "debug":
-            counts[event["level"], event["event"]] += 1
+            key = event["level"], event["event"]
+            counts[key] = counts.pop(key, 0) + 1
         return event
 
     def count_library(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

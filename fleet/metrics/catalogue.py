@@ -92,6 +92,8 @@ METRICS: tuple[Metric, ...] = (
         "When a certificate in FLEET_TLS_* ends, in seconds since 1970",
         "certificate",
     ),
+    _gauge(ALL, "chatfleet_memory_limit_bytes", "Memory that its container may use; absent where there is no limit"),
+    _gauge(ALL, "chatfleet_file_unusable", "1 while a changed file cannot be used, and its old content is", "file"),
     # ------------------------------------------------------------ gateways and workers
     _gauge(MEMBERS, "chatfleet_draining", "1 once it was told to stop"),
     _gauge(MEMBERS, "chatfleet_linked", "1 while it has a link to the host"),
@@ -197,7 +199,7 @@ METRICS: tuple[Metric, ...] = (
     _gauge(GATEWAY, "chatfleet_model_active", "Runs of it on the ready workers, if it has a concurrency", "model"),
     _gauge(GATEWAY, "chatfleet_load_ratio", "load.ratio of /fleet; absent while no worker is ready"),
     _gauge(GATEWAY, "chatfleet_load_workers_ratio", "load.workers_ratio of /fleet; absent while no worker is ready"),
-    _gauge(GATEWAY, "chatfleet_breakers_open", "Workers that get no request for it, because it failed there", "model"),
+    _gauge(GATEWAY, "chatfleet_breakers_open", "Ready workers that are avoided for it, as it failed there", "model"),
     _counter(GATEWAY, "chatfleet_lanes_broken_total", "How often events of a worker were lost for good"),
     # ------------------------------------------------------------ the worker
     _counter(WORKER, "chatfleet_runs_total", "Runs that ended", "model", "code"),

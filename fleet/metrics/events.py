@@ -81,3 +81,15 @@ EVENTS: dict[Process, Events] = {
     "worker": {level: _MEMBERS[level] + events for level, events in _WORKER.items()},
     "host": _HOST,
 }
+
+_TOKEN = {
+    "token": ("a changed token file cannot be used, going on with the old one", "using a changed token file"),
+}
+
+CHANGES: dict[Process, dict[str, tuple[str, str]]] = {
+    "gateway": _TOKEN | {"keys": ("keys not reloaded", "keys reloaded")},
+    "worker": _TOKEN | {"models": ("not reloaded", "reloaded")},
+    "host": _TOKEN
+    | {"tls": ("changed TLS files cannot be used, going on with the old ones", "using changed TLS files")},
+}
+"""By file: what is logged of a change that cannot be used, and of one that is used."""

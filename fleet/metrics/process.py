@@ -9,11 +9,11 @@ from prometheus_client import GCCollector, ProcessCollector
 from prometheus_client.metrics_core import Metric as Family
 
 from fleet.bus.runtime import FleetRuntime
-from fleet.metrics.events import EVENTS
+from fleet.metrics.events import CHANGES, EVENTS
 from fleet.metrics.exposition import Exposition, Values, by_label, counter, gauge, plain
 from fleet.metrics.names import First
 from fleet.metrics.values import Process
-from fleet.process import files
+from fleet.process import files, memory
 from fleet.process.version import VERSION
 from fleet.security.identity import Identity
 
@@ -38,6 +38,7 @@ class ProcessMetrics:
         self._logged = logged
         self._events = First()
         self._expected = [(level, self._events(event)) for level, events in EVENTS[process].items() for event in events]
+        self._changes = CHANGES[process]
         self._certificates = Certificates(identity) if identity is not None else None
         self._lag = exposition.histogram("chatfleet_event_loop_lag_seconds")
         exposition.add(self)
@@ -61,6 +62,14 @@ class ProcessMetrics:
         yield counter("chatfleet_log_events_total", self._log_events())
         ends = self._certificates.ends() if self._certificates is not None else {}
         yield gauge("chatfleet_certificate_expiry_timestamp_seconds", by_label(ends))
+        yield gauge("chatfleet_file_unusable", by_label(self._unusable()))
+        limit = memory.limit()
+        yield gauge("chatfleet_memory_limit_bytes", plain(limit) if limit is not None else ())
+
+    def _unusable(self) -> dict[str, float]:
+        """By file: whether the last that was logged of it is a change that cannot be used."""
+        order = {event: place for place, (_, event) in enumerate(self._logged)}
+        return {file: order.get(bad, -1) > order.get(good, -1) for file, (bad, good) in self._changes.items()}
 
     def _log_events(self) -> Values:
         counts: dict[tuple[str, ...], float] = dict.fromkeys(self._expected, 0)

@@ -59,6 +59,7 @@ LABELS = {
     "code": "how it ended: `ok`, `cancelled`, `client_gone`, `client_stalled` or an error's code; others are `other`",
     "event": "an event of the [log](#logs); at most 200, the others and libraries' lines are `other`",
     "face": "the API: `openai`, `ndjson`, …",
+    "file": "`keys`, `token`, `tls`, or `models` for `models.yaml` and `agents.yaml`",
     "finished_reason": "`stop`, `length`, `function_calls`, `content_filter` or `unknown`; others are `other`",
     "generation": "of Python's garbage collector",
     "key": "an API key's name; at most 1,000, the others are `other`",

@@ -86,5 +86,8 @@ class GatewayState:
         yield gauge("chatfleet_model_capacity", by_label(capacity))
         active = {name: sum(one.load for one in places[name]) for name in limited}
         yield gauge("chatfleet_model_active", by_label(active))
-        broken = Counter(self.served(model) for model in self.breakers.open(now))
+        broken: Counter[str] = Counter()
+        for worker in ready:
+            is_blocked = self.breakers.blocks(worker.id, now)
+            broken.update(self.served(model) for model in worker.models if is_blocked or worker.fails_with(model))
         yield gauge("chatfleet_breakers_open", by_label(dict.fromkeys(self.served.names, 0) | broken))

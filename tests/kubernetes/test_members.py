@@ -177,7 +177,9 @@ def test_services_lead_to_the_ports_that_processes_listen_on(
         (pod,) = (pod for pod in manifests.pods().values() if selects(selector, pod["metadata"]["labels"]))
         (container,) = pod["spec"]["containers"]
         settings = settings_of(manifests, container["name"], monkeypatch)
-        binds = [settings.bind, settings.relay] if container["name"] == "host" else [settings.bind]
+        binds = [settings.bind]
+        if container["name"] == "host":
+            binds += [settings.relay, settings.health_bind]
         for port, bind in zip(service["spec"]["ports"], binds, strict=True):
             (target,) = (each for each in container["ports"] if each["name"] == port["targetPort"])
             assert bind == HostPort("0.0.0.0", target["containerPort"]), name

@@ -19,8 +19,10 @@ ORDER = Order(
         "installation": "",
         "launcher": "fleet.settings fleet.process doctor",
         "doctor": "fleet gateway.access gateway.settings host.settings worker.settings model.settings",
+        "monitoring": "fleet.metrics",
     },
     rooms={
+        "monitoring": ["__main__", "files", "alerts dashboards", "rules grafana outcomes"],
         "gateway": ["__main__", "http", "metrics", "faces", "access", "chats", "routing", "errors settings"],
         "worker": [
             "__main__",
