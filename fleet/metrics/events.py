@@ -49,6 +49,7 @@ _WORKER: Events = {
         "agent not served",
         "an agent did not end when it was cancelled",
         "chat failed",
+        "fails for everyone",
         "mcp server gone",
         "runs cut off by the drain timeout",
     ),
