@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from fleet import logs
+from fleet.bus.runtime import FleetRuntime
 from fleet.metrics.exposition import Exposition
-from fleet.metrics.process import Certificates, ProcessMetrics
+from fleet.metrics.process import Certificates, LinkMetrics, ProcessMetrics
 from fleet.security.identity import Identity
+from fleet.settings import FleetSettings
 from identities.authority import Authority
 
 
@@ -66,3 +68,16 @@ def test_the_ends_of_the_certificates_are_known_and_follow_the_files(tmp_path: P
     assert ends["authority"] > ends["own"]
     (folder / "cert.pem").write_text("not a certificate, for a moment")
     assert certificates.ends() == ends
+
+
+async def test_a_member_says_how_it_is_linked(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, runtime = Exposition(), FleetRuntime(FleetSettings(), lambda _: None)
+    LinkMetrics(shown, runtime, lambda: True)
+    values = {
+        name: shown.registry.get_sample_value(f"chatfleet_{name}") for name in ("linked", "relay_open", "draining")
+    }
+    assert values == {"linked": 0, "relay_open": 0, "draining": 1}
+    monkeypatch.setattr(FleetRuntime, "relayed", True)
+    runtime.losses = 3
+    assert shown.registry.get_sample_value("chatfleet_relay_open") == 1
+    assert shown.registry.get_sample_value("chatfleet_link_losses_total") == 3
