@@ -30,6 +30,8 @@ COPY identities/ identities/
 COPY host/ host/
 COPY gateway/ gateway/
 COPY worker/ worker/
+COPY launcher/ launcher/
+COPY doctor/ doctor/
 COPY models.yaml ./
 RUN python -m compileall -q .
 USER chatfleet
@@ -44,7 +46,10 @@ LABEL org.opencontainers.image.title=chatfleet \
 FROM base AS model
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 COPY --from=model-packages /opt/chatfleet /opt/chatfleet
-COPY fleet/ fleet/
+# Only what it imports: a new image replaces the model.
+COPY fleet/*.py fleet/
+COPY fleet/process/ fleet/process/
+COPY fleet/security/ fleet/security/
 COPY model/ model/
 RUN python -m compileall -q .
 USER chatfleet

@@ -34,7 +34,7 @@ stale() {
 # serves SERVICE CONTAINER - whether it is healthy; a gateway must be ready too, so that the ingress uses it.
 serves() {
     [[ $(docker inspect -f '{{.State.Health.Status}}' "$2") == healthy ]] || return 1
-    [[ $1 != gateway ]] || docker exec "$2" python -I -S fleet/process/probe.py http://127.0.0.1:8501/readyz 2>/dev/null
+    [[ $1 != gateway ]] || docker exec "$2" python -I -S fleet/process/probe.py "http://127.0.0.1:8501/readyz?for=balancer" 2>/dev/null
 }
 
 # await SERVICE CONTAINER...

@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import NameOID
 
-from doctor.findings import Finding, note, ok, problem, warning
+from doctor.findings import Finding, ok, problem, warning
 from fleet.process import files
 from fleet.security.identity import Identity, IdentityError
 from fleet.security.tokens import TokenError, Tokens
@@ -29,8 +29,6 @@ def of_process(fleet: FleetSettings, who: str, kind: str) -> Iterator[Finding]:
         yield from _identity(identity, who, kind)
     elif not fleet.host.is_loopback:
         yield warning(f"{who}: no TLS to {fleet.host}", "prompts and the token are sent as they are: make identities")
-    else:
-        yield note(f"{who}: no TLS, which nothing on this machine needs")
     if fleet.token_file is not None:
         yield from _token_file(fleet.token_file, who)
 

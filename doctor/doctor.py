@@ -57,8 +57,7 @@ class Doctor:
             with process.surroundings():
                 fleet = settings.read(FleetSettings)
                 if fleet is not None and process.kind in ("gateway", "worker", ""):
-                    runs = bool(self._here)
-                    yield from asyncio.run(link.check(fleet, str(process), fleet.host.is_loopback, runs))
+                    yield from asyncio.run(link.check(fleet, process, bool(self._here)))
 
     def _members(self) -> Iterator[Finding]:
         urls = list(self._gateways)

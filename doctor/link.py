@@ -1,14 +1,13 @@
-"""The link to the host: joins it as a member does, and leaves again without having been anything."""
+"""The link to the host: joins it as a member does, under the name `doctor`, and leaves again."""
 
 import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterator
 
-import grpc
-
 from doctor.findings import Finding, note, ok, problem, warning
-from fleet.bus import relay
+from doctor.processes import Process
+from fleet.bus import relay, topics
 from fleet.bus.link import Link, reason_of
 from fleet.bus.relay import Relay
 from fleet.security.diagnosis import refusal
@@ -24,12 +23,14 @@ TLS = (
 )
 
 
-async def check(fleet: FleetSettings, who: str, is_here: bool, runs: bool) -> list[Finding]:
-    """Whether a member with these settings can join. ``is_here`` is where the host should be, ``runs`` if it should."""
-    return [finding async for finding in _check(fleet, who, is_here, runs)]
+async def check(fleet: FleetSettings, process: Process, runs: bool) -> list[Finding]:
+    """Whether a member with these settings can join. ``runs`` is whether anything of the fleet runs here."""
+    return [finding async for finding in _check(fleet, process, runs)]
 
 
-async def _check(fleet: FleetSettings, who: str, is_here: bool, runs: bool) -> AsyncIterator[Finding]:
+async def _check(fleet: FleetSettings, process: Process, runs: bool) -> AsyncIterator[Finding]:
+    who, is_here = str(process), fleet.host.is_loopback
+    kind = {"worker": topics.WORKER, "gateway": topics.GATEWAY}.get(process.kind, "")
     try:
         async with asyncio.timeout(TIMEOUT):
             _, writer = await asyncio.open_connection(*fleet.host)
@@ -44,9 +45,13 @@ async def _check(fleet: FleetSettings, who: str, is_here: bool, runs: bool) -> A
         else:
             yield problem(text, "is FLEET_HOST right, does the host run, and does a firewall let its port pass?")
         return
+    link: Link | None = None
     try:
         async with asyncio.timeout(TIMEOUT):
             link = await Link.dial(fleet, secrets.token_hex(16))
+            if kind:
+                await link.register(topics.agent_type(kind, topics.new_member_id(kind, "doctor")))
+            offered = await link.relay()
     except Exception as error:
         why = await refusal(fleet.host, fleet.identity())
         reason = reason_of(error)
@@ -54,12 +59,12 @@ async def _check(fleet: FleetSettings, who: str, is_here: bool, runs: bool) -> A
             TLS if why else REASONS.get(reason.partition(":")[0], "is it a host of chatfleet? Its log has the reason")
         )
         yield problem(f"{who}: the host at {fleet.host} does not take it: {why or reason}", advice)
-        return
-    try:
+    else:
         yield ok(f"{who}: joins the host at {fleet.host}{' with TLS' if fleet.identity() else ''}")
-        yield await _relay(fleet, link, who)
+        yield await _relay(fleet, offered, who)
     finally:
-        await link.close()
+        if link is not None:
+            await link.close()
 
 
 def _words(error: OSError) -> str:
@@ -68,12 +73,7 @@ def _words(error: OSError) -> str:
     return (os.strerror(error.errno) if error.errno > 0 else error.strerror or "no such name").lower()
 
 
-async def _relay(fleet: FleetSettings, link: Link, who: str) -> Finding:
-    try:
-        async with asyncio.timeout(TIMEOUT):
-            offered = await link.relay()
-    except (grpc.RpcError, TimeoutError) as error:
-        return problem(f"{who}: the link to the host fails: {reason_of(error)}", "see the host's log")
+async def _relay(fleet: FleetSettings, offered: tuple[int, str] | None, who: str) -> Finding:
     if offered is None:
         return warning(f"{who}: the host offers no relay", "is it of this version?")
     port, ticket = offered

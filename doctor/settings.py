@@ -44,7 +44,7 @@ def check(process: Process) -> Iterator[Finding]:
             f"run the doctor as the user of pid {process.pids[0]}, or as root",
         )
         return
-    own = PREFIXES if not process.kind else (PREFIXES[0], f"{process.kind.upper()}_", *LAUNCHER)
+    own = (PREFIXES[0], f"{process.kind.upper()}_") if process.kind else PREFIXES
     given = {name: value for name, value in os.environ.items() if name.startswith(own)}
     shown = ", ".join(f"{name}={masked(name, value)}" for name, value in sorted(given.items()))
     yield ok(f"{process}: {shown or 'nothing is set'}; the rest has its default")

@@ -34,7 +34,9 @@ from gateway.http import app, server
 from gateway.routing.admission import Admission
 from gateway.routing.breaker import Breakers
 from gateway.routing.directory import Directory
+from gateway.routing.health import Health, health
 from gateway.routing.load import describe_load
+from gateway.routing.peers import Peers
 from gateway.settings import GatewaySettings
 from protos import chat_pb2 as pb
 
@@ -44,11 +46,11 @@ POLL_EVERY = 0.05
 """Seconds between two checks for workers that are gone or silent."""
 
 ANNOUNCE_EVERY = 1.0
-"""Seconds between two signs of life to the workers, which give up a gateway that they do not hear."""
+"""Seconds between two statuses, by which the other gateways know this one, and the host that it lives."""
 
 
 class Gateway:
-    """A gateway process. It has 13 attributes because everything that it consists of is made here."""
+    """A gateway process. It has 14 attributes because everything that it consists of is made here."""
 
     def __init__(self, settings: GatewaySettings, fleet: FleetSettings, ring: KeyRing | None) -> None:
         self.id = topics.new_member_id(topics.GATEWAY, fleet.member_name)
@@ -62,6 +64,7 @@ class Gateway:
         self._observer = Tracing(self._export.tracer) if self._export is not None else Observer()
         self._runtime = FleetRuntime(fleet, self._on_link)
         self._directory = Directory(self.id, gone_after=fleet.link_timeout)
+        self._peers = Peers(self.id)
         breakers = Breakers()
         self._admission = Admission(self._directory, breakers, settings.queue_limit, settings.queue_timeout)
         self._inbox = Inbox(self.id, self._send)
@@ -71,11 +74,11 @@ class Gateway:
 
     async def serve(self) -> None:
         stop = stop_signals()
-        sock = self._listen()
+        sockets = self._listen()
         http = server.make_server(self._application(), self._settings)
         await self._join()
         async with asyncio.TaskGroup() as group:
-            serving = group.create_task(http.serve(sockets=[sock]))
+            serving = group.create_task(http.serve(sockets=sockets))
             helpers = [group.create_task(self._watch()), group.create_task(self._reload())]
             log.info("listening", gateway=self.id, address=str(self._settings.bind))
             await stop.wait()
@@ -89,20 +92,24 @@ class Gateway:
             await self._export.close()
         log.info("stopped", gateway=self.id)
 
-    def _listen(self) -> socket:
-        try:
-            return server.listen(self._settings.bind)
-        except OSError as error:
-            print(ports.failure("GATEWAY_BIND", self._settings.bind, error), file=sys.stderr)
-            raise SystemExit(1) from None
+    def _listen(self) -> list[socket]:
+        sockets = []
+        for name, address in self._settings.addresses.items():
+            try:
+                sockets.append(server.listen(address))
+            except OSError as error:
+                print(ports.failure(name, address, error), file=sys.stderr)
+                raise SystemExit(1) from None
+        return sockets
 
     def _application(self) -> ASGIApp:
-        views = app.Views(self._unready, self._describe, self._models, int(time.time()), lambda: self._leaving)
+        started, leaving = int(time.time()), lambda: self._leaving
+        views = app.Views(self._unready, self._describe, self._models, self._health, started, leaving)
         return app.build(self._settings, self._chats, Access(self._ring), views, observer=self._observer)
 
     async def _join(self) -> None:
         batches = FanIn(self._directory, self._inbox, self._chats)
-        agent = partial(GatewayAgent, self._directory, self._admission, self._chats)
+        agent = partial(GatewayAgent, self._directory, self._admission, self._chats, self._peers)
         await register(self._runtime, self.id, agent, batches)
         await self._runtime.start()
 
@@ -154,11 +161,20 @@ class Gateway:
             if self._runtime.linked:
                 if now - announced_at >= ANNOUNCE_EVERY:
                     announced_at = now
-                    self._runtime.publish(pb.ChunkAck(gateway_id=self.id), topics.GATEWAYS)
+                    self._runtime.publish(self._status(), topics.GATEWAYS)
                 self._check_workers(now)
             elif now - self._lost_at > self._link_timeout:
                 self._lost_at = float("inf")
                 self._chats.link_lost()
+
+    def _status(self) -> pb.GatewayStatus:
+        return pb.GatewayStatus(
+            gateway_id=self.id,
+            version=VERSION,
+            draining=self._leaving,
+            in_flight=len(self._chats),
+            requests_total=self._chats.total,
+        )
 
     def _check_workers(self, now: float) -> None:
         for worker_id in self._directory.expire(now):
@@ -178,6 +194,9 @@ class Gateway:
     def _models(self) -> dict[str, str]:
         return self._directory.described(time.monotonic())
 
+    def _health(self) -> dict[str, Health]:
+        return health(self._directory, time.monotonic())
+
     def _unready(self) -> str:
         if self._leaving:
             return "draining: this gateway is about to leave"
@@ -190,6 +209,7 @@ class Gateway:
     def _describe(self) -> dict[str, Any]:
         now = time.monotonic()
         return {
+            "models": {name: of.describe(now) for name, of in self._health().items()},
             "workers": [worker.describe(now) for worker in self._directory],
             "gateway": {
                 "id": self.id,
@@ -199,6 +219,7 @@ class Gateway:
                 "in_flight": len(self._chats),
                 "requests_total": self._chats.total,
             },
+            "other_gateways": self._peers.describe(now),
             "load": describe_load(self._directory, self._directory.ready(now), self._admission.waiting_for()),
             "queue": self._admission.describe(),
         }

@@ -22,6 +22,8 @@ from launcher.stack import SELF, Stack
 PROCFILE = Path("Procfile")
 MADE_BY = "MAKELEVEL"
 """``make`` sets this variable for what it runs."""
+MEMBER_NAME = "FLEET_MEMBER_NAME"
+"""Members appear in logs and in ``/fleet`` by the names that their lines have here."""
 
 
 def main() -> int:
@@ -72,7 +74,12 @@ async def launch(services: list[Service], settings: LauncherSettings) -> int:
         console = Console(sys.stdout, [SELF, *(name for name, _ in named)], on_closed=stack.stop)
         environment = settings.environment(os.environ)
         children = [
-            Child(name, service, own(name) | environment | notices.environment(name), partial(console.line, name))
+            Child(
+                name,
+                service,
+                {MEMBER_NAME: name} | environment | notices.environment(name),
+                partial(console.line, name),
+            )
             for name, service in named
         ]
         _listen_to_signals(stack)
@@ -81,11 +88,6 @@ async def launch(services: list[Service], settings: LauncherSettings) -> int:
             exit_code = await stack.run(children, console)
             watch.cancel()
     return exit_code
-
-
-def own(name: str) -> dict[str, str]:
-    """Members appear in logs and in ``/fleet`` by the names that their lines have here."""
-    return {"FLEET_MEMBER_NAME": name}
 
 
 def _listen_to_signals(stack: Stack) -> None:

@@ -151,17 +151,23 @@ class Stack:
         names = [child.name for child in self._children if child.service != "model" or self._model_runs]
         workers = services.count("worker")
         served = dict.fromkeys(self._told[child.name] for child in self._workers)
-        absent = "model" in services and not self._model_runs
         console.plain(
             READY.format(
                 url=f"http://{reachable(self._settings.gateway_bind)}",
                 workers="1 worker" if workers == 1 else f"{workers} workers",
                 served="; ".join(served) or "what other workers serve",
-                remark=" The model `smollm2` is not available." if absent else "",
+                remark=self._remark() if "model" in services else "",
                 names=", ".join(names),
                 key=KEY if os.environ.get("GATEWAY_KEYS") else "",
             )
         )
+
+    def _remark(self) -> str:
+        """What to know of the embedded model, or that it is missing."""
+        if not self._model_runs:
+            return " The model `smollm2` is not available."
+        more = "workers" in self._settings.model_fields_set
+        return SHARED.format(slots=self._settings.model_slots) if more else ""
 
     @property
     def _workers(self) -> list[Child]:

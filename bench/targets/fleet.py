@@ -26,6 +26,8 @@ class Fleet(Target):
         self.workers = workers
         self._gateways = gateways
         self._ports: list[int] = []
+        self.settings: dict[str, str] = {}
+        """Of every process."""
 
     @property
     def ports(self) -> list[int]:
@@ -63,7 +65,7 @@ class Fleet(Target):
         return found.stdout.strip() or "an unknown commit"
 
     def _module(self, name: str, **settings: str) -> None:
-        self.run(name, sys.executable, "-m", name, **settings)
+        self.run(name, sys.executable, "-m", name, **self.settings, **settings)
 
     def _models(self) -> dict[str, Any]:
         info = dict.fromkeys(("vision", "json_output", "structured_output"), False) | {"function_calling": True}

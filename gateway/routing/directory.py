@@ -3,6 +3,7 @@
 Pure: ``now`` is in seconds of any monotonic clock.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -32,6 +33,16 @@ _ONLY_CHAT = frozenset({CHAT})
 
 
 @dataclass(eq=False)
+class Failing:
+    """What a worker says of a model that fails for everyone."""
+
+    code: str
+    since: float
+    is_trial: bool
+    """Whether it wants one more request, to find out whether it is still so."""
+
+
+@dataclass(eq=False)
 class Worker(Places):
     """One worker, as this gateway sees it."""
 
@@ -43,6 +54,8 @@ class Worker(Places):
     descriptions: Mapping[str, str] = field(default_factory=dict)
     limited: dict[str, Places] = field(default_factory=dict)
     """By name, of those with a limit of their own: on this worker, or at the model's server."""
+    failing: Mapping[tuple[str, str], Failing] = field(default_factory=dict)
+    """By name and endpoint."""
     state: pb.WorkerState = pb.WORKER_STATE_READY
     version: str = ""
     active: int = 0
@@ -71,6 +84,21 @@ class Worker(Places):
             return endpoint == CHAT and CHAT in self.endpoints.get(self.default, _ONLY_CHAT)
         return model in self.models and endpoint in self.endpoints.get(model, _ONLY_CHAT)
 
+    def blocks(self, model: str, endpoint: str) -> bool:
+        """Whether requests had better go to other workers."""
+        failing = self.failing.get((model or self.default, endpoint))
+        return failing is not None and not failing.is_trial
+
+    def chosen(self, model: str, endpoint: str) -> None:
+        """A request is sent there. If it is a trial, it is the only one until the worker asks for another."""
+        if failing := self.failing.get((model or self.default, endpoint)):
+            failing.is_trial = False
+
+    def fails_with(self, model: str) -> Failing | None:
+        """What it says of a model all of whose endpoints fail."""
+        found = [self.failing.get((model, endpoint)) for endpoint in self.endpoints.get(model, _ONLY_CHAT)]
+        return found[0] if all(found) else None
+
     def route(self, model: str) -> int:
         """How it reaches ``model``: the same for workers with the same address and key of a provider."""
         at = self.models.index(model) if model in self.models else 0
@@ -93,6 +121,10 @@ class Worker(Places):
             "limited": {
                 name: {"concurrency": places.capacity, "active": places.load} for name, places in self.limited.items()
             },
+            "failing": [
+                {"model": name, "endpoint": endpoint, "code": failing.code, "seconds": round(now - failing.since, 1)}
+                for (name, endpoint), failing in self.failing.items()
+            ],
             "capacity": self.capacity,
             "active": self.active,
             "in_flight": self.in_flight,
@@ -100,6 +132,10 @@ class Worker(Places):
             "version": self.version,
             "heard_seconds_ago": round(max(0.0, now - self.heard_at), 3),
         }
+
+
+def _code(text: str) -> str:
+    return text if re.fullmatch("[a-z0-9_]{1,64}", text) else "unknown"
 
 
 _NAMED = frozenset(pb.WorkerState.values())
@@ -137,6 +173,11 @@ class Directory:
             if model in status.endpoints
         }
         self._hear_details(worker, {name: status.details[name] for name in worker.models if name in status.details})
+        worker.failing = {
+            (told.name, told.endpoint): Failing(_code(told.code), now - told.since.ToNanoseconds() / 1e9, told.trial)
+            for told in status.failing
+            if told.name in worker.models and worker.serves(told.name, told.endpoint)
+        }
         self._remember(worker, now)
         worker.capacity = max(1, status.capacity)
         worker.state = status.state

@@ -107,6 +107,10 @@ class Stack:
         (found,) = self.containers(service)
         return found
 
+    def all_ids(self) -> list[str]:
+        """Ids of the project's running containers."""
+        return self.compose("ps", "-q").split()
+
     def all_containers(self) -> list[Inspected]:
         """Every container of the project, those that have ended too."""
         return [inspect(container) for container in self.compose("ps", "-aq").split()]

@@ -73,7 +73,7 @@ def forget(fleet: Fleet, worker: Process) -> None:
 async def test_a_fleet_with_certificates_and_a_token_serves(fleet: Fleet) -> None:
     schedule = Schedule(tokens=200)
     assert_complete(await ask(fleet.address, schedule), schedule)
-    assert " token tls" in fleet.host.log()
+    assert " token=true tls=true" in fleet.host.log()
 
 
 def test_a_member_without_the_token_is_refused(fleet: Fleet) -> None:

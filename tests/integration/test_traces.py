@@ -210,9 +210,9 @@ async def test_each_attempt_has_a_span(collector: Collector, client: httpx.Async
     first, second = [span for span in trace if span.name == "attempt"]
     assert first.parent == second.parent == server.id
     assert (first.attributes["error.type"], first.is_error) == ("model_failed", True)
-    assert (second.attributes["chatfleet.code"], second.is_error) == ("ok", False)
+    assert not second.is_error
     assert first.attributes["chatfleet.worker"] != second.attributes["chatfleet.worker"]
-    assert server.attributes["chatfleet.attempts"] == 2
+    assert not server.is_error
     failed = [span for span in trace if span.name == "chat test" and span.is_error]
     assert [span.attributes["error.type"] for span in failed] == ["model_failed"]
     assert {span.member for span in trace} >= {first.attributes["chatfleet.worker"]}

@@ -4,6 +4,7 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from contextvars import Context
 from datetime import timedelta
 from typing import Any, Self
 
@@ -158,7 +159,8 @@ class McpServer(Workbench):
     async def _started(self) -> ClientSession:
         """The session. Waits for a server that starts; raises when it is away after a death."""
         if self._owner is None or self._owner.done():
-            self._owner = asyncio.create_task(self._keep())
+            # It outlives the run that starts it: neither its log nor what it sends belongs to that run's trace.
+            self._owner = asyncio.create_task(self._keep(), context=Context())
         if self._session is None and self._tools is None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.config.start_timeout):

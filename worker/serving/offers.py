@@ -17,6 +17,7 @@ from worker.serving.catalog import Model
 from worker.serving.offer import Offer
 from worker.serving.roster import Roster
 from worker.wire.pacer import Pacer
+from worker.wire.reach import reach
 
 
 class Offers:
@@ -35,7 +36,12 @@ class Offers:
             services = self._of_model(model)
             if name in roster.models:
                 offers[name] = Offer(
-                    Endpoints(services), model.route, model.description, model.concurrency, model.endpoints
+                    Endpoints(services),
+                    model.route,
+                    model.description,
+                    model.concurrency,
+                    model.endpoints,
+                    reach(model.client),
                 )
         clients = {name: model.client for name, model in models.items()}
         for name, entry in roster.entries.items():

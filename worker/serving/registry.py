@@ -6,8 +6,11 @@ from collections import Counter, defaultdict
 from fleet.lane import Outbox
 from protos import chat_pb2 as pb
 from worker.contract.observer import Observer
+from worker.services.endpoints import CHAT
+from worker.serving.health import Health, Judged
 from worker.serving.offer import Offer
 from worker.serving.run import Run
+from worker.wire.reach import Reach
 
 REQUEST_ID = 128
 """Characters of a request's id, which every event of its reply repeats; gateways' have 32."""
@@ -21,6 +24,7 @@ class Registry:
     """Runs up to ``capacity`` requests concurrently, each in a task of ``group``, on the service that they name.
 
     A name with a ``concurrency`` of its own has no more runs than that, together with the names of the same server.
+    It has 13 attributes because each of its bounds is one.
     """
 
     def __init__(
@@ -32,7 +36,9 @@ class Registry:
         observer: Observer,
         histories: int = HISTORIES,
     ) -> None:
+        self.health = Health()
         self.most = capacity
+        self.offers: dict[str, Offer] = {}
         self.serve(offers)
         self.draining = False
         self.started_total = 0
@@ -49,6 +55,9 @@ class Registry:
 
     def serve(self, offers: dict[str, Offer]) -> None:
         """Run new requests on ``offers``, by public name, the default first. What runs goes on as it began."""
+        for name in self.offers:
+            if name not in offers or offers[name].route != self.offers[name].route:
+                self.health.forget(name)
         self.offers = offers
         limits = {offer.counts_as(name): offer.concurrency or self.most for name, offer in offers.items()}
         self.capacity = min(self.most, sum(limits.values()))
@@ -56,6 +65,11 @@ class Registry:
     @property
     def active(self) -> int:
         return len(self._runs)
+
+    def reach(self, name: str) -> Reach | None:
+        """How to try the address of a name's model, where that can be tried."""
+        offer = self.offers.get(name)
+        return offer.reach if offer is not None else None
 
     def counts(self) -> dict[str, Counter[str]]:
         """By public name: how many runs each gateway has here."""
@@ -83,7 +97,10 @@ class Registry:
         if isinstance(offer, pb.Error):
             sink.finish(offer)
             return
-        run = Run(request, offer.service, sink, self._observer, lambda: self._waiting.pop(run, None), offer.route)
+        judged = Judged(self.health, request.model, request.endpoint or CHAT, request.request_id)
+        run = Run(
+            request, offer.service, sink, self._observer, lambda: self._waiting.pop(run, None), offer.route, judged
+        )
         self._waiting[run] = size
         self._runs[request.reply_to, request.request_id] = run
         self._idle.clear()

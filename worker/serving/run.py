@@ -10,6 +10,7 @@ from worker.contract import failures
 from worker.contract.observer import Deed, Observer
 from worker.contract.route import Route
 from worker.services.service import Service
+from worker.serving.health import Health, Judged
 
 log = logs.logger(__name__)
 
@@ -18,7 +19,7 @@ class Run:
     """One attempt at one request. ``reason`` is what the gateway is told when it is cancelled.
 
     ``on_first`` is called with the reply's first event: by then the service has sent the request on. It has
-    14 attributes because it must not keep its request, but what the log and the gateway need of it.
+    15 attributes because it must not keep its request, but what the log and the gateway need of it.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class Run:
         observer: Observer,
         on_first: Callable[[], object] = lambda: None,
         route: Route | None = None,
+        judged: Judged | None = None,
     ) -> None:
         self.request_id = request.request_id
         self.attempt = request.attempt
@@ -41,6 +43,7 @@ class Run:
         self._observer = observer
         self._on_first = on_first
         self._route = route or Route()
+        self._judged = judged or Judged(Health(), request.model, request.endpoint, request.request_id)
         self._started = False
         self._deed = Deed()
         self.task: asyncio.Task[None] | None = None
@@ -57,6 +60,7 @@ class Run:
     async def run(self) -> None:
         """Serve the request. Returns, whatever happens, after the terminal event was written."""
         with self._observer.run(self._request) as self._deed:
+            self._judged.began()
             self._sink.on_first = self._first
             self._sink.accept()
             try:
@@ -105,6 +109,7 @@ class Run:
 
     def _finish(self, end: pb.Done | pb.Error | pb.Cancelled) -> None:
         self._sink.finish(end)
+        self._judged.ended(end)
         deed = self._deed
         deed.code = "cancelled" if isinstance(end, pb.Cancelled) else "ok"
         if isinstance(end, pb.Error):
@@ -113,6 +118,7 @@ class Run:
 
     def _first(self) -> None:
         self._started = True
+        self._judged.answered()
         self._on_first()
         self._deed.first_event()
 

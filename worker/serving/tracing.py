@@ -48,11 +48,7 @@ class Tracing(Observer):
         """The attributes of each client's model."""
 
     def run(self, request: pb.ChatHistory) -> AbstractContextManager[Deed]:
-        attributes: dict[str, Any] = {
-            "chatfleet.model": request.model,
-            "chatfleet.request.id": request.request_id,
-            "chatfleet.attempt": request.attempt,
-        }
+        attributes = {"chatfleet.model": request.model}
         if conversation := _conversation(request.options.extra):
             attributes["gen_ai.conversation.id"] = conversation
         within = remote(request.traceparent, request.tracestate) or Context()
@@ -132,20 +128,25 @@ class _Spanned(_Within):
         self._leave()
         span = self.span
         if span.is_recording():
-            self._tell(span)
+            attributes = self._ended()
             code = _code(error) if error is not None else self.code
-            if code not in ("ok", "cancelled"):
-                span.set_attribute("error.type", code)
+            if code == "cancelled":
+                attributes["chatfleet.code"] = code
+            elif code != "ok":
+                attributes["error.type"] = code
                 span.set_status(StatusCode.ERROR)
-            elif code == "cancelled":
-                span.set_attribute("chatfleet.code", code)
+            if attributes:
+                span.set_attributes(attributes)  # in one go, which costs less
         span.end()
 
-    def _tell(self, span: Span) -> None:
+    def _ended(self) -> dict[str, Any]:
         """What is known at the end."""
+        return {}
 
 
 class _Model(_Spanned):
+    _first: float | None = None
+
     def __enter__(self) -> Deed:
         made = super().__enter__()
         run = context.get_value(_RUN)
@@ -155,18 +156,17 @@ class _Model(_Spanned):
         return made
 
     def first_event(self) -> None:
-        self.span.set_attribute("gen_ai.response.time_to_first_chunk", round(time.monotonic() - self._began, 4))
+        self._first = round(time.monotonic() - self._began, 4)
 
-    def _tell(self, span: Span) -> None:
+    def _ended(self) -> dict[str, Any]:
+        attributes: dict[str, Any] = {}
+        if self._first is not None:
+            attributes["gen_ai.response.time_to_first_chunk"] = self._first
         if self.finish_reason:
-            used = self.usage
-            span.set_attributes(
-                {
-                    "gen_ai.response.finish_reasons": (self.finish_reason,),
-                    "gen_ai.usage.input_tokens": used.prompt_tokens,
-                    "gen_ai.usage.output_tokens": used.completion_tokens,
-                }
-            )
+            attributes["gen_ai.response.finish_reasons"] = (self.finish_reason,)
+            attributes["gen_ai.usage.input_tokens"] = self.usage.prompt_tokens
+            attributes["gen_ai.usage.output_tokens"] = self.usage.completion_tokens
+        return attributes
 
 
 class _Run(_Spanned):
@@ -205,10 +205,10 @@ class _ModelWithContent(_Model):
             self._heard = sink = content.Listening(sink)
         return sink
 
-    def _tell(self, span: Span) -> None:
-        super()._tell(span)
+    def _ended(self) -> dict[str, Any]:
         if self._heard is not None:
             self.answered(self._heard.said())
+        return super()._ended()
 
 
 class _Tool(_Spanned):

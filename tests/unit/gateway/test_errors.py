@@ -76,12 +76,12 @@ def test_the_status_of_one_error_is_not_that_of_its_kind() -> None:
 @pytest.mark.parametrize(
     ("error", "blames"),
     [
-        (OutOfTime("first_token_timeout", ""), True),
+        (OutOfTime("not_accepted", ""), True),
+        (OutOfTime("first_token_timeout", ""), False),
         (OutOfTime("deadline", ""), False),
         (WorkerLost("worker_silent", ""), True),
         (WorkerLost("worker_lost", ""), False),
-        (ModelFailed(pb.Error(code="model_unreachable")), True),
-        (ModelFailed(pb.Error(code="model_rejected_request")), False),
+        (ModelFailed(pb.Error(code="model_unreachable")), False),
         (Busy("queue_full", ""), False),
     ],
 )
