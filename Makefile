@@ -68,6 +68,10 @@ bench: setup ## Measure what the fleet adds, beside other designs and PEERS=lite
 protos: setup ## Generate protos/chat_pb2.py and .pyi from protos/chat.proto
 	@$(PROTOC) -I. --python_out=. --pyi_out=. protos/chat.proto
 
+.PHONY: monitoring
+monitoring: setup ## Make alert rules and dashboards in deploy/ from the catalogue of metrics
+	@$(PY) -m monitoring
+
 .PHONY: requirements
 requirements: setup ## Pin the packages that pyproject.toml names; pinned versions stay, unless ARGS=--upgrade
 	@$(COMPILE) $(ARGS) pyproject.toml --group model --group dev -o requirements-dev.txt

@@ -59,6 +59,8 @@ def binds(process: Process) -> list[tuple[str, str, HostPort]]:
         found.append(("host", "HOST_BIND", host.bind))
         if host.relay.port:
             found.append(("relay", "HOST_RELAY_BIND", host.relay))
+        if host.health_bind:
+            found.append(("host", "HOST_HEALTH_BIND", host.health_bind))
     if "worker" in wanted and (worker := read(WorkerSettings)) and worker.health_bind:
         found.append(("worker", "WORKER_HEALTH_BIND", worker.health_bind))
     if "model" in wanted and "model" in CLASSES and (model := read(CLASSES["model"])):

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import sys
 import traceback
+from collections import Counter
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -34,11 +35,29 @@ def _drop_bodies(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMap
     return event
 
 
-def configure(process: str, level: str = "info", form: str = "text") -> None:
+Counts = Counter[tuple[str, str]]
+"""How many lines were logged, by level and event, in the order of their last lines. Libraries' lines have the event
+:data:`LIBRARIES`."""
+
+LIBRARIES = "other"
+
+
+def configure(process: str, level: str = "info", form: str = "text") -> Counts:
     """Log to standard error, the libraries as well. Every line has the name of the ``process``.
 
-    ``form`` is ``text`` or ``json``.
+    ``form`` is ``text`` or ``json``. Returns the counts of the lines at ``info`` and above, which go on counting.
     """
+    counts = Counts()
+
+    def count(_: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if method != "debug":
+            key = event["level"], event["event"]
+            counts[key] = counts.pop(key, 0) + 1
+        return event
+
+    def count_library(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        counts[event["level"], LIBRARIES] += 1
+        return event
 
     def name_process(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         event["process"] = process
@@ -56,7 +75,7 @@ def configure(process: str, level: str = "info", form: str = "text") -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[*shared, count_library],
         )
     )
     root = logging.getLogger()
@@ -66,11 +85,17 @@ def configure(process: str, level: str = "info", form: str = "text") -> None:
     for name in OURS:
         logging.getLogger(name).setLevel(level.upper())
     structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            count,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+    return counts
 
 
 def _is_no_cancelling(record: logging.LogRecord) -> bool:

@@ -18,8 +18,12 @@ from fleet import logs
 from fleet.bus import topics
 from fleet.bus.runtime import FleetRuntime
 from fleet.lane import Inbox
+from fleet.metrics.exposition import Exposition
+from fleet.metrics.names import Served
+from fleet.metrics.process import LinkMetrics, ProcessMetrics
 from fleet.process import arguments, files, loop, ports
 from fleet.process.signals import stop_signals
+from fleet.process.turns import Turns
 from fleet.process.version import VERSION
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
 from fleet.tracing.start import start
@@ -28,9 +32,12 @@ from gateway.access.access import Access
 from gateway.access.keys import KeyRing, KeysError
 from gateway.chats.chats import Chats
 from gateway.chats.fan_in import FanIn, GatewayAgent, register
-from gateway.chats.observer import Observer
+from gateway.chats.observer import Observer, Observers
 from gateway.chats.tracing import Tracing
+from gateway.faces.bodies import Bodies
 from gateway.http import app, server
+from gateway.metrics.requests import RequestMetrics
+from gateway.metrics.state import GatewayState
 from gateway.routing.admission import Admission
 from gateway.routing.breaker import Breakers
 from gateway.routing.directory import Directory
@@ -50,22 +57,28 @@ ANNOUNCE_EVERY = 1.0
 
 
 class Gateway:
-    """A gateway process. It has 14 attributes because everything that it consists of is made here."""
+    """A gateway process. It has 19 attributes because everything that it consists of is made here."""
 
-    def __init__(self, settings: GatewaySettings, fleet: FleetSettings, ring: KeyRing | None) -> None:
+    def __init__(
+        self, settings: GatewaySettings, fleet: FleetSettings, ring: KeyRing | None, logged: logs.Counts
+    ) -> None:
         self.id = topics.new_member_id(topics.GATEWAY, fleet.member_name)
         self._settings = settings
         self._ring = ring
-        self._link_timeout = fleet.link_timeout
+        self._fleet = fleet
+        self._logged = logged
         self._leaving = False
         self._lost_at = time.monotonic()
         """When the link to the host was lost; infinity once the chats have been told."""
         self._export = start("chatfleet-gateway", self.id)
-        self._observer = Tracing(self._export.tracer) if self._export is not None else Observer()
         self._runtime = FleetRuntime(fleet, self._on_link)
         self._directory = Directory(self.id, gone_after=fleet.link_timeout)
         self._peers = Peers(self.id)
-        breakers = Breakers()
+        self._bodies = Bodies(settings.bodies_memory, Turns())
+        self._exposition = Exposition()
+        self._served = Served(self._directory.names)
+        self._observer = self._observers()
+        breakers = self._breakers = Breakers()
         self._admission = Admission(self._directory, breakers, settings.queue_limit, settings.queue_timeout)
         self._inbox = Inbox(self.id, self._send)
         self._chats = Chats(settings, self._admission, breakers, self._inbox, self._send, observer=self._observer)
@@ -76,6 +89,7 @@ class Gateway:
         stop = stop_signals()
         sockets = self._listen()
         http = server.make_server(self._application(), self._settings)
+        self._expose(http)
         await self._join()
         async with asyncio.TaskGroup() as group:
             serving = group.create_task(http.serve(sockets=sockets))
@@ -103,9 +117,33 @@ class Gateway:
         return sockets
 
     def _application(self) -> ASGIApp:
-        started, leaving = int(time.time()), lambda: self._leaving
-        views = app.Views(self._unready, self._describe, self._models, self._health, started, leaving)
-        return app.build(self._settings, self._chats, Access(self._ring), views, observer=self._observer)
+        views = app.Views(
+            self._unready,
+            self._describe,
+            self._models,
+            self._health,
+            int(time.time()),
+            lambda: self._leaving,
+            self._exposition.render,
+        )
+        access, observer = Access(self._ring), self._observer
+        return app.build(self._settings, self._chats, access, views, observer=observer, bodies=self._bodies)
+
+    def _observers(self) -> Observer:
+        """Those of traces first, whose ids go into the others' exemplars."""
+        tracing = [Tracing(self._export.tracer)] if self._export is not None else []
+        counting = RequestMetrics(self._exposition, self._served, by_key=self._settings.metrics_keys)
+        return Observers([*tracing, counting])
+
+    def _expose(self, http: server.Server) -> None:
+        """Add to the metrics what is read at each scrape, and watch the event loop."""
+        exposition = self._exposition
+        identity = self._fleet.identity()
+        process = ProcessMetrics(exposition, "gateway", self.id, lambda: not self._unready(), self._logged, identity)
+        LinkMetrics(exposition, self._runtime, lambda: self._leaving)
+        parts = self._directory, self._admission, self._breakers, self._served, self._bodies
+        exposition.add(GatewayState(self._settings, *parts, http.server_state.connections, self._logged))
+        process.watch_loop()
 
     async def _join(self) -> None:
         batches = FanIn(self._directory, self._inbox, self._chats)
@@ -163,7 +201,7 @@ class Gateway:
                     announced_at = now
                     self._runtime.publish(self._status(), topics.GATEWAYS)
                 self._check_workers(now)
-            elif now - self._lost_at > self._link_timeout:
+            elif now - self._lost_at > self._fleet.link_timeout:
                 self._lost_at = float("inf")
                 self._chats.link_lost()
 
@@ -258,10 +296,10 @@ def main() -> None:
         raise SystemExit(new_key.main(given.name, given.file))
     fleet = load(FleetSettings)
     settings = load(GatewaySettings)
-    logs.configure("gateway", fleet.log_level, fleet.log_format)
+    logged = logs.configure("gateway", fleet.log_level, fleet.log_format)
     refuse_open_bind(settings)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # we log start and stop ourselves
-    loop.run(Gateway(settings, fleet, open_ring(settings)).serve())
+    loop.run(Gateway(settings, fleet, open_ring(settings), logged).serve())
 
 
 if __name__ == "__main__":

@@ -68,6 +68,9 @@ class GatewaySettings(BaseSettings):
     hold_status: float = Field(default=10.0, ge=0, le=600)
     """How long the status line waits for the first token, so that an early failure gets its own status."""
 
+    metrics_keys: bool = False
+    """Count requests and tokens by the API key's name in ``/metrics``."""
+
     @property
     def addresses(self) -> dict[str, HostPort]:
         """Where the gateway listens, by the variable that says so."""

@@ -2,12 +2,17 @@
 
 import asyncio
 import sys
+from contextlib import AsyncExitStack
 
 from fleet import logs
-from fleet.process import arguments, loop
+from fleet.metrics.exposition import Exposition
+from fleet.metrics.process import ProcessMetrics
+from fleet.process import arguments, loop, ports
+from fleet.process.health import health_service
 from fleet.process.signals import stop_signals
 from fleet.security.identity import IdentityError
 from fleet.settings import BAD_SETTINGS, FleetSettings, HostPort, load
+from host.metrics import HostMetrics
 from host.server import FleetHost
 from host.settings import HostSettings
 
@@ -39,7 +44,7 @@ def warn(fleet: FleetSettings) -> None:
         log.warning("members are not told apart", reason=f"{anyone} {may}", advice=advice)
 
 
-async def serve(settings: HostSettings, fleet: FleetSettings) -> None:
+async def serve(settings: HostSettings, fleet: FleetSettings, logged: logs.Counts) -> None:
     """Serve until the first signal, or until the server fails."""
     stop = stop_signals()
     tokens, identity = fleet.tokens(), fleet.identity()
@@ -54,15 +59,37 @@ async def serve(settings: HostSettings, fleet: FleetSettings) -> None:
     host.start()
     addresses = {"address": str(settings.bind), "relay": str(HostPort(settings.relay.host, host.relay_port))}
     log.info("listening", **addresses, token=bool(tokens), tls=identity is not None)
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait((stopping, host.serving), return_when=asyncio.FIRST_COMPLETED)
-    failed = not stop.is_set()
-    if failed:
-        log.error("the server has failed, so this process ends", reason=_reason(host.serving.exception()))
-    await host.stop()
+    async with AsyncExitStack() as health:
+        if settings.health_bind is not None:
+            await _expose(health, settings.health_bind, host, fleet, logged)
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait((stopping, host.serving), return_when=asyncio.FIRST_COMPLETED)
+        failed = not stop.is_set()
+        if failed:
+            log.error("the server has failed, so this process ends", reason=_reason(host.serving.exception()))
+        await host.stop()
     if failed:
         raise SystemExit(FAILED)
     log.info("stopped")
+
+
+async def _expose(
+    health: AsyncExitStack, address: HostPort, host: FleetHost, fleet: FleetSettings, logged: logs.Counts
+) -> None:
+    """Serve health and metrics until ``health`` ends."""
+    exposition = Exposition()
+    exposition.add(HostMetrics(host, logged))
+    ProcessMetrics(exposition, "host", "", lambda: host.serves, logged, fleet.identity()).watch_loop()
+
+    def not_ready() -> str | None:
+        return None if host.serves else "its server has ended"
+
+    try:
+        await health.enter_async_context(health_service(address, not_ready, exposition.render))
+    except OSError as error:
+        await host.stop()
+        print(ports.failure("HOST_HEALTH_BIND", address, error), file=sys.stderr)
+        raise SystemExit(FAILED) from None
 
 
 def _reason(error: BaseException | None) -> str:
@@ -75,10 +102,10 @@ def main() -> None:
     arguments.read("host", "Link gateways and workers until SIGTERM or SIGINT.")
     fleet = load(FleetSettings)
     settings = load(HostSettings)
-    logs.configure("host", fleet.log_level, fleet.log_format)
+    logged = logs.configure("host", fleet.log_level, fleet.log_format)
     check(settings, fleet)
     warn(fleet)
-    loop.run(serve(settings, fleet))
+    loop.run(serve(settings, fleet, logged))
 
 
 if __name__ == "__main__":

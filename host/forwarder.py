@@ -121,7 +121,7 @@ class Forwarder:
                     await writer.drain()
             if not (client.authenticated.is_set() or writer.is_closing()):
                 reason = "TLS or HTTP/2 failed before it authenticated; the other side's log may say more"
-                self.listener.report("refused a connection", reason, peer=client.address)
+                self.listener.report("refused a connection", "tls", reason, peer=client.address)
             writer.close()
             async with asyncio.timeout(LINGER):
                 await writer.wait_closed()
@@ -150,7 +150,7 @@ class Forwarder:
     async def _wait_for_share(self, client: Client, size: int) -> None:
         wait = self._bytes.wait(size, time.monotonic()) if size else 0.0
         if wait > LONGEST_WAIT:
-            self.listener.drop(client, "connections send too much before they authenticate")
+            self.listener.drop(client, "flood", "connections send too much before they authenticate")
             raise ConnectionAbortedError
         self._bytes.spend(size)
         if wait:

@@ -30,6 +30,7 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
         self._authenticated = authenticated
         self._address = address
         self._repeats = Repeats()  # a refused member tries about once a second
+        self.refused = 0
 
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
@@ -60,6 +61,7 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
         return grpc.stream_stream_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
 
     async def _refuse(self, _: Any, context: Any) -> None:
+        self.refused += 1
         address = self._address(context.peer()).rpartition(":")[0]
         if self._repeats.is_new(address):
             log.warning("refused a member: its FLEET_TOKEN is missing or wrong", peer=address)

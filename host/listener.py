@@ -66,6 +66,13 @@ class Listener:
         self._pending: dict[Client, None] = {}
         """Those that have not authenticated, the oldest first."""
         self._repeats = Repeats()
+        self.refusals = Counter[str]()
+        """By a word for the reason: each, whether it is logged or not."""
+
+    @property
+    def pending(self) -> int:
+        """Connections that have not authenticated."""
+        return len(self._pending)
 
     async def serve(self) -> None:
         """Accept connections until :meth:`close`, and serve them until cancelled.
@@ -94,13 +101,14 @@ class Listener:
         client.authenticated.set()
         self._release(client)
 
-    def drop(self, client: Client, reason: str) -> None:
+    def drop(self, client: Client, kind: str, reason: str) -> None:
         """End a client that has not authenticated."""
-        self.report("dropped a connection", reason, peer=client.address)
+        self.report("dropped a connection", kind, reason, peer=client.address)
         self._release(client)
         client.drop()
 
-    def report(self, event: str, reason: str, **fields: str) -> None:
+    def report(self, event: str, kind: str, reason: str, **fields: str) -> None:
+        self.refusals[kind] += 1
         if self._repeats.is_new(reason):
             log.warning(event, reason=reason, **fields)
 
@@ -115,7 +123,7 @@ class Listener:
                 except OSError as error:
                     if error.errno not in EXHAUSTED:
                         raise
-                    self.report("cannot accept a connection", (error.strerror or "").lower())
+                    self.report("cannot accept a connection", "exhausted", (error.strerror or "").lower())
                     await asyncio.sleep(ACCEPT_AGAIN)
                     continue
                 self._begin(Client(sock, name))
@@ -125,14 +133,14 @@ class Listener:
         client.task = asyncio.create_task(self._run(client))
         self._clients.add(client.task)
         client.deadline = asyncio.get_running_loop().call_later(
-            AUTHENTICATE_WITHIN, self.drop, client, "it has not authenticated in time"
+            AUTHENTICATE_WITHIN, self.drop, client, "timeout", "it has not authenticated in time"
         )
         self._pending[client] = None
         if len(self._pending) > CONNECTIONS:
             # The source with the most loses its oldest, so that no source can keep the others out.
             source, _ = Counter(pending.source for pending in self._pending).most_common(1)[0]
             surplus = next(pending for pending in self._pending if pending.source == source)
-            self.drop(surplus, "too many connections have not authenticated, most of them from its address")
+            self.drop(surplus, "flood", "too many connections have not authenticated, most of them from its address")
 
     async def _run(self, client: Client) -> None:
         try:

@@ -118,11 +118,16 @@ class Member:
         """When something last came, by either connection: monotonic seconds."""
         return max(self.heard_at, self.relay.heard_at) if self.relay is not None else self.heard_at
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait for it to read."""
+        return self._queued + (self.relay.transport.get_write_buffer_size() if self.relay is not None else 0)
+
     # ------------------------------------------------------------ what is sent to it
 
     def has_room(self, sender: object, size: int) -> bool:
         """Whether another event of this many bytes may wait for it. If it reads nothing at all, it is dropped."""
-        waiting = self._queued + (self.relay.transport.get_write_buffer_size() if self.relay is not None else 0)
+        waiting = self.waiting
         if self._backlog.admits(sender, size, waiting):
             return True
         if self._backlog.is_stuck():

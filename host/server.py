@@ -1,6 +1,7 @@
 """The host's two ports: AutoGen's ``GrpcWorkerAgentRuntimeHost`` with limits, keepalive, TLS, token and health."""
 
 import asyncio
+from collections import Counter
 
 import grpc
 from autogen_ext.runtimes.grpc import GrpcWorkerAgentRuntimeHost
@@ -75,6 +76,7 @@ class FleetHost(GrpcWorkerAgentRuntimeHost):
         self._server = grpc.aio.server(options=options, interceptors=[interceptor])
         servicer = Servicer(tokens, self._forwarder.drop, self._relays.port, self._forwarder.address, largest)
         self._servicer: Servicer = servicer  # type: ignore[assignment]
+        self._interceptor = interceptor
         self._serve_task: asyncio.Task[None] | None = None
         agent_worker_pb2_grpc.add_AgentRpcServicer_to_server(self._servicer, self._server)
         self._health = Health()
@@ -106,6 +108,24 @@ class FleetHost(GrpcWorkerAgentRuntimeHost):
             await asyncio.shield(self._server.wait_for_termination())
             for port in ports:
                 port.cancel()
+
+    @property
+    def servicer(self) -> Servicer:
+        return self._servicer
+
+    @property
+    def serves(self) -> bool:
+        return self._health.serves and not self.serving.done()
+
+    @property
+    def pending(self) -> int:
+        """Connections that have not authenticated, at both ports."""
+        return self._forwarder.listener.pending + self._relays.pending
+
+    def refusals(self) -> Counter[str]:
+        """Members and connections that were refused, by a word for the reason."""
+        refusals = self._servicer.counts.refusals + self._forwarder.listener.refusals + self._relays.refusals
+        return refusals + Counter(token=self._interceptor.refused)
 
     @property
     def relay_port(self) -> int:

@@ -8,6 +8,7 @@ relay of each member that has one; requests and responses pass by gRPC (:mod:`ho
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Set
 from functools import partial
 from typing import Any
@@ -44,6 +45,21 @@ TOO_LARGE = "it is larger than a message to its topic may be"
 _Message = agent_worker_pb2.Message
 
 
+class Counts:
+    """What has happened since the start. ``refusals`` and ``drops`` are by a word for the reason, logged or not."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        """Events that came as frames, and those of ``repacked``, which came by gRPC."""
+        self.repacked = 0
+        self.messages = 0
+        """Events of AutoGen's own members."""
+        self.refusals = Counter[str]()
+        self.drops = Counter[str]()
+        self.left = Counter[tuple[str, str]]()
+        """Members that left, by kind and cause."""
+
+
 class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
     """Lets members in and routes their events. ``drop`` cuts the connection of one of gRPC's peers.
 
@@ -72,6 +88,7 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
         self._largest = largest
         self._repeats = Repeats()
         self._closing = False
+        self.counts = Counts()
 
     def close(self) -> None:
         """End every member's stream; they will try to come back."""
@@ -190,15 +207,16 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
         return member
 
     async def _refuse(self, context: Any, error: Denied | ValueError, **more: str) -> None:
-        if self._repeats.is_new("refused", str(error)):
-            log.warning("refused a member", reason=str(error), **more)
         match error:
             case Taken():
-                status = grpc.StatusCode.ALREADY_EXISTS
+                kind, status = "taken", grpc.StatusCode.ALREADY_EXISTS
             case Denied():
-                status = grpc.StatusCode.PERMISSION_DENIED
+                kind, status = "role", grpc.StatusCode.PERMISSION_DENIED
             case _:
-                status = grpc.StatusCode.INVALID_ARGUMENT
+                kind, status = "invalid", grpc.StatusCode.INVALID_ARGUMENT
+        self.counts.refusals[kind] += 1
+        if self._repeats.is_new("refused", str(error)):
+            log.warning("refused a member", reason=str(error), **more)
         await context.abort(status, str(error))
 
     # ------------------------------------------------------------ tickets
@@ -218,17 +236,20 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
 
     def _left(self, member: Member) -> None:
         """Tell the others that a member has left, unless it is back on a new link or the host itself ends."""
+        silent = time.monotonic() - member.last_heard > SILENT_AFTER
+        cause = "silent" if silent else "closed"
         if member.was_seen:
+            self.counts.left[OTHERS, cause] += 1
             types = ", ".join(sorted(member.types))[:MOST_NAMED] or None
             log.info("member left", kind=OTHERS, member=member.name, agent_types=types)
         self._requests.left(member)
         rights, member_id = self.registry.withdraw(member)
         if self._closing or not member_id:
             return
-        silent = time.monotonic() - member.last_heard > SILENT_AFTER
-        kind, cause = rights.role or "", pb.LEAVE_CAUSE_SILENT if silent else pb.LEAVE_CAUSE_CLOSED
-        log.info("member left", kind=kind, member=member_id, cause=pb.LeaveCause.Name(cause))
-        left = pb.MemberLeft(member_id=member_id, kind=kind, cause=cause, sent_by=[topics.HOST])
+        kind, told = rights.role or "", pb.LEAVE_CAUSE_SILENT if silent else pb.LEAVE_CAUSE_CLOSED
+        self.counts.left[kind, cause] += 1
+        log.info("member left", kind=kind, member=member_id, cause=pb.LeaveCause.Name(told))
+        left = pb.MemberLeft(member_id=member_id, kind=kind, cause=told, sent_by=[topics.HOST])
         message = _Message(cloudEvent=event(left, topics.MEMBERS, f"left.{member_id}"))
         self._send(None, self.registry.listeners(topics.MEMBERS.type), packed(message.cloudEvent), message)
 
@@ -240,17 +261,20 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
         if sender.rights is roles.OTHER:  # as it is: AutoGen's events have more to them than the fleet's
             topic = cloud_event.type.encode()
             message = _Message(cloudEvent=cloud_event)
+            self.counts.messages += 1
             if message.ByteSize() > self._largest:
-                self._log_dropped(sender, TOO_LARGE)
+                self._dropped("too_large", sender, TOO_LARGE)
                 return
             self._send(sender, self._receivers(sender, topic), packed(cloud_event) if fits else b"", message)
         elif fits:
+            self.counts.repacked += 1
             self.relayed(sender, packed(cloud_event))
         else:
-            self._log_dropped(sender, "it is not one of the fleet's")
+            self._dropped("invalid", sender, "it is not one of the fleet's")
 
     def relayed(self, sender: Member, frame: bytes) -> None:
         """Pass on an event that came as a frame. It leaves with the sender's stamp in front of its message."""
+        self.counts.frames += 1
         try:
             # As relay.unpack does it: a further call for each batch would be felt.
             name_at = 6 + frame[4]
@@ -260,13 +284,13 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
             if not receivers:
                 return
             if len(frame) > SMALL and len(frame) > sender.rights.largest(topic):
-                self._log_dropped(sender, TOO_LARGE)
+                self._dropped("too_large", sender, TOO_LARGE)
                 return
             if not frame.startswith(sender.stamp, payload_at):
                 frame = relay.stamped(frame, payload_at, sender.stamp)
             self._send(sender, receivers, frame)
         except (ValueError, IndexError):
-            self._log_dropped(sender, "its frame is not valid")
+            self._dropped("invalid", sender, "its frame is not valid")
 
     def _send(
         self, sender: Member | None, receivers: Iterable[Member], frame: bytes, message: _Message | None = None
@@ -275,7 +299,7 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
         size = len(frame) if frame or message is None else message.ByteSize()
         for receiver in receivers:
             if not receiver.has_room(sender, size):
-                self._log_dropped(sender, "too much waits for its receiver", receiver=receiver.name)
+                self._dropped("no_room", sender, "too much waits for its receiver", receiver=receiver.name)
             elif receiver.relay is not None and frame:
                 receiver.relay.send(frame)
             else:
@@ -286,10 +310,11 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
         try:
             return self.registry.route(sender, topic)
         except Denied as denied:
-            self._log_dropped(sender, str(denied))
+            self._dropped("role", sender, str(denied))
             return []
 
-    def _log_dropped(self, sender: Member | None, reason: str, **more: str) -> None:
+    def _dropped(self, kind: str, sender: Member | None, reason: str, **more: str) -> None:
+        self.counts.drops[kind] += 1
         if self._repeats.is_new(sender and sender.ticket, reason):
             log.warning("dropped an event", reason=reason, member=sender and sender.name, **more)
 

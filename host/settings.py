@@ -20,6 +20,8 @@ class HostSettings(BaseSettings):
     """Where members open their relays; by default at the port after ``HOST_BIND``, and on loopback, where no firewall
     must know it, at any free port. Members are told the port alone and dial it at the address that they have for the
     host."""
+    health_bind: Address | None = None
+    """Where health checks and metrics are served (``/healthz``, ``/readyz``, ``/metrics``)."""
     max_message: int = Field(default=STOCK_BYTES, ge=STOCK_BYTES, le=MESSAGE_BYTES)
     """Bytes of a message between AutoGen's own members. If more than the default, each must be able to receive it."""
     allow_insecure: bool = False

@@ -12,7 +12,10 @@ from fleet import logs
 from fleet.bus import topics
 from fleet.bus.runtime import FleetRuntime
 from fleet.lane import Outbox
+from fleet.metrics.exposition import Exposition
+from fleet.metrics.process import LinkMetrics, ProcessMetrics
 from fleet.process import arguments, loop, notice, ports
+from fleet.process.health import health_service
 from fleet.process.signals import stop_signals
 from fleet.process.turns import Turns
 from fleet.process.version import VERSION
@@ -21,8 +24,9 @@ from fleet.tracing.start import start
 from protos import chat_pb2 as pb
 from worker.agents.threads import ToolThreads
 from worker.contract.images import Images
-from worker.contract.observer import Observer
-from worker.health import health_service
+from worker.contract.observer import Observer, Observers
+from worker.metrics.state import WorkerState
+from worker.metrics.work import WorkMetrics
 from worker.serving import agent
 from worker.serving.catalog import Model
 from worker.serving.check import check
@@ -44,18 +48,25 @@ FLUSH_TIMEOUT = 3.0
 
 
 class Worker:
-    """Creates the parts of a worker and runs them until it is stopped."""
+    """Creates the parts of a worker and runs them until it is stopped. It has 13 attributes because it makes all."""
 
     def __init__(
-        self, settings: WorkerSettings, fleet: FleetSettings, sources: Sources, models: dict[str, Model]
+        self,
+        settings: WorkerSettings,
+        fleet: FleetSettings,
+        sources: Sources,
+        models: dict[str, Model],
+        logged: logs.Counts,
     ) -> None:
         self.id = topics.new_member_id(topics.WORKER, fleet.member_name)
         self._settings = settings
-        self._link_timeout = fleet.link_timeout
+        self._fleet = fleet
         self._sources = sources
         self._models = models
+        self._logged = logged
         self._export = start("chatfleet-worker", self.id)
-        self._observer = self._observed(fleet.trace_content)
+        self._exposition = Exposition()
+        self._observer = self._observers()
         self._runtime = FleetRuntime(fleet, self._on_link)
         self._outbox = Outbox(self.id, self._send, settings.flush_interval)
         self._registry: Registry | None = None
@@ -65,12 +76,21 @@ class Worker:
         stop = stop_signals()
         async with AsyncExitStack() as health:
             if (address := self._settings.health_bind) is not None:
+                self._expose()
                 try:
-                    await health.enter_async_context(health_service(address, self._not_ready))
+                    await health.enter_async_context(health_service(address, self._not_ready, self._exposition.render))
                 except OSError as error:
                     print(ports.failure("WORKER_HEALTH_BIND", address, error), file=sys.stderr)
                     raise SystemExit(1) from None
             await self._serve(stop)
+
+    def _expose(self) -> None:
+        """Add to the metrics what is read at each scrape, and watch the event loop."""
+        exposition, identity = self._exposition, self._fleet.identity()
+        exposition.add(WorkerState(lambda: self._registry, self._outbox))
+        LinkMetrics(exposition, self._runtime, lambda: self._registry is not None and self._registry.draining)
+        ready = lambda: self._not_ready() is None  # noqa: E731
+        ProcessMetrics(exposition, "worker", self.id, ready, self._logged, identity).watch_loop()
 
     async def _serve(self, stop: asyncio.Event) -> None:
         settings, outbox = self._settings, self._outbox
@@ -83,7 +103,7 @@ class Worker:
             registry = self._registry = Registry(
                 offers.make(loaded.models, loaded.roster), outbox, settings.capacity, group, self._observer
             )
-            watch = GatewayWatch(registry, outbox, settings.gateway_timeout, self._link_timeout)
+            watch = GatewayWatch(registry, outbox, settings.gateway_timeout, self._fleet.link_timeout)
             heartbeat = self._heartbeat = Heartbeat(
                 self.id, VERSION, registry, lambda status: self._runtime.publish(status, topics.WORKERS)
             )
@@ -108,11 +128,15 @@ class Worker:
             await self._export.close()
         log.info("stopped", worker=self.id)
 
-    def _observed(self, has_content: bool) -> Observer:
-        if self._export is None:
-            return Passing()
-        trace.set_tracer_provider(self._export.provider)  # so that spans of agents' own code go there too
-        return Tracing(self._export.tracer, has_content=has_content)
+    def _observers(self) -> Observer:
+        """What sees each run: metrics only where they can be asked for."""
+        tracing: Observer = Passing()
+        if self._export is not None:
+            trace.set_tracer_provider(self._export.provider)  # so that spans of agents' own code go there too
+            tracing = Tracing(self._export.tracer, has_content=self._fleet.trace_content)
+        if self._settings.health_bind is None:
+            return tracing
+        return Observers([tracing, WorkMetrics(self._exposition)])
 
     async def _load(self) -> Loaded:
         try:
@@ -173,7 +197,7 @@ def main() -> None:
     os.environ.setdefault("AUTOGEN_DISABLE_RUNTIME_TRACING", "true")
     fleet = load(FleetSettings)
     settings = load(WorkerSettings)
-    logs.configure("worker", fleet.log_level, fleet.log_format)
+    logged = logs.configure("worker", fleet.log_level, fleet.log_format)
     sources = Sources(settings)  # before they are read, so that no change is missed
     try:
         models = read_models(settings, sources.secrets)
@@ -184,7 +208,7 @@ def main() -> None:
         problems = asyncio.run(check(models, settings))
         print("\n".join(problems) or "everything loads", file=sys.stderr if problems else sys.stdout)
         raise SystemExit(BAD_SETTINGS if problems else 0)
-    loop.run(Worker(settings, fleet, sources, models).serve())
+    loop.run(Worker(settings, fleet, sources, models, logged).serve())
 
 
 if __name__ == "__main__":

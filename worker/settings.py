@@ -36,7 +36,7 @@ class WorkerSettings(BaseSettings):
     image_pixels: int = Field(default=40_000_000, ge=1, le=10**9)
     """Pixels that the images of one request may have in all, for a model whose client reads images."""
     health_bind: Address | None = None
-    """Where health checks are served (``/healthz``, ``/readyz``)."""
+    """Where health checks and metrics are served (``/healthz``, ``/readyz``, ``/metrics``)."""
 
     @field_validator("serve", mode="before")
     @classmethod

@@ -60,7 +60,7 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
     what must arrive goes through a lane. ``on_link`` is called with True after every join, once the host knows all
     agents and subscriptions, and with False after every loss.
 
-    It has 13 attributes because AutoGen's base reads the link's state here.
+    It has 14 attributes because AutoGen's base reads the link's state here.
     """
 
     def __init__(self, settings: FleetSettings, on_link: Callable[[bool], None]) -> None:
@@ -80,10 +80,17 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
         self._repeats = Repeats()
         self._receivers: dict[str, Callable[[bytes], None]] = {}
         """By the message's full name."""
+        self.losses = 0
+        """How often the link was lost."""
 
     @property
     def linked(self) -> bool:
         return self._link is not None
+
+    @property
+    def relayed(self) -> bool:
+        """Whether events pass by the relay now."""
+        return self._relay is not None
 
     async def start(self) -> None:
         """Begin to keep a link to the host. Does not wait for it."""
@@ -221,6 +228,7 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
             await asyncio.gather(*connections, return_exceptions=True)
             self._on_link(False)
         if self._running:
+            self.losses += 1
             log.warning("lost the host", host=self._host_address, reason=reason)
 
     async def _read(self, link: Link) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 from fleet.lane.reply import SLICE, OutgoingReply, TextKind
@@ -211,6 +212,18 @@ class _Lane:
         self.schedule()
 
 
+@dataclass(frozen=True)
+class LaneCounts:
+    """Of all lanes: batches, replies that wait for credit, bytes that are held. ``sent`` and ``resent`` only grow."""
+
+    lanes: int
+    unacknowledged: int
+    blocked: int
+    held: int
+    sent: int
+    resent: int
+
+
 class Outbox:
     """All lanes of one worker. ``publish`` must not block; nothing is published while the link is down."""
 
@@ -228,6 +241,8 @@ class Outbox:
         self._lost_at = clock()
         self._flush_interval = flush_interval
         self._lanes: dict[str, _Lane] = {}
+        self._forgotten = [0, 0]
+        """Batches that forgotten lanes sent, and sent again."""
         self._progress = asyncio.Event()
         self.held: dict[_Lane, None] | None = None
         """Lanes to schedule, between :meth:`hold` and :meth:`release`."""
@@ -301,8 +316,21 @@ class Outbox:
         """Drop a gateway's lane. The caller must have ended its runs."""
         lane = self._lanes.pop(gateway_id, None)
         if lane is not None:
+            self._forgotten[0] += lane.sender.sent
+            self._forgotten[1] += lane.sender.resent
             lane.abandon()
         self._progress.set()
+
+    def counts(self) -> LaneCounts:
+        senders = [lane.sender for lane in self._lanes.values()]
+        return LaneCounts(
+            lanes=len(senders),
+            unacknowledged=sum(sender.unacknowledged for sender in senders),
+            blocked=sum(sender.blocked for sender in senders),
+            held=sum(sender.held() for sender in senders),
+            sent=self._forgotten[0] + sum(sender.sent for sender in senders),
+            resent=self._forgotten[1] + sum(sender.resent for sender in senders),
+        )
 
     async def flushed(self) -> None:
         """Wait until every lane's events have been acknowledged."""

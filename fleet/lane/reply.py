@@ -118,6 +118,11 @@ class OutgoingReply:
         return CREDIT - (self._sent - self._consumed)
 
     @property
+    def pending(self) -> int:
+        """Bytes that were written and are not sent."""
+        return self._written - self._sent
+
+    @property
     def is_ready(self) -> bool:
         """Whether something is pending that may be sent."""
         if not self._pending:

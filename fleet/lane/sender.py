@@ -102,6 +102,8 @@ class LaneSender:
     A batch goes out at once when a reply's first event waits, else once per slot of ``flush_interval`` seconds. Acks
     pace it: when a requested ack has not arrived by the next flush, every batch requests one, and with :data:`WINDOW`
     of them missing the batches grow instead of the queue. Call :meth:`due` whenever :meth:`wake_at` says.
+
+    It has 14 attributes because a lane's state is one.
     """
 
     def __init__(self, worker_id: str, epoch: int, flush_interval: float) -> None:
@@ -120,6 +122,9 @@ class LaneSender:
         """Slot of the last batch; None when another may follow at once."""
         self._question = _Question()
         self._restarted_at = float("-inf")
+        self.sent = 0
+        """Batches that were sent, each counted once."""
+        self.resent = 0
 
     def open(self, request_id: str, attempt: int) -> OutgoingReply:
         """Add a reply; it leaves the lane when its terminal event is sent."""
@@ -224,6 +229,7 @@ class LaneSender:
         batches: list[pb.ChunkBatch] = []
         if now >= self._question.again_at:
             batches.extend(self._unacked or [self._probe()])
+            self.resent += len(self._unacked)
             self._question.asked_again(now)
         if now >= self._blocked.again_at:
             batches.append(self._probe())
@@ -266,6 +272,21 @@ class LaneSender:
         return list(self._replies.values())
 
     @property
+    def unacknowledged(self) -> int:
+        """Batches."""
+        return len(self._unacked)
+
+    @property
+    def blocked(self) -> int:
+        """Replies whose writers wait for credit."""
+        return len(self._blocked.replies)
+
+    def held(self) -> int:
+        """Bytes that are not acknowledged, or not sent."""
+        sent = sum(batch.ByteSize() for batch in self._unacked)
+        return sent + sum(reply.pending for reply in self._replies.values())
+
+    @property
     def _base(self) -> int:
         return self._unacked[0].number if self._unacked else self._number + 1
 
@@ -292,6 +313,7 @@ class LaneSender:
         if not batch.quiet:
             self._asking.append(batch.number)
         self._unacked.append(batch)
+        self.sent += 1
         batch.base = self._base
         self._flushed_in = None if self._ready or not self._flush_interval else slot(now, self._flush_interval)
         return batch

@@ -1,12 +1,12 @@
 """The HTTP application: the routes of all faces, the probes, and errors in the shape of the face that owns the path."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import orjson
 from fastapi import FastAPI, Query, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi_offline import FastAPIOffline
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
@@ -15,6 +15,8 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from fleet.metrics.exposition import Exposition
+from fleet.process.health import Metrics
 from fleet.process.turns import Turns
 from fleet.process.version import VERSION
 from gateway.access.access import ANYONE, Access
@@ -57,11 +59,18 @@ class Views:
     """When this gateway began, in seconds since 1970."""
     leaving: Callable[[], bool] = lambda: False
     """Whether this gateway drains: then every answer closes its connection."""
+    metrics: Metrics = field(default_factory=lambda: Exposition().render)
 
 
 class ChatService(Fleet):
     def __init__(
-        self, settings: GatewaySettings, chats: Chats, access: Access, views: Views, observer: Observer
+        self,
+        settings: GatewaySettings,
+        chats: Chats,
+        access: Access,
+        views: Views,
+        observer: Observer,
+        bodies: Bodies | None,
     ) -> None:
         self.started = views.started
         self._observer = observer
@@ -69,7 +78,7 @@ class ChatService(Fleet):
         self._chats = chats
         self._access = access
         self._views = views
-        self._bodies = Bodies(settings.bodies_memory, Turns())
+        self._bodies = bodies or Bodies(settings.bodies_memory, Turns())
 
     def models(self, request: Request) -> dict[str, str]:
         key = self._access.identify(request)
@@ -136,6 +145,7 @@ def build(
     views: Views,
     faces: Sequence[Face] | None = None,
     observer: Observer | None = None,
+    bodies: Bodies | None = None,
 ) -> ASGIApp:
     """The application, ready to be served; ``faces`` are all that are listed, if they are not given."""
     faces = faces or listed.load()
@@ -145,14 +155,15 @@ def build(
     app: FastAPI = FastAPIOffline(
         None, None, title="chatfleet", version=VERSION, static_url="/docs-static", redirect_slashes=False
     )
-    service = ChatService(settings, chats, access, views, observer)
+    service = ChatService(settings, chats, access, views, observer, bodies)
     for face in faces:
         for route in face.routes():
             # A plain response class: FastAPI must not document JSON beside what the route's own description says.
             plain: dict[str, Any] = {"response_class": Response, "response_model": None}
             app.add_api_route(route.path, _endpoint(route, service), methods=[route.method], **plain, **route.openapi)
-    _add_operations(app, access, views, DeepProbe(chats, access, observer))
-    _add_pages(app, access, views)
+    readiness = Readiness(views.unready, views.health)
+    _add_operations(app, access, views, readiness, DeepProbe(chats, access, observer))
+    _add_pages(app, access, readiness)
     _render_errors(app, faces)
     served: ASGIApp = Paths(app, {route.path for route in app.routes if isinstance(route, Route)})
     if settings.cors_origins:  # outside of FastAPI, whose answers to defects must have its headers too
@@ -173,19 +184,19 @@ def _endpoint(route: FaceRoute, service: ChatService) -> Callable[[Request], Awa
     return endpoint
 
 
-def _add_pages(app: FastAPI, access: Access, views: Views) -> None:
+def _add_pages(app: FastAPI, access: Access, readiness: Readiness) -> None:
     @app.get("/", include_in_schema=False)
     @app.get("/v1", include_in_schema=False)
     async def index(request: Request) -> Response:
         if pages.asks_for_html(request):
-            return pages.index(views.unready(), access.needs_key)
+            return pages.index(readiness.reason(), access.needs_key)
         shown = {
             "service": "chatfleet",
             "version": VERSION,
             "openai": "/v1 is the base URL of OpenAI's API: POST /v1/chat/completions, GET /v1/models",
             "ndjson": "POST /chat/completions",
             "documentation": "/docs",
-            "health": "/healthz, /readyz, /fleet",
+            "health": "/healthz, /readyz, /fleet, /metrics",
         }
         return JSONResponse(shown, headers={"vary": "accept"})
 
@@ -195,12 +206,10 @@ def _add_pages(app: FastAPI, access: Access, views: Views) -> None:
 
     if access.needs_key:
         document = app.openapi
-        app.openapi = lambda: secured(document(), open_paths=("/healthz", "/readyz"))  # type: ignore[method-assign]
+        app.openapi = lambda: secured(document(), free=("/healthz", "/readyz"))  # type: ignore[method-assign]
 
 
-def _add_operations(app: FastAPI, access: Access, views: Views, probe: DeepProbe) -> None:
-    readiness = Readiness(views.unready, views.health)
-
+def _add_operations(app: FastAPI, access: Access, views: Views, readiness: Readiness, probe: DeepProbe) -> None:
     @app.get("/healthz", tags=["operations"], summary="Is this gateway alive?")
     async def healthz() -> dict[str, str]:
         """Whether this process is alive."""
@@ -243,6 +252,19 @@ def _add_operations(app: FastAPI, access: Access, views: Views, probe: DeepProbe
         """The workers and their load."""
         access.identify(request)
         return Response(orjson.dumps(views.fleet(), option=orjson.OPT_INDENT_2), media_type="application/json")
+
+    @app.get(
+        "/metrics",
+        tags=["operations"],
+        summary="Metrics for Prometheus",
+        response_class=PlainTextResponse,
+        responses=refusals(error_schema(), 401),
+    )
+    async def metrics(request: Request) -> Response:
+        """What is counted and measured, in Prometheus' text formats."""
+        access.identify(request)
+        text, media_type = await views.metrics(request.headers.get("accept", ""))
+        return Response(text, headers={"content-type": media_type})
 
 
 def _render_errors(app: FastAPI, faces: Sequence[Face]) -> None:

@@ -23,7 +23,7 @@ log = logs.logger("gateway.http")
 GIVEN_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 """A client's own request id, which is returned to it; the log and errors have ours, which is unique."""
 
-QUIET_PATHS = frozenset({"/health", "/healthz", "/readyz"})
+QUIET_PATHS = frozenset({"/health", "/healthz", "/metrics", "/readyz"})
 
 
 class Edge:

@@ -111,13 +111,17 @@ class Admission:
             {"position": position, "model": waiting.claim.model, "waited_seconds": round(now - waiting.since, 3)}
             for position, waiting in enumerate(islice(in_order, SHOWN), 1)
         ]
-        oldest = min((next(iter(line)).since for line in self._lines.values()), default=now)
         return {
             "waiting": self.waiting,
             "limit": self._queue_limit,
-            "oldest_seconds": round(now - oldest, 3),
+            "oldest_seconds": round(self.oldest(), 3),
             "first": first,
         }
+
+    def oldest(self) -> float:
+        """Seconds for which the oldest request has waited."""
+        now = self._clock()
+        return now - min((next(iter(line)).since for line in self._lines.values()), default=now)
 
     async def lease(self, claim: Claim) -> Lease:
         """A place on a worker, at once or after a wait. Raises a :class:`GatewayError` with status 404, 429 or 503."""

@@ -108,13 +108,14 @@ class Worker(Places):
         fresh = self.confirmed and self.left_at is None and now - self.heard_at <= FRESH
         return fresh and self.state == pb.WORKER_STATE_READY
 
-    def describe(self, now: float) -> dict[str, object]:
+    def shown_state(self, now: float) -> str:
         state = pb.WorkerState.Name(self.state).removeprefix("WORKER_STATE_") if self.state in _NAMED else "UNKNOWN"
-        if state == "READY" and not self.is_ready(now):
-            state = "SILENT"
+        return "SILENT" if state == "READY" and not self.is_ready(now) else state
+
+    def describe(self, now: float) -> dict[str, object]:
         return {
             "id": self.id,
-            "state": state,
+            "state": self.shown_state(now),
             "models": list(self.models),
             "endpoints": {model: sorted(names) for model, names in self.endpoints.items()},
             "descriptions": dict(self.descriptions),
@@ -246,6 +247,10 @@ class Directory:
             for model in worker.models:
                 found[model] = found.get(model) or worker.descriptions.get(model, "")
         return found
+
+    def names(self) -> set[str]:
+        """What the known workers serve, ready or not."""
+        return {model for worker in self for model in worker.models}
 
     def models(self, endpoint: str = CHAT) -> list[str]:
         found = (model for worker in self for model in worker.models if worker.serves(model, endpoint))

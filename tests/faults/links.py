@@ -43,29 +43,30 @@ class Cable:
 
     def __init__(self, address: str, host_port: int, relay_port: int) -> None:
         self._address = f"{address}:{host_port}"
-        self._wires = [Wire(address, host_port), Wire(address, relay_port)]
+        self.wires = [Wire(address, host_port), Wire(address, relay_port)]
+        """To the host's port and to its relay's."""
 
     @contextlib.contextmanager
     def laid(self) -> Iterator[str]:
         """Carry connections; gives the address to dial."""
         with contextlib.ExitStack() as stack:
-            for wire in self._wires:
+            for wire in self.wires:
                 stack.enter_context(wire.laid())
             yield self._address
 
     @property
     def connections(self) -> int:
         """How many of the member's are open."""
-        return sum(wire.near.connections for wire in self._wires)
+        return sum(wire.near.connections for wire in self.wires)
 
     def sever(self) -> None:
         """Reset both connections on both sides. The next ones pass."""
-        for wire in self._wires:
+        for wire in self.wires:
             wire.near.sever()
 
     def swallow(self) -> None:
         """Make both connections half-open until the test ends: nothing passes, not even an end. The next ones pass."""
-        for wire in self._wires:
+        for wire in self.wires:
             wire.swallow()
 
 

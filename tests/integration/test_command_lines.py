@@ -45,7 +45,7 @@ def run(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_the_programs_that_are_known_are_found() -> None:
-    known = {"fleet", "launcher", "host", "host.health", "gateway", "worker", "model", "fleet.security", "identities"}
+    known = {"fleet", "launcher", "host", "gateway", "worker", "model", "fleet.security", "identities"}
     assert {*known, "bench", "fleet.process.probe", "installation"} <= set(programs())
 
 

@@ -184,17 +184,6 @@ def everything(scanner: socket.socket) -> bytes:
         return b""
 
 
-def test_the_hosts_health_is_asked_with_its_certificate(fleet: Fleet, identities: Path, tmp_path: Path) -> None:
-    settings = {"HOST_BIND": f"127.0.0.1:{fleet.host_port}"}
-    good = Process("healthy", "host.health", tmp_path, settings | identity_settings(identities / "host"))
-    good.start()
-    assert good.popen.wait(20) == 0, good.log()
-    without = Process("unhealthy", "host.health", tmp_path, settings)
-    without.start()
-    assert without.popen.wait(20) == 1
-    assert "the host does not answer" in without.log()
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_everything_is_replaced_without_losing_a_stream(tmp_path: Path, figures: Say) -> None:

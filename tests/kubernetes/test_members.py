@@ -177,7 +177,9 @@ def test_services_lead_to_the_ports_that_processes_listen_on(
         (pod,) = (pod for pod in manifests.pods().values() if selects(selector, pod["metadata"]["labels"]))
         (container,) = pod["spec"]["containers"]
         settings = settings_of(manifests, container["name"], monkeypatch)
-        binds = [settings.bind, settings.relay] if container["name"] == "host" else [settings.bind]
+        binds = [settings.bind]
+        if container["name"] == "host":
+            binds += [settings.relay, settings.health_bind]
         for port, bind in zip(service["spec"]["ports"], binds, strict=True):
             (target,) = (each for each in container["ports"] if each["name"] == port["targetPort"])
             assert bind == HostPort("0.0.0.0", target["containerPort"]), name
@@ -203,7 +205,7 @@ def test_probes_ask_ports_that_are_listened_on(manifests: Manifests, monkeypatch
         settings = settings_of(manifests, role, monkeypatch)
         listens = {settings.health_bind.port} if role == "worker" else {settings.bind.port}
         if role == "host":
-            listens.add(settings.relay.port)
+            listens |= {settings.relay.port, settings.health_bind.port}
         for name in ("startupProbe", "readinessProbe", "livenessProbe"):
             if "httpGet" in container[name]:
                 assert ports[container[name]["httpGet"]["port"]] in listens

@@ -8,7 +8,9 @@ import pytest
 from tests.kubernetes.manifests import Manifests, Object, selects
 
 ELSEWHERE = "somebody-elses"
-PORTS = {"host": [50051, 50052], "gateway": [8501], "worker": [8503], "model": [8502]}
+PORTS = {"host": [50051, 50052, 8503], "gateway": [8501], "worker": [8503], "model": [8502]}
+SCRAPED = 8503
+"""The port that only Prometheus may reach, by components/monitoring."""
 ALL_PORTS = [port for ports in PORTS.values() for port in ports]
 
 
@@ -90,7 +92,8 @@ def test_members_reach_what_they_need_and_nothing_else(manifests: Manifests) -> 
         for target in pods:
             for port in (*ALL_PORTS, 22, 443):
                 reaches = network.connects(pods[source], pods[target], port)
-                assert reaches == ((source, target) in needed and port in PORTS[target]), (source, target, port)
+                served = port in PORTS[target] and port != SCRAPED
+                assert reaches == ((source, target) in needed and served), (source, target, port)
 
 
 @pytest.mark.parametrize("namespace", [ELSEWHERE, "chatfleet"])

@@ -1,4 +1,4 @@
-"""Every object is what Kubernetes, or KEDA, knows: nothing misspelt, nothing of a wrong type."""
+"""Every object is what Kubernetes, or an operator, knows: nothing misspelt, nothing of a wrong type."""
 
 import copy
 import re
@@ -11,7 +11,7 @@ import yaml
 
 from tests.kubernetes.manifests import FOLDER, OVERLAYS, ROOT, Manifests, Object, render
 
-KEDA_API = "keda.sh/v1alpha1"
+OPERATORS = ("keda.sh/v1alpha1", "monitoring.coreos.com/v1")
 VERSIONS = ("1.29", "1.37")
 """The oldest that ``docs/kubernetes.md`` names and the newest whose schemas are here."""
 
@@ -33,10 +33,10 @@ def complaints(tools: Path, objects: list[Object], version: str) -> list[str]:
     return wrong
 
 
-def keda_complaints(tools: Path, objects: list[Object]) -> list[str]:
-    """What KEDA's schemas refuse."""
+def operators_complaints(tools: Path, objects: list[Object]) -> list[str]:
+    """What the schemas of KEDA and of Prometheus' operator refuse."""
     done = subprocess.run(
-        [str(tools / "python"), str(Path(__file__).with_name("keda.py"))],
+        [str(tools / "python"), str(Path(__file__).with_name("operators.py"))],
         input=yaml.safe_dump_all(objects),
         capture_output=True,
         text=True,
@@ -48,11 +48,11 @@ def keda_complaints(tools: Path, objects: list[Object]) -> list[str]:
 
 
 def official(manifests: Manifests) -> list[Object]:
-    return [each for each in manifests.objects if each["apiVersion"] != KEDA_API]
+    return [each for each in manifests.objects if each["apiVersion"] not in OPERATORS]
 
 
-def kedas(manifests: Manifests) -> list[Object]:
-    return [each for each in manifests.objects if each["apiVersion"] == KEDA_API]
+def operators(manifests: Manifests) -> list[Object]:
+    return [each for each in manifests.objects if each["apiVersion"] in OPERATORS]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -61,8 +61,8 @@ def test_every_object_fits_the_official_schemas(tools: Path, manifests: Manifest
 
 
 def test_kedas_objects_fit_its_schemas(tools: Path, providers: Manifests) -> None:
-    assert {each["kind"] for each in kedas(providers)} == {"ScaledObject", "TriggerAuthentication"}
-    assert keda_complaints(tools, kedas(providers)) == []
+    assert {each["kind"] for each in operators(providers)} == {"ScaledObject", "TriggerAuthentication"}
+    assert operators_complaints(tools, operators(providers)) == []
 
 
 def _misspell_a_probe(manifests: Manifests) -> None:
@@ -107,7 +107,7 @@ def test_a_wrong_field_of_kedas_is_found(tools: Path, providers: Manifests, valu
     spoilt = copy.deepcopy(providers)
     spec = spoilt.of("ScaledObject")["chatfleet-worker"]["spec"]
     spec.update({"minReplicaCount": value} if value else {"minReplicasCount": spec.pop("minReplicaCount")})
-    assert len(keda_complaints(tools, kedas(spoilt))) == 1
+    assert len(operators_complaints(tools, operators(spoilt))) == 1
 
 
 def test_every_kustomization_is_rendered_here(rendered: dict[str, Manifests]) -> None:
@@ -119,8 +119,8 @@ def test_every_kustomization_is_rendered_here(rendered: dict[str, Manifests]) ->
         for overlay in OVERLAYS
         for component in yaml.safe_load((FOLDER / overlay / "kustomization.yaml").read_text()).get("components", [])
     ]
-    rendered_with_own_files = {"components/agents"}  # by test_agents.py
-    assert {path.resolve().relative_to(FOLDER).as_posix() for path in used} | rendered_with_own_files == components
+    rendered_elsewhere = {"components/agents", "components/monitoring"}  # by test_agents.py and test_monitoring.py
+    assert {path.resolve().relative_to(FOLDER).as_posix() for path in used} | rendered_elsewhere == components
 
 
 def test_the_documents_own_overlay_is_one(tools: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ class Registry:
     """Runs up to ``capacity`` requests concurrently, each in a task of ``group``, on the service that they name.
 
     A name with a ``concurrency`` of its own has no more runs than that, together with the names of the same server.
-    It has 13 attributes because each of its bounds is one.
+    It has 14 attributes because it has several bounds, and counts what it refuses beside what it runs.
     """
 
     def __init__(
@@ -42,6 +42,8 @@ class Registry:
         self.serve(offers)
         self.draining = False
         self.started_total = 0
+        self.refused = Counter[str]()
+        """By the error's code."""
         self._outbox = outbox
         self._group = group
         self._observer = observer
@@ -95,6 +97,7 @@ class Registry:
         size = request.ByteSize()
         offer = self._offer(request.model, size, replaces=running is not None)
         if isinstance(offer, pb.Error):
+            self.refused[offer.code] += 1
             sink.finish(offer)
             return
         judged = Judged(self.health, request.model, request.endpoint or CHAT, request.request_id)

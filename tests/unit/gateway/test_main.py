@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet.logs import Counts
 from fleet.settings import FleetSettings, HostPort
 from gateway.__main__ import Gateway, open_ring, refuse_open_bind
 from gateway.settings import GatewaySettings
@@ -42,7 +43,7 @@ def test_a_key_file_that_cannot_be_used_ends_the_process(tmp_path: Path, capsys:
 
 @pytest.fixture
 async def gateway() -> Gateway:
-    return Gateway(GatewaySettings(), FleetSettings(), None)
+    return Gateway(GatewaySettings(), FleetSettings(), None, Counts())
 
 
 def enter(gateway: Gateway) -> None:

@@ -9,7 +9,19 @@ import pytest
 from tests.harness.process import REPOSITORY
 from tests.unit.house.imports import parsed
 
-PRODUCT = ("doctor", "fleet", "gateway", "host", "identities", "installation", "launcher", "model", "protos", "worker")
+PRODUCT = (
+    "doctor",
+    "fleet",
+    "gateway",
+    "host",
+    "identities",
+    "installation",
+    "launcher",
+    "model",
+    "monitoring",
+    "protos",
+    "worker",
+)
 MOST_LINES = 350
 MOST_ATTRIBUTES = 12
 REASON = "attributes because"

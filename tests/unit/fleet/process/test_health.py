@@ -1,18 +1,21 @@
-"""What a worker answers to those who ask for its health."""
+"""What a worker and the host answer to those who ask for their health."""
 
 import socket
 
 import httpx
 import pytest
 
-from fleet.settings import HostPort
-from worker.health import health_service
+from fleet.process.health import health_service
 
 
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port: int = sock.getsockname()[1]
     return port
+
+
+async def metrics(accept: str) -> tuple[bytes, str]:
+    return f"for {accept}".encode(), "text/plain; version=0.0.4"
 
 
 @pytest.mark.parametrize(
@@ -23,18 +26,20 @@ def free_port() -> int:
     ],
 )
 async def test_it_lives_and_says_whether_it_serves(reason: str | None, status: int, body: dict[str, str]) -> None:
-    address = HostPort("127.0.0.1", free_port())
-    url = f"http://127.0.0.1:{address.port}"
+    address = ("127.0.0.1", free_port())
+    url = f"http://127.0.0.1:{address[1]}"
     async with httpx.AsyncClient() as client:
-        async with health_service(address, lambda: reason):
+        async with health_service(address, lambda: reason, metrics):
             assert (await client.get(f"{url}/healthz")).json() == {"status": "ok"}
             answer = await client.get(f"{url}/readyz")
             assert (answer.status_code, answer.json()) == (status, body)
+            shown = await client.get(f"{url}/metrics", headers={"accept": "text/something"})
+            assert (shown.text, shown.headers["content-type"]) == ("for text/something", "text/plain; version=0.0.4")
         with pytest.raises(httpx.ConnectError):
             await client.get(f"{url}/healthz")
 
 
 async def test_an_address_in_use_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock, pytest.raises(OSError, match="in use"):
-        async with health_service(HostPort("127.0.0.1", sock.getsockname()[1]), lambda: None):
+        async with health_service(("127.0.0.1", sock.getsockname()[1]), lambda: None, metrics):
             pass

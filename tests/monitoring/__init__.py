@@ -1,0 +1,1 @@
+"""Alert rules and dashboards: as files, in promtool, and in a real Prometheus over a real fleet."""

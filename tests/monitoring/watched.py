@@ -1,0 +1,99 @@
+"""A fleet under a real Prometheus: two gateways, and workers of which each has something that can be broken alone."""
+
+import contextlib
+import copy
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from identities.authority import Authority
+from tests.faults.links import Cable
+from tests.harness.fleet import Address, Backend, Fleet, model_entries
+from tests.harness.ports import free_port
+from tests.harness.process import Process
+from tests.harness.waiting import wait_until
+from tests.monitoring.watch import Prometheus
+
+KEY = "a-key-of-the-tests-prometheus"
+START = 90.0
+"""Seconds in which all must be there, on a machine with two cores that others use too."""
+CABLE = "127.0.0.2"
+
+SETTINGS = {"GATEWAY_QUEUE_LIMIT": "5", "GATEWAY_QUEUE_TIMEOUT": "60", "GATEWAY_STALL_TIMEOUT": "1"}
+
+SHARED = ("test", "slow", "narrow", "sick", "defect")
+SERVED = (SHARED, SHARED, ("wired",), ("heavy",))
+"""What each worker serves. `narrow` takes one run at once, `sick` has a server of its own, `defect` a client that
+fails; the links of the worker of `wired` run over the cable."""
+
+
+class Watched:
+    def __init__(self, command: str, folder: Path) -> None:
+        self.folder = folder
+        self.authority = Authority(folder)
+        self.authority.update(host_names=[CABLE])
+        host_port = free_port()
+        settings = SETTINGS | {"HOST_HEALTH_BIND": f"127.0.0.1:{host_port}"}
+        self.fleet = fleet = Fleet(0, settings, start=False, identities=folder)
+        fleet.expects_trouble = True
+        self.keys = fleet.folder / "keys.yaml"
+        entry = {"name": "prometheus", "sha256": hashlib.sha256(KEY.encode()).hexdigest()}
+        self.keys.write_text(yaml.safe_dump({"keys": [entry]}))
+        fleet.new_gateway(GATEWAY_KEYS=str(self.keys))
+        self.cable = Cable(CABLE, fleet.host_port, fleet.relay_port)
+        self.sick = Backend(fleet.folder)
+        self.sick.process.log_file = fleet.folder / "sick.log"
+        self.ports = [self._add_worker(names) for names in SERVED]
+        targets = {
+            "gateway": fleet.addresses,
+            "worker": [("127.0.0.1", port) for port in self.ports],
+            "host": [("127.0.0.1", host_port)],
+        }
+        self.prometheus = Prometheus(command, fleet.folder, targets, KEY)
+
+    def _add_worker(self, names: tuple[str, ...]) -> int:
+        port = free_port()
+        number = len(self.fleet.workers)
+        models = self.fleet.folder / f"served-{number}.yaml"
+        models.write_text(yaml.safe_dump({"models": {name: self._entry(name) for name in names}}))
+        host = {"FLEET_HOST": f"{CABLE}:{self.fleet.host_port}"} if names == ("wired",) else {}
+        self.fleet.new_worker(WORKER_HEALTH_BIND=f"127.0.0.1:{port}", WORKER_MODELS=str(models), **host)
+        return port
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        server = self.sick if name == "sick" else self.fleet.backend
+        entry: dict[str, Any] = copy.deepcopy(model_entries(server.url, name)["models"]["test"])
+        if name == "narrow":
+            entry["concurrency"] = 1
+        if name == "defect":
+            config = {"chat_completions": [], "model_info": entry["config"]["model_info"]}
+            entry = {"provider": "autogen_ext.models.replay.ReplayChatCompletionClient", "config": config}
+        return entry
+
+    @property
+    def address(self) -> Address:
+        """Where the gateway that needs no key listens."""
+        return self.fleet.address
+
+    def instance(self, worker: Process) -> str:
+        """Its name as Prometheus has it."""
+        return f"127.0.0.1:{self.ports[self.fleet.workers.index(worker)]}"
+
+    def is_whole(self) -> bool:
+        return self.prometheus.value('min(chatfleet_workers{state="ready"})') == len(SERVED)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        with self.cable.laid(), self.fleet:
+            self.sick.start()
+            self.fleet.start()
+            self.prometheus.start()
+            try:
+                wait_until(self.is_whole, START, "both gateways know all workers, and Prometheus knows it")
+                yield
+            finally:
+                self.prometheus.end()
+                self.sick.process.end()
