@@ -109,6 +109,12 @@ CAST: dict[str, tuple[dict[str, list[Schedule]], dict[str, list[str]]]] = {
         },
     ),
 }
+CONTENT = {
+    "gen_ai.input.messages",
+    "gen_ai.output.messages",
+    "gen_ai.tool.call.arguments",
+    "gen_ai.tool.call.result",
+}
 OF_A_CHAT = {"POST /v1/chat/completions": ["attempt"]}
 
 
@@ -149,6 +155,7 @@ async def test_two_hundred_traces_are_whole(fleet: Fleet, collector: Collector, 
         }
         assert len({span.id for span in trace}) == len(trace) == expected[name]
         assert {span.state for span in trace} == {"vendor=1"}
+        assert not CONTENT & {key for span in trace for key in span.attributes}
         assert not [span.name for span in trace if span.is_error]
         within(trace)
         models = {span.id for span in trace if span.name == "chat test"}
@@ -250,6 +257,17 @@ async def test_what_is_not_sampled_is_passed_on_and_not_exported(
     sent = fleet.backend.request(tag)["headers"]["traceparent"].split("-")
     assert (sent[1], sent[3]) == (caller.trace, "00")
     assert collector.trace(caller.trace) == []
+
+
+async def test_content_is_exported_where_it_is_asked_for(collector: Collector) -> None:
+    caller = Caller()
+    with Fleet(workers=1, settings=collector.settings | {"FLEET_TRACE_CONTENT": "true"}) as made:
+        async with httpx.AsyncClient(base_url=made.url, timeout=60, trust_env=False) as client:
+            answer = await chat(client, body("test", SAYS.message(), stream=False), caller.headers)
+        said = answer.json()["choices"][0]["message"]["content"]
+        (model,) = [span for span in collector.wait_for(caller.trace, 4) if span.name == "chat test"]
+    assert json.loads(model.attributes["gen_ai.input.messages"])[0]["parts"][0]["content"] == SAYS.message()
+    assert json.loads(model.attributes["gen_ai.output.messages"])[0]["parts"][0]["content"] == said
 
 
 async def test_autogens_own_spans_of_messages_belong_to_the_trace(collector: Collector) -> None:
