@@ -7,7 +7,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 
-from fleet.tracing.context import headers, remote
+from fleet.tracing.context import carried, remote
 from gateway.chats.chat import Chat, Record
 from gateway.chats.observer import Observer
 
@@ -51,9 +51,8 @@ class Tracing(Observer):
         attributes: dict[str, int | str] = {"chatfleet.attempt": number, "chatfleet.worker": worker_id}
         span = self._tracer.start_span("attempt", found[1], SpanKind.CLIENT, attributes)
         self._attempts[chat.request_id] = span
-        carried = headers(trace.set_span_in_context(span, Context()))
-        chat.history.traceparent = carried.get("traceparent", "")
-        chat.history.tracestate = carried.get("tracestate", "")
+        sent = carried(span.get_span_context())
+        chat.history.traceparent, chat.history.tracestate = sent.get("traceparent", ""), sent.get("tracestate", "")
 
     def attempt_ended(self, chat: Chat, number: int, worker_id: str, code: str) -> None:
         span = self._attempts.pop(chat.request_id, None)
