@@ -87,7 +87,7 @@ class ChatService(Fleet):
     async def chat(self, request: Request, face: Face) -> Response:
         settings = self._settings
         record: Record = request.state.record
-        record.face, record.route = face.name, request.scope["route"].path
+        record.face, record.path, record.route = face.name, request.scope["path"], request.scope["route"].path
         self._observer.opened(record)
         key = self._access.identify(request)
         record.key = key.name if key is not ANYONE else ""
@@ -161,8 +161,9 @@ def build(
             # A plain response class: FastAPI must not document JSON beside what the route's own description says.
             plain: dict[str, Any] = {"response_class": Response, "response_model": None}
             app.add_api_route(route.path, _endpoint(route, service), methods=[route.method], **plain, **route.openapi)
-    _add_operations(app, access, views, DeepProbe(chats, access, observer))
-    _add_pages(app, access, views)
+    readiness = Readiness(views.unready, views.health)
+    _add_operations(app, access, views, readiness, DeepProbe(chats, access, observer))
+    _add_pages(app, access, readiness)
     _render_errors(app, faces)
     served: ASGIApp = Paths(app, {route.path for route in app.routes if isinstance(route, Route)})
     if settings.cors_origins:  # outside of FastAPI, whose answers to defects must have its headers too
@@ -183,12 +184,12 @@ def _endpoint(route: FaceRoute, service: ChatService) -> Callable[[Request], Awa
     return endpoint
 
 
-def _add_pages(app: FastAPI, access: Access, views: Views) -> None:
+def _add_pages(app: FastAPI, access: Access, readiness: Readiness) -> None:
     @app.get("/", include_in_schema=False)
     @app.get("/v1", include_in_schema=False)
     async def index(request: Request) -> Response:
         if pages.asks_for_html(request):
-            return pages.index(views.unready(), access.needs_key)
+            return pages.index(readiness.reason(), access.needs_key)
         shown = {
             "service": "chatfleet",
             "version": VERSION,
@@ -205,12 +206,10 @@ def _add_pages(app: FastAPI, access: Access, views: Views) -> None:
 
     if access.needs_key:
         document = app.openapi
-        app.openapi = lambda: secured(document(), open_paths=("/healthz", "/readyz"))  # type: ignore[method-assign]
+        app.openapi = lambda: secured(document(), free=("/healthz", "/readyz"))  # type: ignore[method-assign]
 
 
-def _add_operations(app: FastAPI, access: Access, views: Views, probe: DeepProbe) -> None:
-    readiness = Readiness(views.unready, views.health)
-
+def _add_operations(app: FastAPI, access: Access, views: Views, readiness: Readiness, probe: DeepProbe) -> None:
     @app.get("/healthz", tags=["operations"], summary="Is this gateway alive?")
     async def healthz() -> dict[str, str]:
         """Whether this process is alive."""

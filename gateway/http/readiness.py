@@ -40,6 +40,10 @@ class Readiness:
     health: Callable[[], dict[str, Health]]
     clock: Callable[[], float] = time.monotonic
 
+    def reason(self) -> str:
+        """Why no chat would be served, without models' names; empty if one would."""
+        return self.unready() or _unserved(self.health().values(), {})
+
     def answer(self, key: Key | None, asked_for: str, model: str) -> Response:
         """For a client with this ``key``; without one it is told no names. Raises :class:`GatewayError`."""
         if asked_for not in ("", BALANCER):
@@ -55,11 +59,14 @@ class Readiness:
             if model not in shown and not reason:
                 raise UnknownModel(model, list(shown))
             shown = health = {model: shown.get(model, Health())}
-        if not reason and not any(of.is_served for of in health.values()):
-            reason = f"no model can be served{_named(shown)}"
+        reason = reason or _unserved(health.values(), shown)
         now = self.clock()
         models = {name: of.describe(now) for name, of in shown.items()}
         return _unready(reason, models) if reason else JSONResponse({"status": "ready", "models": models})
+
+
+def _unserved(health: Iterable[Health], shown: dict[str, Health]) -> str:
+    return "" if any(of.is_served for of in health) else f"no model can be served{_named(shown)}"
 
 
 def _named(shown: dict[str, Health]) -> str:
