@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.harness.chat import streaming
-from tests.harness.fleet import Fleet, fetch
+from tests.harness.fleet import START, Fleet, fetch
 from tests.harness.ports import free_port
 from tests.harness.process import REPOSITORY, Process
 from tests.harness.waiting import eventually, wait_until
@@ -29,7 +29,7 @@ async def test_a_worker_says_whether_it_serves() -> None:
             return status, body and body.get("reason")
 
         worker.start()
-        await eventually(lambda: answer("/readyz") == (200, None), WITHIN, "it is ready")
+        await eventually(lambda: answer("/readyz") == (200, None), START, "it is ready")
         assert answer("/healthz") == (200, None)
         fleet.host.kill()
         await eventually(lambda: answer("/readyz") == (503, "no link to the host"), WITHIN, "it misses the host")
@@ -50,7 +50,7 @@ def test_a_host_says_that_it_serves_and_answers_a_containers_probe() -> None:
     with Fleet(workers=0, start=False, settings={"HOST_HEALTH_BIND": f"127.0.0.1:{port}"}) as fleet:
         fleet.host.start()
         url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: fetch(f"{url}/readyz") == (200, {"status": "ready"}), WITHIN, "it is ready")
+        wait_until(lambda: fetch(f"{url}/readyz") == (200, {"status": "ready"}), START, "it is ready")
         assert fetch(f"{url}/healthz")[0] == 200
         probe = [sys.executable, "-I", "-S", "fleet/process/probe.py", f"{url}/readyz"]
         assert subprocess.run(probe, cwd=REPOSITORY, check=False).returncode == 0
@@ -68,7 +68,7 @@ def test_a_port_that_is_taken_is_named() -> None:
         host = Process("second-host", "host", fleet.folder, bind)
         for process, setting in ((worker, "WORKER_HEALTH_BIND"), (host, "HOST_HEALTH_BIND")):
             process.start()
-            assert process.popen.wait(WITHIN) == 1
+            assert process.popen.wait(START) == 1
             (line,) = [line for line in process.log().splitlines() if setting in line]
             reason = f"port {fleet.address[1]} is taken; set {setting} to another address"
             assert line == f"{setting}: cannot listen on {address}: {reason}"
