@@ -1,8 +1,8 @@
 """``python -m bench.collector PORT``: takes traces by OTLP over HTTP, for a fleet that is traced, and counts them."""
 
-import sys
-
 from aiohttp import web
+
+from fleet.process import arguments
 
 
 def app() -> web.Application:
@@ -22,4 +22,5 @@ def app() -> web.Application:
 
 
 if __name__ == "__main__":
-    web.run_app(app(), host="127.0.0.1", port=int(sys.argv[1]), print=None, access_log=None)
+    (port,) = arguments.read("bench.collector", "Take traces by OTLP over HTTP, and count them.", "PORT")
+    web.run_app(app(), host="127.0.0.1", port=int(port), print=None, access_log=None)

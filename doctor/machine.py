@@ -29,13 +29,13 @@ TIME_ERROR = 5
 
 
 def check() -> Iterator[Finding]:
-    yield from _versions()
-    yield from _disks()
-    yield _files()
+    yield from versions()
+    yield from disks()
+    yield files()
     yield _clock()
 
 
-def _versions() -> Iterator[Finding]:
+def versions() -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
     yield ok(f"chatfleet {VERSION} in {TREE}, Python {version}, {platform.system()} {platform.release()}")
     if not (3, 11) <= sys.version_info < (3, 14):
@@ -58,7 +58,7 @@ def _installed(name: str) -> str:
         return ""
 
 
-def _disks() -> Iterator[Finding]:
+def disks() -> Iterator[Finding]:
     places = {place.stat().st_dev: place for place in (Path(tempfile.gettempdir()), Path.cwd())}
     for place in places.values():
         free = shutil.disk_usage(place).free
@@ -72,7 +72,7 @@ def _disks() -> Iterator[Finding]:
             yield ok(text)
 
 
-def _files() -> Finding:
+def files() -> Finding:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= most < FILES:
         text = f"a process may open {most} files, about two for each stream"

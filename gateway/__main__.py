@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import time
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from socket import socket
@@ -55,6 +56,9 @@ POLL_EVERY = 0.05
 ANNOUNCE_EVERY = 1.0
 """Seconds between two statuses, by which the other gateways know this one, and the host that it lives."""
 
+NAMES = 100
+"""Names for which a status says how many requests wait."""
+
 
 class Gateway:
     """A gateway process. It has 19 attributes because everything that it consists of is made here."""
@@ -72,8 +76,8 @@ class Gateway:
         """When the link to the host was lost; infinity once the chats have been told."""
         self._export = start("chatfleet-gateway", self.id)
         self._runtime = FleetRuntime(fleet, self._on_link)
-        self._directory = Directory(self.id, gone_after=fleet.link_timeout)
         self._peers = Peers(self.id)
+        self._directory = Directory(self.id, gone_after=fleet.link_timeout, peers=self._peers)
         self._bodies = Bodies(settings.bodies_memory, Turns())
         self._exposition = Exposition()
         self._served = Served(self._directory.names)
@@ -212,6 +216,7 @@ class Gateway:
             draining=self._leaving,
             in_flight=len(self._chats),
             requests_total=self._chats.total,
+            waiting=dict(Counter(self._admission.waiting_for()).most_common(NAMES)),
         )
 
     def _check_workers(self, now: float) -> None:

@@ -140,17 +140,10 @@ class Stack:
         services = [child.service for child in self._children]
         if "gateway" not in services:
             return
-        clock = asyncio.get_running_loop().time
-        remind_at = clock() + REMIND_EVERY
-        while missing := await self._missing():
-            if clock() >= remind_at:
-                console.line(SELF, f"not ready yet: {', '.join(missing)}")
-                remind_at = clock() + REMIND_EVERY
-            await asyncio.sleep(POLL_INTERVAL)
-        await _quiet(console)
+        await self._until_ready(console)
         names = [child.name for child in self._children if child.service != "model" or self._model_runs]
         workers = services.count("worker")
-        served = dict.fromkeys(self._told[child.name] for child in self._workers)
+        served = dict.fromkeys(self._told[child.name] for child in self._workers if child.name in self._told)
         console.plain(
             READY.format(
                 url=f"http://{reachable(self._settings.gateway_bind)}",
@@ -161,6 +154,18 @@ class Stack:
                 key=KEY if os.environ.get("GATEWAY_KEYS") else "",
             )
         )
+
+    async def _until_ready(self, console: Console) -> None:
+        clock = asyncio.get_running_loop().time
+        remind_at = clock() + REMIND_EVERY
+        while missing := await self._missing():
+            if clock() >= remind_at:
+                console.line(SELF, f"not ready yet: {', '.join(missing)}")
+                remind_at = clock() + REMIND_EVERY
+            await asyncio.sleep(POLL_INTERVAL)
+        await _quiet(console)
+        if await self._missing():  # one has died meanwhile
+            await self._until_ready(console)
 
     def _remark(self) -> str:
         """What to know of the embedded model, or that it is missing."""

@@ -482,20 +482,29 @@ class WorkerStatus(_message.Message):
     def __init__(self, worker_id: _Optional[str] = ..., models: _Optional[_Iterable[str]] = ..., capacity: _Optional[int] = ..., active: _Optional[int] = ..., state: _Optional[_Union[WorkerState, str]] = ..., version: _Optional[str] = ..., active_by_gateway: _Optional[_Mapping[str, int]] = ..., started_total: _Optional[int] = ..., routes: _Optional[_Iterable[int]] = ..., endpoints: _Optional[_Mapping[str, Endpoints]] = ..., details: _Optional[_Mapping[str, Details]] = ..., failing: _Optional[_Iterable[_Union[Failing, _Mapping]]] = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GatewayStatus(_message.Message):
-    __slots__ = ("gateway_id", "version", "draining", "in_flight", "requests_total", "sent_by")
+    __slots__ = ("gateway_id", "version", "draining", "in_flight", "requests_total", "waiting", "sent_by")
+    class WaitingEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     GATEWAY_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
     SENT_BY_FIELD_NUMBER: _ClassVar[int]
     gateway_id: str
     version: str
     draining: bool
     in_flight: int
     requests_total: int
+    waiting: _containers.ScalarMap[str, int]
     sent_by: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, gateway_id: _Optional[str] = ..., version: _Optional[str] = ..., draining: bool = ..., in_flight: _Optional[int] = ..., requests_total: _Optional[int] = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, gateway_id: _Optional[str] = ..., version: _Optional[str] = ..., draining: bool = ..., in_flight: _Optional[int] = ..., requests_total: _Optional[int] = ..., waiting: _Optional[_Mapping[str, int]] = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class MemberLeft(_message.Message):
     __slots__ = ("member_id", "kind", "cause", "sent_by")

@@ -112,7 +112,7 @@ class Worker:
             await agent.register(self._runtime, self.id, registry, watch)
             log.info("serving", worker=self.id, models=list(registry.offers), capacity=registry.capacity)
             await self._runtime.start()
-            watches = (heartbeat.run(), watch.watch(), reload.watch(), registry.health.watch(registry.reach))
+            watches = (heartbeat.run(), watch.watch(), reload.watch(), registry.health.watch(registry))
             helpers = [group.create_task(each) for each in watches]
             await stop.wait()
             await self._drain(registry, heartbeat)

@@ -1,4 +1,4 @@
-"""Our fleet with every request traced, and a collector that takes the spans, whose CPU is not counted."""
+"""Our fleet with all metrics and every request traced, and a collector of the spans, whose CPU is not counted."""
 
 import sys
 
@@ -8,6 +8,7 @@ from bench.targets.fleet import Fleet
 
 class Traced(Fleet):
     name = "chatfleet-traced"
+    has_metrics = True
 
     def start(self) -> None:
         port = free_port()

@@ -27,8 +27,9 @@ class Record:
     traceparent: str = ""
     tracestate: str = ""
     """The client's trace, if it sent a valid one."""
+    path: str = ""
     route: str = ""
-    """The path of the face's route."""
+    """The pattern of the path, of the face that answers."""
     began: float = 0.0
     ended: float = 0.0
     face: str = ""

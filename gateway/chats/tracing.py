@@ -13,6 +13,9 @@ from gateway.chats.observer import Observer
 
 SERVER_ERROR = 500
 
+PATH = 500
+"""Characters of a client's path."""
+
 
 class Tracing(Observer):
     """Makes spans with ``tracer``. What a worker makes belongs to the span of its attempt."""
@@ -27,6 +30,8 @@ class Tracing(Observer):
         attributes = {
             "http.request.method": "POST",
             "http.route": record.route,
+            "url.path": record.path[:PATH],
+            "url.scheme": "http",
             "client.address": record.client,
             "chatfleet.request.id": record.request_id,
         }

@@ -87,7 +87,7 @@ class ChatService(Fleet):
     async def chat(self, request: Request, face: Face) -> Response:
         settings = self._settings
         record: Record = request.state.record
-        record.face, record.route = face.name, request.scope["route"].path
+        record.face, record.path, record.route = face.name, request.scope["path"], request.scope["route"].path
         self._observer.opened(record)
         key = self._access.identify(request)
         record.key = key.name if key is not ANYONE else ""

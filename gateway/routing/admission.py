@@ -98,10 +98,12 @@ class Admission:
         self.linked_at = float("-inf")
 
     def waiting_for(self) -> dict[str, int]:
-        """How many requests wait for each name; the empty one stands for a worker's default."""
+        """How many requests wait for each name."""
+        ready = self._directory.ready(self._clock())
+        default = ready[0].default if ready else ""
         counts: Counter[str] = Counter()
         for name, line in self._lines.items():
-            counts[name.model] += len(line)
+            counts[name.model or default] += len(line)
         return dict(counts)
 
     def describe(self) -> dict[str, object]:

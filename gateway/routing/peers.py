@@ -24,6 +24,11 @@ class Peers:
     def left(self, member_id: str) -> None:
         self._heard.pop(member_id, None)
 
+    def waiting(self, name: str, now: float) -> dict[str, int]:
+        """How many requests for ``name`` wait at each."""
+        heard = (status for status, at in self._heard.values() if now - at <= SILENT)
+        return {status.gateway_id: status.waiting[name] for status in heard if name in status.waiting}
+
     def describe(self, now: float) -> list[dict[str, object]]:
         return [_describe(status, now - at) for status, at in self._heard.values() if now - at <= GONE]
 

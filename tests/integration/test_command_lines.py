@@ -26,7 +26,13 @@ def _module(file: Path) -> str:
     return ".".join(file.with_suffix("").parts).removesuffix(".__main__")
 
 
-COMMANDS = [*([name] for name in programs()), ["gateway", "keys"], ["gateway", "keys", "new"], ["worker", "check"]]
+COMMANDS = [
+    *([name] for name in programs()),
+    ["gateway", "keys"],
+    ["gateway", "keys", "new"],
+    ["worker", "check"],
+    ["fleet", "doctor"],
+]
 
 
 def run(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":

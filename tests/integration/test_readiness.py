@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(180)
 
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
-    with Fleet(settings={"WORKER_SERVE": "test"}, start=False) as made:
+    with Fleet(settings={"WORKER_SERVE": "test,other"}, start=False) as made:
         made.new_gateway()
         made.start()
         made.wait_until_ready()
@@ -50,6 +50,15 @@ def test_members_are_named_by_what_they_are(fleet: Fleet) -> None:
     assert "gateway" in fleet.status()["gateway"]["id"]
 
 
+def test_a_deep_probe_goes_through_the_whole_chain(fleet: Fleet) -> None:
+    fleet.backend.forget()
+    status, content = ready(fleet, "?model=other", method="POST")
+    assert (status, content["status"], content["model"], content["attempts"]) == (200, "ready", "other", 1)
+    assert content["worker"] in [worker["id"] for worker in fleet.status()["workers"]]
+    assert ready(fleet, "?model=other", method="POST")[0] == 200
+    assert len(fleet.backend.requests()) == 1
+
+
 async def test_a_model_that_is_away_shows_everywhere_and_is_back_without_a_request(fleet: Fleet) -> None:
     fleet.backend.process.end()
     try:
@@ -58,7 +67,7 @@ async def test_a_model_that_is_away_shows_everywhere_and_is_back_without_a_reque
         await eventually(lambda: [ready(fleet, gateway=each)[0] for each in (0, 1)] == [503, 503], WITHIN, "unready")
         for gateway in (0, 1):
             content = ready(fleet, gateway=gateway)[1]
-            assert "test (model_unreachable)" in content["reason"]
+            assert content["reason"] == "no model can be served: test (model_unreachable), other (model_unreachable)"
             assert content["models"]["test"]["state"] == "failing"
             assert states(fleet, gateway)["test"] == ("failing", "model_unreachable")
             assert ready(fleet, "?for=balancer", gateway) == (200, {"status": "ready"})
@@ -105,7 +114,7 @@ async def test_a_worker_that_alone_cannot_reach_the_model_is_left_alone(fleet: F
         schedule = Schedule()
         while not states(fleet):
             assert_complete(await ask(fleet.address, schedule), schedule)
-        assert states(fleet) == {"test": ("degraded", "model_unreachable")}
+        assert states(fleet)["test"] == ("degraded", "model_unreachable")
         [found] = [one for one in fleet.status()["workers"] if one["failing"]]
         assert found["id"].startswith("astray-")
         assert ready(fleet)[0] == 200

@@ -173,7 +173,7 @@ def within(trace: list[Span]) -> None:
         assert parent is None or parent.began <= span.began, (parent.name, span.name)
 
 
-async def test_a_chat_without_a_trace_begins_one(collector: Collector, client: httpx.AsyncClient) -> None:
+async def test_a_chat_without_a_trace_begins_one(fleet: Fleet, collector: Collector, client: httpx.AsyncClient) -> None:
     tag = secrets.token_hex(8)
     answer = await chat(client, body("test", Schedule(tokens=3, tag=tag).message()), {})
     assert answer.status_code == 200
@@ -190,6 +190,8 @@ async def test_a_chat_without_a_trace_begins_one(collector: Collector, client: h
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "openai",
         "gen_ai.request.model": "test",
+        "server.address": "127.0.0.1",
+        "server.port": fleet.backend.port,
         "gen_ai.response.finish_reasons": ["stop"],
         "gen_ai.usage.output_tokens": 3,
         "chatfleet.model": "test",
@@ -248,6 +250,38 @@ async def test_what_is_not_sampled_is_passed_on_and_not_exported(
     sent = fleet.backend.request(tag)["headers"]["traceparent"].split("-")
     assert (sent[1], sent[3]) == (caller.trace, "00")
     assert collector.trace(caller.trace) == []
+
+
+async def test_autogens_own_spans_of_messages_belong_to_the_trace(collector: Collector) -> None:
+    settings = collector.settings | {"AUTOGEN_DISABLE_RUNTIME_TRACING": "false"}
+    with Fleet(workers=0, settings=settings, start=False) as made:
+        agents = made.folder / "agents.yaml"
+        write_agents(agents)
+        made.new_worker(WORKER_AGENTS=str(agents))
+        made.start()
+        made.wait_until_ready(1)
+        caller = Caller()
+        play = Play(parts={name: [SAYS] for name in ("writer", "critic", "editor")})
+        async with httpx.AsyncClient(base_url=made.url, timeout=60, trust_env=False) as client:
+            assert (await chat(client, body("trio", play.message()), caller.headers)).status_code == 200
+        wait_until(lambda: root_of(collector, caller) is not None, 10, "the span of the request")
+    trace = collector.trace(caller.trace)
+    ids = {caller.span, *(span.id for span in trace)}
+    assert not [span for span in trace if span.parent not in ids]
+    assert Counter(span.name for span in trace if span.scope == "chatfleet") == {
+        "POST /v1/chat/completions": 1,
+        "attempt": 1,
+        "run trio": 1,
+        "invoke_agent writer": 1,
+        "invoke_agent critic": 1,
+        "invoke_agent editor": 1,
+        "chat test": 3,
+    }
+    assert {span.scope for span in trace} == {"chatfleet", "autogen SingleThreadedAgentRuntime"}
+
+
+def root_of(collector: Collector, caller: Caller) -> Span | None:
+    return next((span for span in collector.trace(caller.trace) if span.parent == caller.span), None)
 
 
 async def test_the_logs_name_the_trace(fleet: Fleet, client: httpx.AsyncClient) -> None:

@@ -11,13 +11,17 @@ from pathlib import Path
 
 import psutil
 
+from fleet.bus import relay, topics
+from fleet.security.identity import Identity
 from identities.authority import Change
+from protos import chat_pb2 as pb
 from tests.harness.chat import JSON, PATH, ask, body_of
 from tests.harness.http import Address, Connection
 from tests.harness.process import Process
 from tests.harness.waiting import eventually
 from tests.monitoring.watched import Watched
 from tests.schedule import Schedule
+from tests.security.test_members import Peer
 
 Mend = Callable[[], Awaitable[None]]
 Fault = Callable[[Watched], AbstractAsyncContextManager[Mend]]
@@ -28,7 +32,7 @@ PATIENCE = 90.0
 SLOW = 11.0
 """Seconds: more than the first token may take."""
 LARGE = 7 * 1024 * 1024
-"""Bytes of a request: six are more than the host holds for a member that reads nothing."""
+"""Bytes of a request: six are more than the host holds of a sender for a member that reads nothing."""
 
 
 # ------------------------------------------------------------ requests
@@ -91,14 +95,6 @@ async def full_model(watched: Watched) -> AsyncIterator[Mend]:
 
 
 @asynccontextmanager
-async def defective_client(watched: Watched) -> AsyncIterator[Mend]:
-    """A model's client raises what nobody expects."""
-    async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(asking(watched.address, "hello", model="defect"))
-        yield stack.aclose
-
-
-@asynccontextmanager
 async def clients_that_read_nothing(watched: Watched) -> AsyncIterator[Mend]:
     async with contextlib.AsyncExitStack() as stack:
 
@@ -116,25 +112,72 @@ async def clients_that_read_nothing(watched: Watched) -> AsyncIterator[Mend]:
         yield stack.aclose
 
 
+# ------------------------------------------------------------ members
+
+
+@asynccontextmanager
+async def peer(watched: Watched, role: str, agent_type: str) -> AsyncIterator[Peer]:
+    """A member that sends what the test wants."""
+    files = watched.folder / role
+    identity = Identity(ca=files / "ca.pem", cert=files / "cert.pem", key=files / "key.pem")
+    address = ("127.0.0.1", watched.fleet.host_port)
+    peer = Peer(address, (files / "token").read_text().strip(), identity=identity)
+    try:
+        await peer.open()
+        await peer.register(agent_type)
+        await peer.dial()
+        yield peer
+    finally:
+        await peer.close()
+
+
 @asynccontextmanager
 async def flooded_worker(watched: Watched) -> AsyncIterator[Mend]:
-    """A worker hangs while large requests are sent to it."""
+    """A worker hangs, and a gateway that does not notice sends it more than the host holds for it."""
     worker = watched.fleet.workers[3]
-    worker.freeze()
+    (known,) = (each for each in watched.fleet.ready_workers() if each["models"] == ["heavy"])
 
     async def mend() -> None:
         worker.thaw()
         await whole_again(watched)
 
-    body = "x" * LARGE
-    tasks = [asyncio.create_task(ask(watched.address, body, model="heavy")) for _ in range(6)]
+    async with peer(watched, "gateway", "gateway.flood") as gateway:
+        worker.freeze()
+        try:
+            for number in range(6):
+                request = pb.ChatHistory(request_id="flood", attempt=number, model="heavy")
+                request.messages.add().content.add(text="x" * LARGE)
+                await gateway.publish(f"chat.{known['id']}", request)
+            yield mend
+        finally:
+            worker.thaw()
+
+
+@asynccontextmanager
+async def garbage(watched: Watched) -> AsyncIterator[Mend]:
+    """A worker sends statuses that cannot be read, as one with a defect would."""
+    frame = relay.pack_bytes(topics.WORKERS.type, pb.WorkerStatus.DESCRIPTOR.full_name, b"\xff" * 40)
+    async with contextlib.AsyncExitStack() as stack:
+        worker = await stack.enter_async_context(peer(watched, "worker", "my_agent.garbage"))
+        assert worker.relay is not None
+        worker.relay.send(frame)
+        yield stack.aclose
+
+
+@asynccontextmanager
+async def stranger(watched: Watched) -> AsyncIterator[Mend]:
+    """Somebody tries to join without the token."""
+    worker = watched.fleet.new_worker(FLEET_TOKEN_FILE="")
+    watched.fleet.workers.remove(worker)
+    worker.start()
+
+    async def mend() -> None:
+        await asyncio.to_thread(worker.end)
+
     try:
         yield mend
     finally:
-        worker.thaw()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await mend()
 
 
 # ------------------------------------------------------------ files, limits
@@ -255,34 +298,17 @@ async def lossy_link(watched: Watched) -> AsyncIterator[Mend]:
 @asynccontextmanager
 async def closed_relay(watched: Watched) -> AsyncIterator[Mend]:
     """A firewall lets a member through to the host's first port only."""
-    relay = watched.cable.wires[1].near
+    wire = watched.cable.wires[1].near
 
     async def mend() -> None:
-        relay.flow()
+        wire.flow()
 
-    relay.refuse()
-    relay.sever()
+    wire.refuse()
+    wire.sever()
     try:
         yield mend
     finally:
-        relay.flow()
-
-
-@asynccontextmanager
-async def stranger(watched: Watched) -> AsyncIterator[Mend]:
-    """Somebody tries to join without the token."""
-    fleet = watched.fleet
-    worker = fleet.new_worker(FLEET_TOKEN_FILE="")
-    fleet.workers.remove(worker)
-    worker.start()
-
-    async def mend() -> None:
-        await asyncio.to_thread(worker.end)
-
-    try:
-        yield mend
-    finally:
-        await mend()
+        wire.flow()
 
 
 # ------------------------------------------------------------ processes

@@ -40,7 +40,7 @@ STANDING = (
     Expected(faults.dead_model, MODELS),
     Expected(faults.slow_model, ("ChatfleetFirstTokenSlow",)),
     Expected(faults.full_model, ("ChatfleetQueueLong", "ChatfleetRequestsRefused", "ChatfleetCapacityNearlyUsed")),
-    Expected(faults.defective_client, ("ChatfleetDefect",)),
+    Expected(faults.garbage, ("ChatfleetDefect",)),
     Expected(faults.clients_that_read_nothing, ("ChatfleetClientsStalled",)),
     Expected(faults.flooded_worker, ("ChatfleetEventsLost", "ChatfleetWorkerSilent"), ("ChatfleetWorkerDown",)),
     Expected(faults.broken_keys, ("ChatfleetFileNotReloaded",)),
@@ -65,12 +65,7 @@ GONE = (
         DOWN,
     ),
 )
-GROUPS = {
-    "while all processes live": STANDING,
-    "as some leave": LEAVING,
-    "without workers": ALONE,
-    "without a host": GONE,
-}
+GROUPS = {"all live": STANDING, "some leave": LEAVING, "no worker": ALONE, "no host": GONE}
 
 
 @pytest.fixture(scope="module")

@@ -51,13 +51,13 @@ class Prometheus(Process):
 
     def start(self) -> None:
         super().start()
-        wait_until(lambda: self._answers("/-/ready"), START, "Prometheus is ready")
+        wait_until(self._is_ready, START, "Prometheus answers")
 
-    def _answers(self, path: str) -> bool:
+    def _is_ready(self) -> bool:
         try:
-            return fetch(self.url + path)[0] == 200
-        except ValueError:  # it is no JSON, which is all the same here
-            return True
+            return fetch(f"{self.url}/api/v1/query?query=1")[0] == 200
+        except ValueError:  # it is not ready, and says so in a word
+            return False
 
     def query(self, expr: str) -> list[dict[str, Any]]:
         """The series of an instant query."""

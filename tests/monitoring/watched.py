@@ -24,10 +24,10 @@ CABLE = "127.0.0.2"
 
 SETTINGS = {"GATEWAY_QUEUE_LIMIT": "5", "GATEWAY_QUEUE_TIMEOUT": "60", "GATEWAY_STALL_TIMEOUT": "1"}
 
-SHARED = ("test", "slow", "narrow", "sick", "defect")
+SHARED = ("test", "slow", "narrow", "sick")
 SERVED = (SHARED, SHARED, ("wired",), ("heavy",))
-"""What each worker serves. `narrow` takes one run at once, `sick` has a server of its own, `defect` a client that
-fails; the links of the worker of `wired` run over the cable."""
+"""What each worker serves. `narrow` takes one run at once, `sick` has a server of its own; the links of the worker of
+`wired` run over the cable."""
 
 
 class Watched:
@@ -68,9 +68,6 @@ class Watched:
         entry: dict[str, Any] = copy.deepcopy(model_entries(server.url, name)["models"]["test"])
         if name == "narrow":
             entry["concurrency"] = 1
-        if name == "defect":
-            config = {"chat_completions": [], "model_info": entry["config"]["model_info"]}
-            entry = {"provider": "autogen_ext.models.replay.ReplayChatCompletionClient", "config": config}
         return entry
 
     @property
@@ -93,6 +90,7 @@ class Watched:
             self.prometheus.start()
             try:
                 wait_until(self.is_whole, START, "both gateways know all workers, and Prometheus knows it")
+                wait_until(lambda: not self.prometheus.firing(), START, "what fired as they started has ended")
                 yield
             finally:
                 self.prometheus.end()

@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from fleet import logs
 from fleet.process.breaker import Breaker
@@ -37,6 +38,14 @@ REACH_EVERY = 2.0
 
 Key = tuple[str, str]
 """A public name and an endpoint."""
+
+
+class Addresses(Protocol):
+    def reach(self, name: str) -> Reach | None:
+        """How to try the address of a name's model; None where that is not known."""
+
+    def alike(self, name: str) -> list[Key]:
+        """What has the same address."""
 
 
 @dataclass(eq=False)
@@ -83,9 +92,12 @@ class Health:
             case.breaker.failed(now, error.retry_after.ToMilliseconds() / 1000, certain=certain)
         case.code, case.request_id, case.failed_at = error.code, request_id, now
         if case.since is None and case.breaker.has_opened:
-            case.since = now
-            log.warning("fails for everyone", model=key[0], endpoint=key[1], code=error.code)
-            self.changed()
+            self._begin(key, case)
+
+    def _begin(self, key: Key, case: _Case) -> None:
+        case.since = case.failed_at
+        log.warning("fails for everyone", model=key[0], endpoint=key[1], code=case.code)
+        self.changed()
 
     def ended(self, key: Key) -> None:
         """A run ended, and its end says nothing of what it ran on."""
@@ -112,28 +124,33 @@ class Health:
 
     # ------------------------------------------------------------ addresses
 
-    async def watch(self, reach: Callable[[str], Reach | None]) -> None:
-        """Try the addresses of models that could not be reached, without a request: it costs no one anything.
-
-        ``reach`` tells how to try the address of a name's model; None where that is not known.
-        """
+    async def watch(self, addresses: Addresses) -> None:
+        """Try the addresses of models that could not be reached, without a request: it costs no one anything."""
         while True:
             await asyncio.sleep(REACH_EVERY)
             tried = [
-                self._try(key, case, found)
+                self._try(key, case, found, addresses)
                 for key, case in self._cases.items()
-                if case.since is not None and case.code == UNREACHABLE and (found := reach(key[0])) is not None
+                if case.since is not None and case.code == UNREACHABLE and (found := addresses.reach(key[0]))
             ]
             await asyncio.gather(*tried)
 
-    async def _try(self, key: Key, case: _Case, reach: Reach) -> None:
+    async def _try(self, key: Key, case: _Case, reach: Reach, addresses: Addresses) -> None:
         if await reach():
             if self._cases.get(key) is case and case.code == UNREACHABLE:
                 self.answered(key)
-        else:
-            now = self._clock()
-            case.failed_at = now
-            case.breaker.hold(now + 2 * REACH_EVERY)  # no trial before the next try
+            return
+        now = self._clock()
+        for other in (key, *addresses.alike(key[0])):
+            found = case if other == key else self._cases.setdefault(other, _Case())
+            if found.since is None:
+                found.breaker.failed(now, certain=True)
+                found.code = UNREACHABLE
+            if found.code == UNREACHABLE:
+                found.failed_at = now
+                found.breaker.hold(now + 2 * REACH_EVERY)  # no trial before the next try
+            if found.since is None:
+                self._begin(other, found)
 
 
 class Judged:

@@ -73,6 +73,12 @@ class Registry:
         offer = self.offers.get(name)
         return offer.reach if offer is not None else None
 
+    def alike(self, name: str) -> list[tuple[str, str]]:
+        """The names with the same model server, each with its endpoints."""
+        host = self.offers[name].route.host if name in self.offers else ""
+        alike = [(other, offer) for other, offer in self.offers.items() if host and offer.route.host == host]
+        return [(other, endpoint) for other, offer in alike for endpoint in offer.endpoints]
+
     def counts(self) -> dict[str, Counter[str]]:
         """By public name: how many runs each gateway has here."""
         counts: defaultdict[str, Counter[str]] = defaultdict(Counter)

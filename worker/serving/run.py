@@ -6,13 +6,16 @@ from collections.abc import Callable
 from fleet import logs
 from fleet.lane import Sink
 from protos import chat_pb2 as pb
-from worker.contract import failures
+from worker.contract import causes, failures
 from worker.contract.observer import Deed, Observer
 from worker.contract.route import Route
 from worker.services.service import Service
 from worker.serving.health import Health, Judged
 
 log = logs.logger(__name__)
+
+PLACED = frozenset({"internal_error", "agent_failed"})
+"""Codes of failures that are logged with their place in the code even where there are words for them."""
 
 
 class Run:
@@ -91,9 +94,9 @@ class Run:
                 request=self.request_id,
                 model=self.model,
                 code=failure.code,
-                **({"host": self._route.host} if self._route.host else {}),
+                **({"host": host} if (host := self._route.host or causes.host(error)) else {}),
                 **({"reason": reason} if reason else {}),
-                exc_info=error,
+                **({} if reason and failure.code not in PLACED else {"exc_info": error}),
             )
             return failure
 

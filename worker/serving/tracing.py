@@ -5,6 +5,7 @@ import time
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 import orjson
@@ -17,6 +18,7 @@ from fleet.tracing.context import remote
 from protos import chat_pb2 as pb
 from worker.contract import failures
 from worker.contract.observer import Deed, Observer
+from worker.contract.route import route
 from worker.contract.sink import Sink
 from worker.serving import content
 
@@ -166,6 +168,7 @@ class _Model(_Spanned):
             attributes["gen_ai.response.finish_reasons"] = (self.finish_reason,)
             attributes["gen_ai.usage.input_tokens"] = self.usage.prompt_tokens
             attributes["gen_ai.usage.output_tokens"] = self.usage.completion_tokens
+            attributes |= _details(self.usage)
         return attributes
 
 
@@ -243,7 +246,26 @@ def _model(client: object, name: str) -> dict[str, Any]:
     model = made.get("model") if isinstance(made, dict) else None
     module = type(client).__module__.removeprefix("autogen_ext.models.")
     provider = getattr(client, "provider_name", "") or module.split(".")[0]
-    return {"gen_ai.provider.name": str(provider), "gen_ai.request.model": str(model or name)}
+    attributes = {"gen_ai.provider.name": str(provider), "gen_ai.request.model": str(model or name)}
+    server = urlsplit(f"//{route('', {}, client).host}")
+    return attributes | (
+        {"server.address": server.hostname, "server.port": server.port or 443} if server.netloc else {}
+    )
+
+
+def _details(usage: pb.Usage) -> dict[str, Any]:
+    """The parts of a usage that are counted by themselves, in the words of any provider that the gateway knows."""
+    try:
+        whole = orjson.loads(usage.extra) if usage.extra else {}
+        found = {
+            "gen_ai.usage.cache_read.input_tokens": (whole.get("prompt_tokens_details") or {}).get("cached_tokens"),
+            "gen_ai.usage.reasoning.output_tokens": (whole.get("completion_tokens_details") or {}).get(
+                "reasoning_tokens"
+            ),
+        }
+    except (ValueError, AttributeError):
+        return {}
+    return {name: count for name, count in found.items() if isinstance(count, int) and count > 0}
 
 
 def _conversation(extra: str) -> str:

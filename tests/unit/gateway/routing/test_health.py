@@ -11,7 +11,10 @@ def hear(directory: Directory, worker_id: str, *failing: pb.Failing, now: float 
         models=models.split(),
         capacity=1,
         state=pb.WORKER_STATE_READY,
-        endpoints={"b": pb.Endpoints(names=["chat", "embeddings"])},
+        endpoints={
+            "b": pb.Endpoints(names=["chat", "embeddings"]),
+            "c": pb.Endpoints(names=["completions", "embeddings"]),
+        },
         failing=failing,
     )
     directory.heard(status, now)
@@ -48,12 +51,12 @@ def test_a_model_fails_if_every_ready_worker_fails_with_it() -> None:
     assert health(directory, 0.0)["a"].is_served
 
 
-def test_a_model_of_several_endpoints_fails_with_all_of_them() -> None:
+def test_a_model_of_several_endpoints_fails_with_its_chats_or_where_it_has_none_with_any() -> None:
     directory = Directory("g", 30.0)
-    hear(directory, "w", fails("b", endpoint="embeddings"))
-    assert health(directory, 0.0)["b"].state == "healthy"
-    hear(directory, "w", fails("b", endpoint="embeddings"), fails("b"))
-    assert health(directory, 0.0)["b"].state == "failing"
+    hear(directory, "w", fails("b", endpoint="embeddings"), models="b c")
+    assert [of.state for of in health(directory, 0.0).values()] == ["healthy", "healthy"]
+    hear(directory, "w", fails("b"), fails("c", endpoint="embeddings"), models="b c")
+    assert [of.state for of in health(directory, 0.0).values()] == ["failing", "failing"]
 
 
 def test_a_model_that_only_workers_have_that_are_not_ready_is_absent() -> None:

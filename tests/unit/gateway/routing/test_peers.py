@@ -24,6 +24,17 @@ def test_it_shows_all_but_its_own() -> None:
     ]
 
 
+def test_it_knows_what_waits_at_each() -> None:
+    peers = Peers("g")
+    peers.heard(status("g", waiting={"m": 1}), 0.0)
+    peers.heard(status("h", waiting={"m": 2, "n": 3}), 0.0)
+    peers.heard(status("i"), 0.0)
+    assert (peers.waiting("m", 1.0), peers.waiting("n", 1.0)) == ({"h": 2}, {"h": 3})
+    assert peers.waiting("m", SILENT + 0.1) == {}
+    peers.heard(status("h"), 1.0)
+    assert peers.waiting("m", 1.0) == {}
+
+
 def test_one_that_says_nothing_is_silent_and_then_gone() -> None:
     peers = Peers("g")
     peers.heard(status(), 0.0)

@@ -12,6 +12,7 @@ from protos import chat_pb2 as pb
 from tests.harness.waiting import until
 from worker.serving import health as module
 from worker.serving.health import COUNTED, FORGET, NO_TOKEN, UNREACHABLE, Health, Judged
+from worker.wire.reach import Reach
 
 KEY = ("m", "chat")
 UNCOUNTED = ("model_rejected_request", "unsupported_request", "agent_failed", "deadline", "worker_full")
@@ -209,17 +210,28 @@ def test_only_what_failed_is_kept(stage: Stage) -> None:
 
 
 class Address:
-    def __init__(self) -> None:
+    """Of ``m`` alone, or of all."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names or ("m",)
         self.is_there = False
         self.tried = 0
+        self.asked: list[str] = []
 
-    async def reach(self) -> bool:
+    async def try_it(self) -> bool:
         self.tried += 1
         return self.is_there
 
+    def reach(self, name: str) -> Reach | None:
+        self.asked.append(name)
+        return self.try_it if name in self.names else None
 
-async def watched(stage: Stage, reach: Callable[[str], Any], during: Callable[[], Awaitable[None]]) -> None:
-    task = asyncio.create_task(stage.health.watch(reach))
+    def alike(self, name: str) -> list[tuple[str, str]]:
+        return [(other, "chat") for other in self.names]
+
+
+async def watched(stage: Stage, address: Address, during: Callable[[], Awaitable[None]]) -> None:
+    task = asyncio.create_task(stage.health.watch(address))
     try:
         await during()
     finally:
@@ -242,7 +254,7 @@ async def test_an_address_that_can_be_reached_again_ends_it_without_a_request(st
         address.is_there = True
         await until(lambda: stage.state() is None)
 
-    await watched(stage, {"m": address.reach}.get, during)
+    await watched(stage, address, during)
     assert stage.changes == 2
 
 
@@ -255,7 +267,7 @@ async def test_as_long_as_it_cannot_be_reached_no_trial_is_asked_for_and_nothing
         await until(lambda: address.tried > 2)
         assert stage.state() == (UNREACHABLE, 10 * FORGET, False)
 
-    await watched(stage, {"m": address.reach}.get, during)
+    await watched(stage, address, during)
 
 
 async def test_other_failures_and_unknown_addresses_are_left_to_requests(stage: Stage) -> None:
@@ -264,13 +276,25 @@ async def test_other_failures_and_unknown_addresses_are_left_to_requests(stage: 
 
     async def during() -> None:
         Judged(stage.health, "n", "chat", "r").ended(pb.Error(code=UNREACHABLE))
-        await until(lambda: asked.count("n") > 2)
+        await until(lambda: len(address.asked) > 2)
 
-    asked: list[str] = []
-
-    def reach(name: str) -> Any:
-        asked.append(name)
-        return address.reach if name == "m" else None
-
-    await watched(stage, reach, during)
+    await watched(stage, address, during)
+    assert set(address.asked) == {"n"}
     assert address.tried == 0
+
+
+async def test_what_has_the_same_address_cannot_be_reached_either(stage: Stage) -> None:
+    address = Address("m", "n", "busy")
+    stage.fail(UNREACHABLE)
+    for request in range(THRESHOLD):
+        Judged(stage.health, "busy", "chat", f"b{request}").ended(pb.Error(code="model_failed"))
+
+    def failing() -> dict[str, str]:
+        return {one.name: one.code for one in stage.health.failing()}
+
+    async def during() -> None:
+        await until(lambda: failing() == {"m": UNREACHABLE, "n": UNREACHABLE, "busy": "model_failed"})
+        address.is_there = True
+        await until(lambda: failing() == {"busy": "model_failed"})
+
+    await watched(stage, address, during)
