@@ -316,13 +316,13 @@ async def closed_relay(watched: Watched) -> AsyncIterator[Mend]:
 
 @asynccontextmanager
 async def crash_loop(watched: Watched) -> AsyncIterator[Mend]:
-    """A worker ends and is started again, three times."""
-    worker = watched.fleet.workers[3]
-    started = f'process_start_time_seconds{{instance="{watched.instance(worker)}"}}'
+    """A gateway ends and is started again, three times."""
+    gateway = watched.fleet.gateways[1]
+    started = 'process_start_time_seconds{{instance="{}:{}"}}'.format(*watched.fleet.addresses[1])
     for _ in range(3):
         before = await asyncio.to_thread(watched.prometheus.value, started)
-        worker.kill()
-        worker.start()
+        gateway.kill()
+        gateway.start()
         await eventually(
             lambda: watched.prometheus.value(started) not in (None, before),  # noqa: B023
             PATIENCE,
