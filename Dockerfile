@@ -30,6 +30,8 @@ COPY identities/ identities/
 COPY host/ host/
 COPY gateway/ gateway/
 COPY worker/ worker/
+COPY launcher/ launcher/
+COPY doctor/ doctor/
 COPY models.yaml ./
 RUN python -m compileall -q .
 USER chatfleet
@@ -44,7 +46,10 @@ LABEL org.opencontainers.image.title=chatfleet \
 FROM base AS model
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 COPY --from=model-packages /opt/chatfleet /opt/chatfleet
-COPY fleet/ fleet/
+# Only what it imports: a new image replaces the model.
+COPY fleet/*.py fleet/
+COPY fleet/process/ fleet/process/
+COPY fleet/security/ fleet/security/
 COPY model/ model/
 RUN python -m compileall -q .
 USER chatfleet
@@ -58,11 +63,12 @@ LABEL org.opencontainers.image.title=chatfleet-model \
 
 FROM debian:bookworm-slim AS ingress
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends haproxy && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
-COPY ingress/haproxy.cfg /etc/haproxy/haproxy.cfg
+COPY ingress/ /etc/haproxy/
 USER haproxy
 # Lets running streams end, takes nothing new.
 STOPSIGNAL SIGUSR1
-CMD ["haproxy", "-W", "-db", "-f", "/etc/haproxy/haproxy.cfg"]
+# What is wrong with the file goes to standard error. After that HAProxy would only repeat there, without times, what it logs.
+CMD ["sh", "-c", "haproxy -c -f /etc/haproxy/haproxy.cfg >/dev/null && exec haproxy -db -f /etc/haproxy/haproxy.cfg 2>/dev/null"]
 LABEL org.opencontainers.image.title=chatfleet-ingress \
       org.opencontainers.image.description="HAProxy in front of the gateways" \
       org.opencontainers.image.licenses=Apache-2.0

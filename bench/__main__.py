@@ -22,6 +22,7 @@ from bench.targets.peer import Peer, PeerMissing
 from bench.targets.production_stack import ProductionStack
 from bench.targets.proxy import Proxy
 from bench.targets.smg import Smg
+from bench.targets.traced import Traced
 from bench.window import Figures
 from bench.workloads import BUSY, FLAT, MANY, STANDARD, Ceiling, Workload, each
 
@@ -97,6 +98,8 @@ def plan(
             ]
         if "ceiling" in names:
             alone += ceiling(port)
+    if Traced.name in targets:
+        first.append(Part(Traced.name, Traced(port), workloads))
     if before is not None:
         first.append(Part(BEFORE, Fleet(port, checkout=before), workloads))
     if Proxy.name in targets:
@@ -130,7 +133,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="how many times everything is measured")
     ours = f"{OURS},{Naive.name},{Proxy.name}"
-    parser.add_argument("--targets", default=ours, help=f"of ours and the baselines: {ours}")
+    parser.add_argument("--targets", default=ours, help=f"of ours and the baselines: {ours},{Traced.name}")
     parser.add_argument(
         "--before",
         type=Path,

@@ -1,10 +1,10 @@
 """Targets that were measured side by side, and their ratios: this commit, an earlier one and the plain proxy."""
 
 from bench.figures import Spread
-from bench.report import BEFORE, OURS, Report, number
+from bench.report import BEFORE, OURS, TRACED, Report, number
 
-COMPARED = (OURS, BEFORE, "proxy")
-RATIOS = ((OURS, BEFORE), (OURS, "proxy"), (BEFORE, "proxy"))
+COMPARED = (OURS, TRACED, BEFORE, "proxy")
+RATIOS = ((TRACED, OURS), (OURS, BEFORE), (OURS, "proxy"), (BEFORE, "proxy"))
 FIGURES = (
     ("16 streams at 5 ms: CPU per token (µs)", "paced16", "cpu"),
     ("… of reasoning", "paced16-reasoning", "cpu"),
@@ -12,6 +12,7 @@ FIGURES = (
     ("200 streams at 20 ms: CPU per token (µs)", "paced200", "cpu"),
     ("… of reasoning", "paced200-reasoning", "cpu"),
     ("… of a tool call's arguments", "paced200-tools", "cpu"),
+    ("16 clients, chats of 100 tokens: CPU per token (µs)", "chats16", "cpu"),
     ("idle: first token, added p50 (ms)", "idle", "added_first_p50"),
     ("idle: CPU per request (ms)", "idle", "request_cpu"),
 )

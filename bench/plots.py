@@ -14,6 +14,7 @@ NARROWEST = 0.7
 """The fewest powers of ten that an axis covers, so that a small difference does not look like a large one."""
 COLOURS = {
     "chatfleet": "#1f6feb",
+    "chatfleet-traced": "#0a3069",
     "before": "#79c0ff",
     "naive": "#d1242f",
     "proxy": "#1a7f37",

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import psutil
 
 REPOSITORY = Path(__file__).parents[1]
-SETTINGS = ("FLEET_", "HOST_", "GATEWAY_", "WORKER_", "MODEL_", "LITELLM_", "OPENAI_")
+SETTINGS = ("FLEET_", "HOST_", "GATEWAY_", "WORKER_", "MODEL_", "LITELLM_", "OPENAI_", "OTEL_")
 """Prefixes of environment variables that targets do not inherit."""
 
 

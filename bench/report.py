@@ -157,6 +157,8 @@ class Report:
 
 
 OURS = "chatfleet"
+TRACED = "chatfleet-traced"
+"""Ours, with every request traced."""
 BEFORE = "before"
 """Ours at an earlier commit."""
 
@@ -252,6 +254,11 @@ SECTIONS: list[tuple[str, str, list[Row]]] = [
             Row("of it", "request_cpu"),
             NOT_EXACT,
         ],
+    ),
+    (
+        "16 clients, 100 tokens at 5 ms again and again",
+        "chats16",
+        [Row("CPU per token (µs), requests included", "cpu", number), Row("of it", "cpu"), NOT_EXACT],
     ),
     ("16 streams paced 50 ms", "light16", _flowing()),
     ("16 streams paced 5 ms", "paced16", _flowing()),

@@ -17,7 +17,7 @@ from bench.result import Result
 from bench.targets.bus import Bus
 from bench.targets.target import Target, answers
 from bench.window import Figures, Window, sleep_until
-from bench.workloads import SETTLE, Ceiling, Flat, Idle, Leaving, Paced, Stalled, Workload
+from bench.workloads import SETTLE, Ceiling, Chats, Flat, Idle, Leaving, Paced, Stalled, Workload
 
 
 class Stage:
@@ -93,6 +93,8 @@ class Stage:
                 return self._paced(target, workload)
             case Idle():
                 return self._idle(target, workload)
+            case Chats():
+                return self._chats(target, workload)
             case Flat():
                 return self._flat(target, workload)
             case Leaving():
@@ -130,6 +132,23 @@ class Stage:
             | {"request_cpu": sum(spent.values()) * 1e3 / requests}
             | {f"request_cpu.{name}": seconds * 1e3 / requests for name, seconds in spent.items()}
         )
+
+    def _chats(self, target: Target, workload: Chats) -> Figures:
+        before = CpuReading.of(target.processes)
+        load = self._generator.begin(
+            target,
+            streams=workload.streams,
+            requests=workload.requests,
+            ramp=workload.ramp,
+            tokens=workload.tokens,
+            pace=workload.pace,
+            limit=60.0,
+        )
+        result = self._end((load.start, load.start + 1e6))
+        time.sleep(workload.settle)
+        spent = CpuReading.of(target.processes).since(before)
+        figures = {f"cpu.{name}": seconds * 1e6 / max(1, result.tokens) for name, seconds in spent.items()}
+        return _times(result) | figures | {"cpu": sum(figures.values())}
 
     def _flat(self, target: Target, workload: Flat) -> Figures:
         limit = workload.window + 0.1

@@ -47,6 +47,20 @@ class Idle:
 
 
 @dataclass(frozen=True)
+class Chats:
+    """Clients that send one request after the other: what requests cost is a part of what each token does."""
+
+    name: str = "chats16"
+    streams: int = 16
+    requests: int = 12
+    tokens: int = 100
+    pace: float = 5.0
+    ramp: float = 0.5
+    settle: float = 1.2
+    """From the last reply until CPU is read: what is done after a request counts too."""
+
+
+@dataclass(frozen=True)
 class Flat:
     """The backend sends as fast as it is read.
 
@@ -100,7 +114,7 @@ class Ceiling:
     window: float = 3.0
 
 
-Workload = Ceiling | Paced | Idle | Flat | Memory | Stalled | Leaving
+Workload = Ceiling | Paced | Idle | Chats | Flat | Memory | Stalled | Leaving
 
 BUSY = Paced("paced200", 200, 20, ramp=1.0)
 CROWD = Paced("paced1000", 1000, 50, ramp=4.0)
@@ -118,6 +132,7 @@ STANDARD: tuple[Workload, ...] = (
     Memory(),
     Stalled(),
     Idle(),
+    Chats(),
     Paced("light16", 16, 50, ramp=0.2),
     Paced("paced16", 16, 5, ramp=0.2),
     Paced("paced16-reasoning", 16, 5, ramp=0.2, kind="reasoning"),

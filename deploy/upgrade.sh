@@ -6,6 +6,8 @@
 # and gateways beside the old ones, which drain when the new ones serve.
 #
 # --no-build: the images are there already, such as pulled ones.
+# --all: replace the ingress and the embedded model too, if they have changed. That can be felt: the ingress takes no new
+# connection until its streams have ended (up to 75 s), the model cuts the replies that it writes.
 # Further compose files, the project's name and other settings of Compose come from .env or the environment
 # (COMPOSE_FILE, COMPOSE_PROJECT_NAME).
 set -euo pipefail
@@ -31,10 +33,13 @@ stale() {
         while read -r id state; do [[ $state == "$current" ]] || echo "$id"; done
 }
 
-# serves SERVICE CONTAINER - whether it is healthy; a gateway must be ready too, so that the ingress uses it.
+# ready GATEWAY - whether the ingress would use it.
+ready() { docker exec "$1" python -I -S fleet/process/probe.py http://127.0.0.1:8501/readyz 2>/dev/null; }
+
+# serves SERVICE CONTAINER - whether it is healthy; and a gateway ready, unless none was before the upgrade.
 serves() {
     [[ $(docker inspect -f '{{.State.Health.Status}}' "$2") == healthy ]] || return 1
-    [[ $1 != gateway ]] || docker exec "$2" python -I -S fleet/process/probe.py http://127.0.0.1:8501/readyz 2>/dev/null
+    [[ $1 != gateway || -z $was_ready ]] || ready "$2"
 }
 
 # await SERVICE CONTAINER...
@@ -54,6 +59,7 @@ beside() {
     local service=$1 old before new
     old=$(stale "$service")
     before=$(running "$service")
+    [[ -n $before ]] || docker compose up -d --no-deps "$service"
     [[ -n $old ]] || return 0
     say "$service: $(wc -w <<<"$old") new beside $(wc -w <<<"$before")"
     docker compose up -d --no-deps --no-recreate --scale "$service=$(($(wc -w <<<"$before") + $(wc -w <<<"$old")))" "$service"
@@ -74,7 +80,7 @@ beside() {
 
 # in_place SERVICE - the old container ends before the new one starts.
 in_place() {
-    [[ -n $(stale "$1") ]] || return 0
+    [[ -z $(running "$1") || -n $(stale "$1") ]] || return 0
     say "$1: replaced"
     docker compose up -d --no-deps "$1"
     # shellcheck disable=SC2046
@@ -84,30 +90,48 @@ in_place() {
     }
 }
 
-case ${1:-} in
---no-build) ;;
-"") docker compose build ;;
-*)
-    echo "usage: deploy/upgrade.sh [--no-build]" >&2
-    exit 2
-    ;;
-esac
+build=yes all=
+for argument; do
+    case $argument in
+    --no-build) build= ;;
+    --all) all=yes ;;
+    *)
+        echo "usage: deploy/upgrade.sh [--no-build] [--all]" >&2
+        exit 2
+        ;;
+    esac
+done
+[[ -z $build ]] || docker compose build
 
-if [[ -n $(running gateway) ]]; then
-    say "check the new worker's models, agents and settings"
-    docker compose run --rm --no-deps -T worker python -m worker check
-    docker compose run --rm --no-deps -T init # certificates and tokens that the new version needs
-    in_place host # streams pause until its successor is there
-    beside model
-    beside worker
-    beside gateway
-    in_place ingress # rarely: it takes no new connection until its streams have ended
+if [[ -z $(running gateway) ]]; then
+    docker compose up -d --wait --wait-timeout "$patience"
+    exit
 fi
 
-# What is new or was not running; as many containers as before.
-scales=()
-for service in worker gateway; do
-    count=$(running "$service" | wc -l)
-    ((count == 0)) || scales+=(--scale "$service=$count")
+was_ready=
+for gateway in $(running gateway); do
+    if ready "$gateway"; then was_ready=yes; fi
 done
-docker compose up -d --wait --wait-timeout "$patience" "${scales[@]}"
+say "check the new worker's models, agents and settings"
+docker compose run --rm --no-deps -T worker python -m worker check
+docker compose run --rm --no-deps -T init # certificates and tokens that the new version needs
+in_place host # streams pause until its successor is there
+[[ -z $all ]] || in_place model
+beside worker
+beside gateway
+[[ -z $all ]] || in_place ingress
+
+# What is none of these, and what did not run.
+rest=()
+for service in $(docker compose config --services); do
+    case $service in
+    init | host | worker | gateway) ;;
+    model | ingress) [[ -n $(running "$service") ]] || rest+=("$service") ;;
+    *) rest+=("$service") ;;
+    esac
+done
+((${#rest[@]} == 0)) || docker compose up -d --no-deps "${rest[@]}"
+
+for service in model ingress; do
+    [[ -z $(stale "$service") ]] || say "$service has changed and goes on as it is; make upgrade ARGS=--all replaces it"
+done

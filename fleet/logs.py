@@ -64,6 +64,7 @@ def configure(process: str, level: str = "info", form: str = "text") -> Counts:
         return event
 
     shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         name_process,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),

@@ -103,6 +103,8 @@ class FleetSettings(BaseSettings):
     """Seconds that streams wait for a lost link to the host. Then they end in ``link_lost``."""
     log_level: str = Field(default="info", pattern="^(?i:debug|info|warning|error)$")
     log_format: str = Field(default="text", pattern="^(text|json)$")
+    trace_content: bool = False
+    """Whether spans of models and tools have prompts, replies, arguments and results, up to 8,192 characters each."""
 
     @model_validator(mode="after")
     def _check_security(self) -> Self:
@@ -136,20 +138,33 @@ def load(cls: type[SettingsT]) -> SettingsT:
 
     A variable with the class's prefix and almost the name of a setting is reported as a likely typo.
     """
-    prefix = cls.model_config.get("env_prefix", "")
     try:
         settings = cls()
     except ValidationError as error:
-        for problem in error.errors(include_url=False, include_input=False):
-            reason = problem["msg"].removeprefix("Value error, ")
-            if problem["loc"]:  # errors about several variables name one themselves
-                name = prefix + "_".join(str(part) for part in problem["loc"]).upper()
-                reason = f"{name}: {reason[:1].lower()}{reason[1:]}"
-            print(reason, file=sys.stderr)
+        print("\n".join(faults(cls, error)), file=sys.stderr)
         raise SystemExit(BAD_SETTINGS) from None
-    known = [prefix + name.upper() for name in cls.model_fields]
-    for name in os.environ:
-        if name.startswith(prefix) and name not in known:
-            for near in difflib.get_close_matches(name, known, n=1, cutoff=0.9):
-                print(f"{name} is not a setting and is ignored; did you mean {near}?", file=sys.stderr)
+    for name, near in unknown(cls).items():
+        if near:
+            print(f"{name} is not a setting and is ignored; did you mean {near}?", file=sys.stderr)
     return settings
+
+
+def faults(cls: type[BaseSettings], error: ValidationError) -> list[str]:
+    """A line for each variable that has a bad value."""
+    prefix = cls.model_config.get("env_prefix", "")
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False):
+        reason = problem["msg"].removeprefix("Value error, ")
+        if problem["loc"]:  # errors about several variables name one themselves
+            name = prefix + "_".join(str(part) for part in problem["loc"]).upper()
+            reason = f"{name}: {reason[:1].lower()}{reason[1:]}"
+        lines.append(reason)
+    return lines
+
+
+def unknown(cls: type[BaseSettings]) -> dict[str, str]:
+    """Variables with the class's prefix that are no settings, each with the setting whose misspelling it may be."""
+    prefix = cls.model_config.get("env_prefix", "")
+    known = [prefix + name.upper() for name in cls.model_fields]
+    found = [name for name in os.environ if name.startswith(prefix) and name not in known]
+    return {name: "".join(difflib.get_close_matches(name, known, n=1, cutoff=0.9)) for name in found}

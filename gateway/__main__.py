@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import time
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from socket import socket
@@ -21,16 +22,19 @@ from fleet.lane import Inbox
 from fleet.metrics.exposition import Exposition
 from fleet.metrics.names import Served
 from fleet.metrics.process import LinkMetrics, ProcessMetrics
-from fleet.process import arguments, loop, ports
+from fleet.process import arguments, files, loop, ports
 from fleet.process.signals import stop_signals
 from fleet.process.turns import Turns
 from fleet.process.version import VERSION
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
+from fleet.tracing.start import start
 from gateway.access import new_key
 from gateway.access.access import Access
 from gateway.access.keys import KeyRing, KeysError
 from gateway.chats.chats import Chats
 from gateway.chats.fan_in import FanIn, GatewayAgent, register
+from gateway.chats.observer import Observer, Observers
+from gateway.chats.tracing import Tracing
 from gateway.faces.bodies import Bodies
 from gateway.http import app, server
 from gateway.metrics.requests import RequestMetrics
@@ -38,7 +42,9 @@ from gateway.metrics.state import GatewayState
 from gateway.routing.admission import Admission
 from gateway.routing.breaker import Breakers
 from gateway.routing.directory import Directory
+from gateway.routing.health import Health, health
 from gateway.routing.load import describe_load
+from gateway.routing.peers import Peers
 from gateway.settings import GatewaySettings
 from protos import chat_pb2 as pb
 
@@ -48,13 +54,14 @@ POLL_EVERY = 0.05
 """Seconds between two checks for workers that are gone or silent."""
 
 ANNOUNCE_EVERY = 1.0
-"""Seconds between two signs of life to the workers, which give up a gateway that they do not hear."""
+"""Seconds between two statuses, by which the other gateways know this one, and the host that it lives."""
 
-RELOAD_EVERY = 1.0
+NAMES = 100
+"""Names for which a status says how many requests wait."""
 
 
 class Gateway:
-    """A gateway process. It has 18 attributes because everything that it consists of is made here."""
+    """A gateway process. It has 19 attributes because everything that it consists of is made here."""
 
     def __init__(
         self, settings: GatewaySettings, fleet: FleetSettings, ring: KeyRing | None, logged: logs.Counts
@@ -67,12 +74,14 @@ class Gateway:
         self._leaving = False
         self._lost_at = time.monotonic()
         """When the link to the host was lost; infinity once the chats have been told."""
+        self._export = start("chatfleet-gateway", self.id)
         self._runtime = FleetRuntime(fleet, self._on_link)
-        self._directory = Directory(self.id, gone_after=fleet.link_timeout)
+        self._peers = Peers(self.id)
+        self._directory = Directory(self.id, gone_after=fleet.link_timeout, peers=self._peers)
         self._bodies = Bodies(settings.bodies_memory, Turns())
         self._exposition = Exposition()
         self._served = Served(self._directory.names)
-        self._observer = RequestMetrics(self._exposition, self._served, by_key=settings.metrics_keys)
+        self._observer = self._observers()
         breakers = self._breakers = Breakers()
         self._admission = Admission(self._directory, breakers, settings.queue_limit, settings.queue_timeout)
         self._inbox = Inbox(self.id, self._send)
@@ -82,12 +91,12 @@ class Gateway:
 
     async def serve(self) -> None:
         stop = stop_signals()
-        sock = self._listen()
+        sockets = self._listen()
         http = server.make_server(self._application(), self._settings)
         self._expose(http)
         await self._join()
         async with asyncio.TaskGroup() as group:
-            serving = group.create_task(http.serve(sockets=[sock]))
+            serving = group.create_task(http.serve(sockets=sockets))
             helpers = [group.create_task(self._watch()), group.create_task(self._reload())]
             log.info("listening", gateway=self.id, address=str(self._settings.bind))
             await stop.wait()
@@ -97,26 +106,38 @@ class Gateway:
             for helper in helpers:
                 helper.cancel()
         await self._runtime.stop()
+        if self._export is not None:
+            await self._export.close()
         log.info("stopped", gateway=self.id)
 
-    def _listen(self) -> socket:
-        try:
-            return server.listen(self._settings.bind)
-        except OSError as error:
-            print(ports.failure("GATEWAY_BIND", self._settings.bind, error), file=sys.stderr)
-            raise SystemExit(1) from None
+    def _listen(self) -> list[socket]:
+        sockets = []
+        for name, address in self._settings.addresses.items():
+            try:
+                sockets.append(server.listen(address))
+            except OSError as error:
+                print(ports.failure(name, address, error), file=sys.stderr)
+                raise SystemExit(1) from None
+        return sockets
 
     def _application(self) -> ASGIApp:
         views = app.Views(
             self._unready,
             self._describe,
             self._models,
+            self._health,
             int(time.time()),
             lambda: self._leaving,
             self._exposition.render,
         )
         access, observer = Access(self._ring), self._observer
         return app.build(self._settings, self._chats, access, views, observer=observer, bodies=self._bodies)
+
+    def _observers(self) -> Observer:
+        """Those of traces first, whose ids go into the others' exemplars."""
+        tracing = [Tracing(self._export.tracer)] if self._export is not None else []
+        counting = RequestMetrics(self._exposition, self._served, by_key=self._settings.metrics_keys)
+        return Observers([*tracing, counting])
 
     def _expose(self, http: server.Server) -> None:
         """Add to the metrics what is read at each scrape, and watch the event loop."""
@@ -125,12 +146,12 @@ class Gateway:
         process = ProcessMetrics(exposition, "gateway", self.id, lambda: not self._unready(), self._logged, identity)
         LinkMetrics(exposition, self._runtime, lambda: self._leaving)
         parts = self._directory, self._admission, self._breakers, self._served, self._bodies
-        exposition.add(GatewayState(self._settings, *parts, http.server_state.connections))
+        exposition.add(GatewayState(self._settings, *parts, http.server_state.connections, self._logged))
         process.watch_loop()
 
     async def _join(self) -> None:
         batches = FanIn(self._directory, self._inbox, self._chats)
-        agent = partial(GatewayAgent, self._directory, self._admission, self._chats)
+        agent = partial(GatewayAgent, self._directory, self._admission, self._chats, self._peers)
         await register(self._runtime, self.id, agent, batches)
         await self._runtime.start()
 
@@ -182,11 +203,21 @@ class Gateway:
             if self._runtime.linked:
                 if now - announced_at >= ANNOUNCE_EVERY:
                     announced_at = now
-                    self._runtime.publish(pb.ChunkAck(gateway_id=self.id), topics.GATEWAYS)
+                    self._runtime.publish(self._status(), topics.GATEWAYS)
                 self._check_workers(now)
             elif now - self._lost_at > self._fleet.link_timeout:
                 self._lost_at = float("inf")
                 self._chats.link_lost()
+
+    def _status(self) -> pb.GatewayStatus:
+        return pb.GatewayStatus(
+            gateway_id=self.id,
+            version=VERSION,
+            draining=self._leaving,
+            in_flight=len(self._chats),
+            requests_total=self._chats.total,
+            waiting=dict(Counter(self._admission.waiting_for()).most_common(NAMES)),
+        )
 
     def _check_workers(self, now: float) -> None:
         for worker_id in self._directory.expire(now):
@@ -198,13 +229,16 @@ class Gateway:
 
     async def _reload(self) -> None:
         while self._ring is not None:
-            await asyncio.sleep(RELOAD_EVERY)
+            await asyncio.sleep(files.RELOAD_EVERY)
             await self._ring.refresh()
 
     # ------------------------------------------------------------ what its routes show
 
     def _models(self) -> dict[str, str]:
         return self._directory.described(time.monotonic())
+
+    def _health(self) -> dict[str, Health]:
+        return health(self._directory, time.monotonic())
 
     def _unready(self) -> str:
         if self._leaving:
@@ -218,6 +252,7 @@ class Gateway:
     def _describe(self) -> dict[str, Any]:
         now = time.monotonic()
         return {
+            "models": {name: of.describe(now) for name, of in self._health().items()},
             "workers": [worker.describe(now) for worker in self._directory],
             "gateway": {
                 "id": self.id,
@@ -227,16 +262,15 @@ class Gateway:
                 "in_flight": len(self._chats),
                 "requests_total": self._chats.total,
             },
+            "other_gateways": self._peers.describe(now),
             "load": describe_load(self._directory, self._directory.ready(now), self._admission.waiting_for()),
             "queue": self._admission.describe(),
         }
 
 
 def refuse_open_bind(settings: GatewaySettings) -> None:
-    """End the process if clients of other machines could ask without a key."""
-    if not settings.bind.is_loopback and settings.keys is None and not settings.allow_anonymous:
-        advice = "set GATEWAY_KEYS, or GATEWAY_ALLOW_ANONYMOUS=true if the network keeps unauthenticated clients out"
-        print(f"GATEWAY_BIND: {settings.bind} is reachable from other machines; {advice}", file=sys.stderr)
+    if refusal := settings.refusal():
+        print(refusal, file=sys.stderr)
         raise SystemExit(BAD_SETTINGS)
 
 

@@ -56,7 +56,7 @@ class GatewayError(Exception):
     """Whether a model was called more than once, so that it is not for the client to call it again."""
     provider: Mapping[str, Any] | None = None
     blames: ClassVar[frozenset[str]] = frozenset()
-    """The codes that count against the circuit breaker of the worker and its model."""
+    """The codes that count against the circuit breaker of the worker. Of its models it tells by itself."""
 
     def __init__(
         self,
@@ -110,7 +110,8 @@ class GatewayError(Exception):
             "request_id": request_id,
         }
         if self.usage is not None:
-            body["usage"] = usage(self.usage)
+            counted = {"completion_tokens": self.usage.completion_tokens}  # deltas: no one counted the prompt
+            body["usage"] = usage(self.usage) if self.usage.prompt_tokens else counted
         if self.provider is not None:
             body["provider"] = self.provider
         return body
@@ -203,7 +204,7 @@ class Unavailable(GatewayError):
 
 class OutOfTime(GatewayError):
     status = 504
-    blames = frozenset({"not_accepted", "first_token_timeout"})
+    blames = frozenset({"not_accepted"})
 
 
 class WorkerLost(GatewayError):
@@ -235,10 +236,6 @@ class ModelFailed(GatewayError):
 
     CALLED: ClassVar = frozenset({"model_failed", "model_timeout", "model_stream_broken", "model_rate_limited"})
     """The codes that say that a model was called, and may answer another call."""
-
-    blames = CALLED | {
-        *("model_unreachable", "model_unauthorized", "model_quota_exhausted", "model_not_found", "internal_error")
-    }
 
     def __init__(self, error: pb.Error) -> None:
         said = error.provider

@@ -27,6 +27,8 @@ class GatewaySettings(BaseSettings):
     """Addresses or networks whose ``X-Forwarded-*`` headers are trusted, separated by commas."""
     proxy_protocol: Annotated[list[IPv4Network | IPv6Network], NoDecode] = []
     """Addresses or networks whose connections begin with a PROXY protocol header, separated by commas."""
+    proxy_bind: Address | None = None
+    """A second listening address, on which every connection begins with a PROXY protocol header."""
     max_headers: int = Field(default=64 * 1024, ge=1024, le=1024 * 1024)
     """Size of a request's headers."""
     header_timeout: float = Field(default=30.0, gt=0, le=3600)
@@ -68,6 +70,20 @@ class GatewaySettings(BaseSettings):
 
     metrics_keys: bool = False
     """Count requests and tokens by the API key's name in ``/metrics``."""
+
+    @property
+    def addresses(self) -> dict[str, HostPort]:
+        """Where the gateway listens, by the variable that says so."""
+        found = {"GATEWAY_BIND": self.bind}
+        return found if self.proxy_bind is None else found | {"GATEWAY_PROXY_BIND": self.proxy_bind}
+
+    def refusal(self) -> str:
+        """Why the gateway must not start: clients of other machines could ask without a key."""
+        reachable = [f"{name}: {address}" for name, address in self.addresses.items() if not address.is_loopback]
+        if not reachable or self.keys is not None or self.allow_anonymous:
+            return ""
+        advice = "set GATEWAY_KEYS, or GATEWAY_ALLOW_ANONYMOUS=true if the network keeps unauthenticated clients out"
+        return f"{reachable[0]} is reachable from other machines; {advice}"
 
     @model_validator(mode="after")
     def _hold_one_body(self) -> Self:

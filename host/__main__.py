@@ -26,9 +26,8 @@ def check(settings: HostSettings, fleet: FleetSettings) -> None:
     """End the process when anyone on the network could join."""
     if settings.bind.is_loopback and settings.relay.is_loopback:
         return
-    if not settings.bind.is_loopback and not fleet.tokens() and not settings.allow_insecure:
-        advice = "set FLEET_TOKEN or FLEET_TOKEN_FILE (or HOST_ALLOW_INSECURE=true)"
-        print(f"HOST_BIND: {settings.bind} is reachable from other machines; {advice}", file=sys.stderr)
+    if refusal := settings.refusal(bool(fleet.tokens())):
+        print(refusal, file=sys.stderr)
         raise SystemExit(BAD_SETTINGS)
     if fleet.identity() is None:
         advice = "set FLEET_TLS_CA, FLEET_TLS_CERT and FLEET_TLS_KEY"
@@ -79,7 +78,7 @@ async def _expose(
 ) -> None:
     """Serve health and metrics until ``health`` ends."""
     exposition = Exposition()
-    exposition.add(HostMetrics(host))
+    exposition.add(HostMetrics(host, logged))
     ProcessMetrics(exposition, "host", "", lambda: host.serves, logged, fleet.identity()).watch_loop()
 
     def not_ready() -> str | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from prometheus_client.metrics_core import Metric as Family
 
+from fleet import logs
 from fleet.metrics.exposition import by_label, counter, gauge, plain
 from fleet.metrics.values import CAUSES, DROPS, KINDS, OTHER, REFUSALS, WAYS
 from host.server import FleetHost
@@ -14,6 +15,7 @@ from host.server import FleetHost
 @dataclass(eq=False)
 class HostMetrics:
     host: FleetHost
+    logged: logs.Counts
 
     def collect(self) -> Iterator[Family]:
         members, counts = self.host.servicer.members.values(), self.host.servicer.counts
@@ -24,6 +26,8 @@ class HostMetrics:
         yield gauge("chatfleet_host_members", kinds.items())
         left = {(kind, cause): 0 for kind in KINDS for cause in CAUSES} | counts.left
         yield counter("chatfleet_host_members_left_total", left.items())
+        dropped = self.logged["warning", "dropped a member that reads nothing"]
+        yield counter("chatfleet_host_members_dropped_total", plain(dropped))
         ways = {"relay": counts.frames - counts.repacked, "grpc": counts.repacked + counts.messages}
         yield counter("chatfleet_host_events_total", by_label(ways))
         yield counter("chatfleet_host_events_dropped_total", by_label(dict.fromkeys(DROPS, 0) | counts.drops))

@@ -102,7 +102,7 @@ GATEWAY = FleetRights(
     MESSAGE_BYTES,
     topics.GATEWAYS.type,
     topics.CHUNKS,
-    (topics.WORKERS.type, topics.MEMBERS.type),
+    (topics.WORKERS.type, topics.GATEWAYS.type, topics.MEMBERS.type),
 )
 OTHER = OtherRights()
 NOTHING = Rights()

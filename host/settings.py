@@ -35,6 +35,13 @@ class HostSettings(BaseSettings):
             raise ValueError("HOST_RELAY_BIND: must not be HOST_BIND")
         return self
 
+    def refusal(self, has_tokens: bool) -> str:
+        """Why the host must not start: anyone on the network could join."""
+        if self.bind.is_loopback or has_tokens or self.allow_insecure:
+            return ""
+        advice = "set FLEET_TOKEN or FLEET_TOKEN_FILE (or HOST_ALLOW_INSECURE=true)"
+        return f"HOST_BIND: {self.bind} is reachable from other machines; {advice}"
+
     @property
     def relay(self) -> HostPort:
         return self.relay_bind or HostPort(self.bind.host, 0 if self.bind.is_loopback else self.bind.port + 1)

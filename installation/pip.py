@@ -98,6 +98,7 @@ class Progress:
 
 
 def _count(arguments: list[str]) -> int:
-    """How many packages the requirement files of the arguments name."""
+    """How many packages the requirement files of the arguments name, without those of Windows."""
     files = [Path(file) for flag, file in itertools.pairwise(arguments) if flag == "-r"]
-    return sum(line[:1].isalnum() for file in files for line in file.read_text().splitlines())
+    lines = [line for file in files for line in file.read_text().splitlines() if line[:1].isalnum()]
+    return len({line.partition("=")[0] for line in lines if "win32" not in line})

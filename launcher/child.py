@@ -44,9 +44,11 @@ class Child:
         self.service = service.name
         self.gone = asyncio.Event()
         """Set by the owner when the process will not be started again."""
+        self.last_line = ""
+        """The last that it wrote, which is why it ended if it ended by itself."""
         self._command = service.command
         self._environment = dict(environment)
-        self._log = log
+        self._pass = log
         self._process: Process | None = None
         self._sent: signal.Signals | None = None
 
@@ -95,6 +97,10 @@ class Child:
             stderr=STDOUT,
             start_new_session=True,
         )
+
+    def _log(self, line: str) -> None:
+        self.last_line = line
+        self._pass(line)
 
     async def _pass_on(self, output: asyncio.StreamReader) -> None:
         rest = b""

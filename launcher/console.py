@@ -16,6 +16,8 @@ class Console:
         self._out = out
         self._on_closed = on_closed
         self._closed = False
+        self.lines = 0
+        """How many were written."""
         names = list(names)
         width = max(map(len, names), default=0)
         coloured = out.isatty() and not os.environ.get("NO_COLOR")
@@ -36,6 +38,7 @@ class Console:
         try:
             self._out.write(text + "\n")
             self._out.flush()
+            self.lines += 1
         except OSError:  # `make run | head`, or a closed terminal
             self._closed = True
             self._on_closed()

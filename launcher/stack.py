@@ -1,6 +1,7 @@
 """All processes of the Procfile: started together, kept running, stopped together."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -28,12 +29,21 @@ POLL_INTERVAL = 0.1
 ANSWER_TIMEOUT = 1.0
 """Seconds between two checks whether the stack is ready, and for the answer to one."""
 
-READY = """
-Ready: {url} with {workers} (Ctrl-C ends everything).{remark} Try:
+QUIET, MOST_WAITS = 0.3, 10
+"""Seconds without output until the stack is announced, so that this stands below all the rest; how often to wait."""
 
-  curl -N {url}/chat/completions -H 'Content-Type: application/json' \\
+REMIND_EVERY = 15.0
+"""Seconds until the user is told what is not ready yet, again and again."""
+
+READY = """
+Ready: {url} with {workers}, serving {served}.{remark}
+Ctrl-C ends what was started here: {names}. Try:
+
+  curl -N {url}/chat/completions -H 'Content-Type: application/json' \\{key}
     -d '{{"messages":[{{"source":"user","content":"Hello! Who are you?"}}]}}'
 """
+KEY = "\n    -H 'Authorization: Bearer KEY' \\"
+"""``make run`` with ``GATEWAY_KEYS``: the keys themselves are known to their users alone."""
 
 SHARED = "\nThe model `smollm2` makes {slots} replies at once (MODEL_SLOTS), however many workers there are."
 
@@ -55,11 +65,14 @@ class Backoff:
 class Stack:
     """Runs the processes from :meth:`run` to :meth:`stop`."""
 
-    def __init__(self, settings: LauncherSettings) -> None:
+    def __init__(self, settings: LauncherSettings, told: dict[str, str]) -> None:
+        """``told`` has what each worker said when it was ready: see :class:`launcher.notices.Notices`."""
         self._settings = settings
+        self._told = told
         self._stopping = asyncio.Event()
         self._interrupted = False
         self._exit_code = 0
+        self._failure = ""
         self._model_runs = False
         self._children: Sequence[Child] = ()
 
@@ -74,6 +87,8 @@ class Stack:
             await self._stopping.wait()
             announcing.cancel()
             await self._stop_all(console)
+        if self._failure:
+            console.line(SELF, self._failure)
         return self._exit_code
 
     def stop(self) -> None:
@@ -93,6 +108,7 @@ class Stack:
         try:
             while not self._stopping.is_set():
                 began = clock()
+                self._told.pop(child.name, None)
                 code = await child.run()
                 if self._stopping.is_set() or not self._may_restart(child, code, console):
                     return
@@ -110,6 +126,8 @@ class Stack:
         if code == BAD_SETTINGS:
             console.line(SELF, f"{ended}: its settings are wrong; ending the others")
             self._exit_code = BAD_SETTINGS
+            self._failure = f"nothing runs, because a setting of {child.name} is wrong. Correct it and start again: "
+            self._failure += child.last_line
             self.stop()
             return False
         if child.service == "model" and code == MODEL_UNAVAILABLE:
@@ -122,26 +140,52 @@ class Stack:
         services = [child.service for child in self._children]
         if "gateway" not in services:
             return
-        while not await self._is_ready():  # noqa: ASYNC110 (other processes set no event)
-            await asyncio.sleep(POLL_INTERVAL)
+        await self._until_ready(console)
+        names = [child.name for child in self._children if child.service != "model" or self._model_runs]
         workers = services.count("worker")
-        remark = ""
-        if "model" in services and not self._model_runs:
-            remark = " The model `smollm2` is not available."
-        elif self._model_runs and "workers" in self._settings.model_fields_set:
-            remark = SHARED.format(slots=self._settings.model_slots)
+        served = dict.fromkeys(self._told[child.name] for child in self._workers if child.name in self._told)
         console.plain(
             READY.format(
                 url=f"http://{reachable(self._settings.gateway_bind)}",
                 workers="1 worker" if workers == 1 else f"{workers} workers",
-                remark=remark,
+                served="; ".join(served) or "what other workers serve",
+                remark=self._remark() if "model" in services else "",
+                names=", ".join(names),
+                key=KEY if os.environ.get("GATEWAY_KEYS") else "",
             )
         )
 
-    async def _is_ready(self) -> bool:
-        if not await _answers(reachable(self._settings.gateway_bind), "/readyz"):
-            return False
-        return not self._model_runs or await _answers(reachable(self._settings.model_bind), "/health")
+    async def _until_ready(self, console: Console) -> None:
+        clock = asyncio.get_running_loop().time
+        remind_at = clock() + REMIND_EVERY
+        while missing := await self._missing():
+            if clock() >= remind_at:
+                console.line(SELF, f"not ready yet: {', '.join(missing)}")
+                remind_at = clock() + REMIND_EVERY
+            await asyncio.sleep(POLL_INTERVAL)
+        await _quiet(console)
+        if await self._missing():  # one has died meanwhile
+            await self._until_ready(console)
+
+    def _remark(self) -> str:
+        """What to know of the embedded model, or that it is missing."""
+        if not self._model_runs:
+            return " The model `smollm2` is not available."
+        more = "workers" in self._settings.model_fields_set
+        return SHARED.format(slots=self._settings.model_slots) if more else ""
+
+    @property
+    def _workers(self) -> list[Child]:
+        return [child for child in self._children if child.service == "worker"]
+
+    async def _missing(self) -> list[str]:
+        """What is not ready yet."""
+        missing = [child.name for child in self._workers if child.name not in self._told]
+        if self._model_runs and not await _answers(reachable(self._settings.model_bind), "/health"):
+            missing.append("model")
+        if not missing and not await _answers(reachable(self._settings.gateway_bind), "/readyz"):
+            missing.append("gateway")
+        return missing
 
     async def _stop_all(self, console: Console) -> None:
         """SIGTERM to gateways and workers, then to the others; SIGKILL to those that do not stop."""
@@ -156,6 +200,15 @@ class Stack:
         if late:
             console.line(SELF, f"killing {', '.join(child.name for child in late)}")
             _send(late, signal.SIGKILL)
+
+
+async def _quiet(console: Console) -> None:
+    """Wait until nothing more is said about the start."""
+    for _ in range(MOST_WAITS):
+        lines = console.lines
+        await asyncio.sleep(QUIET)
+        if console.lines == lines:
+            return
 
 
 async def _answers(address: HostPort, path: str) -> bool:

@@ -152,7 +152,7 @@ class ChatOptions(_message.Message):
     def __init__(self, tools: _Optional[_Iterable[_Union[Tool, _Mapping]]] = ..., tool_choice: _Optional[str] = ..., response_format: _Optional[str] = ..., extra: _Optional[str] = ..., other: _Optional[str] = ...) -> None: ...
 
 class ChatHistory(_message.Message):
-    __slots__ = ("request_id", "attempt", "reply_to", "model", "messages", "options", "deadline", "traceparent", "endpoint", "body", "sent_by")
+    __slots__ = ("request_id", "attempt", "reply_to", "model", "messages", "options", "deadline", "traceparent", "endpoint", "body", "tracestate", "sent_by")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     REPLY_TO_FIELD_NUMBER: _ClassVar[int]
@@ -163,6 +163,7 @@ class ChatHistory(_message.Message):
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     ENDPOINT_FIELD_NUMBER: _ClassVar[int]
     BODY_FIELD_NUMBER: _ClassVar[int]
+    TRACESTATE_FIELD_NUMBER: _ClassVar[int]
     SENT_BY_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     attempt: int
@@ -174,8 +175,9 @@ class ChatHistory(_message.Message):
     traceparent: str
     endpoint: str
     body: bytes
+    tracestate: str
     sent_by: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, request_id: _Optional[str] = ..., attempt: _Optional[int] = ..., reply_to: _Optional[str] = ..., model: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[ChatMessage, _Mapping]]] = ..., options: _Optional[_Union[ChatOptions, _Mapping]] = ..., deadline: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., traceparent: _Optional[str] = ..., endpoint: _Optional[str] = ..., body: _Optional[bytes] = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, request_id: _Optional[str] = ..., attempt: _Optional[int] = ..., reply_to: _Optional[str] = ..., model: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[ChatMessage, _Mapping]]] = ..., options: _Optional[_Union[ChatOptions, _Mapping]] = ..., deadline: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., traceparent: _Optional[str] = ..., endpoint: _Optional[str] = ..., body: _Optional[bytes] = ..., tracestate: _Optional[str] = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CancelChat(_message.Message):
     __slots__ = ("request_id", "reason", "attempt", "reply_to", "sent_by")
@@ -414,8 +416,22 @@ class Details(_message.Message):
     server: int
     def __init__(self, description: _Optional[str] = ..., concurrency: _Optional[int] = ..., active_by_gateway: _Optional[_Mapping[str, int]] = ..., server: _Optional[int] = ...) -> None: ...
 
+class Failing(_message.Message):
+    __slots__ = ("name", "endpoint", "code", "since", "trial")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    TRIAL_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    endpoint: str
+    code: str
+    since: _duration_pb2.Duration
+    trial: bool
+    def __init__(self, name: _Optional[str] = ..., endpoint: _Optional[str] = ..., code: _Optional[str] = ..., since: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., trial: bool = ...) -> None: ...
+
 class WorkerStatus(_message.Message):
-    __slots__ = ("worker_id", "models", "capacity", "active", "state", "version", "active_by_gateway", "started_total", "routes", "endpoints", "details", "sent_by")
+    __slots__ = ("worker_id", "models", "capacity", "active", "state", "version", "active_by_gateway", "started_total", "routes", "endpoints", "details", "failing", "sent_by")
     class ActiveByGatewayEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -448,6 +464,7 @@ class WorkerStatus(_message.Message):
     ROUTES_FIELD_NUMBER: _ClassVar[int]
     ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
     DETAILS_FIELD_NUMBER: _ClassVar[int]
+    FAILING_FIELD_NUMBER: _ClassVar[int]
     SENT_BY_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     models: _containers.RepeatedScalarFieldContainer[str]
@@ -460,8 +477,34 @@ class WorkerStatus(_message.Message):
     routes: _containers.RepeatedScalarFieldContainer[int]
     endpoints: _containers.MessageMap[str, Endpoints]
     details: _containers.MessageMap[str, Details]
+    failing: _containers.RepeatedCompositeFieldContainer[Failing]
     sent_by: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, worker_id: _Optional[str] = ..., models: _Optional[_Iterable[str]] = ..., capacity: _Optional[int] = ..., active: _Optional[int] = ..., state: _Optional[_Union[WorkerState, str]] = ..., version: _Optional[str] = ..., active_by_gateway: _Optional[_Mapping[str, int]] = ..., started_total: _Optional[int] = ..., routes: _Optional[_Iterable[int]] = ..., endpoints: _Optional[_Mapping[str, Endpoints]] = ..., details: _Optional[_Mapping[str, Details]] = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, worker_id: _Optional[str] = ..., models: _Optional[_Iterable[str]] = ..., capacity: _Optional[int] = ..., active: _Optional[int] = ..., state: _Optional[_Union[WorkerState, str]] = ..., version: _Optional[str] = ..., active_by_gateway: _Optional[_Mapping[str, int]] = ..., started_total: _Optional[int] = ..., routes: _Optional[_Iterable[int]] = ..., endpoints: _Optional[_Mapping[str, Endpoints]] = ..., details: _Optional[_Mapping[str, Details]] = ..., failing: _Optional[_Iterable[_Union[Failing, _Mapping]]] = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class GatewayStatus(_message.Message):
+    __slots__ = ("gateway_id", "version", "draining", "in_flight", "requests_total", "waiting", "sent_by")
+    class WaitingEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    GATEWAY_ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    SENT_BY_FIELD_NUMBER: _ClassVar[int]
+    gateway_id: str
+    version: str
+    draining: bool
+    in_flight: int
+    requests_total: int
+    waiting: _containers.ScalarMap[str, int]
+    sent_by: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, gateway_id: _Optional[str] = ..., version: _Optional[str] = ..., draining: bool = ..., in_flight: _Optional[int] = ..., requests_total: _Optional[int] = ..., waiting: _Optional[_Mapping[str, int]] = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class MemberLeft(_message.Message):
     __slots__ = ("member_id", "kind", "cause", "sent_by")

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -20,6 +21,14 @@ IMPATIENT = {
     "GATEWAY_REQUEST_TIMEOUT": "6",
     "GATEWAY_MAX_ATTEMPTS": "2",
 }
+
+
+def pytest_configure() -> None:
+    """Under nohup, in a shell's background and in some CI runners signals are ignored, and what we start would inherit
+    that. A handler it does not inherit, and the tests themselves go on as they were asked to."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 @pytest.fixture(scope="session")

@@ -6,41 +6,38 @@ import sys
 from contextlib import AsyncExitStack, suppress
 from typing import NoReturn
 
+from opentelemetry import trace
+
 from fleet import logs
 from fleet.bus import topics
 from fleet.bus.runtime import FleetRuntime
 from fleet.lane import Outbox
 from fleet.metrics.exposition import Exposition
 from fleet.metrics.process import LinkMetrics, ProcessMetrics
-from fleet.process import arguments, loop, ports
+from fleet.process import arguments, loop, notice, ports
 from fleet.process.health import health_service
 from fleet.process.signals import stop_signals
 from fleet.process.turns import Turns
 from fleet.process.version import VERSION
 from fleet.settings import BAD_SETTINGS, FleetSettings, load
+from fleet.tracing.start import start
 from protos import chat_pb2 as pb
 from worker.agents.threads import ToolThreads
-from worker.claude.client import ClaudeClient
 from worker.contract.images import Images
 from worker.contract.observer import Observer, Observers
 from worker.metrics.state import WorkerState
 from worker.metrics.work import WorkMetrics
-from worker.ollama.client import OllamaClient
-from worker.openai.client import Streaming
-from worker.secrets import SecretsError, adopt
-from worker.services.agent import AgentService
-from worker.services.endpoints import CHAT, Endpoints
-from worker.services.model import ModelService
-from worker.services.passed_on import PassedOn
-from worker.services.service import Service
 from worker.serving import agent
-from worker.serving.catalog import Model, ModelsError, load_models
+from worker.serving.catalog import Model
 from worker.serving.check import check
 from worker.serving.gateway_watch import GatewayWatch
-from worker.serving.offer import NOTHING, Offer, ServeError
+from worker.serving.loaded import Loaded, LoadError, end, load_all, read_models
+from worker.serving.offers import Offers
 from worker.serving.registry import Registry
-from worker.serving.roster import Roster, load_agents
+from worker.serving.reload import Reload
+from worker.serving.sources import Sources
 from worker.serving.status import Heartbeat
+from worker.serving.tracing import Passing, Tracing
 from worker.settings import WorkerSettings
 from worker.wire.pacer import Pacer
 
@@ -51,25 +48,25 @@ FLUSH_TIMEOUT = 3.0
 
 
 class Worker:
-    """Creates the parts of a worker and runs them until it is stopped."""
+    """Creates the parts of a worker and runs them until it is stopped. It has 13 attributes because it makes all."""
 
     def __init__(
         self,
         settings: WorkerSettings,
         fleet: FleetSettings,
+        sources: Sources,
         models: dict[str, Model],
-        observer: Observer,
         logged: logs.Counts,
     ) -> None:
         self.id = topics.new_member_id(topics.WORKER, fleet.member_name)
         self._settings = settings
         self._fleet = fleet
-        self._logged = logged
+        self._sources = sources
         self._models = models
+        self._logged = logged
+        self._export = start("chatfleet-worker", self.id)
         self._exposition = Exposition()
-        self._observer = observer
-        if settings.health_bind is not None:
-            self._observer = Observers([observer, WorkMetrics(self._exposition)])
+        self._observer = self._observers()
         self._runtime = FleetRuntime(fleet, self._on_link)
         self._outbox = Outbox(self.id, self._send, settings.flush_interval)
         self._registry: Registry | None = None
@@ -101,66 +98,54 @@ class Worker:
         pacer = Pacer(settings.flush_interval, outbox.hold, outbox.release) if settings.flush_interval else None
         images = Images(settings.image_pixels)
         turns = Turns()
-        roster = await self._agents()
-        offers = self._offers(roster, turns, images, pacer)
+        offers, loaded = Offers(turns, images, pacer, self._observer), await self._load()
         async with asyncio.TaskGroup() as group:
-            registry = self._registry = Registry(offers, outbox, settings.capacity, group, self._observer)
+            registry = self._registry = Registry(
+                offers.make(loaded.models, loaded.roster), outbox, settings.capacity, group, self._observer
+            )
             watch = GatewayWatch(registry, outbox, settings.gateway_timeout, self._fleet.link_timeout)
             heartbeat = self._heartbeat = Heartbeat(
                 self.id, VERSION, registry, lambda status: self._runtime.publish(status, topics.WORKERS)
             )
+            registry.health.changed = heartbeat.beat
+            reload = Reload(settings, self._sources, loaded, offers, registry, group, heartbeat.beat)
             await agent.register(self._runtime, self.id, registry, watch)
-            log.info("serving", worker=self.id, models=list(offers), capacity=registry.capacity)
+            log.info("serving", worker=self.id, models=list(registry.offers), capacity=registry.capacity)
             await self._runtime.start()
-            helpers = [group.create_task(heartbeat.run()), group.create_task(watch.watch())]
+            watches = (heartbeat.run(), watch.watch(), reload.watch(), registry.health.watch(registry))
+            helpers = [group.create_task(each) for each in watches]
             await stop.wait()
             await self._drain(registry, heartbeat)
             for helper in helpers:
                 helper.cancel()
         heartbeat.leave()
         await self._runtime.stop()
-        for client in [*(model.client for model in self._models.values()), *roster.own]:
-            await client.close()
-        for server in roster.workbenches.values():
-            await server.stop()
+        await end(reload.loaded.parts)
         images.close()
         if pacer is not None:
             pacer.close()
+        if self._export is not None:
+            await self._export.close()
         log.info("stopped", worker=self.id)
 
-    async def _agents(self) -> Roster:
-        try:
-            roster = await load_agents(self._settings.agents, self._models, self._settings.serve)
-        except ServeError as error:
-            refuse(f"WORKER_SERVE: {error}")
-        for problem in roster.problems:
-            log.warning("agent not served", reason=problem)
-        if not (roster.models or roster.entries):
-            refuse(f"WORKER_MODELS: {NOTHING}")
-        return roster
+    def _observers(self) -> Observer:
+        """What sees each run: metrics only where they can be asked for."""
+        tracing: Observer = Passing()
+        if self._export is not None:
+            trace.set_tracer_provider(self._export.provider)  # so that spans of agents' own code go there too
+            tracing = Tracing(self._export.tracer, has_content=self._fleet.trace_content)
+        if self._settings.health_bind is None:
+            return tracing
+        return Observers([tracing, WorkMetrics(self._exposition)])
 
-    def _offers(self, roster: Roster, turns: Turns, images: Images, pacer: Pacer | None) -> dict[str, Offer]:
-        offers = {}
-        for name, model in self._models.items():
-            at: dict[str, Service] = {}
-            if isinstance(model.client, Streaming):
-                model.client.read_by(pacer)
-                passed_on = [other for other in model.endpoints if other != CHAT]
-                at = {other: PassedOn(name, model.client, other, turns, self._observer) for other in passed_on}
-            elif isinstance(model.client, ClaudeClient):
-                model.client.work_in(turns, pacer)
-            elif isinstance(model.client, OllamaClient):
-                model.client.work_in(turns, images, pacer)
-            if CHAT in model.endpoints:
-                at[CHAT] = ModelService(name, model.client, model.system_message, turns, images, self._observer)
-            if name in roster.models:
-                offers[name] = Offer(Endpoints(at), model.route, model.description, model.concurrency, model.endpoints)
-        clients = {name: model.client for name, model in self._models.items()}
-        for name, entry in roster.entries.items():
-            service = AgentService(entry, clients, roster.workbenches, turns, images, self._observer)
-            at = {CHAT: service}
-            offers[name] = Offer(Endpoints(at), description=entry.description, concurrency=entry.concurrency)
-        return offers
+    async def _load(self) -> Loaded:
+        try:
+            loaded = await load_all(self._settings, self._models)
+        except LoadError as error:
+            refuse(str(error))
+        for problem in loaded.roster.problems:
+            log.warning("agent not served", reason=problem)
+        return loaded
 
     async def _drain(self, registry: Registry, heartbeat: Heartbeat) -> None:
         """Refuse new runs, let the others end, and see their last events acknowledged."""
@@ -190,8 +175,9 @@ class Worker:
     def _on_link(self, up: bool) -> None:
         if up:
             self._outbox.link_up()
-            if self._heartbeat is not None:
+            if self._heartbeat is not None and self._registry is not None:
                 self._heartbeat.beat()
+                notice.ready(", ".join(self._registry.offers))
         else:
             self._outbox.link_down()
 
@@ -207,25 +193,22 @@ def main() -> None:
     parser = arguments.parser("worker", "Serve models and agents to the fleet until SIGTERM or SIGINT.")
     parser.add_argument("command", nargs="?", choices=["check"], help="say whether everything loads, and end")
     command = parser.parse_args().command
-    # Spans of each message within a team are a fifth of its cost; set it to false to have them.
+    # Spans of each message within a team are a fifth of its cost. Who sets it to false gets them beside ours.
     os.environ.setdefault("AUTOGEN_DISABLE_RUNTIME_TRACING", "true")
     fleet = load(FleetSettings)
     settings = load(WorkerSettings)
     logged = logs.configure("worker", fleet.log_level, fleet.log_format)
+    sources = Sources(settings)  # before they are read, so that no change is missed
     try:
-        if settings.secrets is not None:
-            adopt(settings.secrets)
-        models = load_models(settings.models)
-    except SecretsError as error:
-        refuse(f"WORKER_SECRETS: {error}")
-    except ModelsError as error:
-        refuse(f"WORKER_MODELS: {error}")
+        models = read_models(settings, sources.secrets)
+    except LoadError as error:
+        refuse(str(error))
     if command == "check":
         logs.configure("worker", "error", fleet.log_format)
         problems = asyncio.run(check(models, settings))
         print("\n".join(problems) or "everything loads", file=sys.stderr if problems else sys.stdout)
         raise SystemExit(BAD_SETTINGS if problems else 0)
-    loop.run(Worker(settings, fleet, models, Observer(), logged).serve())
+    loop.run(Worker(settings, fleet, sources, models, logged).serve())
 
 
 if __name__ == "__main__":

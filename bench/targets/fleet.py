@@ -19,6 +19,8 @@ from bench.targets.target import Target, answers
 
 class Fleet(Target):
     name = "chatfleet"
+    has_metrics = False
+    """Whether hosts and workers have metrics too; gateways always do."""
 
     def __init__(self, backend: int, workers: int = 2, gateways: int = 1, checkout: Path = REPOSITORY) -> None:
         super().__init__(backend)
@@ -26,6 +28,8 @@ class Fleet(Target):
         self.workers = workers
         self._gateways = gateways
         self._ports: list[int] = []
+        self.settings: dict[str, str] = {}
+        """Of every process."""
 
     @property
     def ports(self) -> list[int]:
@@ -36,9 +40,9 @@ class Fleet(Target):
         host = f"127.0.0.1:{free_port()}"
         models = self.folder / "models.yaml"
         models.write_text(yaml.safe_dump(self._models()))
-        self._module("host", HOST_BIND=host, HOST_RELAY_BIND=f"127.0.0.1:{free_port()}")
+        self._module("host", HOST_BIND=host, HOST_RELAY_BIND=f"127.0.0.1:{free_port()}", **self._health("HOST"))
         for _ in range(self.workers):
-            self._module("worker", FLEET_HOST=host, WORKER_MODELS=str(models))
+            self._module("worker", FLEET_HOST=host, WORKER_MODELS=str(models), **self._health("WORKER"))
         for port in self.ports:
             self._module("gateway", FLEET_HOST=host, GATEWAY_BIND=f"127.0.0.1:{port}")
 
@@ -63,7 +67,10 @@ class Fleet(Target):
         return found.stdout.strip() or "an unknown commit"
 
     def _module(self, name: str, **settings: str) -> None:
-        self.run(name, sys.executable, "-m", name, **settings)
+        self.run(name, sys.executable, "-m", name, **self.settings, **settings)
+
+    def _health(self, prefix: str) -> dict[str, str]:
+        return {f"{prefix}_HEALTH_BIND": f"127.0.0.1:{free_port()}"} if self.has_metrics else {}
 
     def _models(self) -> dict[str, Any]:
         info = dict.fromkeys(("vision", "json_output", "structured_output"), False) | {"function_calling": True}

@@ -205,7 +205,7 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
                 for agent_type in list(self._agent_factories):
                     await link.register(agent_type)
                 for subscription in list(self._subscription_manager.subscriptions):
-                    await link.subscribe(subscription)
+                    await _subscribe(link, subscription)
             except BaseException:
                 await _close(link)
                 raise
@@ -318,6 +318,15 @@ class FleetRuntime(GrpcWorkerAgentRuntime):
     def _not_understood(self, kind: str, error: BaseException) -> None:
         if self._repeats.is_new("not understood", kind):
             log.error("an event was not understood", kind=kind, exc_info=error)
+
+
+async def _subscribe(link: Link, subscription: Subscription) -> None:
+    try:
+        await link.subscribe(subscription)
+    except grpc.aio.AioRpcError as error:
+        # A host of the version before lets no gateway hear the others.
+        if error.code() != grpc.StatusCode.PERMISSION_DENIED or not subscription.is_match(topics.GATEWAYS):
+            raise
 
 
 async def _close(link: Link) -> None:

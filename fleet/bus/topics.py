@@ -18,7 +18,6 @@ SOURCE = "fleet"
 WORKERS = TopicId("workers", SOURCE)
 MEMBERS = TopicId("members", SOURCE)
 GATEWAYS = TopicId("gateways", SOURCE)
-"""Nobody listens: here a gateway speaks so that the host hears it."""
 
 WORKER = "my_agent"
 GATEWAY = "gateway"

@@ -199,7 +199,8 @@ METRICS: tuple[Metric, ...] = (
     _gauge(GATEWAY, "chatfleet_model_active", "Runs of it on the ready workers, if it has a concurrency", "model"),
     _gauge(GATEWAY, "chatfleet_load_ratio", "load.ratio of /fleet; absent while no worker is ready"),
     _gauge(GATEWAY, "chatfleet_load_workers_ratio", "load.workers_ratio of /fleet; absent while no worker is ready"),
-    _gauge(GATEWAY, "chatfleet_breakers_open", "Workers that get no request for it, because it failed there", "model"),
+    _gauge(GATEWAY, "chatfleet_breakers_open", "Ready workers that are avoided for it, as it failed there", "model"),
+    _counter(GATEWAY, "chatfleet_lanes_broken_total", "How often events of a worker were lost for good"),
     # ------------------------------------------------------------ the worker
     _counter(WORKER, "chatfleet_runs_total", "Runs that ended", "model", "code"),
     _counter(WORKER, "chatfleet_runs_refused_total", "Requests that it did not run", "code"),
@@ -230,6 +231,7 @@ METRICS: tuple[Metric, ...] = (
     # ------------------------------------------------------------ the host
     _gauge(HOST, "chatfleet_host_members", "Connected members, by what carries their events", "kind", "by"),
     _counter(HOST, "chatfleet_host_members_left_total", "Members that left", "kind", "cause"),
+    _counter(HOST, "chatfleet_host_members_dropped_total", "Members that were cut off because they read nothing"),
     _counter(HOST, "chatfleet_host_refusals_total", "Members and connections that were refused", "reason"),
     _counter(HOST, "chatfleet_host_events_total", "Events that came from members", "by"),
     _counter(HOST, "chatfleet_host_events_dropped_total", "Events that were not passed on", "reason"),

@@ -15,6 +15,8 @@ _MEMBERS: Events = {
         "dropped a message that is too large",
         "lost the host",
         "no relay, events pass by gRPC",
+        "traces lost",
+        "tracing is off",
     ),
     "error": ("an event was not understood", "the link failed, joining again"),
 }
@@ -43,26 +45,30 @@ _GATEWAY: Events = {
 _WORKER: Events = {
     "info": ("gateway gone",),
     "warning": (
+        "a file was replaced outside its mount",
         "agent not served",
         "an agent did not end when it was cancelled",
         "chat failed",
+        "fails for everyone",
         "mcp server gone",
         "runs cut off by the drain timeout",
     ),
-    "error": ("a failure was not understood", "chat failed"),
+    "error": ("a failure was not understood", "chat failed", "not reloaded"),
 }
 
 _HOST: Events = {
     "info": ("member joined", "member left"),
     "warning": (
         "a changed token file cannot be used, going on with the old one",
-        "a member's certificate and token name no role: it can join as a worker or as a gateway",
+        "a member's certificate and token name no role",
         "cannot accept a connection",
         "changed TLS files cannot be used, going on with the old ones",
         "dropped a connection",
         "dropped a member that reads nothing",
         "dropped a response",
         "dropped an event",
+        "members are not told apart",
+        "not encrypted",
         "refused a connection",
         "refused a member",
         "refused a member: its FLEET_TOKEN is missing or wrong",

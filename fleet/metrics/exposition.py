@@ -22,7 +22,7 @@ END = b"# EOF\n"
 FRESH = 0.2
 """Seconds for which a text is given again: many scrapes at once cost and hold no more than one."""
 
-STEP = 500
+STEP = 200
 """Samples that are written in one step, which takes a few milliseconds."""
 
 Values = Iterable[tuple[tuple[str, ...], float]]
@@ -69,7 +69,8 @@ class Exposition:
         write = openmetrics.generate_latest if is_open else generate_latest
         text = bytearray()
         for family in self.registry.collect():
-            for start in range(0, len(family.samples), STEP):
+            yield
+            for start in range(0, max(1, len(family.samples)), STEP):
                 part = _Part(family.name, family.documentation, family.type)
                 part.samples = family.samples[start : start + STEP]
                 lines = write(part).removesuffix(END)

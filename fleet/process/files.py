@@ -1,15 +1,62 @@
 """Tells whether a file that a running process reads again was replaced or changed, and why one cannot be read."""
 
 import os
+from collections.abc import Callable, Hashable
 from pathlib import Path
 
 Stamp = tuple[int, int, int]
+
+RELOAD_EVERY = 1.0
+"""Seconds between two looks at files that are read again by themselves."""
 
 
 def stamp(path: Path) -> Stamp:
     """Differs once the file was replaced or written. Raises ``OSError`` if it cannot be read."""
     stat = path.stat()
     return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+def existing(path: Path) -> tuple[Stamp, bool] | None:
+    """Its stamp, and whether it may be read; None if it is not there."""
+    try:
+        return stamp(path), os.access(path, os.R_OK)
+    except OSError:
+        return None
+
+
+def is_orphan(path: Path) -> bool:
+    """Whether the file has no name any longer: it is mounted, and another one has taken its name outside."""
+    try:
+        return path.stat().st_nlink == 0
+    except OSError:
+        return False
+
+
+class Changes:
+    """Whether files have changed since they were used or refused last, and whether a problem with them is news.
+
+    ``stamp`` differs once they have changed.
+    """
+
+    def __init__(self, stamp: Callable[[], Hashable]) -> None:
+        self._stamp = stamp
+        self._seen = stamp()
+        self._told = ""
+
+    def found(self) -> Hashable | None:
+        """The new stamp, or None if nothing has changed."""
+        stamp = self._stamp()
+        return None if stamp == self._seen else stamp
+
+    def accept(self, stamp: Hashable) -> None:
+        self._seen, self._told = stamp, ""
+
+    def refuse(self, problem: str, stamp: Hashable | None = None) -> bool:
+        """Whether ``problem`` is news. Without a ``stamp`` the files count as changed until they can be used."""
+        if stamp is not None:
+            self._seen = stamp
+        is_news, self._told = problem != self._told, problem
+        return is_news
 
 
 def reason(path: Path, error: OSError) -> str:

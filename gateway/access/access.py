@@ -32,6 +32,13 @@ class Access:
                 return found
         raise Unauthorized
 
+    def known(self, request: Request) -> Key | None:
+        """The request's key; None for one without a valid key."""
+        try:
+            return self.identify(request)
+        except Unauthorized:
+            return None
+
     def enter(self, key: Key, model: str, history: pb.ChatHistory) -> Grant:
         """Admit a chat; close the grant when it is over. ``model`` is what it would run on, empty if that is not known.
 

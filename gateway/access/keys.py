@@ -180,9 +180,8 @@ class KeyRing:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stamp = self._fingerprint()
+        self._changes = files.Changes(self._stamp)
         self._keys = read_keys(path)
-        self._reported = ""
 
     def find(self, key: str) -> Key | None:
         """A key's entry. The time this takes depends on the hash alone, which reveals nothing about the keys."""
@@ -193,22 +192,20 @@ class KeyRing:
 
         A file that cannot be used is reported once and changes nothing.
         """
-        stamp = self._fingerprint()
-        if stamp == self._stamp:
+        stamp = self._changes.found()
+        if stamp is None:
             return
         try:
             keys = await asyncio.to_thread(read_keys, self._path)
         except KeysError as error:
-            if not isinstance(error, KeysUnreadable):
-                self._stamp = stamp
-            if str(error) != self._reported:
+            if self._changes.refuse(str(error), None if isinstance(error, KeysUnreadable) else stamp):
                 log.error("keys not reloaded", reason=str(error))
-                self._reported = str(error)
             return
-        self._keys, self._stamp, self._reported = keys, stamp, ""
+        self._keys = keys
+        self._changes.accept(stamp)
         log.info("keys reloaded", keys=len(keys))
 
-    def _fingerprint(self) -> files.Stamp:
+    def _stamp(self) -> files.Stamp:
         try:
             return files.stamp(self._path)
         except OSError:

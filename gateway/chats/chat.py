@@ -26,6 +26,10 @@ class Record:
     client: str = ""
     traceparent: str = ""
     tracestate: str = ""
+    """The client's trace, if it sent a valid one."""
+    path: str = ""
+    route: str = ""
+    """The pattern of the path, of the face that answers."""
     began: float = 0.0
     ended: float = 0.0
     face: str = ""
@@ -63,7 +67,8 @@ class Record:
             line |= {"model": chat.model, "worker": chat.worker, "attempts": chat.attempts, "tokens": chat.reply.tokens}
             usage = chat.usage
             if usage is not None:
-                line |= {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
+                prompt = {"prompt_tokens": usage.prompt_tokens} if usage.prompt_tokens else {}
+                line |= prompt | {"completion_tokens": usage.completion_tokens}
             if chat.finish_reason:
                 line["finish"] = chat.finish_reason
             line["queued_ms"] = _ms(chat.claim.waited)

@@ -128,7 +128,7 @@ class Chats:
                 )
                 attempt.end(error)
             if chat.history is not None and (attempt.started or attempt.code == ""):
-                self._breakers.succeeded(chat.claim.at(worker_id))
+                self._breakers.succeeded(worker_id)
                 chat.forget_history()
                 chat.first_at = now
                 self.observer.first_event(chat)
@@ -260,7 +260,7 @@ class Chats:
             chat.reply.attempt = None
             self._forget(attempt)
             if not attempt.outcome.done():
-                self._breakers.abandoned(chat.claim.at(worker_id), self._clock())
+                self._breakers.abandoned(worker_id, self._clock())
             if not attempt.ended_by_worker:
                 self._cancel(worker_id, chat.request_id, number, attempt.code)
             self.observer.attempt_ended(chat, number, worker_id, attempt.code)
@@ -275,9 +275,11 @@ class Chats:
         return (attempt.accepted and not self._admission.linked) or (attempt.started and reply.unread > 0)
 
     def _judge(self, chat: Chat, worker_id: str, error: GatewayError | None) -> None:
-        """Tell the breaker of a failure; it was told of a success at the first event."""
-        if error is not None and error.blames_worker and not chat.reply.started:
-            self._breakers.failed(chat.claim.at(worker_id), self._clock(), error.retry_after or 0.0)
+        """Tell the worker's breaker of a failure; it was told of a success at the first event."""
+        if isinstance(error, ModelFailed):
+            self._breakers.succeeded(worker_id)  # it does what it is told, however its model does
+        elif error is not None and error.blames_worker and not chat.reply.started:
+            self._breakers.failed(worker_id, self._clock())
 
     def _cancel(self, worker_id: str, request_id: str, attempt: int, reason: str) -> None:
         cancel = pb.CancelChat(request_id=request_id, attempt=attempt, reason=reason, reply_to=self._inbox.gateway_id)

@@ -14,6 +14,7 @@ from fleet.process.repeats import Repeats
 from gateway.chats.chats import Chats
 from gateway.routing.admission import Admission
 from gateway.routing.directory import Directory
+from gateway.routing.peers import Peers
 from protos import chat_pb2 as pb
 
 log = logs.logger(__name__)
@@ -51,11 +52,12 @@ class FanIn:
 
 
 class GatewayAgent(RoutedAgent):
-    def __init__(self, directory: Directory, admission: Admission, chats: Chats) -> None:
+    def __init__(self, directory: Directory, admission: Admission, chats: Chats, peers: Peers) -> None:
         super().__init__("A gateway of the fleet")
         self._directory = directory
         self._admission = admission
         self._chats = chats
+        self._peers = peers
         self._senders = Senders()
 
     @message_handler
@@ -70,8 +72,16 @@ class GatewayAgent(RoutedAgent):
         self._admission.dispatch()
 
     @message_handler
+    async def on_gateway(self, message: pb.GatewayStatus, ctx: MessageContext) -> None:
+        if self._senders.believes(message, message.gateway_id):
+            self._peers.heard(message, time.monotonic())
+
+    @message_handler
     async def on_left(self, message: pb.MemberLeft, ctx: MessageContext) -> None:
-        if self._senders.believes(message, topics.HOST) and self._directory.left(message, time.monotonic()):
+        if not self._senders.believes(message, topics.HOST):
+            return
+        self._peers.left(message.member_id)
+        if self._directory.left(message, time.monotonic()):
             self._chats.worker_left(message.member_id)
 
 
@@ -85,5 +95,5 @@ async def register(runtime: FleetRuntime, gateway_id: str, make: Callable[[], Ga
         skip_class_subscriptions=True,
         skip_direct_message_subscription=True,
     )
-    for topic in (topics.chunks(gateway_id), topics.WORKERS, topics.MEMBERS):
+    for topic in (topics.chunks(gateway_id), topics.WORKERS, topics.GATEWAYS, topics.MEMBERS):
         await runtime.add_subscription(TypeSubscription(topic.type, agent_type))

@@ -24,13 +24,12 @@ SCHEMES: Json = {
 """Ways to send an API key. One of them is enough."""
 
 
-def secured(document: Json, *, open_paths: Iterable[str]) -> Json:
-    """The document of a gateway with API keys: every path but the open ones needs one."""
+def secured(document: Json, *, free: Iterable[str]) -> Json:
+    """The document of a gateway with API keys: everything needs one but to get the ``free`` paths."""
     document.setdefault("components", {})["securitySchemes"] = SCHEMES
     document["security"] = [{name: []} for name in SCHEMES]
-    for path in open_paths:
-        for operation in document["paths"].get(path, {}).values():
-            operation["security"] = []
+    for path in free:
+        document["paths"][path]["get"]["security"] = []
     return document
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi_offline import FastAPIOffline
 from starlette.convertors import PathConvertor, register_url_convertor
@@ -33,7 +33,9 @@ from gateway.faces.openapi import error_schema, json_response, refusals, secured
 from gateway.http import pages
 from gateway.http.middleware import Edge
 from gateway.http.paths import Paths, advice
+from gateway.http.readiness import DeepProbe, Readiness
 from gateway.http.response import ChatResponse
+from gateway.routing.health import Health
 from gateway.settings import GatewaySettings
 
 EXPOSED = [
@@ -45,12 +47,14 @@ EXPOSED = [
 
 @dataclass(frozen=True)
 class Views:
-    """The gateway's state as the routes show it. ``unready`` returns a reason, or an empty text."""
+    """The gateway's state as the routes show it. ``unready`` returns a reason that is no model's, or an empty text."""
 
     unready: Callable[[], str]
     fleet: Callable[[], dict[str, Any]]
     models: Callable[[], dict[str, str]]
     """What is served, the default first, with its description."""
+    health: Callable[[], dict[str, Health]] = dict
+    """How what is served does."""
     started: int = 0
     """When this gateway began, in seconds since 1970."""
     leaving: Callable[[], bool] = lambda: False
@@ -83,7 +87,7 @@ class ChatService(Fleet):
     async def chat(self, request: Request, face: Face) -> Response:
         settings = self._settings
         record: Record = request.state.record
-        record.face = face.name
+        record.face, record.path, record.route = face.name, request.scope["path"], request.scope["route"].path
         self._observer.opened(record)
         key = self._access.identify(request)
         record.key = key.name if key is not ANYONE else ""
@@ -99,6 +103,7 @@ class ChatService(Fleet):
     def _open(self, key: Key, body: Body, asked: Asked, record: Record) -> Response:
         history = asked.history
         record.model, record.stream = history.model, asked.stream
+        history.traceparent, history.tracestate = record.traceparent, record.tracestate
         if history.endpoint and not history.model:  # only chats have a default
             raise InvalidField("model is missing", "model")
         model = history.model or next(iter(self._views.models()), "")
@@ -156,8 +161,9 @@ def build(
             # A plain response class: FastAPI must not document JSON beside what the route's own description says.
             plain: dict[str, Any] = {"response_class": Response, "response_model": None}
             app.add_api_route(route.path, _endpoint(route, service), methods=[route.method], **plain, **route.openapi)
-    _add_operations(app, access, views)
-    _add_pages(app, access, views)
+    readiness = Readiness(views.unready, views.health)
+    _add_operations(app, access, views, readiness, DeepProbe(chats, access, observer))
+    _add_pages(app, access, readiness)
     _render_errors(app, faces)
     served: ASGIApp = Paths(app, {route.path for route in app.routes if isinstance(route, Route)})
     if settings.cors_origins:  # outside of FastAPI, whose answers to defects must have its headers too
@@ -178,12 +184,12 @@ def _endpoint(route: FaceRoute, service: ChatService) -> Callable[[Request], Awa
     return endpoint
 
 
-def _add_pages(app: FastAPI, access: Access, views: Views) -> None:
+def _add_pages(app: FastAPI, access: Access, readiness: Readiness) -> None:
     @app.get("/", include_in_schema=False)
     @app.get("/v1", include_in_schema=False)
     async def index(request: Request) -> Response:
         if pages.asks_for_html(request):
-            return pages.index(views.unready(), access.needs_key)
+            return pages.index(readiness.reason(), access.needs_key)
         shown = {
             "service": "chatfleet",
             "version": VERSION,
@@ -200,10 +206,10 @@ def _add_pages(app: FastAPI, access: Access, views: Views) -> None:
 
     if access.needs_key:
         document = app.openapi
-        app.openapi = lambda: secured(document(), open_paths=("/healthz", "/readyz"))  # type: ignore[method-assign]
+        app.openapi = lambda: secured(document(), free=("/healthz", "/readyz"))  # type: ignore[method-assign]
 
 
-def _add_operations(app: FastAPI, access: Access, views: Views) -> None:
+def _add_operations(app: FastAPI, access: Access, views: Views, readiness: Readiness, probe: DeepProbe) -> None:
     @app.get("/healthz", tags=["operations"], summary="Is this gateway alive?")
     async def healthz() -> dict[str, str]:
         """Whether this process is alive."""
@@ -213,14 +219,30 @@ def _add_operations(app: FastAPI, access: Access, views: Views) -> None:
         "/readyz",
         tags=["operations"],
         summary="Would a chat be served now?",
-        responses={503: {"description": "not ready; says why"}},
+        response_model=None,
+        responses={503: {"description": "not ready; says why"}, **refusals(error_schema(), 401, 404)},
     )
-    async def readyz() -> Response:
-        """Whether a chat would be served now; 503 says why not."""
-        reason = views.unready()
-        if reason:
-            return JSONResponse({"status": "unready", "reason": reason}, 503, headers={"retry-after": "1"})
-        return JSONResponse({"status": "ready"})
+    async def readyz(request: Request, model: str = "", asked_for: Annotated[str, Query(alias="for")] = "") -> Response:
+        """503 says why not, and which models fail.
+
+        `model` asks for one of them. `for=balancer` asks whether this gateway takes requests, however its models do.
+        Where keys are needed, only clients with one are told models' names.
+        """
+        return readiness.answer(access.known(request), asked_for, model)
+
+    @app.post(
+        "/readyz",
+        tags=["operations"],
+        summary="Try a chat",
+        response_model=None,
+        responses={503: {"description": "no answer came; says why"}, **refusals(error_schema(), 401, 403, 404, 429)},
+    )
+    async def try_chat(request: Request, model: str = "") -> Response:
+        """Sends a short chat to `model`, or to the default one, and says whether a first token came.
+
+        Requires a key where keys are needed, and costs what the model costs. A result holds for 10 seconds.
+        """
+        return await probe.answer(request, access.identify(request), model, views.models())
 
     shown = {200: json_response("the fleet as this gateway sees it", {"type": "object"})}
     responses = shown | refusals(error_schema(), 401)

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleet import logs
 from fleet.process.turns import Turns
+from fleet.tracing.context import checked, trace_id
 from gateway.chats.chat import Record
 from gateway.chats.observer import Observer
 from gateway.errors import GatewayError
@@ -88,14 +89,20 @@ class Edge:
 
 def _record(scope: Scope, request_id: str) -> Record:
     client = scope.get("client")
-    trace = {name: value for name, value in scope["headers"] if name in (b"traceparent", b"tracestate")}
+    # A second traceparent makes the first one invalid; a tracestate may be in several parts.
+    traceparent, tracestate = checked(_values(scope, b"traceparent"), _values(scope, b"tracestate"))
     return Record(
         request_id=request_id,
         client=_shown(client[0]) if client else "",
-        traceparent=str(trace.get(b"traceparent", b""), "latin-1"),
-        tracestate=str(trace.get(b"tracestate", b""), "latin-1"),
+        traceparent=traceparent,
+        tracestate=tracestate,
         began=time.monotonic(),
+        fields={"trace_id": trace_id(traceparent)} if traceparent else {},
     )
+
+
+def _values(scope: Scope, wanted: bytes) -> str:
+    return ",".join(str(value, "latin-1") for name, value in scope["headers"] if name == wanted)
 
 
 def _given_id(scope: Scope) -> str:

@@ -3,7 +3,7 @@
 import re
 import uuid
 from asyncio import Handle, TimerHandle, Transport
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import httptools
@@ -42,8 +42,8 @@ class Pipelined(Exception):
 class Protocol(HttpToolsProtocol):
     """Serves one request at a time within ``bounds``, and refuses what is no request with an error in our shape.
 
-    Connections from ``proxies`` begin with a PROXY header. Responses find a :class:`gateway.http.wire.Wire` in their
-    scope. It has 13 attributes because uvicorn's are among them, besides one of each part.
+    Connections that ``proxies`` announce begin with a PROXY header. Responses find a :class:`gateway.http.wire.Wire` in
+    their scope. It has 13 attributes because uvicorn's are among them, besides one of each part.
     """
 
     raw: Transport
@@ -56,7 +56,7 @@ class Protocol(HttpToolsProtocol):
     wakes_at: float
     head_bytes = 0
 
-    def __init__(self, bounds: Bounds, proxies: Sequence[proxy_protocol.Network], *args: Any, **given: Any) -> None:
+    def __init__(self, bounds: Bounds, proxies: proxy_protocol.Proxies, *args: Any, **given: Any) -> None:
         super().__init__(*args, **given)
         self.bounds = bounds
         self.proxies = proxies
@@ -67,7 +67,7 @@ class Protocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.raw = transport
         self.transport = self.wire = Wire(transport, self.flow, self.finish, self.is_closing)
-        if proxy_protocol.trusts(self.proxies, self.client):
+        if self.proxies.announce(self.client, self.server):
             self.header = proxy_protocol.Header()
         self.connection = Connection(self.bounds, self.loop.time(), proxied=self.header is not None)
         self.wake_at(self.connection.deadline)

@@ -5,6 +5,7 @@ The specification is ``doc/proxy-protocol.txt`` of HAProxy. :class:`Header` is p
 
 import ipaddress
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from gateway.errors import NotHttp
 
@@ -26,14 +27,25 @@ KINDS = frozenset({0x00, 0x11, 0x12, 0x21, 0x22, 0x31, 0x32})
 """The known pairs of a family and a transport."""
 
 
-def trusts(networks: Sequence[Network], peer: Peer | None) -> bool:
-    """Whether connections of ``peer`` begin with a header."""
-    if not networks or peer is None:
-        return False
-    address = ipaddress.ip_address(peer[0].partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    return any(address in network for network in networks)
+@dataclass(frozen=True)
+class Proxies:
+    """Whose connections begin with a header: those from ``networks``, and all that were accepted on ``port``."""
+
+    networks: Sequence[Network] = ()
+    port: int | None = None
+
+    def announce(self, peer: Peer | None, local: tuple[str, int | None] | None) -> bool:
+        """Whether the connection from ``peer`` to ``local`` begins with a header."""
+        if peer is None:
+            return False
+        if local is not None and local[1] == self.port:
+            return True
+        if not self.networks:
+            return False
+        address = ipaddress.ip_address(peer[0].partition("%")[0])
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+            address = address.ipv4_mapped
+        return any(address in network for network in self.networks)
 
 
 class Header:
@@ -54,7 +66,9 @@ class Header:
             if signature.startswith(held):
                 return None
         else:
-            message = "a connection from this address must begin with a PROXY protocol header (GATEWAY_PROXY_PROTOCOL)"
+            message = (
+                "this connection must begin with a PROXY protocol header (GATEWAY_PROXY_PROTOCOL, GATEWAY_PROXY_BIND)"
+            )
             raise NotHttp("proxy_header_missing", message)
         if size is None:
             return None

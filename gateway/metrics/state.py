@@ -8,7 +8,8 @@ from itertools import islice
 
 from prometheus_client.metrics_core import Metric as Family
 
-from fleet.metrics.exposition import by_label, gauge, plain
+from fleet import logs
+from fleet.metrics.exposition import by_label, counter, gauge, plain
 from fleet.metrics.names import Served
 from fleet.metrics.values import NAMES, STATES
 from gateway.faces.bodies import Bodies
@@ -31,12 +32,14 @@ class GatewayState:
     served: Served
     bodies: Bodies
     connections: Sized
+    logged: logs.Counts
 
     def collect(self) -> Iterator[Family]:
         now = time.monotonic()
         yield gauge("chatfleet_http_connections", plain(len(self.connections)))
         yield gauge("chatfleet_body_memory_bytes", plain(self.bodies.held))
         yield gauge("chatfleet_body_memory_limit_bytes", plain(self.settings.bodies_memory))
+        yield counter("chatfleet_lanes_broken_total", plain(self.logged["warning", "lane broken"]))
         yield from self._queue()
         yield from self._workers(now)
         ready = self.directory.ready(now)
@@ -83,5 +86,8 @@ class GatewayState:
         yield gauge("chatfleet_model_capacity", by_label(capacity))
         active = {name: sum(one.load for one in places[name]) for name in limited}
         yield gauge("chatfleet_model_active", by_label(active))
-        broken = Counter(self.served(model) for model in self.breakers.open(now))
+        broken: Counter[str] = Counter()
+        for worker in ready:
+            is_blocked = self.breakers.blocks(worker.id, now)
+            broken.update(self.served(model) for model in worker.models if is_blocked or worker.fails_with(model))
         yield gauge("chatfleet_breakers_open", by_label(dict.fromkeys(self.served.names, 0) | broken))

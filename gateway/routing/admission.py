@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import count, islice
 
 from gateway.errors import Busy, GatewayError, Unavailable, UnknownModel
-from gateway.routing.breaker import Breakers, Key
+from gateway.routing.breaker import Breakers
 from gateway.routing.choice import choose
 from gateway.routing.directory import CHAT, FRESH, Directory, Worker
 
@@ -31,10 +31,6 @@ class Claim:
     waited: float = 0.0  # seconds in the queue so far
     is_retry: bool = False
     """Whether it had a worker before. Retries go first."""
-
-    def at(self, worker_id: str) -> Key:
-        """The breaker of what it asks, at this worker."""
-        return worker_id, self.model, self.endpoint
 
 
 class Lease:
@@ -102,10 +98,12 @@ class Admission:
         self.linked_at = float("-inf")
 
     def waiting_for(self) -> dict[str, int]:
-        """How many requests wait for each name; the empty one stands for a worker's default."""
+        """How many requests wait for each name."""
+        ready = self._directory.ready(self._clock())
+        default = ready[0].default if ready else ""
         counts: Counter[str] = Counter()
         for name, line in self._lines.items():
-            counts[name.model] += len(line)
+            counts[name.model or default] += len(line)
         return dict(counts)
 
     def describe(self) -> dict[str, object]:
@@ -210,7 +208,8 @@ class Admission:
         worker = self._choose(ready, claim)
         if worker is None:
             return False
-        self._breakers.chosen(claim.at(worker.id), self._clock())
+        self._breakers.chosen(worker.id, self._clock())
+        worker.chosen(claim.model, claim.endpoint)
         waiting.granted.set_result(Lease(worker, claim.model, self))
         return True
 
@@ -222,9 +221,11 @@ class Admission:
             granted.result().__exit__()
 
     def _choose(self, ready: list[Worker], claim: Claim) -> Worker | None:
-        now = self._clock()
-        failing = {worker.id for worker in ready if self._breakers.blocks(claim.at(worker.id), now)}
-        return choose(ready, claim.model, claim.avoid, claim.endpoint, failing)
+        now, model, endpoint = self._clock(), claim.model, claim.endpoint
+        failing = {
+            worker.id for worker in ready if worker.blocks(model, endpoint) or self._breakers.blocks(worker.id, now)
+        }
+        return choose(ready, model, claim.avoid, endpoint, failing)
 
     def _refuse_unknown(self) -> None:
         for line in list(self._lines.values()):

@@ -24,7 +24,7 @@ def choose(
     serving = [worker for worker in workers if worker.serves(model, endpoint)]
     untried = [worker for worker in serving if worker.id not in avoid] or serving
     preferred = [worker for worker in untried if worker.id not in failing] or untried
-    shares = [(share, worker) for worker in preferred if (share := worker.share(model))[0] < 1]
+    shares = [(worker.share(model), worker) for worker in preferred if worker.has_room_for(model)]
     if not shares:
         return None
     least = min(share for share, _ in shares)

@@ -1,12 +1,15 @@
 """The workers that this gateway knows, from their statuses and the host's notices.
 
-Pure: ``now`` is in seconds of any monotonic clock.
+Pure: ``now`` is in seconds of any monotonic clock; ``wall`` is the clock that gateways have in common.
 """
 
-from collections.abc import Iterator, Mapping
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from gateway.routing.places import Places, ServerPlaces, Servers, Told
+from gateway.routing.peers import Peers
+from gateway.routing.places import ROTATE, Places, ServerPlaces, Servers, Shares, Told
 from protos import chat_pb2 as pb
 
 FRESH = 2.5
@@ -32,6 +35,16 @@ _ONLY_CHAT = frozenset({CHAT})
 
 
 @dataclass(eq=False)
+class Failing:
+    """What a worker says of a model that fails for everyone."""
+
+    code: str
+    since: float
+    is_trial: bool
+    """Whether it wants one more request, to find out whether it is still so."""
+
+
+@dataclass(eq=False)
 class Worker(Places):
     """One worker, as this gateway sees it."""
 
@@ -43,6 +56,8 @@ class Worker(Places):
     descriptions: Mapping[str, str] = field(default_factory=dict)
     limited: dict[str, Places] = field(default_factory=dict)
     """By name, of those with a limit of their own: on this worker, or at the model's server."""
+    failing: Mapping[tuple[str, str], Failing] = field(default_factory=dict)
+    """By name and endpoint."""
     state: pb.WorkerState = pb.WORKER_STATE_READY
     version: str = ""
     active: int = 0
@@ -61,8 +76,11 @@ class Worker(Places):
         own = self.limited.get(model or self.default)
         return [self] if own is None else [self, own]
 
+    def has_room_for(self, model: str) -> bool:
+        return all(places.has_room for places in self.places(model))
+
     def share(self, model: str) -> tuple[float, float]:
-        """The share in use of its places, or of the model's if that is larger, from 1 on without room; then its own."""
+        """The share in use of its places, or of the model's if that is larger; then its own."""
         return max(places.load / places.capacity for places in self.places(model)), self.load / self.capacity
 
     def serves(self, model: str, endpoint: str = CHAT) -> bool:
@@ -70,6 +88,22 @@ class Worker(Places):
         if not model:
             return endpoint == CHAT and CHAT in self.endpoints.get(self.default, _ONLY_CHAT)
         return model in self.models and endpoint in self.endpoints.get(model, _ONLY_CHAT)
+
+    def blocks(self, model: str, endpoint: str) -> bool:
+        """Whether requests had better go to other workers."""
+        failing = self.failing.get((model or self.default, endpoint))
+        return failing is not None and not failing.is_trial
+
+    def chosen(self, model: str, endpoint: str) -> None:
+        """A request is sent there. If it is a trial, it is the only one until the worker asks for another."""
+        if failing := self.failing.get((model or self.default, endpoint)):
+            failing.is_trial = False
+
+    def fails_with(self, model: str) -> Failing | None:
+        """What it says of a model that fails: with chats, or where it has none with any of its endpoints."""
+        endpoints = self.endpoints.get(model, _ONLY_CHAT)
+        asked = (CHAT,) if CHAT in endpoints else sorted(endpoints)
+        return next((found for endpoint in asked if (found := self.failing.get((model, endpoint)))), None)
 
     def route(self, model: str) -> int:
         """How it reaches ``model``: the same for workers with the same address and key of a provider."""
@@ -94,6 +128,10 @@ class Worker(Places):
             "limited": {
                 name: {"concurrency": places.capacity, "active": places.load} for name, places in self.limited.items()
             },
+            "failing": [
+                {"model": name, "endpoint": endpoint, "code": failing.code, "seconds": round(now - failing.since, 1)}
+                for (name, endpoint), failing in self.failing.items()
+            ],
             "capacity": self.capacity,
             "active": self.active,
             "in_flight": self.in_flight,
@@ -103,18 +141,31 @@ class Worker(Places):
         }
 
 
+def _code(text: str) -> str:
+    return text if re.fullmatch("[a-z0-9_]{1,64}", text) else "unknown"
+
+
 _NAMED = frozenset(pb.WorkerState.values())
 
 
 class Directory:
     """All known workers. A worker enters with its first status, and leaves with its last or by :meth:`expire`."""
 
-    def __init__(self, gateway_id: str, gone_after: float) -> None:
+    def __init__(
+        self,
+        gateway_id: str,
+        gone_after: float,
+        peers: Peers | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self._gateway_id = gateway_id
         self._gone_after = gone_after
         self._workers: dict[str, Worker] = {}
         self._named: dict[tuple[str, str], float] = {}
-        self._servers = Servers()
+        self._shares = Shares(gateway_id)
+        self._servers = Servers(self._shares)
+        self._wall = wall
+        self._peers = peers or Peers(gateway_id)
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(self._workers.values())
@@ -137,7 +188,14 @@ class Directory:
             for model in worker.models
             if model in status.endpoints
         }
-        self._hear_details(worker, {name: status.details[name] for name in worker.models if name in status.details})
+        self._hear_details(
+            worker, {name: status.details[name] for name in worker.models if name in status.details}, now
+        )
+        worker.failing = {
+            (told.name, told.endpoint): Failing(_code(told.code), now - told.since.ToNanoseconds() / 1e9, told.trial)
+            for told in status.failing
+            if told.name in worker.models and worker.serves(told.name, told.endpoint)
+        }
         self._remember(worker, now)
         worker.capacity = max(1, status.capacity)
         worker.state = status.state
@@ -150,22 +208,27 @@ class Directory:
         worker.confirmed = True
         return False
 
-    def _hear_details(self, worker: Worker, details: Mapping[str, pb.Details]) -> None:
+    def _hear_details(self, worker: Worker, details: Mapping[str, pb.Details], now: float) -> None:
         descriptions = {name: told.description[:DESCRIPTION] for name, told in details.items()}
         worker.descriptions = {name: description for name, description in descriptions.items() if description}
-        limited = {name: told for name, told in details.items() if told.concurrency}
-        others = {name: self._elsewhere(told.active_by_gateway) for name, told in limited.items()}
+        told = {name: self._told(name, one, now) for name, one in details.items() if one.concurrency}
+        turn = int(self._wall() // ROTATE)
         known = {name: places for name, places in worker.limited.items() if not isinstance(places, ServerPlaces)}
-        worker.limited = {name: known.get(name, Places()) for name, told in limited.items() if not told.server}
+        worker.limited = {name: known.get(name, Places()) for name, one in told.items() if not one.server}
         for name, places in worker.limited.items():
-            places.capacity, places.elsewhere = limited[name].concurrency, others[name]
-        worker.limited |= self._servers.hear(
-            worker.id,
-            {name: Told(told.server, told.concurrency, others[name]) for name, told in limited.items() if told.server},
-        )
+            self._shares.count(places, [(name, told[name])], turn)
+        at_servers = {name: one for name, one in told.items() if one.server}
+        worker.limited |= self._servers.hear(worker.id, at_servers, turn)
+
+    def _told(self, name: str, details: pb.Details, now: float) -> Told:
+        running = self._others(details.active_by_gateway)
+        return Told(details.server, details.concurrency, running, self._peers.waiting(name, now))
+
+    def _others(self, counts: Mapping[str, int]) -> dict[str, int]:
+        return {gateway: count for gateway, count in counts.items() if gateway != self._gateway_id}
 
     def _elsewhere(self, active: Mapping[str, int]) -> int:
-        return sum(runs for gateway, runs in active.items() if gateway != self._gateway_id)
+        return sum(self._others(active).values())
 
     def left(self, member: pb.MemberLeft, now: float) -> bool:
         """The host reports the end of a member's connection. True if that is a worker that may be dead."""
@@ -190,7 +253,7 @@ class Directory:
         return gone
 
     def _forget(self, worker_id: str) -> bool:
-        self._servers.hear(worker_id, {})
+        self._servers.hear(worker_id, {}, int(self._wall() // ROTATE))
         return self._workers.pop(worker_id, None) is not None
 
     def silent(self, now: float) -> list[str]:

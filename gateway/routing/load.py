@@ -21,9 +21,6 @@ def describe_load(workers: Iterable[Worker], ready: Sequence[Worker], waiting: M
     if not ready:
         return described | {"ratio": None, "workers_ratio": None}
     limits = _limits(ready)
-    asked = {name or ready[0].default: count for name, count in waiting.items()}
-    if "" in waiting and ready[0].default in waiting:
-        asked[ready[0].default] += waiting[ready[0].default]
     places = sum(worker.capacity for worker in ready)
     capacity = places
     if all(name in limits for worker in ready for name in worker.models):
@@ -31,10 +28,10 @@ def describe_load(workers: Iterable[Worker], ready: Sequence[Worker], waiting: M
     ratios = [(active + waits) / capacity]
     at_servers = 0
     for name, own in limits.items():
-        wait = sum(count for other, count in asked.items() if limits.get(other, set()) & own)
+        wait = sum(count for other, count in waiting.items() if limits.get(other, set()) & own)
         ratios.append((sum(one.load for one in own) + wait) / sum(one.capacity for one in own))
-        if all(isinstance(one, ServerPlaces) and not one.has_room for one in own):
-            at_servers += asked.get(name, 0)
+        if all(isinstance(one, ServerPlaces) and one.load >= one.capacity for one in own):
+            at_servers += waiting.get(name, 0)
     return described | {
         "capacity": capacity,
         "ratio": round(max(ratios), 4),

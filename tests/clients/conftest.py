@@ -13,13 +13,13 @@ from tests.integration.keyed import KeyedGateway
 @pytest.fixture(scope="session")
 def python_tools(pytestconfig: pytest.Config) -> Path:
     """The folder of commands of LangChain's and other Python clients."""
-    return python_clients(pytestconfig.cache)
+    return python_clients(pytestconfig)
 
 
 @pytest.fixture(scope="session")
 def older_python_tools(pytestconfig: pytest.Config) -> Path:
     """The same of clients that still ask for OpenAI's SDK before version 3."""
-    return older_python_clients(pytestconfig.cache)
+    return older_python_clients(pytestconfig)
 
 
 @pytest.fixture(scope="session")
@@ -32,4 +32,4 @@ def keyed_url(shared_fleet: Fleet) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def node_scripts(pytestconfig: pytest.Config) -> Path:
     """The folder of the Node.js scripts, with their packages."""
-    return node_clients(pytestconfig.cache)
+    return node_clients(pytestconfig)

@@ -22,20 +22,22 @@ INSTALLATION = 300.0
 """Seconds that a registry may take."""
 
 
-def python_clients(cache: pytest.Cache) -> Path:
+def python_clients(config: pytest.Config) -> Path:
     """The folder of the commands (``python``, ``llm``, …) of an environment with ``requirements.txt``."""
-    return environment(cache, "python-clients", REQUIREMENTS)
+    return environment(config, "python-clients", REQUIREMENTS)
 
 
-def older_python_clients(cache: pytest.Cache) -> Path:
+def older_python_clients(config: pytest.Config) -> Path:
     """The same for the clients that ask for OpenAI's SDK before version 3."""
-    return environment(cache, "older-python-clients", OLDER_REQUIREMENTS)
+    return environment(config, "older-python-clients", OLDER_REQUIREMENTS)
 
 
-def environment(cache: pytest.Cache, name: str, requirements: Path) -> Path:
+def environment(config: pytest.Config, name: str, requirements: Path) -> Path:
     """The folder of the commands of an environment of that name with what ``requirements`` pins."""
-    folder = _folder(cache, name, requirements.read_bytes() + sys.version.encode())
+    folder = _folder(config, name, requirements.read_bytes() + sys.version.encode())
     if not (folder / "complete").exists():
+        packages = sum(line[:1].isalnum() for line in requirements.read_text().splitlines())
+        _say(config, f"Installing {packages} packages for tests into {folder}, once.")
         uv = [sys.executable, "-m", "uv"]
         environment = folder / "venv"
         _install([*uv, "venv", "--quiet", "--clear", "--no-project", "--python", sys.executable, str(environment)])
@@ -45,14 +47,15 @@ def environment(cache: pytest.Cache, name: str, requirements: Path) -> Path:
     return folder / "venv" / "bin"
 
 
-def node_clients(cache: pytest.Cache) -> Path:
+def node_clients(config: pytest.Config) -> Path:
     """A folder with the scripts of ``node/`` and the packages that they import."""
     if not (shutil.which("node") and shutil.which("npm")):
         unavailable("Node.js or npm is not there: install both (Debian: apt-get install nodejs npm) to run these tests")
-    folder = _folder(cache, "node-clients", (NODE / "package.json").read_bytes())
+    folder = _folder(config, "node-clients", (NODE / "package.json").read_bytes())
     for source in NODE.iterdir():
         shutil.copy(source, folder)
     if not (folder / "complete").exists():
+        _say(config, f"Installing Node.js packages for tests into {folder}, once.")
         _install(
             ["npm", "install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"], folder
         )
@@ -89,8 +92,17 @@ def unavailable(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def _folder(cache: pytest.Cache, name: str, contents: bytes) -> Path:
-    return cache.mkdir(f"{name}-{hashlib.sha256(contents).hexdigest()[:16]}")
+def _folder(config: pytest.Config, name: str, contents: bytes) -> Path:
+    return config.cache.mkdir(f"{name}-{hashlib.sha256(contents).hexdigest()[:16]}")
+
+
+def _say(config: pytest.Config, text: str) -> None:
+    """On the terminal, where tests otherwise write nothing: this takes longer than a test may without a word."""
+    capture, reporter = (config.pluginmanager.get_plugin(name) for name in ("capturemanager", "terminalreporter"))
+    if capture is not None and reporter is not None:
+        with capture.global_and_fixture_disabled():
+            reporter.ensure_newline()
+            reporter.write_line(text)
 
 
 def _install(command: list[str], folder: Path | None = None) -> None:

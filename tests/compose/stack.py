@@ -74,12 +74,15 @@ class Stack:
         assert done.returncode == 0, f"{' '.join(arguments)}: {done.stdout[-4000:]}\n{done.stderr[-6000:]}"
         return str(done.stdout)
 
-    def upgrade(self, *arguments: str) -> str:
+    def upgrade(self) -> None:
         """What ``make upgrade`` does; it must end well."""
-        settings = {"COMPOSE_FILE": ":".join(self.files), "COMPOSE_PROJECT_NAME": self.project} | self._settings
-        done = command(["bash", "deploy/upgrade.sh", *arguments], self.clone, settings)
+        done = self.try_upgrade()
         assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-6000:]}"
-        return done.stdout
+
+    def try_upgrade(self) -> Any:
+        """``make upgrade`` and how it ended."""
+        project = {"COMPOSE_FILE": ":".join(self.files), "COMPOSE_PROJECT_NAME": self.project}
+        return command(["bash", "deploy/upgrade.sh"], self.clone, project | self._settings)
 
     def set(self, **settings: str) -> None:
         """Further variables for compose, as in the user's shell."""
@@ -106,6 +109,10 @@ class Stack:
         """The id of the service's only container."""
         (found,) = self.containers(service)
         return found
+
+    def all_ids(self) -> list[str]:
+        """Ids of the project's running containers."""
+        return self.compose("ps", "-q").split()
 
     def all_containers(self) -> list[Inspected]:
         """Every container of the project, those that have ended too."""

@@ -12,6 +12,7 @@ import pytest
 from openai import OpenAI
 from openai.types.chat import ChatCompletionUserMessageParam
 
+from fleet.process.version import VERSION
 from tests.clients.test_seed_client import SCRIPT
 from tests.clients.tools import clean_environment
 from tests.compose.engine import Inspected, docker, run
@@ -22,6 +23,8 @@ from tests.harness.fleet import fetch
 from tests.harness.process import REPOSITORY
 
 pytestmark = pytest.mark.timeout(900)
+KINDS = ("", "-model", "-ingress")
+"""What the names of the images end with."""
 READY = 150.0
 """Seconds from `up` to healthy with images built, on two cores that others use too; about 30 when nobody does."""
 
@@ -112,6 +115,7 @@ def loose(container: Inspected) -> list[str]:
         "it is privileged": not host["Privileged"],
         "it runs as root": config["User"] not in ("", "0", "root"),
         "its memory is not bounded": host["Memory"] > 0,
+        "its share of the processors is not bounded": host["NanoCpus"] > 0 or 0 < host["CpuShares"] < 1024,
         "its processes are not bounded": 0 < (host["PidsLimit"] or 0) <= 512,
         "its log is not bounded": "max-size" in host["LogConfig"]["Config"],
         "it shares the machine's namespaces": not {"host"} & {host["NetworkMode"], host["PidMode"], host["IpcMode"]},
@@ -130,6 +134,35 @@ def test_nothing_can_be_written_but_tmp(plain: Stack) -> None:
 def test_compose_has_nothing_to_warn_of(plain: Stack) -> None:
     done = plain.run("config", "--quiet")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_worker_gets_keys_and_nothing_else_of_dot_env(plain: Stack) -> None:
+    """A key in `.env` reaches it by its environment, one in `secrets/` by a file that the engine does not show."""
+    (plain.clone / ".env").write_text("OPENAI_API_KEY=sk-in-env\nEMBEDDED_MODEL=1\nSOMETHING_ELSE=1\n")
+    (plain.clone / "secrets").mkdir(exist_ok=True)
+    (plain.clone / "secrets" / "TOOL_KEY").write_text("sk-in-a-file\n")
+    check = ["run", "--rm", "--no-deps", "-T", "worker", "python", "-c"]
+    try:
+        told = plain.compose(*check, "import os; print(*os.environ)").split()
+        assert "OPENAI_API_KEY" in told
+        assert not {"SOMETHING_ELSE", "EMBEDDED_MODEL", "CHATFLEET_PORT", "GEMINI_API_KEY", "TOOL_KEY"} & set(told)
+        entry = "  keyed: {provider: OpenAIChatCompletionClient, config: {model: gpt-4o, api_key: '${TOOL_KEY}'}}\n"
+        models = (plain.clone / "models.yaml").read_text()
+        (plain.clone / "models.yaml").write_text(models + entry)
+        assert "everything loads" in plain.compose(*check[:-1], "-m", "worker", "check")
+        (plain.clone / "secrets" / "TOOL_KEY").unlink()
+        refused = plain.run(*check[:-1], "-m", "worker", "check")
+        assert (refused.returncode, "TOOL_KEY" in refused.stderr) == (2, True)
+        (plain.clone / "models.yaml").write_text(models)
+    finally:
+        (plain.clone / ".env").unlink()
+
+
+def test_the_images_say_what_they_are(plain: Stack) -> None:
+    shown = {kind: docker("image", "inspect", "-f", "{{json .Config.Labels}}", IMAGE + kind) for kind in KINDS}
+    labels = {kind: json.loads(text) for kind, text in shown.items()}
+    assert all(found["org.opencontainers.image.licenses"] == "Apache-2.0" for found in labels.values())
+    assert labels[""]["org.opencontainers.image.version"] == VERSION
 
 
 def test_another_model_needs_no_container_of_ours(plain: Stack, figures: Say) -> None:

@@ -1,7 +1,6 @@
 """`docker compose stop` in the middle of streams breaks none of them, and `up` goes on from there."""
 
 import asyncio
-import signal
 import time
 
 import pytest
@@ -12,7 +11,6 @@ from tests.harness.chat import ask, assert_complete
 from tests.schedule import Schedule
 
 pytestmark = pytest.mark.timeout(300)
-CRASHED = 128 + signal.SIGSEGV
 GRACE = 75.0
 """``stop_grace_period`` of those that drain, in seconds."""
 
@@ -28,9 +26,6 @@ async def test_a_stop_lets_streams_end_and_the_next_start_serves(stack: Stack, f
     ends = {state["Name"]: state["State"]["ExitCode"] for state in stack.all_containers()}
     figures(f"stopped in {took:.1f} s; its last stream had ended {longest:.1f} s after the stop began")
     assert took < GRACE
-    (ingress,) = [name for name in ends if "-ingress-" in name]
-    # HAProxy 2.6 was seen to crash while it gave its memory back, when every stream had ended: no user can notice.
-    assert ends.pop(ingress) in (0, CRASHED), ends
     assert set(ends.values()) == {0}, ends
     began = time.monotonic()
     await asyncio.to_thread(stack.up)

@@ -127,7 +127,7 @@ def assert_complete(reply: Reply, schedule: Schedule) -> None:
     assert reply.status == 200, reply.lines
     assert reply.text == reply_text(schedule)
     assert_ends_once(reply)
-    assert reply.last["done"] is True, reply.last
+    assert reply.last.get("done") is True, reply.last
     assert reply.last["content"] == ""
     assert reply.last["finish_reason"] == schedule.finish_reason
     assert reply.last["usage"].keys() >= {"prompt_tokens", "completion_tokens"}

@@ -13,7 +13,7 @@ import psutil
 from tests.harness.waiting import wait_until
 
 REPOSITORY = Path(__file__).parents[2]
-SETTINGS = ("FLEET_", "HOST_", "GATEWAY_", "WORKER_", "MODEL_")
+SETTINGS = ("FLEET_", "HOST_", "GATEWAY_", "WORKER_", "MODEL_", "OTEL_")
 """Prefixes of variables that no process under test inherits from whoever runs the tests."""
 
 

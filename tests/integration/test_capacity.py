@@ -71,3 +71,28 @@ async def test_a_worker_that_dies_gives_its_places_back(fleet: Fleet) -> None:
         ):
             assert_complete(reply, said)
     assert {reply.result().error["code"] for reply in running} == {"worker_lost"}
+
+
+async def test_gateways_share_the_model_while_requests_wait_at_both(fleet: Fleet) -> None:
+    fleet.new_gateway(GATEWAY_QUEUE_LIMIT="20").start()
+    await eventually(lambda: len((fleet.status(1) or {}).get("workers", [])) == 2, 30, "the second knows the workers")
+    done, stop = [0, 0], asyncio.Event()
+
+    async def ask_again_and_again(gateway: int) -> None:
+        while not stop.is_set():
+            (said,) = schedules(1, tokens=5, first_delay=0.3)
+            assert_complete(await ask(fleet.addresses[gateway], said, model="test"), said)
+            done[gateway] += 1
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(SLOTS + 2):  # the first takes every place before the second has a request
+            group.create_task(ask_again_and_again(0))
+        await eventually(lambda: done[0] >= SLOTS, 20, "the first gateway has all places")
+        for _ in range(SLOTS + 2):
+            group.create_task(ask_again_and_again(1))
+        first = done[0]
+        await eventually(lambda: done[1] >= 20, 60, "the second gateway's requests are served")
+        later = done[0] - first
+        await eventually(lambda: done[0] - first > later, 30, "the first gateway's too")
+        stop.set()
+    assert later < 100, "the second gateway starved for a while"

@@ -26,7 +26,13 @@ def _module(file: Path) -> str:
     return ".".join(file.with_suffix("").parts).removesuffix(".__main__")
 
 
-COMMANDS = [*([name] for name in programs()), ["gateway", "keys"], ["gateway", "keys", "new"], ["worker", "check"]]
+COMMANDS = [
+    *([name] for name in programs()),
+    ["gateway", "keys"],
+    ["gateway", "keys", "new"],
+    ["worker", "check"],
+    ["fleet", "doctor"],
+]
 
 
 def run(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
@@ -45,7 +51,7 @@ def run(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_the_programs_that_are_known_are_found() -> None:
-    known = {"fleet", "launcher", "host", "host.health", "gateway", "worker", "model", "fleet.security", "identities"}
+    known = {"fleet", "launcher", "host", "gateway", "worker", "model", "fleet.security", "identities"}
     assert {*known, "bench", "fleet.process.probe", "installation"} <= set(programs())
 
 

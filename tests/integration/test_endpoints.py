@@ -122,6 +122,15 @@ async def test_the_request_is_what_the_client_sent_and_the_answer_what_the_model
     assert [item["embedding"] for item in whole["data"]] == [embedding(3, 8), embedding(4, 8)]
 
 
+async def test_the_model_gets_the_clients_trace(fleet: Fleet, http: httpx.AsyncClient) -> None:
+    schedule = Schedule(tokens=2, tag=tag())
+    parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    body = {"model": "test", "prompt": schedule.message()}
+    answer = await http.post(COMPLETIONS, json=body, headers={"traceparent": parent})
+    answer.raise_for_status()
+    assert fleet.backend.request(schedule.tag or "")["headers"]["traceparent"] == parent
+
+
 async def test_the_entrys_headers_go_with_it_and_its_chat_options_do_not(fleet: Fleet, http: httpx.AsyncClient) -> None:
     schedule = Schedule(tag=tag())
     assert (await http.post(EMBEDDINGS, json={"model": "test", "input": "a", **told(schedule)})).status_code == 200

@@ -171,7 +171,7 @@ def test_what_the_document_promises_is_kept(
     A fleet of its own: with a body timeout of 1 s a busy machine makes bodies late, and the unknown fields that are
     sent would use up what a gateway counts by name.
     """
-    command = python_clients(pytestconfig.cache) / "schemathesis"
+    command = python_clients(pytestconfig) / "schemathesis"
     configuration = tmp_path / "schemathesis.toml"
     configuration.write_text(CONFIGURATION)
     seed = os.environ.get(GIVEN_SEED) or str(secrets.randbits(32))

@@ -28,6 +28,11 @@ LIMIT = 30.0
 """Seconds that a stack may take to get ready on a slow machine."""
 
 CALM = "import signal\nsignal.pause()\n"
+TELLS = """
+from fleet.process import notice
+notice.ready("smollm2, duo")
+"""
+WORKER = TELLS + CALM
 STUBBORN = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('deaf', flush=True)\nsignal.pause()\n"
 ENDS_WELL = """
 import signal, sys
@@ -126,7 +131,7 @@ class Stage:
 
     def launch(self, *command: str, **modules: str) -> Launcher:
         """Run ``modules`` (name to source text; those not named are calm) under the launcher."""
-        modules = {"host": CALM, "worker": CALM, "gateway": GATEWAY, "model": MODEL} | modules
+        modules = {"host": CALM, "worker": WORKER, "gateway": GATEWAY, "model": MODEL} | modules
         for name, source in modules.items():
             (self.folder / f"{name}.py").write_text(source)
         shutil.copy(REPOSITORY / "Procfile", self.folder)
@@ -182,7 +187,7 @@ def test_a_second_signal_kills_at_once(stage: Stage) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
 def test_nobody_outlives_a_launcher_that_is_killed(stage: Stage) -> None:
-    launcher = stage.launch(worker=STUBBORN)
+    launcher = stage.launch(worker=TELLS + STUBBORN)
     launcher.wait_for(READY)
     family = launcher.family()
     assert len(family) == 4
@@ -198,7 +203,7 @@ if not marker.exists():
     marker.touch()
     os.kill(os.getpid(), signal.SIGSEGV)
 print("second life", flush=True)
-{CALM}"""
+{WORKER}"""
     launcher = stage.launch(worker=crash_once)
     launcher.wait_for("worker.1 | second life")
     assert "worker.1 ended with SIGSEGV; starting it again in 1 s" in launcher.log
@@ -212,6 +217,9 @@ def test_bad_settings_end_the_whole(name: str, stage: Stage) -> None:
     assert launcher.process.wait(LIMIT) == 2
     assert "X_BIND: wrong" in launcher.log
     assert "its settings are wrong" in launcher.log
+    why = f"a setting of {name.replace('worker', 'worker.1')} is wrong. Correct it and start again: X_BIND: wrong"
+    assert launcher.log.splitlines()[-1].endswith(why)
+    assert READY not in launcher.log
 
 
 def test_the_rest_goes_on_where_the_model_cannot_run(stage: Stage) -> None:
@@ -223,6 +231,35 @@ def test_the_rest_goes_on_where_the_model_cannot_run(stage: Stage) -> None:
     launcher.end(signal.SIGTERM)
 
 
+def test_ready_waits_for_every_worker_and_says_last_what_is_served(stage: Stage) -> None:
+    stage.settings["WORKERS"] = "3"
+    late = """
+import pathlib, time
+pathlib.Path(f"up.{os.getpid()}").touch()
+while not pathlib.Path("go").exists() and len(list(pathlib.Path().glob("up.*"))) > 2: time.sleep(0.01)
+"""
+    launcher = stage.launch(worker="import os\n" + late + TELLS + "print('joined', flush=True)\n" + CALM)
+    wait_until(lambda: len(list(stage.folder.glob("up.*"))) == 3, LIMIT)
+    gateway = stage.settings["GATEWAY_BIND"]
+    wait_until(lambda: _answers(f"http://{gateway}/readyz"), LIMIT)
+    assert READY not in launcher.log
+    (stage.folder / "go").touch()
+    launcher.wait_for(f"{READY}http://{gateway} with 3 workers, serving smollm2, duo.")
+    launcher.wait_for("user")
+    said, _, announced = launcher.log.partition(READY)
+    assert said.count("joined") == 3
+    assert "Ctrl-C ends what was started here: host, worker.1, worker.2, worker.3, gateway, model." in announced
+    assert " | " not in announced
+    launcher.end(signal.SIGTERM)
+
+
+def test_with_keys_the_example_has_the_header(stage: Stage) -> None:
+    stage.settings["GATEWAY_KEYS"] = "keys.yaml"
+    launcher = stage.launch()
+    launcher.wait_for("-H 'Authorization: Bearer KEY' \\\n")
+    launcher.end(signal.SIGTERM)
+
+
 def test_ready_waits_for_gateway_and_model(stage: Stage) -> None:
     wait = "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.01)\n"
     launcher = stage.launch(model=wait + MODEL)
@@ -230,7 +267,7 @@ def test_ready_waits_for_gateway_and_model(stage: Stage) -> None:
     wait_until(lambda: _answers(f"http://{gateway}/readyz"), LIMIT)
     assert READY not in launcher.log
     (stage.folder / "go").touch()
-    launcher.wait_for(f"{READY}http://{gateway} with 1 worker ")
+    launcher.wait_for(f"{READY}http://{gateway} with 1 worker, ")
     launcher.end(signal.SIGTERM)
 
 

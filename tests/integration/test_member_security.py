@@ -73,7 +73,7 @@ def forget(fleet: Fleet, worker: Process) -> None:
 async def test_a_fleet_with_certificates_and_a_token_serves(fleet: Fleet) -> None:
     schedule = Schedule(tokens=200)
     assert_complete(await ask(fleet.address, schedule), schedule)
-    assert " token tls" in fleet.host.log()
+    assert " token=true tls=true" in fleet.host.log()
 
 
 def test_a_member_without_the_token_is_refused(fleet: Fleet) -> None:
@@ -182,17 +182,6 @@ def everything(scanner: socket.socket) -> bytes:
         return b"".join(iter(lambda: scanner.recv(65536), b""))
     except (ConnectionError, ssl.SSLError):
         return b""
-
-
-def test_the_hosts_health_is_asked_with_its_certificate(fleet: Fleet, identities: Path, tmp_path: Path) -> None:
-    settings = {"HOST_BIND": f"127.0.0.1:{fleet.host_port}"}
-    good = Process("healthy", "host.health", tmp_path, settings | identity_settings(identities / "host"))
-    good.start()
-    assert good.popen.wait(20) == 0, good.log()
-    without = Process("unhealthy", "host.health", tmp_path, settings)
-    without.start()
-    assert without.popen.wait(20) == 1
-    assert "the host does not answer" in without.log()
 
 
 @pytest.mark.slow

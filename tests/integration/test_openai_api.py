@@ -117,6 +117,7 @@ def test_the_document_names_both_apis_with_their_streams_and_errors(client: http
         "/healthz",
         "/readyz",
         "/fleet",
+        "/metrics",
     }
     for path, kind in (("/chat/completions", "application/x-ndjson"), (PATH, "text/event-stream")):
         operation = document["paths"][path]["post"]

@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 @pytest.fixture(scope="session")
 def tools(pytestconfig: pytest.Config) -> Path:
     """The folder of ``kubectl``, ``kubernetes-validate`` and a ``python`` that knows KEDA's objects."""
-    return environment(pytestconfig.cache, "kubernetes-tools", HERE / "requirements.txt")
+    return environment(pytestconfig, "kubernetes-tools", HERE / "requirements.txt")
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 @pytest.fixture(scope="session")
 def tools(pytestconfig: pytest.Config) -> Path:
     """The folder of a ``python`` that parses PromQL and knows Grafana's dashboards."""
-    return environment(pytestconfig.cache, "monitoring-tools", HERE / "requirements.txt")
+    return environment(pytestconfig, "monitoring-tools", HERE / "requirements.txt")
 
 
 @pytest.fixture(scope="session")

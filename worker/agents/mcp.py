@@ -4,6 +4,7 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from contextvars import Context
 from datetime import timedelta
 from typing import Any, Self
 
@@ -25,6 +26,7 @@ from mcp.client.streamable_http import streamable_http_client
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fleet import logs
+from fleet.tracing import context as tracing
 
 log = logs.logger(__name__)
 
@@ -75,8 +77,8 @@ class McpServer(Workbench):
     component_config_schema = BaseModel
 
     def __init__(self, name: str, config: McpConfig) -> None:
+        self.config = config
         self._name = name
-        self._config = config
         self._owner: asyncio.Task[None] | None = None
         self._session: ClientSession | None = None
         self._gone = asyncio.Event()
@@ -113,8 +115,9 @@ class McpServer(Workbench):
 
     async def _call(self, name: str, arguments: dict[str, Any]) -> types.CallToolResult:
         session, gone = await self._started(), asyncio.ensure_future(self._left())
-        limit = timedelta(seconds=self._config.call_timeout)
-        calling = asyncio.ensure_future(session.call_tool(name, arguments, read_timeout_seconds=limit))
+        limit = timedelta(seconds=self.config.call_timeout)
+        meta: dict[str, Any] | None = tracing.headers() or None
+        calling = asyncio.ensure_future(session.call_tool(name, arguments, read_timeout_seconds=limit, meta=meta))
         try:
             # A request that is sent as the server dies is never answered.
             await asyncio.wait([calling, gone], return_when=asyncio.FIRST_COMPLETED)
@@ -128,7 +131,7 @@ class McpServer(Workbench):
 
     async def _left(self) -> None:
         """Wait until the server is gone. The SDK never ends a call whose HTTP server has died."""
-        gone, url = self._gone, httpx.URL(self._config.url or "")
+        gone, url = self._gone, httpx.URL(self.config.url or "")
         while not gone.is_set() and url.host:
             await asyncio.sleep(PROBE_EVERY)
             try:
@@ -143,7 +146,7 @@ class McpServer(Workbench):
     async def _all_tools(self, session: ClientSession) -> list[types.Tool]:
         found: list[types.Tool] = []
         cursor: str | None = None
-        async with asyncio.timeout(self._config.start_timeout):
+        async with asyncio.timeout(self.config.start_timeout):
             while True:
                 page = await session.list_tools(params=types.PaginatedRequestParams(cursor=cursor))
                 found += page.tools
@@ -156,10 +159,11 @@ class McpServer(Workbench):
     async def _started(self) -> ClientSession:
         """The session. Waits for a server that starts; raises when it is away after a death."""
         if self._owner is None or self._owner.done():
-            self._owner = asyncio.create_task(self._keep())
+            # It outlives the run that starts it: neither its log nor what it sends belongs to that run's trace.
+            self._owner = asyncio.create_task(self._keep(), context=Context())
         if self._session is None and self._tools is None:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._config.start_timeout):
+                async with asyncio.timeout(self.config.start_timeout):
                     await self._there.wait()
         if self._session is None:
             raise _Gone(self._reason)
@@ -205,7 +209,7 @@ class McpServer(Workbench):
 
             group.start_soon(forward)
             async with ClientSession(passed, outgoing, message_handler=self._noticed) as session:
-                async with asyncio.timeout(self._config.start_timeout):
+                async with asyncio.timeout(self.config.start_timeout):
                     await session.initialize()
                 yield session
             group.cancel_scope.cancel()
@@ -214,7 +218,7 @@ class McpServer(Workbench):
     async def _streams(
         self,
     ) -> AsyncIterator[tuple[MemoryObjectReceiveStream[Any], MemoryObjectSendStream[Any]]]:
-        config = self._config
+        config = self.config
         if config.command is not None:
             started = StdioServerParameters(command=config.command, args=config.args, env=config.env, cwd=config.cwd)
             async with stdio_client(started) as (incoming, outgoing):

@@ -260,9 +260,8 @@ class _Heard:
 
 
 def _answered(deed: Deed, result: CreateResult) -> None:
+    deed.ended(pb.Done(finish_reason=result.finish_reason, usage=failures.usage(result.usage)))
     deed.answered(result.content)
-    used = result.usage
-    deed.ended(pb.Done(finish_reason=result.finish_reason, usage=failures.usage(used)))
 
 
 def _checked(arguments: str) -> str:

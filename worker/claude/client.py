@@ -96,6 +96,7 @@ _REQUEST = ClaudeConfig.model_fields.keys() - {
 class ClaudeClient(ForAgents, BaseAnthropicChatCompletionClient, Component[ClaudeConfig]):
     """Stands in for ``AnthropicChatCompletionClient``; same configuration."""
 
+    provider_name: ClassVar[str] = "anthropic"
     component_type = "model"
     as_text: ClassVar[bool] = False
     component_config_schema = ClaudeConfig

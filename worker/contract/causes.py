@@ -1,5 +1,6 @@
 """What is wrong with a connection, in words that name no host: they are for users too."""
 
+import contextlib
 import os
 import socket
 import ssl
@@ -30,6 +31,16 @@ def broke(error: BaseException) -> bool:
     """Whether there was a connection, so that the model may have got the request."""
     names = {type(cause).__name__ for cause in causes(error)}
     return "ConnectError" not in names and not names.isdisjoint(_BROKE)
+
+
+def host(error: BaseException) -> str:
+    """Whom the request was for at which it happened; nothing where that is not known. For the log only."""
+    for cause in causes(error):
+        with contextlib.suppress(RuntimeError):  # httpx2's answer where there is none
+            url = getattr(getattr(cause, "request", None), "url", None)
+            if isinstance(url, httpx2.URL):
+                return url.netloc.decode("ascii", "replace")
+    return ""
 
 
 def in_words(error: BaseException) -> str:

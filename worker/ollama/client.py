@@ -71,6 +71,7 @@ OllamaConfig = create_model("OllamaConfig", __base__=_Entry, **_fields)
 class OllamaClient(ForAgents, BaseOllamaChatCompletionClient, Component[_Entry]):
     """Stands in for ``OllamaChatCompletionClient``; same configuration."""
 
+    provider_name: ClassVar[str] = "ollama"
     as_text: ClassVar[bool] = False
     component_type = "model"
     component_config_schema = OllamaConfig

@@ -38,6 +38,7 @@ _CHAT = "chat/completions"
 class Streaming(ForAgents, BaseOpenAIChatCompletionClient):
     """The stream, for both kinds of client."""
 
+    provider_name: ClassVar[str] = "openai"
     as_text: ClassVar[bool] = True
     more_config: ClassVar[frozenset[str]] = CREATE
     """Names that a configuration may have beside those of its schema."""
@@ -111,4 +112,5 @@ class StreamingOpenAIClient(Streaming, OpenAIChatCompletionClient):
 class StreamingAzureOpenAIClient(Streaming, AzureOpenAIChatCompletionClient):
     """Stands in for ``AzureOpenAIChatCompletionClient``."""
 
+    provider_name: ClassVar[str] = "azure.ai.openai"
     component_config_schema = AzureConfig  # type: ignore[assignment]

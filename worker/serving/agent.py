@@ -45,7 +45,7 @@ async def register(runtime: FleetRuntime, worker_id: str, registry: Registry, wa
         if senders.believes(request, request.reply_to):
             registry.begin(request)
 
-    runtime.shortcut(pb.ChunkAck, watch.acknowledged, ACK_BYTES + registry.capacity * CREDIT_BYTES)
+    runtime.shortcut(pb.ChunkAck, watch.acknowledged, ACK_BYTES + registry.most * CREDIT_BYTES)
     runtime.shortcut(pb.ChatHistory, begin)
     agent_type = topics.agent_type(topics.WORKER, worker_id)
     await MyAgent.register(

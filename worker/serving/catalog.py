@@ -8,12 +8,14 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import httpx2
+from autogen_core import ComponentBase
 from autogen_core.models import ChatCompletionClient, ModelInfo
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -77,6 +79,8 @@ class Model:
     internal: bool = False
     description: str = ""
     concurrency: int | None = None
+    entry: Any = field(default=None, repr=False)
+    """As it is in the file, with the variables put in."""
 
 
 class _Entry(BaseModel):
@@ -93,10 +97,12 @@ class _Entry(BaseModel):
     concurrency: Concurrency = None
 
 
-def load_models(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, Model]:
+def load_models(
+    path: Path, environment: Mapping[str, str] = os.environ, before: Mapping[str, Model] | None = None
+) -> dict[str, Model]:
     """Every entry of the file at ``path`` by its name, in the file's order: the first public one is the default.
 
-    Raises :class:`ModelsError`. No network is used.
+    One whose entry is as ``before`` is the same object. Raises :class:`ModelsError`. No network is used.
     """
     try:
         document = read(path)
@@ -104,8 +110,13 @@ def load_models(path: Path, environment: Mapping[str, str] = os.environ) -> dict
         raise ModelsError(str(error)) from None
     if not isinstance(document, dict) or not isinstance(document.get("models"), dict) or not document["models"]:
         raise ModelsError(f"{path}: models: must map at least one public model name to its entry")
+    for name in map(str, document):
+        if name != "models" and not name.startswith("x-"):
+            raise ModelsError(
+                f"{path}: {name}: is not known here; models is, and names that begin with x-, for anchors"
+            )
     models = {
-        str(name): _load(f"{path}: models.{name}", str(name), entry, environment)
+        str(name): _load(f"{path}: models.{name}", str(name), entry, environment, (before or {}).get(str(name)))
         for name, entry in document["models"].items()
     }
     default = next((model for model in models.values() if not model.internal), None)
@@ -114,9 +125,12 @@ def load_models(path: Path, environment: Mapping[str, str] = os.environ) -> dict
     return models
 
 
-def _load(where: str, name: str, entry: Any, environment: Mapping[str, str]) -> Model:
+def _load(where: str, name: str, entry: Any, environment: Mapping[str, str], before: Model | None) -> Model:
+    entry = expand(entry, where, environment)
+    if before is not None and before.entry == entry:
+        return before
     try:
-        given = checked(where, _Entry, expand(entry, where, environment))
+        given = checked(where, _Entry, entry)
     except DocumentError as error:
         raise ModelsError(str(error)) from None
     config = given.config
@@ -133,6 +147,7 @@ def _load(where: str, name: str, entry: Any, environment: Mapping[str, str]) -> 
         given.internal,
         given.description,
         given.concurrency,
+        entry,
     )
 
 
@@ -153,9 +168,11 @@ def client(where: str, provider: str, config: dict[str, Any]) -> ChatCompletionC
         # The gateway retries: it knows the deadline and the other workers.
         config = {"max_retries": 0, **config}
     ours = (STREAMING | OLLAMA | CLAUDE).get(provider, provider)
-    _check_names(f"{where}.config", config, _class(f"{where}.provider", provider, ours))
+    kind = _class(f"{where}.provider", provider, ours)
+    _check_names(f"{where}.config", config, kind)
+    _check_nested(f"{where}.config", config)
     try:
-        made = ChatCompletionClient.load_component({"provider": ours, "component_type": "model", "config": config})
+        made = _made(ours, config)
         _bound(made)
         _clean_key(where, made)
         return made
@@ -166,7 +183,26 @@ def client(where: str, provider: str, config: dict[str, Any]) -> ChatCompletionC
         field = ".".join(str(part) for part in problem["loc"])
         raise ModelsError(f"{where}.config.{field}: {problem['msg']}") from None
     except Exception as error:  # a component's constructor may raise anything
+        if "model_info" not in config and _lacks_info(ours, config, kind):
+            info = ", ".join(f"{name}: {str(value).lower()}" for name, value in NO_CHAT.items())
+            raise ModelsError(
+                f"{where}.config: model_info is required, as AutoGen does not know {config.get('model')!r}; write "
+                f"model_info: {{{info}}}, with true for what it can do"
+            ) from None
         raise ModelsError(f"{where}.config: {_first_line(error)}") from None
+
+
+def _made(provider: str, config: dict[str, Any]) -> ChatCompletionClient:
+    return ChatCompletionClient.load_component({"provider": provider, "component_type": "model", "config": config})
+
+
+def _lacks_info(provider: str, config: dict[str, Any], kind: Any) -> bool:
+    """Whether all would be well with a ``model_info``."""
+    try:
+        _made(provider, {**config, "model_info": NO_CHAT})
+    except Exception:
+        return False
+    return "model_info" in kind.component_config_schema.model_fields
 
 
 def _class(where: str, provider: str, ours: str) -> type[ChatCompletionClient]:
@@ -191,6 +227,22 @@ def _check_names(where: str, config: dict[str, Any], component: Any) -> None:
     info = config.get("model_info")
     if isinstance(info, dict):
         _check_known(f"{where}.model_info", info, ModelInfo.__annotations__)
+
+
+def _check_nested(where: str, value: Any) -> None:
+    """The same for clients within a client, such as the one of a cache."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _check_nested(f"{where}.{name}", item)
+        provider, config = value.get("provider"), value.get("config")
+        if isinstance(provider, str) and isinstance(config, dict):
+            known = STREAMING | OLLAMA | CLAUDE
+            stock = next((name for name in known if "." in name and known[name] == known.get(provider)), provider)
+            module, _, name = stock.rpartition(".")
+            with suppress(ImportError, ValueError):  # its own message comes when it is made
+                component = getattr(import_module(module), name, None)
+                if isinstance(component, type) and issubclass(component, ComponentBase):
+                    _check_names(f"{where}.config", config, component)
 
 
 def _check_known(where: str, given: Iterable[Any], known: Iterable[str]) -> None:

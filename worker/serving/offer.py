@@ -7,6 +7,7 @@ from worker.contract.route import Route
 from worker.services.endpoints import CHAT
 from worker.services.service import Service
 from worker.serving.document import nearest
+from worker.wire.reach import Reach
 
 DESCRIPTION = 1000
 """Characters of a description, which every status repeats."""
@@ -24,6 +25,7 @@ class Offer:
     """``route`` is how its model is reached; ``concurrency`` the runs at once, if they are fewer than the worker's.
 
     Those of a model are counted for all workers together, by the gateways; a worker alone stays within them too.
+    ``reach`` tries whether the model's address can be reached, where that can be tried.
     """
 
     service: Service
@@ -31,6 +33,7 @@ class Offer:
     description: str = ""
     concurrency: int | None = None
     endpoints: tuple[str, ...] = (CHAT,)
+    reach: Reach | None = None
 
     def counts_as(self, name: str) -> str | int:
         """What its runs are counted together with, if it is served as ``name``: its server, or nothing else."""

@@ -6,8 +6,11 @@ from collections import Counter, defaultdict
 from fleet.lane import Outbox
 from protos import chat_pb2 as pb
 from worker.contract.observer import Observer
+from worker.services.endpoints import CHAT
+from worker.serving.health import Health, Judged
 from worker.serving.offer import Offer
 from worker.serving.run import Run
+from worker.wire.reach import Reach
 
 REQUEST_ID = 128
 """Characters of a request's id, which every event of its reply repeats; gateways' have 32."""
@@ -21,6 +24,7 @@ class Registry:
     """Runs up to ``capacity`` requests concurrently, each in a task of ``group``, on the service that they name.
 
     A name with a ``concurrency`` of its own has no more runs than that, together with the names of the same server.
+    It has 14 attributes because it has several bounds, and counts what it refuses beside what it runs.
     """
 
     def __init__(
@@ -32,10 +36,10 @@ class Registry:
         observer: Observer,
         histories: int = HISTORIES,
     ) -> None:
-        self.offers = offers
-        """By public name, the default first."""
-        limits = {offer.counts_as(name): offer.concurrency or capacity for name, offer in offers.items()}
-        self.capacity = min(capacity, sum(limits.values()))
+        self.health = Health()
+        self.most = capacity
+        self.offers: dict[str, Offer] = {}
+        self.serve(offers)
         self.draining = False
         self.started_total = 0
         self.refused = Counter[str]()
@@ -51,9 +55,29 @@ class Registry:
         self._idle = asyncio.Event()
         self._idle.set()
 
+    def serve(self, offers: dict[str, Offer]) -> None:
+        """Run new requests on ``offers``, by public name, the default first. What runs goes on as it began."""
+        for name in self.offers:
+            if name not in offers or offers[name].route != self.offers[name].route:
+                self.health.forget(name)
+        self.offers = offers
+        limits = {offer.counts_as(name): offer.concurrency or self.most for name, offer in offers.items()}
+        self.capacity = min(self.most, sum(limits.values()))
+
     @property
     def active(self) -> int:
         return len(self._runs)
+
+    def reach(self, name: str) -> Reach | None:
+        """How to try the address of a name's model, where that can be tried."""
+        offer = self.offers.get(name)
+        return offer.reach if offer is not None else None
+
+    def alike(self, name: str) -> list[tuple[str, str]]:
+        """The names with the same model server, each with its endpoints."""
+        host = self.offers[name].route.host if name in self.offers else ""
+        alike = [(other, offer) for other, offer in self.offers.items() if host and offer.route.host == host]
+        return [(other, endpoint) for other, offer in alike for endpoint in offer.endpoints]
 
     def counts(self) -> dict[str, Counter[str]]:
         """By public name: how many runs each gateway has here."""
@@ -82,7 +106,10 @@ class Registry:
             self.refused[offer.code] += 1
             sink.finish(offer)
             return
-        run = Run(request, offer.service, sink, self._observer, lambda: self._waiting.pop(run, None), offer.route)
+        judged = Judged(self.health, request.model, request.endpoint or CHAT, request.request_id)
+        run = Run(
+            request, offer.service, sink, self._observer, lambda: self._waiting.pop(run, None), offer.route, judged
+        )
         self._waiting[run] = size
         self._runs[request.reply_to, request.request_id] = run
         self._idle.clear()
@@ -116,6 +143,10 @@ class Registry:
     def cancel_all(self, reason: str) -> None:
         for run in self._runs.values():
             run.cancel(reason)
+
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """Those of the runs that are active now."""
+        return [run.task for run in self._runs.values() if run.task is not None]
 
     async def idle(self) -> None:
         await self._idle.wait()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from autogen_core.models import ChatCompletionClient
+from autogen_core.tools import Workbench
 from pydantic import BaseModel, ConfigDict, Field
 
 from protos import chat_pb2 as pb
@@ -47,16 +48,22 @@ class AgentConfig(BaseModel):
 
 @dataclasses.dataclass
 class Roster:
-    """``problems`` are lines that name file, entry and field; ``own`` are clients to close when the worker ends.
+    """``problems`` are lines that name file, entry and field; ``recipes`` what components were made of, by name.
 
-    ``models`` are the public names of models that are to be served.
+    ``models`` are the public names of models that are to be served. ``files`` are those that entries name.
     """
 
     models: list[str] = dataclasses.field(default_factory=list)
     entries: dict[str, Entry] = dataclasses.field(default_factory=dict)
     workbenches: dict[str, McpServer] = dataclasses.field(default_factory=dict)
     problems: list[str] = dataclasses.field(default_factory=list)
-    own: list[ChatCompletionClient] = dataclasses.field(default_factory=list)
+    recipes: dict[str, tuple[Any, Recipe]] = dataclasses.field(default_factory=dict)
+    files: set[Path] = dataclasses.field(default_factory=set)
+
+    @property
+    def own(self) -> list[ChatCompletionClient | Workbench]:
+        """What components brought along."""
+        return [part for _, recipe in self.recipes.values() for part in recipe.own]
 
 
 async def load_agents(
@@ -64,13 +71,16 @@ async def load_agents(
     models: Mapping[str, Model],
     serve: Collection[str] = (),
     environment: Mapping[str, str] = os.environ,
+    before: Roster | None = None,
 ) -> Roster:
     """Every agent that is to be served and can be. A file that is not there has none.
+
+    MCP servers and components of entries that are as ``before`` are the same objects.
 
     Each factory is called once, with an empty conversation, to see that it works. No network is used. An agent that is
     not to be served is not imported: what it needs may be missing here. Raises :class:`ServeError`.
     """
-    roster = Roster()
+    roster, before = Roster(), before or Roster()
     entries: dict[str, Any] = {}
     servers: dict[str, Any] = {}
     try:
@@ -84,10 +94,12 @@ async def load_agents(
         try:
             where = f"{path}: mcp.{name}"
             config = checked(where, McpConfig, expand(given, where, environment))
-            roster.workbenches[str(name)] = McpServer(str(name), config)
+            known = before.workbenches.get(str(name))
+            same = known is not None and known.config == config
+            roster.workbenches[str(name)] = known if known and same else McpServer(str(name), config)
         except (DocumentError, ModelsError) as error:
             roster.problems.append(str(error))
-    loader = _Loader(path, roster, models, environment)
+    loader = _Loader(path, roster, before, models, environment)
     for name, given in entries.items():
         if str(name) not in names:
             continue
@@ -118,9 +130,17 @@ def _sections(path: Path, problems: list[str]) -> tuple[dict[str, Any], dict[str
 
 
 class _Loader:
-    def __init__(self, path: Path, roster: Roster, models: Mapping[str, Model], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        roster: Roster,
+        before: Roster,
+        models: Mapping[str, Model],
+        environment: Mapping[str, str],
+    ) -> None:
         self._path = path
         self._roster = roster
+        self._before = before
         self._models = models
         self._clients = {name: model.client for name, model in models.items()}
         self._environment = environment
@@ -131,7 +151,7 @@ class _Loader:
         if name in self._models:
             raise DocumentError(f"{where}: a model of models.yaml has this name")
         config = _config(where, expand(given, where, self._environment))
-        recipe = _factory(where, config.factory) if config.factory is not None else self._recipe(where, config)
+        recipe = _factory(where, config.factory) if config.factory is not None else self._recipe(where, name, config)
         entry = Entry(
             name=name,
             factory=recipe,
@@ -146,7 +166,7 @@ class _Loader:
         await self._try(where, entry)
         self._roster.entries[name] = entry
 
-    def _recipe(self, where: str, config: AgentConfig) -> Recipe:
+    def _recipe(self, where: str, name: str, config: AgentConfig) -> Recipe:
         model = None
         if config.model is not None:
             model = self._clients.get(config.model)
@@ -155,9 +175,13 @@ class _Loader:
                     f"{where}.model: models.yaml has no {config.model!r}{nearest(config.model, self._clients)}"
                 )
         where = f"{where}.component"
-        recipe = Recipe(where, self._component(where, config.component), model, self._client)
-        self._roster.own += [part for part in recipe.own if isinstance(part, ChatCompletionClient)]
-        return recipe
+        component = self._component(where, config.component)
+        made_of = component, id(model), self._environment if "${" in str(component) else None
+        known = self._before.recipes.get(name)
+        if known is None or known[0] != made_of:
+            known = made_of, Recipe(where, component, model, self._client)
+        self._roster.recipes[name] = known
+        return known[1]
 
     def _client(self, where: str, provider: str, config: dict[str, Any]) -> ChatCompletionClient:
         return client(where, provider, expand(config, f"{where}.config", self._environment))
@@ -167,6 +191,7 @@ class _Loader:
             return find(where, given)
         file, _, label = given.partition("#")
         path = self._path.parent / file
+        self._roster.files.add(path)
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
@@ -223,7 +248,7 @@ def _factory(where: str, named: str) -> Callable[[Context], Any]:
     module_name, _, name = named.partition(":")
     try:
         found: Any = importlib.import_module(module_name)
-    except Exception as error:  # the module's own code runs
+    except (Exception, SystemExit) as error:  # the module's own code runs
         raise DocumentError(f"{where}: {module_name} cannot be imported: {_told(error)}") from None
     for part in name.split("."):
         if not hasattr(found, part):
@@ -242,7 +267,7 @@ def _factory(where: str, named: str) -> Callable[[Context], Any]:
     return made
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     """An error of own code in one line, with its place for a syntax error."""
     if isinstance(error, SyntaxError):
         return f"{Path(error.filename or '').name} line {error.lineno}: {error.msg}"

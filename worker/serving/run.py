@@ -6,19 +6,23 @@ from collections.abc import Callable
 from fleet import logs
 from fleet.lane import Sink
 from protos import chat_pb2 as pb
-from worker.contract import failures
+from worker.contract import causes, failures
 from worker.contract.observer import Deed, Observer
 from worker.contract.route import Route
 from worker.services.service import Service
+from worker.serving.health import Health, Judged
 
 log = logs.logger(__name__)
+
+PLACED = frozenset({"internal_error", "agent_failed"})
+"""Codes of failures that are logged with their place in the code even where there are words for them."""
 
 
 class Run:
     """One attempt at one request. ``reason`` is what the gateway is told when it is cancelled.
 
     ``on_first`` is called with the reply's first event: by then the service has sent the request on. It has
-    14 attributes because it must not keep its request, but what the log and the gateway need of it.
+    15 attributes because it must not keep its request, but what the log and the gateway need of it.
     """
 
     def __init__(
@@ -29,6 +33,7 @@ class Run:
         observer: Observer,
         on_first: Callable[[], object] = lambda: None,
         route: Route | None = None,
+        judged: Judged | None = None,
     ) -> None:
         self.request_id = request.request_id
         self.attempt = request.attempt
@@ -41,22 +46,24 @@ class Run:
         self._observer = observer
         self._on_first = on_first
         self._route = route or Route()
+        self._judged = judged or Judged(Health(), request.model, request.endpoint, request.request_id)
         self._started = False
         self._deed = Deed()
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
 
     def start(self, group: asyncio.TaskGroup) -> asyncio.Task[None]:
-        self._task = group.create_task(self.run())
-        return self._task
+        self.task = group.create_task(self.run())
+        return self.task
 
     def cancel(self, reason: str) -> None:
         self.reason = reason
-        if self._task is not None:
-            self._task.cancel()
+        if self.task is not None:
+            self.task.cancel()
 
     async def run(self) -> None:
         """Serve the request. Returns, whatever happens, after the terminal event was written."""
         with self._observer.run(self._request) as self._deed:
+            self._judged.began()
             self._sink.on_first = self._first
             self._sink.accept()
             try:
@@ -87,9 +94,9 @@ class Run:
                 request=self.request_id,
                 model=self.model,
                 code=failure.code,
-                **({"host": self._route.host} if self._route.host else {}),
+                **({"host": host} if (host := self._route.host or causes.host(error)) else {}),
                 **({"reason": reason} if reason else {}),
-                exc_info=error,
+                **({} if reason and failure.code not in PLACED else {"exc_info": error}),
             )
             return failure
 
@@ -105,6 +112,7 @@ class Run:
 
     def _finish(self, end: pb.Done | pb.Error | pb.Cancelled) -> None:
         self._sink.finish(end)
+        self._judged.ended(end)
         deed = self._deed
         deed.code = "cancelled" if isinstance(end, pb.Cancelled) else "ok"
         if isinstance(end, pb.Error):
@@ -113,6 +121,7 @@ class Run:
 
     def _first(self) -> None:
         self._started = True
+        self._judged.answered()
         self._on_first()
         self._deed.first_event()
 

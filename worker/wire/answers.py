@@ -6,6 +6,7 @@ A :class:`Bounded` transport wraps the one that talks to the server (:func:`boun
 - a redirect is followed once, within the same origin (307 and 308), so that the prompt goes nowhere else;
 - responses are requested without compression. One that is compressed all the same is decoded in small steps, and fails
   when it grows more than a hundredfold;
+- requests carry the trace in which they are made;
 - with ``lines``, a line or an event of the body has at most 4 MiB: for clients that collect them without a limit.
 
 A response beyond a limit raises :class:`worker.contract.errors.BadAnswer`.
@@ -18,6 +19,7 @@ from contextlib import aclosing
 
 import httpx2
 
+from fleet.tracing import context as tracing
 from worker.contract.errors import BadAnswer
 from worker.wire.connection import LENGTH, READ
 from worker.wire.transport import BODY
@@ -55,6 +57,8 @@ class Bounded(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send ``request``; raises ``httpx2.TransportError``, and :class:`BadAnswer`, which is one."""
+        if "traceparent" not in request.headers:
+            request.headers.update(tracing.headers())
         response = await self.inner.handle_async_request(request)
         if response.is_redirect:
             await response.aclose()

@@ -136,7 +136,7 @@ class Transport(httpx2.AsyncBaseTransport):
         assert isinstance(request.stream, httpx2.AsyncByteStream)
         data = _encode(request, b"".join([part async for part in request.stream]))
         timeouts = request.extensions.get("timeout", {})
-        origin = _origin(request)
+        origin = _origin(request.url, request.extensions.get("sni_hostname"))
         kept = self._find_idle(origin)
         if kept is not None:
             try:
@@ -145,6 +145,10 @@ class Transport(httpx2.AsyncBaseTransport):
                 if not kept.is_unanswered:
                     raise
         return await self._ask(await self._connect(origin, timeouts.get("connect")), data, timeouts)
+
+    async def reach(self, url: httpx2.URL, timeout: float) -> None:
+        """Connect to the server of ``url``, with TLS if it has that. Raises ``httpx2.TransportError``."""
+        (await self._connect(_origin(url), timeout)).close()
 
     async def _ask(self, connection: Connection, data: bytes, timeouts: dict[str, float | None]) -> httpx2.Response:
         try:
@@ -229,12 +233,11 @@ class _Tail:
         self._transport._ended(self._connection)
 
 
-def _origin(request: httpx2.Request) -> Origin:
-    url = request.url
+def _origin(url: httpx2.URL, name: str | None = None) -> Origin:
     if url.scheme not in ("http", "https"):
         raise httpx2.UnsupportedProtocol("only http and https are spoken")
     tls = url.scheme == "https"
-    return Origin(tls, url.host, url.port or (443 if tls else 80), request.extensions.get("sni_hostname") or url.host)
+    return Origin(tls, url.host, url.port or (443 if tls else 80), name or url.host)
 
 
 def _encode(request: httpx2.Request, body: bytes) -> bytes:

@@ -44,7 +44,7 @@ def test_tokens_that_were_received_are_the_usage_unless_the_model_has_counted() 
     counted = error.after(2, 3, repeated=True)
     assert isinstance(counted, OutOfTime)
     assert (counted.args, counted.status, counted.retryable) == (("late",), 504, True)
-    assert counted.body("r")["usage"] == {"prompt_tokens": 0, "completion_tokens": 3, "total_tokens": 3}
+    assert counted.body("r")["usage"] == {"completion_tokens": 3}
     assert counted.headers() == {"x-attempts": "2", "x-should-retry": "false"}
     assert (error.usage, error.attempts) == (None, 0)
     assert error.after(1, 0).usage is None
@@ -76,12 +76,12 @@ def test_the_status_of_one_error_is_not_that_of_its_kind() -> None:
 @pytest.mark.parametrize(
     ("error", "blames"),
     [
-        (OutOfTime("first_token_timeout", ""), True),
+        (OutOfTime("not_accepted", ""), True),
+        (OutOfTime("first_token_timeout", ""), False),
         (OutOfTime("deadline", ""), False),
         (WorkerLost("worker_silent", ""), True),
         (WorkerLost("worker_lost", ""), False),
-        (ModelFailed(pb.Error(code="model_unreachable")), True),
-        (ModelFailed(pb.Error(code="model_rejected_request")), False),
+        (ModelFailed(pb.Error(code="model_unreachable")), False),
         (Busy("queue_full", ""), False),
     ],
 )

@@ -15,7 +15,7 @@ FLEETS = ["workers", "members", "gateways", "chat.vm-1", "chat.vm-2", "chunks.vm
     ("rights", "publishes", "listens"),
     [
         (WORKER, {"workers", "chunks.vm-1", "chunks.vm-2", "chunks."}, {"chat.vm-1", "members"}),
-        (GATEWAY, {"gateways", "chat.vm-1", "chat.vm-2", "chat."}, {"chunks.vm-1", "workers", "members"}),
+        (GATEWAY, {"gateways", "chat.vm-1", "chat.vm-2", "chat."}, {"chunks.vm-1", "workers", "gateways", "members"}),
         (OTHER, set(), set()),
         (NOTHING, set(), set()),
     ],

@@ -190,6 +190,7 @@ async def test_what_a_role_does_not_allow_is_refused_with_its_status(group: Grou
         await other.register("my_agent.w")
     with pytest.raises(Aborted, match="PERMISSION_DENIED"):
         await worker.register("my_agent.w", "workers")
+    assert group.servicer.counts.refusals == {"taken": 1, "role": 1}
 
 
 async def test_events_go_to_those_that_listen_with_the_senders_stamp(group: Group) -> None:
@@ -212,6 +213,8 @@ async def test_what_may_not_be_published_is_dropped_and_logged_once(
     await eventually(lambda: gateway.heard, what="what may be published")
     assert len(gateway.heard) == 1
     assert capsys.readouterr().out.count("the role of the sender does not allow it") == 1
+    assert group.servicer.counts.drops == {"role": 3}, "each, not only what is logged"
+    assert (group.servicer.counts.frames, group.servicer.counts.repacked) == (4, 4)
 
 
 async def test_others_are_told_who_left_unless_the_host_ends(group: Group) -> None:
@@ -222,6 +225,7 @@ async def test_others_are_told_who_left_unless_the_host_ends(group: Group) -> No
     left = pb.MemberLeft.FromString(payloads(gateway)[0])
     assert (left.member_id, left.kind, list(left.sent_by)) == ("w", "worker", [topics.HOST])
     assert left.cause == pb.LEAVE_CAUSE_CLOSED
+    assert group.servicer.counts.left == {("worker", "closed"): 1}
     last = await group.join("three", "my_agent.v")
     group.servicer.close()
     await asyncio.wait_for(last._task, 5)
@@ -249,6 +253,7 @@ async def test_a_member_that_reads_nothing_is_dropped_and_the_others_get_all(
         worker.publish("workers", pb.WorkerStatus(worker_id="w" * 100))
         await eventually(partial(lambda count: len(keen.heard) == count, count), what="the event")
     assert group.dropped == [stuck.context.peer()]
+    assert group.servicer.counts.drops["no_room"] >= 1
     assert stuck.member.is_closed
     await stuck.leave()
 

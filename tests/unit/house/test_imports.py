@@ -17,7 +17,8 @@ ORDER = Order(
         "model": "fleet",
         "identities": "fleet",
         "installation": "",
-        "launcher": "fleet.settings fleet.process",
+        "launcher": "fleet.settings fleet.process doctor",
+        "doctor": "fleet gateway.access gateway.settings host.settings worker.settings model.settings",
         "monitoring": "fleet.metrics",
     },
     rooms={
@@ -34,7 +35,7 @@ ORDER = Order(
             "contract",
             "settings secrets",
         ],
-        "fleet": ["metrics", "bus", "settings", "security", "process", "logs lane", "logfmt"],
+        "fleet": ["metrics", "bus", "settings", "security", "tracing", "process", "logs lane", "logfmt"],
     },
     aliases={
         "fleet.__main__": "launcher.__main__",

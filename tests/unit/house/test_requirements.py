@@ -11,7 +11,7 @@ from tests.harness.process import REPOSITORY
 from tests.unit.house.imports import libraries
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
-PACKAGES = ["fleet", "gateway", "host", "identities", "launcher", "protos", "worker"]
+PACKAGES = ["doctor", "fleet", "gateway", "host", "identities", "launcher", "protos", "worker"]
 OWN = {*PACKAGES, "model"}
 
 

@@ -10,6 +10,7 @@ from tests.harness.process import REPOSITORY
 from tests.unit.house.imports import parsed
 
 PRODUCT = (
+    "doctor",
     "fleet",
     "gateway",
     "host",

@@ -29,6 +29,7 @@ class Stub:
         self.name = name
         self.service = name.partition(".")[0]
         self.gone = asyncio.Event()
+        self.last_line = ""
         self.starts: list[float] = []
         self.signals: list[tuple[float, signal.Signals]] = []
         self._codes = list(codes)
@@ -51,8 +52,8 @@ class Stub:
 class Running:
     """A stack of stubs, and what it prints."""
 
-    def __init__(self, *stubs: Stub) -> None:
-        self.stack = Stack(LauncherSettings())
+    def __init__(self, *stubs: Stub, **settings: int) -> None:
+        self.stack = Stack(LauncherSettings(**settings), {})  # type: ignore[arg-type]
         self.out = io.StringIO()
         console = Console(self.out, [SELF, *(stub.name for stub in stubs)], lambda: None)
         self.exit_code = asyncio.create_task(self.stack.run(cast("list[Child]", list(stubs)), console))
@@ -131,3 +132,29 @@ async def test_a_process_that_waits_for_its_next_start_does_not_delay_the_end() 
     running.stack.stop()
     await running.exit_code
     assert now() == pytest.approx(20)
+
+
+@virtual
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, "serving smollm2.\nCtrl-C"),
+        ({"workers": 2}, "serving smollm2.\nThe model `smollm2` makes 4 replies at once (MODEL_SLOTS), however many"),
+        ({"workers": 2, "model_slots": 8}, "makes 8 replies at once"),
+    ],
+)
+async def test_who_asks_for_more_workers_is_told_what_the_model_can_do(
+    settings: dict[str, int], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answers(*_: object) -> bool:
+        return True
+
+    monkeypatch.setattr(stack, "_answers", answers)
+    stubs = [Stub(name) for name in ("model", "gateway", "worker.1", "worker.2")]
+    running = Running(*stubs, **settings)
+    await asyncio.sleep(1)
+    running.stack._told.update({"worker.1": "smollm2", "worker.2": "smollm2"})  # as the workers do when they are ready
+    await asyncio.sleep(10)
+    assert told in running.out.getvalue()
+    running.stack.stop()
+    await running.exit_code

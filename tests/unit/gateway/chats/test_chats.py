@@ -10,13 +10,14 @@ from google.protobuf.message import Message
 
 from fleet.lane import Inbox, IncomingReply
 from fleet.lane.reply import EVENT_BYTES
+from fleet.process.breaker import THRESHOLD
 from gateway.chats.chat import Chat
 from gateway.chats.chats import UNKNOWN_REQUESTS, Chats
 from gateway.chats.observer import Observer
 from gateway.chats.reply import Completed, End
 from gateway.errors import GatewayError, Unavailable
 from gateway.routing.admission import Admission
-from gateway.routing.breaker import THRESHOLD, Breakers
+from gateway.routing.breaker import Breakers
 from gateway.routing.directory import Directory
 from gateway.settings import GatewaySettings
 from protos import chat_pb2 as pb
@@ -436,11 +437,23 @@ async def test_a_worker_is_told_of_few_at_once_that_nobody_waits_for_what_it_sen
 async def test_a_trial_that_gets_its_first_token_closes_the_breaker_whatever_comes_then() -> None:
     stage = Stage(workers=1)
     for _ in range(THRESHOLD):
-        stage.breakers.failed(("w0", "m", "chat"), time.monotonic())
+        stage.breakers.failed("w0", time.monotonic())
     _, driver = stage.begin()
     await stage.asked()
     stage.chunk("w0", text="a")
     await cancel(driver)
+    assert len(stage.breakers) == 0
+
+
+async def test_a_model_that_fails_is_no_fault_of_its_workers() -> None:
+    stage = Stage(workers=1)
+    for _ in range(THRESHOLD):
+        stage.breakers.failed("w0", 0.0)
+    chat, driver = stage.begin()
+    await stage.asked()
+    stage.chunk("w0", error=pb.Error(code="model_failed"))
+    await read(chat)
+    await driver
     assert len(stage.breakers) == 0
 
 
@@ -589,7 +602,7 @@ async def test_an_acceptance_after_a_cut_off_is_no_success_of_its_worker() -> No
     chat = Chat(pb.ChatHistory(request_id="r", model="m"))
     async with stage.chats.open(chat):
         [(_, worker)] = await stage.asked()
-        stage.breakers.failed((worker, "m", "chat"), stage.clock())
+        stage.breakers.failed(worker, stage.clock())
         stage.chats.cut_off()
         stage.chunk(worker, accepted=pb.Accepted())
         assert len(stage.breakers) == 1

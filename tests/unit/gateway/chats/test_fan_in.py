@@ -1,5 +1,6 @@
 """What the bus brings: whose batches are delivered, and what becomes of the others."""
 
+import time
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from structlog.testing import capture_logs
 
 from gateway.chats.fan_in import EVENTS, FanIn, GatewayAgent
 from gateway.chats.reply import Completed
+from gateway.routing.peers import Peers
 from protos import chat_pb2 as pb
 from tests.unit.gateway.chats.test_chats import Stage, cancel, read
 
@@ -76,7 +78,7 @@ async def test_a_lane_that_starts_again_ends_what_had_begun() -> None:
 
 async def test_statuses_and_the_hosts_word_tell_who_is_there() -> None:
     bus = Bus()
-    agent = GatewayAgent(bus.stage.directory, bus.stage.admission, bus.stage.chats)
+    agent = GatewayAgent(bus.stage.directory, bus.stage.admission, bus.stage.chats, Peers("g"))
     status = pb.WorkerStatus(worker_id="new", models=["m"], capacity=1, state=pb.WORKER_STATE_READY, sent_by=["new"])
     with capture_logs() as lines:
         await GatewayAgent.on_status(agent, status, CTX)
@@ -87,10 +89,22 @@ async def test_statuses_and_the_hosts_word_tell_who_is_there() -> None:
     assert bus.stage.directory.get("other") is None
 
 
+async def test_gateways_hear_each_other() -> None:
+    stage, peers = Stage(), Peers("g")
+    agent = GatewayAgent(stage.directory, stage.admission, stage.chats, peers)
+    for sender in ("g", "h", "i"):
+        status = pb.GatewayStatus(gateway_id="i" if sender == "i" else "h", sent_by=[sender])
+        await GatewayAgent.on_gateway(agent, status, CTX)
+    assert [peer["id"] for peer in peers.describe(time.monotonic())] == ["h", "i"]
+    left = pb.MemberLeft(member_id="i", kind="gateway", sent_by=["host"])
+    await GatewayAgent.on_left(agent, left, CTX)
+    assert [peer["id"] for peer in peers.describe(time.monotonic())] == ["h"]
+
+
 @pytest.mark.parametrize(("sender", "attempts"), [("host", 2), ("w1", 1)])
 async def test_only_the_host_says_who_left(sender: str, attempts: int) -> None:
     stage = Stage(workers=2)
-    agent = GatewayAgent(stage.directory, stage.admission, stage.chats)
+    agent = GatewayAgent(stage.directory, stage.admission, stage.chats, Peers("g"))
     _, driver = stage.begin()
     [(_, worker)] = await stage.asked()
     left = pb.MemberLeft(member_id=worker, kind="worker", cause=pb.LEAVE_CAUSE_CLOSED, sent_by=[sender])

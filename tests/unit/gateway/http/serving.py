@@ -8,6 +8,7 @@ from typing import Any
 from fleet.settings import HostPort
 from gateway.access.access import Access
 from gateway.http import app, server
+from gateway.routing.health import health
 from protos import chat_pb2 as pb
 from tests.harness.http import Address
 from tests.harness.waiting import until
@@ -74,7 +75,13 @@ async def serving(**settings: Any) -> AsyncIterator[Gateway]:
     """Serve until the context is left."""
     stage = Stage(**settings)
     sock = server.listen(HostPort("127.0.0.1", 0))
-    views = app.Views(unready=lambda: "", fleet=dict, models=lambda: {"m": ""}, leaving=lambda: stage.chats.draining)
+    views = app.Views(
+        unready=lambda: "",
+        fleet=dict,
+        models=lambda: {"m": ""},
+        health=lambda: health(stage.directory, stage.clock()),
+        leaving=lambda: stage.chats.draining,
+    )
     http = server.make_server(app.build(stage.settings, stage.chats, Access(None), views), stage.settings)
     # Without uvicorn's loop, which sleeps for 0.1 s twice at its end.
     http.config.load()

@@ -9,16 +9,18 @@ import pytest
 from gateway.access.access import Access
 from gateway.access.keys import KeyRing, digest
 from gateway.http import app
+from gateway.routing.health import Health
 from tests.unit.gateway.chats.test_chats import Stage
 
 BROWSER = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 SCHEMES = {"bearer", "api-key", "x-api-key"}
 
 
-def client(access: Access | None = None, unready: str = "") -> httpx.AsyncClient:
+def client(access: Access | None = None, unready: str = "", failing: int = 0) -> httpx.AsyncClient:
     stage = Stage()
+    health = {"m": Health(workers=1, failing=failing)}
     fleet: dict[str, Any] = {"workers": [{"id": "a"}], "load": {"ratio": None}}
-    views = app.Views(unready=lambda: unready, fleet=lambda: fleet, models=lambda: {"m": ""})
+    views = app.Views(lambda: unready, lambda: fleet, lambda: {"m": ""}, lambda: health)
     built = app.build(stage.settings, stage.chats, access or Access(None), views)
     return httpx.AsyncClient(transport=httpx.ASGITransport(built), base_url="http://a")
 
@@ -43,6 +45,8 @@ async def test_a_browser_gets_a_page_and_a_program_json() -> None:
 async def test_the_page_says_why_the_gateway_is_not_ready() -> None:
     page = await client(unready="no <worker> is ready").get("/", headers=BROWSER)
     assert "<strong>not ready: no &lt;worker&gt; is ready</strong>" in page.text
+    page = await client(failing=1).get("/", headers=BROWSER)
+    assert "<strong>not ready: no model can be served</strong>" in page.text
 
 
 async def test_the_page_has_the_header_that_a_key_goes_into(keyed: Access) -> None:
@@ -58,9 +62,11 @@ async def test_the_document_has_keys_only_where_they_are_needed(keyed: Access) -
         document = (await client(keyed).get("/openapi.json")).json()
         assert document["components"]["securitySchemes"].keys() == SCHEMES
         assert document["security"] == [{name: []} for name in ("bearer", "api-key", "x-api-key")]
-    operations = [(path, operation) for path, all_ in document["paths"].items() for operation in all_.values()]
-    free = {path for path, operation in operations if operation.get("security") == []}
-    assert free == {"/healthz", "/readyz"}
+    operations = [
+        (method, path, operation) for path, all_ in document["paths"].items() for method, operation in all_.items()
+    ]
+    free = {(method, path) for method, path, operation in operations if operation.get("security") == []}
+    assert free == {("get", "/healthz"), ("get", "/readyz")}
 
 
 async def test_every_route_has_a_summary_of_its_own() -> None:

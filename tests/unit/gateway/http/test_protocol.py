@@ -18,7 +18,7 @@ from uvicorn.server import ServerState
 from gateway.http import protocol
 from gateway.http.connection import Bounds, State
 from gateway.http.protocol import PROBES, Protocol
-from gateway.http.proxy_protocol import Network
+from gateway.http.proxy_protocol import Network, Proxies
 from gateway.http.wire import BEGINNING
 
 BOUNDS = Bounds(max_headers=4096, header_timeout=30, body_timeout=20, answer_timeout=650, stall_timeout=10)
@@ -104,7 +104,7 @@ class Server:
             log_config=None,
         )
         self.wire = Wire()
-        self.protocol: Any = Protocol(bounds, proxies, config, ServerState(), {})
+        self.protocol: Any = Protocol(bounds, Proxies(proxies), config, ServerState(), {})
         self.protocol.connection_made(self.wire)
 
     async def keep(self, scope: Scope, receive: Receive, send: Send) -> None:

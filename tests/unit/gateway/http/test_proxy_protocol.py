@@ -14,13 +14,14 @@ from structlog.testing import capture_logs
 
 from gateway.errors import NotHttp
 from gateway.http.connection import Bounds, State
-from gateway.http.proxy_protocol import V1_LONGEST, V2, V2_LONGEST, Header, Peer, trusts
+from gateway.http.proxy_protocol import V1_LONGEST, V2, V2_LONGEST, Header, Peer, Proxies
 from tests.harness.waiting import until
 from tests.unit.gateway.http.serving import serving
 from tests.unit.gateway.http.test_protocol import BOUNDS, PROXY, Server
 
 GET = b"GET /asked HTTP/1.1\r\nhost: a\r\n\r\n"
 TRUSTED = [ipaddress.ip_network("10.9.0.0/16")]
+HERE = ("10.8.0.1", 8501)
 V1_HEADER = b"PROXY TCP4 203.0.113.7 10.9.0.1 51000 8501\r\n"
 
 
@@ -124,15 +125,22 @@ def test_what_the_specification_does_not_allow_is_refused(data: bytes) -> None:
 
 @pytest.mark.parametrize("peer", ["10.9.255.1", "::ffff:10.9.0.1"])
 def test_addresses_of_the_networks_are_trusted(peer: str) -> None:
-    assert trusts(TRUSTED, (peer, 1))
+    assert Proxies(TRUSTED).announce((peer, 1), HERE)
 
 
 @pytest.mark.parametrize("peer", [None, ("10.10.0.1", 1), ("::1", 1), ("fe80::1%eth0", 1)])
 def test_others_are_not(peer: Peer | None) -> None:
-    assert not trusts(TRUSTED, peer)
+    assert not Proxies(TRUSTED).announce(peer, HERE)
 
 
 # ---------------------------------------------------------------- on a connection
+
+
+def test_every_connection_to_the_proxies_port_begins_with_a_header() -> None:
+    proxies = Proxies(port=8505)
+    assert proxies.announce(("10.8.0.7", 1), ("10.8.0.1", 8505))
+    assert not proxies.announce(("10.8.0.7", 1), HERE)
+    assert not Proxies().announce(("10.8.0.7", 1), HERE)
 
 
 async def answered(*pieces: bytes, proxies: Any = TRUSTED) -> tuple[Server, bytes]:

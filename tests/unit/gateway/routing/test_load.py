@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import pytest
-
 from gateway.routing.directory import Directory
 from gateway.routing.load import describe_load
 from protos import chat_pb2 as pb
@@ -44,10 +42,9 @@ def test_without_a_ready_worker_there_is_no_ratio() -> None:
         assert found == {"active": 0, "waiting": 7, "capacity": 0, "ratio": None, "workers_ratio": None}
 
 
-@pytest.mark.parametrize("asked", ["m", ""], ids=["by name", "by default"])
-def test_a_model_that_all_workers_share_is_counted_once(asked: str) -> None:
+def test_a_model_that_all_workers_share_is_counted_once() -> None:
     known = fleet({"m": details(other=3)}, {"m": details(other=1)})
-    assert load(known, **{asked: 16}) == {
+    assert load(known, m=16) == {
         "active": 4,
         "waiting": 16,
         "capacity": 4,

@@ -11,9 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 from pydantic import ValidationError
+from structlog.contextvars import get_contextvars
 
+from fleet.tracing.context import headers
+from protos import chat_pb2 as pb
 from tests.harness.ports import free_port
 from worker.agents.mcp import McpConfig, McpServer
+from worker.serving.tracing import Passing
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 """The SDK leaves streams of a server that died unclosed."""
@@ -127,3 +131,19 @@ def test_a_server_has_a_command_or_a_url() -> None:
     for given in ({}, {"command": "a", "url": "http://b"}):
         with pytest.raises(ValidationError, match="either command or url"):
             McpConfig.model_validate(given)
+
+
+async def test_a_server_does_not_belong_to_the_trace_of_the_run_that_starts_it() -> None:
+    found = []
+
+    class Watched(McpServer):
+        async def _keep(self) -> None:
+            found.append((headers(), get_contextvars()))
+            await super()._keep()
+
+    server = Watched("test", McpConfig(command=sys.executable, args=[SERVER]))
+    asked = pb.ChatHistory(traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+    with Passing().run(asked):
+        await server.list_tools()
+    await server.stop()
+    assert found == [({}, {})]

@@ -9,7 +9,7 @@ import httpx2
 import openai
 import pytest
 
-from worker.contract.causes import in_words
+from worker.contract.causes import host, in_words
 
 
 def chain(*errors: Exception) -> Exception:
@@ -50,3 +50,23 @@ def test_a_cause_that_was_hidden_counts_too() -> None:
     error.__context__ = ConnectionRefusedError(errno.ECONNREFUSED, "x")
     error.__suppress_context__ = True  # as `raise … from None` does
     assert in_words(error) == "connection refused"
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (
+            openai.APIConnectionError(request=httpx2.Request("POST", "https://user:secret@a.example:81/v1")),
+            "a.example:81",
+        ),
+        (httpx2.ConnectError("x", request=httpx2.Request("POST", "http://[::1]:80/")), "[::1]"),
+        (
+            chain(RuntimeError("x"), httpx2.ConnectError("x", request=httpx2.Request("GET", "http://b.example/"))),
+            "b.example",
+        ),
+        (httpx2.ConnectError("x"), ""),
+        (ValueError("x"), ""),
+    ],
+)
+def test_it_is_known_for_whom_the_request_was(error: Exception, name: str) -> None:
+    assert host(error) == name

@@ -13,7 +13,7 @@ from worker.serving import agent
 class Told:
     """A registry and a watch, and the runtime that the agent is put on."""
 
-    capacity = 10
+    most = 10
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
@@ -61,7 +61,7 @@ async def test_requests_and_acks_pass_no_agent_and_acks_are_bounded_by_the_capac
     receive, largest = told.receivers[pb.ChunkAck]
     receive(pb.ChunkAck(gateway_id="g"))
     assert told.calls == [("begin", "r"), ("ack", "g")]
-    assert largest == agent.ACK_BYTES + told.capacity * agent.CREDIT_BYTES
+    assert largest == agent.ACK_BYTES + told.most * agent.CREDIT_BYTES
 
 
 async def test_nobody_begins_or_cancels_in_anothers_name(told: Told) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from autogen_ext.models.openai import OpenAIChatCompletionClient
 
-from worker.serving.catalog import ModelsError, expand, load_models
+from worker.serving.catalog import STREAMING, ModelsError, expand, load_models
 from worker.wire.answers import Bounded
 
 ENTRY = """
@@ -285,3 +285,45 @@ def test_only_openais_clients_have_other_endpoints(tmp_path: Path) -> None:
 def test_the_default_model_has_chats(tmp_path: Path) -> None:
     with pytest.raises(ModelsError, match=r"models\.one\.endpoints: must have chat: the first entry is the default"):
         load(tmp_path, ENTRY.replace("  two:", "    endpoints: [embeddings]\n  two:"), KEY="x")
+
+
+UNKNOWN_MODEL = """models.a.config: model_info is required, as AutoGen does not know 'qwen'; write model_info: \
+{vision: false, function_calling: false, json_output: false, structured_output: false, family: unknown}, with true for \
+what it can do"""
+
+
+@pytest.mark.parametrize(
+    ("provider", "config"),
+    [
+        ("OpenAIChatCompletionClient", "{model: qwen, api_key: x}"),
+        ("AzureOpenAIChatCompletionClient", "{model: qwen, api_key: x, azure_endpoint: 'https://x', api_version: v}"),
+    ],
+)
+def test_a_model_that_autogen_does_not_know_is_told_what_to_write(tmp_path: Path, provider: str, config: str) -> None:
+    with pytest.raises(ModelsError) as refused:
+        load(tmp_path, f"models: {{a: {{provider: {provider}, config: {config}}}}}")
+    assert str(refused.value).endswith(UNKNOWN_MODEL)
+    written = str(refused.value).partition("write ")[2].partition(", with")[0]
+    load(tmp_path, f"models: {{a: {{provider: {provider}, config: {config[:-1]}, {written}}}}}}}")
+
+
+def test_another_error_is_not_taken_for_a_missing_model_info(tmp_path: Path) -> None:
+    with pytest.raises(ModelsError, match=r"config: Missing credentials"):
+        load(tmp_path, "models: {a: {provider: OpenAIChatCompletionClient, config: {model: gpt-4o}}}")
+
+
+@pytest.mark.parametrize("provider", ["OpenAIChatCompletionClient", next(iter(STREAMING))])
+def test_a_slip_in_a_client_within_a_client_is_named(tmp_path: Path, provider: str) -> None:
+    inner = f"{{provider: {provider}, config: {{model: gpt-4o, api_key: x, temprature: 1}}}}"
+    cache = "autogen_ext.models.cache.ChatCompletionCache"
+    with pytest.raises(
+        ModelsError, match=r"a\.config\.client\.config\.temprature: is not known here; did you mean temp"
+    ):
+        load(tmp_path, f"models: {{a: {{provider: {cache}, config: {{client: {inner}}}}}}}")
+
+
+def test_a_name_beside_models_is_refused_unless_it_is_for_anchors(tmp_path: Path) -> None:
+    entry = "{provider: OpenAIChatCompletionClient, config: {model: gpt-4o, api_key: x}}"
+    load(tmp_path, f"x-common: &common {entry}\nmodels: {{a: *common, b: *common}}")
+    with pytest.raises(ModelsError, match=r"models\.yaml: agents: is not known here; models is"):
+        load(tmp_path, f"models: {{a: {entry}}}\nagents: {{}}")

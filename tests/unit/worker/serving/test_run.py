@@ -2,10 +2,14 @@
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+import httpx2
+import openai
 import pytest
+from structlog.testing import capture_logs
 
 from fleet.lane import CREDIT, Outbox, Sink
 from protos import chat_pb2 as pb
@@ -102,6 +106,33 @@ async def test_what_the_service_raises_is_the_error_that_ends_it(error: Exceptio
     assert (await served.ended()).error.code == code
     assert served.observer.moments[-1][1] == code
     assert served.firsts == 0
+
+
+def unreachable() -> Exception:
+    error = openai.APIConnectionError(request=httpx2.Request("POST", "https://model.example:81/v1"))
+    error.__cause__ = ConnectionRefusedError(errno.ECONNREFUSED, "x")
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (unreachable(), {"code": "model_unreachable", "host": "model.example:81", "reason": "connection refused"}),
+        (LookupError("a defect"), {"code": "internal_error", "exc_info": True}),
+    ],
+    ids=["a server", "a defect"],
+)
+async def test_the_log_says_what_cannot_be_reached_and_why_and_where_a_defect_is(
+    error: Exception, line: dict[str, Any]
+) -> None:
+    async def serve(_: Any) -> pb.Done:
+        raise error
+
+    with capture_logs() as logs:
+        await Served(serve).ended()
+    [failed] = [log for log in logs if log["event"] == "chat failed"]
+    shown = {name: failed[name] for name in failed.keys() - {"event", "log_level", "model", "request"}}
+    assert shown == {name: error if value is True else value for name, value in line.items()}
 
 
 async def test_a_value_error_is_the_requests_fault_only_before_the_first_event() -> None:

@@ -1,0 +1,1 @@
+"""Traces: their context, and the export of spans. Only ``export`` imports OpenTelemetry's SDK. Imports logs."""

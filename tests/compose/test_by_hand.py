@@ -1,0 +1,67 @@
+"""What an operator does to single containers, and to how many there are, under load that must not notice."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from tests.compose.engine import docker
+from tests.compose.stack import PATIENCE, Stack
+from tests.compose.test_scaling import CLIENTS, go_on, in_flight, in_thread, load
+from tests.faults.crowd import Say, constant_load
+from tests.harness.waiting import eventually
+
+pytestmark = pytest.mark.timeout(400)
+
+
+def by_scale(stack: Stack, workers: int) -> None:
+    stack.compose("scale", f"worker={workers}")
+
+
+def by_up(stack: Stack, workers: int) -> None:
+    stack.compose("up", "-d", "--scale", f"worker={workers}")
+
+
+async def test_scaling_by_either_command_replaces_no_container(stack: Stack, figures: Say) -> None:
+    commands: list[Callable[[Stack, int], None]] = [by_scale, by_up]
+    async with constant_load(stack.address, load(), CLIENTS) as tally:
+        for first, then in (commands, commands[::-1]):
+            for command, workers in ((first, 4), (then, 4), (first, 1), (then, 2)):
+                before = set(stack.all_ids())
+                took = await in_thread(partial(command, stack, workers))
+                await eventually(partial(stack.has_workers, workers), PATIENCE, f"{workers} workers")
+                after = set(stack.all_ids())
+                figures(f"{workers} workers {command.__name__.replace('_', ' ')} in {took:.1f} s")
+                assert before <= after or after <= before, "a container was replaced"
+                await go_on(tally)
+    figures(f"{tally.completed} requests, {len(tally.failures)} failed or inexact")
+    assert not tally.failures, tally.failures[:3]
+
+
+async def test_one_worker_and_one_gateway_are_taken_out_and_back_in(stack: Stack, figures: Say) -> None:
+    await in_thread(lambda: stack.scale(gateway=2))
+    gateways = stack.containers("gateway")
+    async with constant_load(stack.address, load(), CLIENTS) as tally:
+        await eventually(lambda: in_flight(stack, gateways[1]) > 0, PATIENCE, "the ingress has found the new gateway")
+        worker = stack.containers("worker")[0]
+        for container in (worker, gateways[0]):
+            took = await in_thread(partial(docker, "stop", container))
+            await go_on(tally, 2 * CLIENTS)
+            figures(f"taken out in {took:.1f} s")
+            docker("start", container)
+        await eventually(lambda: stack.has_workers(2), PATIENCE, "the worker is back")
+        await eventually(lambda: in_flight(stack, gateways[0]) > 0, PATIENCE, "the gateway is back")
+        await in_thread(lambda: stack.scale(gateway=1))
+    assert not tally.failures, tally.failures[:3]
+
+
+async def test_clients_wait_while_the_only_gateway_is_replaced(stack: Stack, figures: Say) -> None:
+    """The one that drains refuses new chats: the ingress sends it none, and keeps them for its successor."""
+    async with constant_load(stack.address, load(), CLIENTS) as tally:
+        await go_on(tally)
+        took = await in_thread(lambda: stack.compose("restart", "gateway"))
+        await go_on(tally, 2 * CLIENTS)
+    figures(f"restarted in {took:.1f} s; {tally.completed} requests, {len(tally.failures)} failed or inexact")
+    assert not tally.failures, tally.failures[:3]
+    await asyncio.to_thread(stack.up)

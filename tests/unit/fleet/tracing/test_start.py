@@ -1,0 +1,118 @@
+"""When spans are exported, by the environment."""
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from fleet.tracing.start import start
+from tests.harness.collector import Collector
+from tests.harness.process import REPOSITORY
+from tests.harness.scripted import listening
+
+NOBODY = "http://127.0.0.1:1"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in os.environ:
+        if name.startswith("OTEL_"):
+            monkeypatch.delenv(name)
+    library = logging.getLogger("opentelemetry")
+    handlers, propagate = library.handlers[:], library.propagate
+    yield
+    library.handlers[:], library.propagate = handlers, propagate
+
+
+def test_without_an_endpoint_the_sdk_is_not_even_imported() -> None:
+    code = (
+        "import sys, gateway.__main__, worker.__main__\n"
+        "from fleet.tracing.start import start\n"
+        "assert start('x', 'y') is None\n"
+        "print([name for name in sys.modules if name.startswith(('opentelemetry.sdk', 'opentelemetry.exporter'))])"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, env=environment, capture_output=True, text=True
+    )
+    assert (ended.stdout.strip(), ended.returncode) == ("[]", 0), ended.stderr
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": ""},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": NOBODY, "OTEL_SDK_DISABLED": "true"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": NOBODY, "OTEL_TRACES_EXPORTER": "none"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": NOBODY, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": NOBODY, "OTEL_BSP_MAX_QUEUE_SIZE": "0"},
+    ],
+    ids=["empty", "disabled", "none", "grpc", "nonsense"],
+)
+def test_it_stays_off(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    assert start("service", "member") is None
+
+
+async def test_spans_have_the_service_and_the_member(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Collector() as collector:
+        for name, value in collector.settings.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=night")
+        export = start("service", "member")
+        assert export is not None
+        export.tracer.start_span("a").end()
+        export.provider.get_tracer("autogen-core").start_span("theirs").end()
+        export.provider.get_tracer("mine").start_span("b").end()
+        await export.close()
+        assert [(span.name, span.service, span.member) for span in collector.spans] == [
+            ("a", "service", "member"),
+            ("b", "service", "member"),
+        ]
+        assert collector.headers[0]["x-tenant"] == "night"
+
+
+async def test_the_environments_names_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", NOBODY)
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "mine")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=pod-1,deployment.environment.name=test")
+    export = start("service", "member")
+    assert export is not None
+    named = dict(export.provider.resource.attributes)
+    assert (named["service.name"], named["service.instance.id"]) == ("mine", "pod-1")
+    assert named["deployment.environment.name"] == "test"
+    await export.close()
+
+
+async def test_an_endpoint_that_is_away_is_one_warning_and_no_wait(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", NOBODY)
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "8")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "4")
+    export = start("service", "member")
+    assert export is not None
+    for number in range(5000):
+        export.tracer.start_span(str(number)).end()
+    await export.close()
+    assert capsys.readouterr().out.count("traces lost") == 1
+
+
+async def test_an_endpoint_that_never_answers_does_not_keep_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    async with listening(hang) as url:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+        export = start("service", "member")
+        assert export is not None
+        export.tracer.start_span("a").end()
+        began = time.monotonic()
+        await export.close()
+        assert time.monotonic() - began < 5  # the exporter's own timeout is 10 s

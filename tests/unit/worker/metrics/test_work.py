@@ -1,0 +1,69 @@
+"""What is counted of a worker's runs and calls."""
+
+import asyncio
+
+import pytest
+from autogen_core.models import RequestUsage
+
+from fleet.metrics.exposition import Exposition
+from protos import chat_pb2 as pb
+from worker.contract.errors import StreamBroken
+from worker.contract.observer import Observer, Observers
+from worker.metrics.work import WorkMetrics
+
+
+class Stage:
+    def __init__(self) -> None:
+        self.exposition = Exposition()
+        self.metrics: Observer = Observers([Observer(), WorkMetrics(self.exposition)])
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.exposition.registry.get_sample_value(f"chatfleet_{name}", labels)
+
+
+def test_a_run_is_active_until_it_ends_with_its_code() -> None:
+    stage = Stage()
+    with stage.metrics.run(pb.ChatHistory(model="m")) as deed:
+        assert stage.value("runs_active", model="m") == 1
+        deed.first_event()
+        deed.code = "model_timeout"
+    assert stage.value("runs_active", model="m") == 0
+    assert stage.value("runs_total", model="m", code="model_timeout") == 1
+    assert stage.value("run_time_to_first_token_seconds_count", model="m") == 1
+    assert stage.value("run_duration_seconds_count", model="m") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (StreamBroken("it broke", RequestUsage(0, 0)), "model_stream_broken"),
+        (asyncio.CancelledError(), "cancelled"),
+        (KeyError("a defect"), "internal_error"),
+    ],
+)
+def test_a_call_of_a_model_that_fails_says_how(error: BaseException, code: str) -> None:
+    stage = Stage()
+    with pytest.raises(type(error)), stage.metrics.model("m", object()):
+        raise error
+    assert stage.value("model_calls_total", model="m", code=code) == 1
+    assert stage.value("model_calls_active", model="m") == 0
+
+
+def test_tools_and_agents_are_bounded_in_number() -> None:
+    stage = Stage()
+    for number in range(300):
+        with stage.metrics.tool(f"tool-{number}", "1") as deed:
+            deed.code = "tool_failed"
+        with stage.metrics.agent(f"agent-{number}"):
+            pass
+    assert stage.value("tool_calls_total", tool="tool-0", code="tool_failed") == 1
+    assert stage.value("tool_calls_total", tool="other", code="tool_failed") == 100
+    assert stage.value("agent_turns_total", agent="other", code="ok") == 100
+    assert stage.value("tool_call_duration_seconds_count", tool="other") == 100
+
+
+def test_an_unknown_code_is_another() -> None:
+    stage = Stage()
+    with stage.metrics.run(pb.ChatHistory(model="m")) as deed:
+        deed.code = "what the prompt said"
+    assert stage.value("runs_total", model="m", code="other") == 1
