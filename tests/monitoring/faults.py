@@ -27,7 +27,7 @@ Mend = Callable[[], Awaitable[None]]
 Fault = Callable[[Watched], AbstractAsyncContextManager[Mend]]
 """Breaks something; gives what mends it. What was asked of the fleet goes on until it is left."""
 
-PATIENCE = 90.0
+PATIENCE = 150.0
 """Seconds for a process to be there again, on a machine that others use too."""
 SLOW = 11.0
 """Seconds: more than the first token may take."""

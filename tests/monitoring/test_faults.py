@@ -18,10 +18,10 @@ from tests.harness.waiting import eventually
 from tests.monitoring import faults
 from tests.monitoring.watched import Watched
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 FIRES_WITHIN = 60.0
-ENDS_WITHIN = 90.0
+ENDS_WITHIN = 150.0
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,13 @@ class Expected:
 
 MODELS = ("ChatfleetModelFailing", "ChatfleetErrorsHigh", "ChatfleetRetriesMany")
 FULL = ("ChatfleetQueueLong", "ChatfleetRequestsRefused", "ChatfleetCapacityNearlyUsed")
-LEFT = ("ChatfleetWorkerDown", "ChatfleetGatewayDown", "ChatfleetNoWorkerReady", "ChatfleetLinkLost")
-LEFT += ("ChatfleetWorkerSilent",)
-BUSY = {"ChatfleetEventLoopBlocked"}
-"""What a machine that others use too may bring at any time."""
+LEFT = (
+    *("ChatfleetWorkerDown", "ChatfleetGatewayDown", "ChatfleetNoWorkerReady", "ChatfleetLinkLost"),
+    "ChatfleetWorkerSilent",
+)
+"""What fires as processes end and come back."""
+BUSY = {"ChatfleetEventLoopBlocked", "ChatfleetWorkerDown", "ChatfleetGatewayDown", "ChatfleetHostDown"}
+"""What a machine that others use too may bring at any time: an answer to Prometheus takes more than half a second."""
 
 REQUESTS = (
     Expected(faults.dead_model, MODELS),
