@@ -2,7 +2,7 @@
 
 VENV := .venv
 PY := $(VENV)/bin/python
-RUNS := $(VENV)/.runtime
+RUNTIME := $(VENV)/.runtime
 READY := $(VENV)/.complete
 OWN := $(wildcard agents/requirements.txt)
 OWN_READY := $(if $(OWN),$(VENV)/.agents)
@@ -38,11 +38,11 @@ help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while read -r target words; do printf '  make %-14s %s\n' "$$target" "$$words"; done
 
 .PHONY: run
-run: $(RUNS) $(OWN_READY) ## Run model, host, gateway and WORKERS=2 workers here until Ctrl-C
+run: $(RUNTIME) $(OWN_READY) ## Run model, host, gateway and WORKERS=2 workers here until Ctrl-C
 	@$(PY) -m fleet
 
 .PHONY: identities
-identities: $(RUNS) ## Create certificates and tokens for members on several machines; ARGS="--host NAME"
+identities: $(RUNTIME) ## Create certificates and tokens for members on several machines; ARGS="--host NAME"
 	@$(PY) -m fleet.security identities $(ARGS)
 
 .PHONY: upgrade
@@ -88,15 +88,15 @@ setup: $(READY) $(OWN_READY) ## Create .venv with everything that the other targ
 
 # Created from nothing if the requirements have changed, it was not completed, or its interpreter is gone.
 ifneq ($(shell $(PY) -c 'print("runs")' 2>/dev/null),runs)
-.PHONY: $(RUNS)
+.PHONY: $(RUNTIME)
 endif
 INSTALL = @python=$$(sh -c "$$FIND_PYTHON") && "$$python" -m installation $(VENV)
-$(RUNS) $(READY) $(OWN_READY): export FIND_PYTHON := $(FIND_PYTHON)
-$(RUNS): requirements.txt requirements-model.txt
+$(RUNTIME) $(READY) $(OWN_READY): export FIND_PYTHON := $(FIND_PYTHON)
+$(RUNTIME): requirements.txt requirements-model.txt
 	$(INSTALL) run
 
-$(READY): requirements-dev.txt $(RUNS)
+$(READY): requirements-dev.txt $(RUNTIME)
 	$(INSTALL) test
 
-$(VENV)/.agents: $(OWN) $(RUNS)
+$(VENV)/.agents: $(OWN) $(RUNTIME)
 	$(INSTALL) own

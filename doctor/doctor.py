@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from doctor import certificates, link, machine, members, models, ports, processes, settings
+from doctor import certificates, host, link, machine, members, models, ports, processes, settings
 from doctor.findings import Finding, Level, note, problem
 from fleet.settings import FleetSettings
 from gateway.settings import GatewaySettings
@@ -56,6 +56,8 @@ class Doctor:
         for process in self._views:
             with process.surroundings():
                 fleet = settings.read(FleetSettings)
+                if process.kind == "host":
+                    yield from list(host.check())
                 if fleet is not None and process.kind in ("gateway", "worker", ""):
                     yield from asyncio.run(link.check(fleet, process, bool(self._here)))
 

@@ -17,6 +17,8 @@ from host.settings import HostSettings
 from worker.settings import WorkerSettings
 
 TIMEOUT = 3.0
+HEALTH = "health service"
+"""Of a host or a worker."""
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -42,6 +44,12 @@ def fetch(url: str, key: str = "") -> tuple[int, Any, dict[str, str]]:
         raise OSError(str(error)) from None
 
 
+def read_text(url: str) -> str:
+    """Raises ``OSError``."""
+    with _OPENER.open(url, timeout=TIMEOUT) as answer:
+        return str(answer.read().decode(errors="replace"))
+
+
 def _json(body: bytes) -> Any:
     try:
         return json.loads(body)
@@ -60,9 +68,11 @@ def binds(process: Process) -> list[tuple[str, str, HostPort]]:
         if host.relay.port:
             found.append(("relay", "HOST_RELAY_BIND", host.relay))
         if host.health_bind:
+            found.append((HEALTH, "HOST_HEALTH_BIND", host.health_bind))
+        if host.health_bind:
             found.append(("host", "HOST_HEALTH_BIND", host.health_bind))
     if "worker" in wanted and (worker := read(WorkerSettings)) and worker.health_bind:
-        found.append(("worker", "WORKER_HEALTH_BIND", worker.health_bind))
+        found.append((HEALTH, "WORKER_HEALTH_BIND", worker.health_bind))
     if "model" in wanted and "model" in CLASSES and (model := read(CLASSES["model"])):
         found.append(("model", "MODEL_BIND", model.bind))  # type: ignore[attr-defined]
     return found
@@ -91,7 +101,7 @@ def is_gateway(address: HostPort) -> bool:
 
 def _is_other(kind: str, address: HostPort, owners: Sequence[str]) -> str:
     """Why what listens there is no process of this kind; empty if it may be one."""
-    paths = {"gateway": "/", "worker": "/healthz", "model": "/health"}
+    paths = {"gateway": "/", HEALTH: "/healthz", "model": "/health"}
     if kind not in paths:  # how the host answers is seen by joining it
         owner = " ".join(owners)
         return "it is not the host" if owner and "-m host" not in owner else ""
@@ -111,5 +121,5 @@ def all_of(processes_here: list[Process], of_shell: Process) -> Iterator[Finding
         with process.surroundings():
             found = binds(process) if process.is_readable else []
         for kind, setting, bind in found:
-            if process.pids or kind.replace("relay", "host") not in kinds:
+            if process.pids or setting.partition("_")[0].lower() not in kinds:
                 yield check(kind, setting, bind, is_expected=bool(process.pids))

@@ -48,15 +48,14 @@ class Secrets:
         try:
             return sorted(file for file in self._folder.iterdir() if _NAME.fullmatch(file.name) and file.is_file())
         except OSError as error:
-            raise SecretsError(f"{self._folder}: cannot be read: {error.strerror}") from None
+            raise SecretsError(f"{self._folder}: cannot be read: {files.reason(self._folder, error)}") from None
 
 
 def _read(file: Path) -> str:
     try:
         value = file.read_text(encoding="utf-8").strip()
     except OSError as error:
-        who = f"; user {os.getuid()}, as which this process runs, must be able to read it"
-        raise SecretsError(f"{file}: cannot be read: {error.strerror}{who}") from None
+        raise SecretsError(f"{file}: cannot be read: {files.reason(file, error)}") from None
     except UnicodeDecodeError:
         raise SecretsError(f"{file}: is not UTF-8 text") from None
     if "\0" in value:

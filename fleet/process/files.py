@@ -64,13 +64,15 @@ def reason(path: Path, error: OSError) -> str:
     words = (error.strerror or type(error).__name__).lower()
     if not isinstance(error, PermissionError):
         return words
-    for place in (*reversed(path.absolute().parents), path):
-        try:
-            stat = place.stat()
-        except OSError:
-            break
-        needed = os.X_OK if place.is_dir() else os.R_OK
-        if not os.access(place, needed, effective_ids=os.access in os.supports_effective_ids):
-            owner = f"belongs to user {stat.st_uid} and has mode {stat.st_mode & 0o7777:03o}"
-            return f"{words}: this process is user {os.geteuid()}, and {place} {owner}"
-    return words
+    closed = next((place for place in (*reversed(path.absolute().parents), path) if not _is_open(place)), path)
+    try:
+        stat = closed.stat()
+    except OSError:
+        return words
+    owner = f"belongs to user {stat.st_uid} and has mode {stat.st_mode & 0o7777:03o}"
+    return f"{words}: this process is user {os.geteuid()}, and {closed} {owner}"
+
+
+def _is_open(place: Path) -> bool:
+    needed = os.X_OK if place.is_dir() else os.R_OK
+    return os.access(place, needed, effective_ids=os.access in os.supports_effective_ids)

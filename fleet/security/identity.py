@@ -44,12 +44,12 @@ class Identity:
         try:
             context.load_verify_locations(self.ca)
         except (OSError, ssl.SSLError) as error:
-            raise IdentityError(f"FLEET_TLS_CA: {self.ca}: {_why(error, 'certificates')}") from None
+            raise IdentityError(f"FLEET_TLS_CA: {self.ca}: {_why(self.ca, error)}") from None
         for name, path in (("CERT", self.cert), ("KEY", self.key)):
             try:
                 path.read_bytes()
             except OSError as error:
-                raise IdentityError(f"FLEET_TLS_{name}: {path}: {_why(error, '')}") from None
+                raise IdentityError(f"FLEET_TLS_{name}: {path}: {files.reason(path, error)}") from None
         try:
             # Without one, OpenSSL would ask for a password at the terminal.
             context.load_cert_chain(self.cert, self.key, password="")
@@ -130,7 +130,5 @@ class ServerContext:
         return self._context
 
 
-def _why(error: OSError, wanted: str) -> str:
-    if isinstance(error, ssl.SSLError):
-        return f"holds no PEM {wanted}"
-    return (error.strerror or type(error).__name__).lower()
+def _why(path: Path, error: OSError) -> str:
+    return "holds no PEM certificates" if isinstance(error, ssl.SSLError) else files.reason(path, error)

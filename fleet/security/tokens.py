@@ -112,14 +112,14 @@ class Tokens:
         try:
             return files.stamp(file)
         except OSError as error:
-            raise TokenError(f"{file}: {(error.strerror or '').lower()}") from None
+            raise TokenError(f"{file}: {files.reason(file, error)}") from None
 
     def _read(self, file: Path) -> tuple[files.Stamp, list[Token]]:
         stamp = self._stamp_of(file)
         try:
             lines = file.read_text("ascii").split("\n")
         except OSError as error:
-            raise TokenError(f"{file}: {(error.strerror or '').lower()}") from None
+            raise TokenError(f"{file}: {files.reason(file, error)}") from None
         except UnicodeDecodeError:
             raise TokenError(f"{file}: a token must be printable ASCII") from None
         try:

@@ -120,6 +120,14 @@ def test_a_host_that_is_gone_is_the_first_problem(broken: Fleet) -> None:
     assert any("is not ready: no link to the host" in line for line in rest)
 
 
+def test_a_host_with_metrics_tells_who_is_on_it() -> None:
+    with Fleet(workers=1, settings={"HOST_HEALTH_BIND": f"127.0.0.1:{free_port()}"}) as fleet:
+        code, said = of(fleet)
+    assert (code, failures(said)) == (0, [])
+    assert "on the host: 1 gateway by relay, 1 worker by relay" in said
+    assert "health service at 127.0.0.1:" in said
+
+
 def test_a_worker_that_hangs_is_silent_and_the_reason_is_found(broken: Fleet) -> None:
     broken.workers[0].freeze()
     wait_until(lambda: broken.status()["workers"][0]["state"] == "SILENT", WITHIN, "it is silent")

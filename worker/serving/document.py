@@ -8,6 +8,8 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
+from fleet.process import files
+
 MOST_RUNS = 100_000
 
 T = TypeVar("T", bound=BaseModel)
@@ -44,7 +46,7 @@ def read(path: Path, sections: Collection[str] = (), problems: list[str] | None 
                     problems += [f"{path}: {key.value}.{told}" for told in _without_twins(section)]
         return None if node is None else loader.construct_document(node)
     except OSError as error:
-        raise DocumentError(f"{path}: cannot be read: {error.strerror}") from None
+        raise DocumentError(f"{path}: cannot be read: {files.reason(path, error)}") from None
     except UnicodeDecodeError:
         raise DocumentError(f"{path}: is not UTF-8 text") from None
     except yaml.YAMLError as error:

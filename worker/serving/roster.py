@@ -15,6 +15,7 @@ from autogen_core.models import ChatCompletionClient
 from autogen_core.tools import Workbench
 from pydantic import BaseModel, ConfigDict, Field
 
+from fleet.process import files
 from protos import chat_pb2 as pb
 from worker.agents.components import ComponentError, Recipe, find
 from worker.agents.entry import Context, Entry
@@ -195,7 +196,7 @@ class _Loader:
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise DocumentError(f"{where}: {path} cannot be read: {(error.strerror or '').lower()}") from None
+            raise DocumentError(f"{where}: {path} cannot be read: {files.reason(path, error)}") from None
         except (ValueError, RecursionError) as error:
             raise DocumentError(f"{where}: {path} is not JSON: {error}") from None
         return find(where, document, label)

@@ -78,3 +78,12 @@ def test_the_documents_image_puts_them_where_the_worker_looks() -> None:
     assert plain == "FROM chatfleet\nCOPY . .\n"
     assert "pip --python /opt/chatfleet install" in packages
     assert "-c /opt/chatfleet/constraints.txt -r agents/requirements.txt" in packages
+
+
+def test_what_a_target_is_given_reaches_its_program(clone: Path) -> None:
+    (bench,) = asked(clone, "bench")
+    assert bench.startswith("-m bench --runs 3 ")
+    (clone / "asked").unlink()
+    command = ["make", "bench", "RUNS=5", "PEERS=smg", f"PYTHON={clone}/python"]
+    subprocess.run(command, cwd=clone, check=True, capture_output=True, timeout=30)
+    assert "-m bench --runs 5 --peers smg" in (clone / "asked").read_text()

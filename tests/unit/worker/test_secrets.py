@@ -40,7 +40,9 @@ def test_a_file_that_cannot_be_read_says_who_must_read_it(tmp_path: Path, monkey
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "read_text", denied)
-    with pytest.raises(SecretsError, match=r"KEY: cannot be read: Permission denied; user \d+"):
+    with pytest.raises(
+        SecretsError, match=r"KEY: cannot be read: permission denied: this process is user \d+, and .* has mode \d+"
+    ):
         Secrets(tmp_path, {}).adopt()
 
 

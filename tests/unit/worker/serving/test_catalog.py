@@ -106,7 +106,7 @@ def test_what_is_wrong_is_named_in_one_line(tmp_path: Path, text: str, said: str
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelsError, match=r"none\.yaml: cannot be read: No such file"):
+    with pytest.raises(ModelsError, match=r"none\.yaml: cannot be read: no such file"):
         load_models(tmp_path / "none.yaml", {})
 
 
