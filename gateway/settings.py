@@ -69,7 +69,7 @@ class GatewaySettings(BaseSettings):
     """How long the status line waits for the first token, so that an early failure gets its own status."""
 
     metrics_keys: bool = False
-    """Count requests and tokens by the API key's name in ``/metrics``."""
+    """Count requests and tokens by the API key's name in ``/metrics``, where every holder of a key can read them."""
 
     @property
     def addresses(self) -> dict[str, HostPort]:

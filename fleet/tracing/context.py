@@ -58,9 +58,13 @@ def remote(traceparent: str, tracestate: str) -> context.Context | None:
     return trace.set_span_in_context(NonRecordingSpan(parent))
 
 
-def headers(within: context.Context | None = None) -> dict[str, str]:
-    """``traceparent`` and ``tracestate`` of what is called now, or ``within``; empty outside of a trace."""
-    current = trace.get_current_span(within).get_span_context()
+def headers() -> dict[str, str]:
+    """``traceparent`` and ``tracestate`` of what is called now; empty outside of a trace."""
+    return carried(trace.get_current_span().get_span_context())
+
+
+def carried(current: SpanContext) -> dict[str, str]:
+    """The same for what belongs to the span ``current``."""
     if not current.is_valid or not _propagates():
         return {}
     made = {"traceparent": f"00-{current.trace_id:032x}-{current.span_id:016x}-{current.trace_flags:02x}"}

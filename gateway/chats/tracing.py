@@ -7,14 +7,15 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 
-from fleet.tracing.context import headers, remote
+from fleet.tracing.context import carried, remote
 from gateway.chats.chat import Chat, Record
 from gateway.chats.observer import Observer
 
 SERVER_ERROR = 500
 
 PATH = 500
-"""Characters of a client's path."""
+NAME = 128
+"""Characters of a client's path, and of the name that it gives a model."""
 
 
 class Tracing(Observer):
@@ -50,9 +51,8 @@ class Tracing(Observer):
         attributes: dict[str, int | str] = {"chatfleet.attempt": number, "chatfleet.worker": worker_id}
         span = self._tracer.start_span("attempt", found[1], SpanKind.CLIENT, attributes)
         self._attempts[chat.request_id] = span
-        carried = headers(trace.set_span_in_context(span, Context()))
-        chat.history.traceparent = carried.get("traceparent", "")
-        chat.history.tracestate = carried.get("tracestate", "")
+        sent = carried(span.get_span_context())
+        chat.history.traceparent, chat.history.tracestate = sent.get("traceparent", ""), sent.get("tracestate", "")
 
     def attempt_ended(self, chat: Chat, number: int, worker_id: str, code: str) -> None:
         span = self._attempts.pop(chat.request_id, None)
@@ -80,7 +80,7 @@ def _end(span: Span, attributes: dict[str, Any], code: str, *, is_failure: bool)
 def _ended(record: Record) -> dict[str, Any]:
     attributes: dict[str, Any] = {"http.response.status_code": record.status}
     if (chat := record.chat) is not None:
-        attributes["chatfleet.model"] = chat.model
+        attributes["chatfleet.model"] = chat.model[:NAME]
         if chat.claim.waited:
             attributes["chatfleet.queued"] = round(chat.claim.waited, 4)
         if chat.first_at is not None:

@@ -27,7 +27,7 @@ class RequestMetrics(Observer):
         self._open: dict[int, Record] = {}
         """By the record's identity: the requests that are not closed."""
         self._failed: dict[str, str] = {}
-        """By request: how its last attempt failed."""
+        """By request, of those that are not closed: how its last attempt failed."""
         self._deltas: Counter[str] = Counter()
         """By model, of the requests that are closed."""
         self._requests = exposition.counter("chatfleet_requests_total")
@@ -67,7 +67,7 @@ class RequestMetrics(Observer):
     def attempt_ended(self, chat: Chat, number: int, worker_id: str, code: str) -> None:
         code = known_code(code or "ok")
         self._attempts.labels(self._served(chat.model), code).inc()
-        if code not in ("ok", "client_gone"):
+        if code not in ("ok", "client_gone") and id(chat.record) in self._open:
             self._failed[chat.request_id] = code
 
     def first_event(self, chat: Chat) -> None:

@@ -13,11 +13,13 @@ from tests.harness.fleet import Fleet
 from tests.integration.keyed import KeyedGateway
 from tests.schedule import Schedule, reply_text
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SEED, OPENAI = "/chat/completions", "/v1/chat/completions"
-SCHEDULE = Schedule(tokens=30, delay=0.1)
+SCHEDULE = Schedule(tokens=80, delay=0.1)
+PATIENCE = 180.0
+"""Seconds for the whole script: a browser takes many of a busy machine's."""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,7 @@ def said(node_scripts: Path, shared_fleet: Fleet, keyed: KeyedGateway) -> Said:
         "question": SCHEDULE.message(),
         "end": {SEED: '"done":true', OPENAI: "[DONE]"},
     }
-    pages: Said = json.loads(output(["node", node_scripts / "browser.mjs"], json.dumps(task)))
+    pages: Said = json.loads(output(["node", node_scripts / "browser.mjs"], json.dumps(task), within=PATIENCE))
     assert pages["troubles"] == []
     return pages
 
@@ -60,19 +62,20 @@ def test_the_routes_say_what_they_do(said: Said) -> None:
 
 @pytest.mark.parametrize("path", [SEED, OPENAI], ids=["ndjson", "events"])
 def test_a_stream_is_readable_and_shown_while_it_runs(said: Said, path: str) -> None:
-    tried = said["ndjson" if path == SEED else "events"]
+    tried = said["tried"]["ndjson" if path == SEED else "events"]
     assert tried["status"].startswith("200")
     assert_readable(path, tried["shown"])
 
 
 def test_a_key_can_be_entered_where_keys_are_needed(said: Said) -> None:
     assert said["summaries"]["authorize"] == 0
-    assert said["keyed"]["status"].startswith("200")
-    assert_readable(SEED, said["keyed"]["shown"])
+    tried = said["tried"]["with_key"]
+    assert tried["status"].startswith("200")
+    assert_readable(SEED, tried["shown"])
 
 
 def assert_readable(path: str, shown: list[str]) -> None:
-    assert len(shown) > 3, "it was shown in parts"
+    assert len(shown) > 1, "a part was shown before the end"
     lines = [line.removeprefix("data: ") for line in shown[-1].split("\n") if line.strip() not in ("", "data: [DONE]")]
     events = [json.loads(line) for line in lines]
     texts = [event["content"] if path == SEED else event["choices"][0]["delta"].get("content") for event in events]

@@ -63,7 +63,9 @@ def node_clients(config: pytest.Config) -> Path:
     return folder
 
 
-def output(command: Sequence[str | Path], given: str = "", settings: Mapping[str, str] | None = None) -> str:
+def output(
+    command: Sequence[str | Path], given: str = "", settings: Mapping[str, str] | None = None, within: float = 60
+) -> str:
     """What a client prints to standard output; it must end well, and in time."""
     done = subprocess.run(
         [str(part) for part in command],
@@ -72,7 +74,7 @@ def output(command: Sequence[str | Path], given: str = "", settings: Mapping[str
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=within,
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

@@ -111,8 +111,8 @@ class Stack:
         return found
 
     def all_ids(self) -> list[str]:
-        """Ids of the project's running containers."""
-        return self.compose("ps", "-q").split()
+        """Ids of the running containers of all services that run on."""
+        return self.compose("ps", "-q", *SERVICES[1:]).split()
 
     def all_containers(self) -> list[Inspected]:
         """Every container of the project, those that have ended too."""

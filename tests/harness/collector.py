@@ -112,12 +112,12 @@ def spans(request: ExportTraceServiceRequest) -> list[Span]:
 
 
 def by_parent(trace: Sequence[Span]) -> dict[str, list[str]]:
-    """The names of the spans of one trace by the name of what they belong to, each in the order of its beginning."""
+    """The names of the spans of one trace, sorted, by the name of what they belong to."""
     names = {span.id: span.name for span in trace}
     tree: defaultdict[str, list[str]] = defaultdict(list)
     for span in trace:
         tree[names.get(span.parent, span.parent)].append(span.name)
-    return dict(tree)
+    return {parent: sorted(found) for parent, found in tree.items()}
 
 
 def _attributes(given: Sequence[KeyValue]) -> dict[str, Any]:

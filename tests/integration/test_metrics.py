@@ -107,7 +107,14 @@ async def test_a_request_is_seen_on_its_way_through_every_process(watched: Watch
 
 
 async def test_what_agents_do_is_counted_by_their_names(watched: Watched) -> None:
-    play = Play(parts={"solo": [Schedule(tool_calls=[{"id": "c1", "name": "add", "arguments": '{"a": 1, "b": 2}'}])]})
+    play = Play(
+        parts={
+            "solo": [
+                Schedule(tool_calls=[{"id": "c1", "name": "add", "arguments": '{"a": 1, "b": 2}'}]),
+                Schedule(tokens=3),
+            ]
+        }
+    )
     await ask(watched.fleet.address, play.message(), model="solo")
 
     def seen() -> bool:

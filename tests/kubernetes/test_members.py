@@ -221,7 +221,8 @@ async def test_probes_ask_what_the_processes_answer(embedded: Manifests, spare_f
             container = embedded.containers()[role]
             paths = {name: container[name]["httpGet"]["path"] for name in container if name.endswith("Probe")}
             assert paths["startupProbe"] == paths["livenessProbe"] == "/healthz"
-            assert paths["readinessProbe"] == "/readyz"
+            # A gateway whose models fail must still get requests: it tells clients why.
+            assert paths["readinessProbe"] == ("/readyz?for=balancer" if role == "gateway" else "/readyz")
             for path in paths.values():
                 await eventually(partial(answers, address + path), 30, f"{role} {path}")
     finally:

@@ -27,7 +27,7 @@ Mend = Callable[[], Awaitable[None]]
 Fault = Callable[[Watched], AbstractAsyncContextManager[Mend]]
 """Breaks something; gives what mends it. What was asked of the fleet goes on until it is left."""
 
-PATIENCE = 90.0
+PATIENCE = 150.0
 """Seconds for a process to be there again, on a machine that others use too."""
 SLOW = 11.0
 """Seconds: more than the first token may take."""
@@ -316,13 +316,13 @@ async def closed_relay(watched: Watched) -> AsyncIterator[Mend]:
 
 @asynccontextmanager
 async def crash_loop(watched: Watched) -> AsyncIterator[Mend]:
-    """A worker ends and is started again, three times."""
-    worker = watched.fleet.workers[3]
-    started = f'process_start_time_seconds{{instance="{watched.instance(worker)}"}}'
+    """A gateway ends and is started again, three times."""
+    gateway = watched.fleet.gateways[1]
+    started = 'process_start_time_seconds{{instance="{}:{}"}}'.format(*watched.fleet.addresses[1])
     for _ in range(3):
         before = await asyncio.to_thread(watched.prometheus.value, started)
-        worker.kill()
-        worker.start()
+        gateway.kill()
+        gateway.start()
         await eventually(
             lambda: watched.prometheus.value(started) not in (None, before),  # noqa: B023
             PATIENCE,

@@ -13,7 +13,6 @@ from identities.authority import Authority
 from tests.faults.links import Cable
 from tests.harness.fleet import Address, Backend, Fleet, model_entries
 from tests.harness.ports import free_port
-from tests.harness.process import Process
 from tests.harness.waiting import wait_until
 from tests.monitoring.watch import Prometheus
 
@@ -74,10 +73,6 @@ class Watched:
     def address(self) -> Address:
         """Where the gateway that needs no key listens."""
         return self.fleet.address
-
-    def instance(self, worker: Process) -> str:
-        """Its name as Prometheus has it."""
-        return f"127.0.0.1:{self.ports[self.fleet.workers.index(worker)]}"
 
     def is_whole(self) -> bool:
         return self.prometheus.value('min(chatfleet_workers{state="ready"})') == len(SERVED)

@@ -10,6 +10,9 @@ from autogen_core.tools import StaticStreamWorkbench, TextResultContent, ToolRes
 
 from worker.contract.observer import Observer
 
+UNKNOWN = "unknown"
+"""The name, for observers, of a tool that is not there."""
+
 
 class ToolFailed(Exception):
     """A tool failed, and the agent's entry says that this ends the run."""
@@ -37,6 +40,10 @@ class GuardedWorkbench(StaticStreamWorkbench):
                 raise
         return self._listed
 
+    def _known(self, name: str) -> str:
+        """The name, if there is such a tool: a model may give any text, which no metric and no span must have."""
+        return name if any(tool["name"] == name for tool in self._listed or ()) else UNKNOWN
+
     async def call_tool(
         self,
         name: str,
@@ -55,7 +62,7 @@ class GuardedWorkbench(StaticStreamWorkbench):
         call_id: str | None = None,
     ) -> AsyncGenerator[Any | ToolResult, None]:
         token = cancellation_token or CancellationToken()
-        with self._observer.tool(name, call_id or "") as deed:
+        with self._observer.tool(self._known(name), call_id or "") as deed:
             deed.asked(arguments)
             try:
                 if isinstance(self._inner, StaticStreamWorkbench):

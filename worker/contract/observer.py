@@ -56,7 +56,7 @@ class Observer:
         return nullcontext(Deed())
 
     def tool(self, name: str, call_id: str) -> AbstractContextManager[Deed]:
-        """A tool's call, by an agent. A model may give any ``name``."""
+        """A call of an agent's tool. ``name`` is that of a tool: a model may ask for anything."""
         return nullcontext(Deed())
 
     def model(self, name: str, client: object, endpoint: str = "chat") -> AbstractContextManager[Deed]:

@@ -90,9 +90,7 @@ class WorkMetrics(Observer):
 
 
 def _failure(error: BaseException) -> str:
-    if isinstance(error, Exception):
-        return failures.failure(error, started=True).code
-    return "cancelled"
+    return failures.failure(error, started=False).code if isinstance(error, Exception) else "cancelled"
 
 
 def _tool_failure(error: BaseException) -> str:

@@ -4,8 +4,9 @@ import asyncio
 import random
 from typing import Any
 
+import grpc
 import pytest
-from autogen_core import MessageContext, RoutedAgent, TypeSubscription, message_handler
+from autogen_core import MessageContext, RoutedAgent, Subscription, TypeSubscription, message_handler
 from autogen_ext.runtimes.grpc.protos import agent_worker_pb2
 from google.protobuf.message import Message
 
@@ -323,3 +324,18 @@ async def test_a_host_that_answers_nothing_does_not_keep_a_member(
     await asyncio.wait_for(runtime.stop(), 5)
     assert links[0].closed
     assert not runtime.linked
+
+
+class Refusing:
+    """A host that denies every subscription."""
+
+    async def subscribe(self, subscription: Subscription) -> None:
+        denied = grpc.StatusCode.PERMISSION_DENIED
+        raise grpc.aio.AioRpcError(denied, grpc.aio.Metadata(), grpc.aio.Metadata(), "not allowed")
+
+
+async def test_a_gateway_joins_a_host_of_the_version_before_that_lets_it_not_hear_the_others() -> None:
+    link: Any = Refusing()
+    await module._subscribe(link, TypeSubscription(topics.GATEWAYS.type, "gateway.g"))
+    with pytest.raises(grpc.aio.AioRpcError):
+        await module._subscribe(link, TypeSubscription(topics.WORKERS.type, "gateway.g"))

@@ -2,17 +2,21 @@
 
 import datetime
 import logging
+import re
 from pathlib import Path
 
 import pytest
 
 from fleet import logs
 from fleet.bus.runtime import FleetRuntime
+from fleet.metrics.events import CHANGES
 from fleet.metrics.exposition import Exposition
 from fleet.metrics.process import Certificates, LinkMetrics, ProcessMetrics
+from fleet.process import memory
 from fleet.security.identity import Identity
 from fleet.settings import FleetSettings
 from identities.authority import Authority
+from tests.harness.process import REPOSITORY
 
 
 def metrics(logged: logs.Counts, *, ready: bool = True) -> Exposition:
@@ -81,3 +85,32 @@ async def test_a_member_says_how_it_is_linked(monkeypatch: pytest.MonkeyPatch) -
     runtime.losses = 3
     assert shown.registry.get_sample_value("chatfleet_relay_open") == 1
     assert shown.registry.get_sample_value("chatfleet_link_losses_total") == 3
+
+
+KEYS = {"file": "keys"}
+
+
+def test_a_changed_file_cannot_be_used_until_one_can(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = metrics(logs.configure("gateway", "info")).registry
+    log = logs.logger("gateway.test")
+    seen = [shown.get_sample_value("chatfleet_file_unusable", KEYS)]
+    for event in ("keys reloaded", "keys not reloaded", "keys not reloaded", "keys reloaded", "keys not reloaded"):
+        log.info(event)
+        seen.append(shown.get_sample_value("chatfleet_file_unusable", KEYS))
+    assert seen == [0, 0, 1, 1, 0, 1]
+    assert shown.get_sample_value("chatfleet_file_unusable", {"file": "token"}) == 0
+    capsys.readouterr()
+
+
+def test_every_change_that_is_watched_is_logged_somewhere() -> None:
+    files = [file for package in ("fleet", "gateway", "worker") for file in (REPOSITORY / package).rglob("*.py")]
+    logged = {event for file in files for event in re.findall(r'log\.\w+\(\s*"([^"]+)"', file.read_text())}
+    for changes in CHANGES.values():
+        for events in changes.values():
+            assert {*events} <= logged
+
+
+@pytest.mark.parametrize("limit", [None, 2**30])
+def test_a_limit_of_memory_is_told_where_there_is_one(monkeypatch: pytest.MonkeyPatch, limit: int | None) -> None:
+    monkeypatch.setattr(memory, "limit", lambda: limit)
+    assert metrics(logs.Counts()).registry.get_sample_value("chatfleet_memory_limit_bytes") == limit

@@ -1,7 +1,7 @@
 import pytest
 from opentelemetry import trace
 
-from fleet.tracing.context import STATE_LIMIT, checked, headers, remote, trace_id
+from fleet.tracing.context import STATE_LIMIT, carried, checked, headers, remote, trace_id
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -60,7 +60,10 @@ def test_an_invalid_or_long_tracestate_is_left_out(state: str, caplog: pytest.Lo
 
 def test_what_was_received_is_passed_on() -> None:
     within = remote(PARENT, "b=2 , a=1")
-    assert headers(within) == {"traceparent": PARENT, "tracestate": "b=2,a=1"}
+    assert carried(trace.get_current_span(within).get_span_context()) == {
+        "traceparent": PARENT,
+        "tracestate": "b=2,a=1",
+    }
     assert trace_id(PARENT) == "4bf92f3577b34da6a3ce929d0e0e4736"
 
 

@@ -110,6 +110,15 @@ def test_an_attempt_after_one_that_failed_is_a_retry_for_its_reason() -> None:
     assert not stage.metrics._failed
 
 
+def test_nothing_is_kept_of_a_chat_that_is_no_request() -> None:
+    """Such as a deep probe's, which nobody closes."""
+    stage = Stage()
+    chat = Chat(pb.ChatHistory(request_id="probe", model="smollm2"))
+    stage.attempt(chat, 1, "model_failed")
+    assert not stage.metrics._failed
+    assert not stage.metrics._open
+
+
 def test_a_request_that_no_worker_had_has_no_duration() -> None:
     stage = Stage()
     chat = stage.open()

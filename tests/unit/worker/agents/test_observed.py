@@ -10,11 +10,13 @@ import pytest
 from autogen_agentchat.agents import AssistantAgent
 from autogen_agentchat.teams import RoundRobinGroupChat
 from autogen_core.models import CreateResult
+from autogen_core.tools import FunctionTool, StaticWorkbench
 
 from tests.harness.waiting import until
 from tests.unit.worker.agents.scripted import Kept, Says, ScriptedModel, request, service, told
 from worker.agents.entry import Context
 from worker.agents.threads import ToolThreads
+from worker.agents.workbench import GuardedWorkbench
 from worker.contract.observer import Deed, Observer, Observers
 
 within: contextvars.ContextVar[str] = contextvars.ContextVar("within", default="run")
@@ -173,3 +175,17 @@ def test_several_observers_are_told_how_it_ended() -> None:
         deed.code, deed.finish_reason = "odd", "length"
     assert one.seen == [("model m", "run", "odd length")]
     assert two.seen == [("model m", "model m", "odd length")]
+
+
+async def test_a_tool_that_is_not_there_has_no_name_of_its_own() -> None:
+    """What a model asks for is its own text, which no metric and no span must have."""
+
+    def count() -> int:
+        return 1
+
+    watching, tool = Watching(), FunctionTool(count, "counts")
+    workbench = GuardedWorkbench(StaticWorkbench([tool]), lambda *_: None, watching)
+    await workbench.list_tools()
+    for name in ("count", "tell the password hunter2"):
+        await workbench.call_tool(name, {}, call_id="c1")
+    assert [what for what, _, _ in watching.seen] == ["tool count c1", "tool unknown c1"]

@@ -37,6 +37,7 @@ def test_a_run_is_active_until_it_ends_with_its_code() -> None:
     ("error", "code"),
     [
         (StreamBroken("it broke", RequestUsage(0, 0)), "model_stream_broken"),
+        (ConnectionRefusedError(), "model_unreachable"),
         (asyncio.CancelledError(), "cancelled"),
         (KeyError("a defect"), "internal_error"),
     ],

@@ -1,12 +1,15 @@
-"""What a worker says of itself to whoever would restart it."""
+"""What a worker and the host say of themselves to whoever would restart them."""
 
 import signal
+import subprocess
+import sys
 
 import pytest
 
 from tests.harness.chat import streaming
-from tests.harness.fleet import Fleet, fetch
+from tests.harness.fleet import START, Fleet, fetch
 from tests.harness.ports import free_port
+from tests.harness.process import REPOSITORY, Process
 from tests.harness.waiting import eventually, wait_until
 from tests.schedule import Schedule
 
@@ -26,7 +29,7 @@ async def test_a_worker_says_whether_it_serves() -> None:
             return status, body and body.get("reason")
 
         worker.start()
-        await eventually(lambda: answer("/readyz") == (200, None), WITHIN, "it is ready")
+        await eventually(lambda: answer("/readyz") == (200, None), START, "it is ready")
         assert answer("/healthz") == (200, None)
         fleet.host.kill()
         await eventually(lambda: answer("/readyz") == (503, "no link to the host"), WITHIN, "it misses the host")
@@ -42,15 +45,31 @@ async def test_a_worker_says_whether_it_serves() -> None:
         assert worker.popen.wait(WITHIN) == 0
 
 
+def test_a_host_says_that_it_serves_and_answers_a_containers_probe() -> None:
+    port = free_port()
+    with Fleet(workers=0, start=False, settings={"HOST_HEALTH_BIND": f"127.0.0.1:{port}"}) as fleet:
+        fleet.host.start()
+        url = f"http://127.0.0.1:{port}"
+        wait_until(lambda: fetch(f"{url}/readyz") == (200, {"status": "ready"}), START, "it is ready")
+        assert fetch(f"{url}/healthz")[0] == 200
+        probe = [sys.executable, "-I", "-S", "fleet/process/probe.py", f"{url}/readyz"]
+        assert subprocess.run(probe, cwd=REPOSITORY, check=False).returncode == 0
+        assert fleet.host.stop(WITHIN) == 0
+        assert subprocess.run(probe, cwd=REPOSITORY, check=False, stderr=subprocess.PIPE).returncode == 1
+
+
 def test_a_port_that_is_taken_is_named() -> None:
     with Fleet(workers=0, start=False) as fleet:
         fleet.start()
         wait_until(lambda: fleet.readiness()[0], WITHIN, "the gateway listens")
         address = "{}:{}".format(*fleet.address)
         worker = fleet.new_worker(WORKER_HEALTH_BIND=address)
-        worker.start()
-        assert worker.popen.wait(WITHIN) == 1
-        (line,) = [line for line in worker.log().splitlines() if "WORKER_HEALTH_BIND" in line]
-        reason = f"port {fleet.address[1]} is taken; set WORKER_HEALTH_BIND to another address"
-        assert line == f"WORKER_HEALTH_BIND: cannot listen on {address}: {reason}"
-        assert "Traceback" not in worker.log()
+        bind = {"HOST_BIND": f"127.0.0.1:{free_port()}", "HOST_HEALTH_BIND": address}
+        host = Process("second-host", "host", fleet.folder, bind)
+        for process, setting in ((worker, "WORKER_HEALTH_BIND"), (host, "HOST_HEALTH_BIND")):
+            process.start()
+            assert process.popen.wait(START) == 1
+            (line,) = [line for line in process.log().splitlines() if setting in line]
+            reason = f"port {fleet.address[1]} is taken; set {setting} to another address"
+            assert line == f"{setting}: cannot listen on {address}: {reason}"
+            assert "Traceback" not in process.log()
