@@ -82,6 +82,16 @@ OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: value or Non
 """An empty variable means none."""
 
 
+
+
+def _split(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Listed = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+"""Texts that are separated by commas."""
+
+
 class FleetSettings(BaseSettings):
     """What the host and every member read (``FLEET_*``)."""
 
