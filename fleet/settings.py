@@ -82,8 +82,6 @@ OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: value or Non
 """An empty variable means none."""
 
 
-
-
 def _split(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 

@@ -10,9 +10,7 @@ Metrics = Callable[[str], Awaitable[tuple[bytes, str]]]
 
 
 @asynccontextmanager
-async def health_service(
-    address: tuple[str, int], unready: Callable[[], str], metrics: Metrics
-) -> AsyncIterator[None]:
+async def health_service(address: tuple[str, int], unready: Callable[[], str], metrics: Metrics) -> AsyncIterator[None]:
     """Answer within the ``with``: ``GET /healthz`` (200 while the loop runs), ``/readyz`` (503 with the reason that
     ``unready`` returns), and ``/metrics``.
 
