@@ -21,13 +21,7 @@ HEALTH = "health service"
 """Of a host or a worker."""
 PROXIED = "gateway behind a proxy"
 """Its port for proxies answers nobody without their header."""
-ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-def reachable(bind: HostPort) -> HostPort:
-    """Where this machine reaches what listens there."""
-    return HostPort(ANYWHERE.get(bind.host, bind.host), bind.port)
 
 
 def fetch(url: str, key: str = "") -> tuple[int, Any, dict[str, str]]:
@@ -92,7 +86,7 @@ def check(kind: str, setting: str, bind: HostPort, is_expected: bool) -> Finding
     if "is taken" not in obstacle:
         return problem(f"{setting}: {bind} cannot be used: {obstacle}", f"set {setting} to an address of this machine")
     who = f" ({', '.join(owners)})" if owners else ""
-    if why := _is_other(kind, reachable(bind), owners):
+    if why := _is_other(kind, bind.reachable, owners):
         return problem(f"{where}: port {bind.port} is taken{who}, and {why}", f"end that, or set {setting} to another")
     return ok(f"{where}: answers{who}")
 

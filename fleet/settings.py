@@ -25,6 +25,8 @@ from fleet.security.tokens import SHORTEST, TokenError, Tokens
 BAD_SETTINGS = 2
 """Exit code after wrong settings. Starting again cannot help."""
 
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 
 
@@ -46,6 +48,11 @@ class HostPort(NamedTuple):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+    @property
+    def reachable(self) -> "HostPort":
+        """Where this machine reaches a server that listens here."""
+        return HostPort(WILDCARDS.get(self.host, self.host), self.port)
 
 
 def _host_port(value: Any) -> Any:

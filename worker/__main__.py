@@ -107,12 +107,12 @@ class Worker:
             heartbeat = self._heartbeat = Heartbeat(
                 self.id, VERSION, registry, lambda status: self._runtime.publish(status, topics.WORKERS)
             )
-            registry.health.changed = heartbeat.beat
+            registry.judge.changed = heartbeat.beat
             reload = Reload(settings, self._sources, loaded, offers, registry, group, heartbeat.beat)
             await agent.register(self._runtime, self.id, registry, watch)
             log.info("serving", worker=self.id, models=list(registry.offers), capacity=registry.capacity)
             await self._runtime.start()
-            watches = (heartbeat.run(), watch.watch(), reload.watch(), registry.health.watch(registry))
+            watches = (heartbeat.run(), watch.watch(), reload.watch(), registry.judge.watch(registry))
             helpers = [group.create_task(each) for each in watches]
             await stop.wait()
             await self._drain(registry, heartbeat)
