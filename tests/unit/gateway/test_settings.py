@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from fleet.settings import HostPort
 from gateway.settings import GatewaySettings
 
 MIB = 1024 * 1024
@@ -21,3 +22,8 @@ def test_the_memory_for_bodies_holds_a_large_one() -> None:
     assert GatewaySettings(max_body=3 * MIB, bodies_memory=4 * MIB).max_body == 3 * MIB
     with pytest.raises(ValidationError, match="GATEWAY_BODIES_MEMORY: must be at least 4/3 of GATEWAY_MAX_BODY"):
         GatewaySettings(max_body=3 * MIB + 1, bodies_memory=4 * MIB)
+
+
+def test_the_port_for_proxies_is_another_one() -> None:
+    with pytest.raises(ValidationError, match="GATEWAY_PROXY_BIND: must have another port than GATEWAY_BIND"):
+        GatewaySettings(bind=HostPort("127.0.0.1", 8501), proxy_bind=HostPort("10.0.0.1", 8501))
