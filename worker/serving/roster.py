@@ -51,7 +51,8 @@ class AgentConfig(BaseModel):
 class Roster:
     """``problems`` are lines that name file, entry and field; ``recipes`` what components were made of, by name.
 
-    ``models`` are the public names of models that are to be served. ``files`` are those that entries name.
+    ``models`` are the public names of models that are to be served. ``files`` are those that entries name, with
+    the stamps that they had before they were read.
     """
 
     models: list[str] = dataclasses.field(default_factory=list)
@@ -59,7 +60,7 @@ class Roster:
     workbenches: dict[str, McpServer] = dataclasses.field(default_factory=dict)
     problems: list[str] = dataclasses.field(default_factory=list)
     recipes: dict[str, tuple[Any, Recipe]] = dataclasses.field(default_factory=dict)
-    files: set[Path] = dataclasses.field(default_factory=set)
+    files: dict[Path, object] = dataclasses.field(default_factory=dict)
 
     @property
     def own(self) -> list[ChatCompletionClient | Workbench]:
@@ -124,7 +125,7 @@ def _sections(path: Path, problems: list[str]) -> tuple[dict[str, Any], dict[str
     for name, section in (("agents", entries), ("mcp", servers)):
         if not isinstance(section, dict):
             raise DocumentError(f"{path}: {name}: must map names to their entries")
-    folder = str(path.parent.resolve() / FOLDER)
+    folder = str(path.parent.absolute() / FOLDER)  # not resolved: a link may move to another release
     if folder not in sys.path:
         sys.path.append(folder)  # behind the others: a file of that folder must not hide a package
     return entries, servers
@@ -177,7 +178,8 @@ class _Loader:
                 )
         where = f"{where}.component"
         component = self._component(where, config.component)
-        made_of = component, id(model), self._environment if "${" in str(component) else None
+        # SDKs find keys in the environment by themselves.
+        made_of = component, id(model), dict(self._environment) if model is None else None
         known = self._before.recipes.get(name)
         if known is None or known[0] != made_of:
             known = made_of, Recipe(where, component, model, self._client)
@@ -192,7 +194,7 @@ class _Loader:
             return find(where, given)
         file, _, label = given.partition("#")
         path = self._path.parent / file
-        self._roster.files.add(path)
+        self._roster.files[path] = files.existing(path)
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
