@@ -12,6 +12,9 @@ NAMES = 200
 
 KEYS = 1000
 
+LONGEST = 200
+"""Characters of a name: a longer one, which each of its series would repeat, is :data:`OTHER`."""
+
 CODES = frozenset(
     {
         *("ok", "cancelled", "client_gone", "client_stalled"),
