@@ -65,7 +65,7 @@ LABELS = {
     "file": "`keys`, `token`, `tls`, or `models` for `models.yaml` and `agents.yaml`",
     "finished_reason": "`stop`, `length`, `function_calls`, `content_filter` or `unknown`; others are `other`",
     "generation": "of Python's garbage collector",
-    "key": "an API key's name; at most 1,000, the others are `other`",
+    "key": "an API key's name; at most 1,000, the others are `other`. One that is gone is dropped after 15 minutes",
     "kind": "`gateway`, `worker`, or `other` for an AutoGen program",
     "level": "`info`, `warning` or `error`",
     "member": "the member's id; empty for the host",

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -182,12 +183,10 @@ class _Loader:
         made_of = component, id(model), dict(self._environment) if model is None else None
         known = self._before.recipes.get(name)
         if known is None or known[0] != made_of:
-            known = made_of, Recipe(where, component, model, self._client)
+            # It is kept, so it must not know the loader, which knows the roster before, and so all before that.
+            known = made_of, Recipe(where, component, model, partial(_client, self._environment))
         self._roster.recipes[name] = known
         return known[1]
-
-    def _client(self, where: str, provider: str, config: dict[str, Any]) -> ChatCompletionClient:
-        return client(where, provider, expand(config, f"{where}.config", self._environment))
 
     def _component(self, where: str, given: Any) -> dict[str, Any]:
         if not isinstance(given, str):
@@ -213,6 +212,10 @@ class _Loader:
             raise DocumentError(f"{where}: cannot be built: {_told(error)}") from None
         if isinstance(built, AsyncGenerator):
             await built.aclose()
+
+
+def _client(environment: Mapping[str, str], where: str, provider: str, config: dict[str, Any]) -> ChatCompletionClient:
+    return client(where, provider, expand(config, f"{where}.config", environment))
 
 
 class _Nowhere:

@@ -1,8 +1,10 @@
 """Changed files, taken in while runs go on."""
 
 import asyncio
+import gc
 import os
 import sys
+import weakref
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -411,3 +413,17 @@ async def test_a_component_is_served_once_its_file_is_there(folder: Folder, line
         folder.write("team.json", COMPONENT % "late")
         assert await running.refresh() == ["one", "two", "team"]
         assert [line["event"] for line in lines if "reload" in line["event"]] == ["not reloaded", "reloaded"]
+
+
+async def test_nothing_is_kept_of_what_was_replaced(folder: Folder) -> None:
+    folder.write("secrets/RELOAD_KEY", "one")
+    folder.write("team.json", COMPONENT % "first")
+    folder.write("agents.yaml", "agents: {team: {component: team.json}}")
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        running = await Running(folder, group).start()
+        former = [weakref.ref(part) for part in running.reload.loaded.roster.own]
+        for number in range(3):
+            folder.write("team.json", COMPONENT % f"next{number}")
+            await running.refresh()
+    gc.collect()
+    assert [client() for client in former] == [None]
