@@ -82,7 +82,8 @@ class Progress:
         elif found := _DOWNLOAD.match(line):
             size = float(found["size"]) * _UNITS[found["unit"]]
             name = found["file"].rpartition("/")[2].partition("-")[0]
-            self._say(f"{self._count} of {self._total}: downloading {name}, {size / 1e6:.0f} MB", size >= LARGE)
+            if size >= LARGE:
+                self._say(f"{self._count} of {self._total}: downloading {name}, {size / 1e6:.0f} MB", True)
         elif line.startswith("Installing collected packages"):
             self._say(f"{self._total} of {self._total}: unpacking", True)
 

@@ -1,7 +1,6 @@
 """What an operator does to single containers, and to how many there are, under load that must not notice."""
 
 import asyncio
-from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -24,17 +23,16 @@ def by_up(stack: Stack, workers: int) -> None:
 
 
 async def test_scaling_by_either_command_replaces_no_container(stack: Stack, figures: Say) -> None:
-    commands: list[Callable[[Stack, int], None]] = [by_scale, by_up]
+    steps = [(by_scale, 4), (by_up, 1), (by_up, 4), (by_scale, 1), (by_up, 2)]
     async with constant_load(stack.address, load(), CLIENTS) as tally:
-        for first, then in (commands, commands[::-1]):
-            for command, workers in ((first, 4), (then, 4), (first, 1), (then, 2)):
-                before = set(stack.all_ids())
-                took = await in_thread(partial(command, stack, workers))
-                await eventually(partial(stack.has_workers, workers), PATIENCE, f"{workers} workers")
-                after = set(stack.all_ids())
-                figures(f"{workers} workers {command.__name__.replace('_', ' ')} in {took:.1f} s")
-                assert before <= after or after <= before, "a container was replaced"
-                await go_on(tally)
+        for command, workers in steps:
+            before = set(stack.all_ids())
+            took = await in_thread(partial(command, stack, workers))
+            await eventually(partial(stack.has_workers, workers), PATIENCE, f"{workers} workers")
+            after = set(stack.all_ids())
+            figures(f"{workers} workers {command.__name__.replace('_', ' ')} in {took:.1f} s")
+            assert before <= after or after <= before, "a container was replaced"
+            await go_on(tally)
     figures(f"{tally.completed} requests, {len(tally.failures)} failed or inexact")
     assert not tally.failures, tally.failures[:3]
 
