@@ -91,6 +91,13 @@ class GatewaySettings(BaseSettings):
             raise ValueError(f"GATEWAY_BODIES_MEMORY: must be at least 4/3 of GATEWAY_MAX_BODY, {self.max_body}")
         return self
 
+    @model_validator(mode="after")
+    def _tell_ports_apart(self) -> Self:
+        # By its port a connection is known to begin with a header.
+        if self.proxy_bind is not None and self.proxy_bind.port in (0, self.bind.port):
+            raise ValueError(f"GATEWAY_PROXY_BIND: must have a port that is not that of GATEWAY_BIND, {self.bind.port}")
+        return self
+
     @field_validator("cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
