@@ -85,6 +85,7 @@ class GatewaySettings(BaseSettings):
     def _check(self) -> Self:
         if self.bodies_memory * 3 // 4 < self.max_body:
             raise ValueError(f"GATEWAY_BODIES_MEMORY: must be at least 4/3 of GATEWAY_MAX_BODY, {self.max_body}")
-        if self.proxy_bind is not None and self.proxy_bind.port == self.bind.port:
-            raise ValueError("GATEWAY_PROXY_BIND: must have another port than GATEWAY_BIND")
+        # By its port a connection is known to begin with a header.
+        if self.proxy_bind is not None and self.proxy_bind.port in (0, self.bind.port):
+            raise ValueError(f"GATEWAY_PROXY_BIND: must have a port that is not that of GATEWAY_BIND, {self.bind.port}")
         return self

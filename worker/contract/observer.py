@@ -5,7 +5,7 @@ the calls do: what begins within another's ``with``, in the same task or in one 
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -95,16 +95,18 @@ class _Together(AbstractContextManager[Operation]):
         self._contexts = contexts
 
     def __enter__(self) -> Operation:
-        self._operation = _Shared([context.__enter__() for context in self._contexts])
+        with ExitStack() as entered:  # each is left, also if another one fails
+            self._operation = _Shared([entered.enter_context(context) for context in self._contexts])
+            self._entered = entered.pop_all()
         return self._operation
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         shared = self._operation
-        for context, operation in zip(reversed(self._contexts), reversed(shared.operations), strict=True):
+        for operation in shared.operations:
             operation.code, operation.usage, operation.finish_reason = shared.code, shared.usage, shared.finish_reason
-            context.__exit__(kind, error, traceback)
+        self._entered.__exit__(kind, error, traceback)
 
 
 class _Shared(Operation):

@@ -128,18 +128,21 @@ class _Spanned(_Within):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._leave()
-        span = self.span
-        if span.is_recording():
-            attributes = self._ended()
-            code = _code(error) if error is not None else self.code
-            if code == "cancelled":
-                attributes["chatfleet.code"] = code
-            elif code != "ok":
-                attributes["error.type"] = code
-                span.set_status(StatusCode.ERROR)
-            if attributes:
-                span.set_attributes(attributes)  # in one go, which costs less
-        span.end()
+        try:
+            if self.span.is_recording():
+                self._tell(self.span, _code(error) if error is not None else self.code)
+        finally:
+            self.span.end()
+
+    def _tell(self, span: Span, code: str) -> None:
+        attributes = self._ended()
+        if code == "cancelled":
+            attributes["chatfleet.code"] = code
+        elif code != "ok":
+            attributes["error.type"] = code
+            span.set_status(StatusCode.ERROR)
+        if attributes:
+            span.set_attributes(attributes)  # in one go, which costs less
 
     def _ended(self) -> dict[str, Any]:
         """What is known at the end."""

@@ -1,6 +1,8 @@
 """What is counted of a worker's runs and calls."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from autogen_core.models import RequestUsage
@@ -8,7 +10,7 @@ from autogen_core.models import RequestUsage
 from fleet.metrics.exposition import Exposition
 from protos import chat_pb2 as pb
 from worker.contract.errors import StreamBroken
-from worker.contract.observer import Observer, Observers
+from worker.contract.observer import Observer, Observers, Operation
 from worker.metrics.work import WorkMetrics
 
 
@@ -68,3 +70,48 @@ def test_an_unknown_code_is_another() -> None:
     with stage.metrics.run(pb.ChatHistory(model="m")) as operation:
         operation.code = "what the prompt said"
     assert stage.value("runs_total", model="m", code="other") == 1
+
+
+class Strange(Exception):
+    """One whose attributes raise, as those of a client that is not ours may."""
+
+    @property
+    def status_code(self) -> int:
+        raise ValueError
+
+
+class Noted(Observer):
+    """Notes how its contexts are left."""
+
+    def __init__(self) -> None:
+        self.left: list[str] = []
+
+    @contextmanager
+    def model(self, name: str, client: object, endpoint: str = "chat") -> Iterator[Operation]:
+        try:
+            yield Operation()
+        finally:
+            self.left.append(name)
+
+
+class Broken(Observer):
+    @contextmanager
+    def model(self, name: str, client: object, endpoint: str = "chat") -> Iterator[Operation]:
+        try:
+            yield Operation()
+        finally:
+            raise LookupError
+
+
+def test_an_exception_that_cannot_be_understood_is_counted_too() -> None:
+    stage = Stage()
+    with pytest.raises(Strange), stage.metrics.model("m", object()):
+        raise Strange
+    assert stage.value("model_calls_total", model="m", code="internal_error") == 1
+
+
+def test_an_observer_that_fails_keeps_no_other_from_its_end() -> None:
+    noted = Noted()
+    with pytest.raises(LookupError), Observers([noted, Broken()]).model("m", object()):
+        pass
+    assert noted.left == ["m"]
