@@ -5,6 +5,7 @@ import json
 import logging
 
 import pytest
+import structlog
 
 from fleet import logs
 
