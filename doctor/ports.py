@@ -69,8 +69,6 @@ def binds(process: Process) -> list[tuple[str, str, HostPort]]:
             found.append(("relay", "HOST_RELAY_BIND", host.relay))
         if host.health_bind:
             found.append((HEALTH, "HOST_HEALTH_BIND", host.health_bind))
-        if host.health_bind:
-            found.append(("host", "HOST_HEALTH_BIND", host.health_bind))
     if "worker" in wanted and (worker := read(WorkerSettings)) and worker.health_bind:
         found.append((HEALTH, "WORKER_HEALTH_BIND", worker.health_bind))
     if "model" in wanted and "model" in CLASSES and (model := read(CLASSES["model"])):
@@ -91,6 +89,9 @@ def check(kind: str, setting: str, bind: HostPort, is_expected: bool) -> Finding
         return problem(f"{setting}: {bind} cannot be used: {obstacle}", f"set {setting} to an address of this machine")
     who = f" ({', '.join(owners)})" if owners else ""
     if why := _is_other(kind, reachable(bind), owners):
+        if any(f"-m {setting.partition('_')[0].lower()} " in owner for owner in owners):
+            advice = "it hangs, or begins: see its log and its CPU; else end it"
+            return problem(f"{where}: {owners[0]} has the port, but {why}", advice)
         return problem(f"{where}: port {bind.port} is taken{who}, and {why}", f"end that, or set {setting} to another")
     return ok(f"{where}: answers{who}")
 
