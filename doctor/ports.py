@@ -87,6 +87,9 @@ def check(kind: str, setting: str, bind: HostPort, is_expected: bool) -> Finding
         return problem(f"{setting}: {bind} cannot be used: {obstacle}", f"set {setting} to an address of this machine")
     who = f" ({', '.join(owners)})" if owners else ""
     if why := _is_other(kind, bind.reachable, owners):
+        if any(f"-m {setting.partition('_')[0].lower()} " in owner for owner in owners):
+            advice = "it hangs, or begins: see its log and its CPU; else end it"
+            return problem(f"{where}: {owners[0]} has the port, but {why}", advice)
         return problem(f"{where}: port {bind.port} is taken{who}, and {why}", f"end that, or set {setting} to another")
     return ok(f"{where}: answers{who}")
 

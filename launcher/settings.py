@@ -12,6 +12,9 @@ DRAIN = "2"
 and their streams would end without a word."""
 
 
+HEALTH = "WORKER_HEALTH_BIND"
+
+
 class LauncherSettings(BaseSettings):
     """How many workers to run, and the addresses that must be free. The processes read all other settings."""
 
@@ -23,6 +26,8 @@ class LauncherSettings(BaseSettings):
     fleet_host: Address = HostPort("127.0.0.1", 50051)
     gateway_bind: Address = HostPort("127.0.0.1", 8501)
     model_bind: Address = HostPort("127.0.0.1", 8502)
+    host_health_bind: Address | None = None
+    worker_health_bind: Address | None = None
     model_slots: int = 4
 
     @property
@@ -41,7 +46,18 @@ class LauncherSettings(BaseSettings):
             ("host", "HOST_BIND", self.host),
             *([("host", "HOST_RELAY_BIND", relay)] if relay is not None else []),
             ("model", "MODEL_BIND", self.model_bind),
+            *([("host", "HOST_HEALTH_BIND", self.host_health_bind)] if self.host_health_bind is not None else []),
+            *(("worker", HEALTH, bind) for bind in self._health_of_workers()),
         ]
+
+    def own(self, name: str) -> dict[str, str]:
+        """What only the instance ``name`` gets: each worker a port of its own for its health and metrics."""
+        health = {f"worker.{number}": bind for number, bind in enumerate(self._health_of_workers(), 1)}
+        return {HEALTH: str(health[name])} if name in health else {}
+
+    def _health_of_workers(self) -> list[HostPort]:
+        first = self.worker_health_bind
+        return [] if first is None else [HostPort(first.host, first.port + after) for after in range(self.workers)]
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """The processes' environment: ``inherited``, with defaults that follow from the addresses."""
