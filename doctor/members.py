@@ -25,7 +25,7 @@ def check(urls: Sequence[str], key: str, here: Sequence[Process]) -> Iterator[Fi
         yield from _compared(seen)
     for url, fleet in seen.items():
         yield from _workers(url, fleet, here)
-        yield from _models(url, fleet)
+        yield from _models(fleet)
         break  # one after the comparison is enough
     yield from _versions(seen)
 
@@ -95,7 +95,7 @@ def _workers(url: str, fleet: Mapping[str, Any], here: Sequence[Process]) -> Ite
         yield warning(text, "docs/runbook.md, 429: more workers, or more concurrency where the model has room")
 
 
-def _models(url: str, fleet: Mapping[str, Any]) -> Iterator[Finding]:
+def _models(fleet: Mapping[str, Any]) -> Iterator[Finding]:
     models = fleet.get("models") or {}
     for name, model in models.items():
         state, code = model.get("state", "healthy"), model.get("code", "")

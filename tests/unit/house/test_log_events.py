@@ -12,7 +12,7 @@ from tests.unit.house.imports import parsed
 
 PROCESSES = ("fleet", "gateway", "host", "identities", "launcher", "model", "worker")
 OPERATIONS = (REPOSITORY / "docs" / "operations.md").read_text()
-TABLE = OPERATIONS[OPERATIONS.index("### Every event") :]
+TABLE = OPERATIONS[OPERATIONS.index("### Every event") : OPERATIONS.index("## Faults")]
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
