@@ -77,7 +77,7 @@ async def launch(services: list[Service], settings: LauncherSettings) -> int:
             Child(
                 name,
                 service,
-                {MEMBER_NAME: name} | environment | notices.environment(name),
+                {MEMBER_NAME: name} | environment | settings.own(name) | notices.environment(name),
                 partial(console.line, name),
             )
             for name, service in named

@@ -11,7 +11,8 @@ DRAIN = "2"
 """Default drain timeout of gateways and workers here, in seconds. With their usual minute they would be killed first,
 and their streams would end without a word."""
 
-WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+
+HEALTH = "WORKER_HEALTH_BIND"
 
 
 class LauncherSettings(BaseSettings):
@@ -25,6 +26,8 @@ class LauncherSettings(BaseSettings):
     fleet_host: Address = HostPort("127.0.0.1", 50051)
     gateway_bind: Address = HostPort("127.0.0.1", 8501)
     model_bind: Address = HostPort("127.0.0.1", 8502)
+    host_health_bind: Address | None = None
+    worker_health_bind: Address | None = None
     model_slots: int = 4
 
     @property
@@ -43,21 +46,27 @@ class LauncherSettings(BaseSettings):
             ("host", "HOST_BIND", self.host),
             *([("host", "HOST_RELAY_BIND", relay)] if relay is not None else []),
             ("model", "MODEL_BIND", self.model_bind),
+            *([("host", "HOST_HEALTH_BIND", self.host_health_bind)] if self.host_health_bind is not None else []),
+            *(("worker", HEALTH, bind) for bind in self._health_of_workers()),
         ]
+
+    def own(self, name: str) -> dict[str, str]:
+        """What only the instance ``name`` gets: each worker a port of its own for its health and metrics."""
+        health = {f"worker.{number}": bind for number, bind in enumerate(self._health_of_workers(), 1)}
+        return {HEALTH: str(health[name])} if name in health else {}
+
+    def _health_of_workers(self) -> list[HostPort]:
+        first = self.worker_health_bind
+        return [] if first is None else [HostPort(first.host, first.port + after) for after in range(self.workers)]
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """The processes' environment: ``inherited``, with defaults that follow from the addresses."""
         implied = {
             "HOST_BIND": str(self.host),
-            "FLEET_HOST": str(reachable(self.host)),
-            "MODEL_URL": f"http://{reachable(self.model_bind)}/v1",
+            "FLEET_HOST": str(self.host.reachable),
+            "MODEL_URL": f"http://{self.model_bind.reachable}/v1",
             "GATEWAY_DRAIN_TIMEOUT": DRAIN,
             "WORKER_DRAIN_TIMEOUT": DRAIN,
             "PYTHONUNBUFFERED": "1",
         }
         return implied | dict(inherited)
-
-
-def reachable(bind: HostPort) -> HostPort:
-    """The address at which this machine reaches a server that listens at ``bind``."""
-    return HostPort(WILDCARDS.get(bind.host, bind.host), bind.port)

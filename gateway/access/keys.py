@@ -91,6 +91,9 @@ def parse_keys(text: str) -> dict[str, Key]:
             return _by_hash(_entries(_File.model_validate(_document(text))))
     except ValidationError as error:
         raise KeysError(f"{_sentence(error)}; {FORM}") from None
+    except yaml.MarkedYAMLError as error:
+        where = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
+        raise KeysError(f"is not YAML{where}") from None
     except (yaml.YAMLError, ValueError):
         raise KeysError("is not YAML") from None
 

@@ -3,12 +3,13 @@
 import pytest
 
 from fleet.settings import BAD_SETTINGS, HostPort, load
-from launcher.settings import LauncherSettings, reachable
+from launcher.settings import LauncherSettings
 
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("WORKERS", "HOST_BIND", "HOST_RELAY_BIND", "FLEET_HOST", "GATEWAY_BIND", "MODEL_BIND"):
+    binds = ("HOST_BIND", "HOST_RELAY_BIND", "GATEWAY_BIND", "MODEL_BIND", "HOST_HEALTH_BIND", "WORKER_HEALTH_BIND")
+    for name in ("WORKERS", "FLEET_HOST", *binds):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -29,6 +30,22 @@ def test_the_relay_may_have_any_port(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_beyond_loopback_the_relay_has_the_port_after_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOST_BIND", "0.0.0.0:50099")
     assert ("host", "HOST_RELAY_BIND", HostPort("0.0.0.0", 50100)) in load(LauncherSettings).binds()
+
+
+def test_each_worker_has_a_port_of_its_own_for_its_health(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKERS", "2")
+    monkeypatch.setenv("WORKER_HEALTH_BIND", "127.0.0.1:8510")
+    monkeypatch.setenv("HOST_HEALTH_BIND", "127.0.0.1:8520")
+    settings = load(LauncherSettings)
+    assert settings.own("worker.1") == {"WORKER_HEALTH_BIND": "127.0.0.1:8510"}
+    assert settings.own("worker.2") == {"WORKER_HEALTH_BIND": "127.0.0.1:8511"}
+    assert settings.own("gateway") == {}
+    checked = [(name, str(bind)) for name, variable, bind in settings.binds() if variable.endswith("_HEALTH_BIND")]
+    assert checked == [("host", "127.0.0.1:8520"), ("worker", "127.0.0.1:8510"), ("worker", "127.0.0.1:8511")]
+
+
+def test_without_an_address_for_health_no_worker_gets_one() -> None:
+    assert LauncherSettings().own("worker.1") == {}
 
 
 def test_members_dial_a_host_that_listens_everywhere_at_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,8 +69,3 @@ def test_an_impossible_number_of_workers_is_refused_by_name(
         load(LauncherSettings)
     assert ended.value.code == BAD_SETTINGS
     assert capsys.readouterr().err.startswith("WORKERS: ")
-
-
-def test_a_wildcard_is_reached_on_loopback() -> None:
-    assert reachable(HostPort("0.0.0.0", 1)) == ("127.0.0.1", 1)
-    assert reachable(HostPort("10.1.2.3", 1)) == ("10.1.2.3", 1)

@@ -115,7 +115,8 @@ def test_models_may_be_named() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("keys: [", "is not YAML"),
+        ("keys: [", "is not YAML (line "),
+        ("keys:\n  - name: a\n  sha256: [", "is not YAML (line 3)"),
         ("", "holds no mapping"),
         ("keys: [{name: a}]", "keys.0.sha256: Field required"),
         ("keys: [{name: a, sha256: short}]", "keys.0.sha256"),

@@ -11,7 +11,7 @@ from fleet.metrics.exposition import Exposition
 from fleet.metrics.values import NAMES
 from protos import chat_pb2 as pb
 from worker.contract.errors import StreamBroken
-from worker.contract.observer import Deed, Observer, Observers
+from worker.contract.observer import Observer, Observers, Operation
 from worker.metrics.work import WorkMetrics
 
 
@@ -28,10 +28,10 @@ class Stage:
 
 def test_a_run_is_active_until_it_ends_with_its_code() -> None:
     stage = Stage()
-    with stage.metrics.run(pb.ChatHistory(model="m")) as deed:
+    with stage.metrics.run(pb.ChatHistory(model="m")) as operation:
         assert stage.value("runs_active", model="m") == 1
-        deed.first_event()
-        deed.code = "model_timeout"
+        operation.first_event()
+        operation.code = "model_timeout"
     assert stage.value("runs_active", model="m") == 0
     assert stage.value("runs_total", model="m", code="model_timeout") == 1
     assert stage.value("run_time_to_first_token_seconds_count", model="m") == 1
@@ -58,8 +58,8 @@ def test_a_call_of_a_model_that_fails_says_how(error: BaseException, code: str) 
 def test_tools_and_agents_are_bounded_in_number() -> None:
     stage = Stage()
     for number in range(300):
-        with stage.metrics.tool(f"tool-{number}", "1") as deed:
-            deed.code = "tool_failed"
+        with stage.metrics.tool(f"tool-{number}", "1") as operation:
+            operation.code = "tool_failed"
         with stage.metrics.agent(f"agent-{number}"):
             pass
     assert stage.value("tool_calls_total", tool="tool-0", code="tool_failed") == 1
@@ -70,8 +70,8 @@ def test_tools_and_agents_are_bounded_in_number() -> None:
 
 def test_an_unknown_code_is_another() -> None:
     stage = Stage()
-    with stage.metrics.run(pb.ChatHistory(model="m")) as deed:
-        deed.code = "what the prompt said"
+    with stage.metrics.run(pb.ChatHistory(model="m")) as operation:
+        operation.code = "what the prompt said"
     assert stage.value("runs_total", model="m", code="other") == 1
 
 
@@ -90,18 +90,18 @@ class Noted(Observer):
         self.left: list[str] = []
 
     @contextmanager
-    def model(self, name: str, client: object, endpoint: str = "chat") -> Iterator[Deed]:
+    def model(self, name: str, client: object, endpoint: str = "chat") -> Iterator[Operation]:
         try:
-            yield Deed()
+            yield Operation()
         finally:
             self.left.append(name)
 
 
 class Broken(Observer):
     @contextmanager
-    def model(self, name: str, client: object, endpoint: str = "chat") -> Iterator[Deed]:
+    def model(self, name: str, client: object, endpoint: str = "chat") -> Iterator[Operation]:
         try:
-            yield Deed()
+            yield Operation()
         finally:
             raise LookupError
 

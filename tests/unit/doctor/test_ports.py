@@ -1,0 +1,48 @@
+"""What is said of a port."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from doctor import ports
+from doctor.findings import Level
+from doctor.processes import Process
+from fleet.settings import HostPort
+
+BIND = HostPort("127.0.0.1", 8503)
+
+
+@pytest.fixture
+def owners(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Who has the port, and does not answer."""
+
+    def no_answer(url: str, key: str = "") -> Any:
+        raise OSError("timed out")
+
+    found: list[str] = []
+    monkeypatch.setattr("fleet.process.ports.obstacle", lambda *_: "port 8503 is taken")
+    monkeypatch.setattr("doctor.processes.owners", lambda _: found)
+    monkeypatch.setattr(ports, "fetch", no_answer)
+    return found
+
+
+def test_a_member_that_hangs_is_not_taken_for_a_stranger_on_its_port(owners: list[str]) -> None:
+    owners.append("python -m worker (pid 7)")
+    found = ports.check(ports.HEALTH, "WORKER_HEALTH_BIND", BIND, is_expected=True)
+    assert found.level is Level.PROBLEM
+    assert "python -m worker (pid 7) has the port, but it does not answer HTTP: timed out" in found.text
+    assert "another" not in found.advice
+
+
+def test_of_a_stranger_on_the_port_it_says_how_to_avoid_it(owners: list[str]) -> None:
+    owners.append("nginx (pid 7)")
+    found = ports.check(ports.HEALTH, "WORKER_HEALTH_BIND", BIND, is_expected=True)
+    assert "port 8503 is taken (nginx (pid 7))" in found.text
+    assert found.advice == "end that, or set WORKER_HEALTH_BIND to another"
+
+
+def test_each_address_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOST_HEALTH_BIND", str(BIND))
+    binds = ports.binds(cast("Process", SimpleNamespace(kind="host")))
+    assert [setting for _, setting, bind in binds if bind == BIND] == ["HOST_HEALTH_BIND"]
