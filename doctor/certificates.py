@@ -83,7 +83,7 @@ def _validity(certificate: x509.Certificate, what: str, names: str = "") -> Find
         return problem(f"{what} ended on {ends:%Y-%m-%d}", RENEW)
     days = (ends - now).days
     if days < SOON:
-        return warning(f"{what} ends in {days} days", RENEW)
+        return warning(f"{what} ends on {ends:%Y-%m-%d} (days left: {days})", RENEW)
     return ok(f"{what} is valid{names}, for another {days} days")
 
 

@@ -87,7 +87,8 @@ def _workers(url: str, fleet: Mapping[str, Any], here: Sequence[Process]) -> Ite
         yield ok(f"gateway {gateway.get('id')} is heard too (version {gateway.get('version')})")
     local = sum(len(process.pids) for process in here if process.kind == "worker")
     if local > len(workers):
-        yield problem(f"{local} workers run here, and the gateway at {url} hears {len(workers)}", NO_WORKER)
+        run = "worker runs" if local == 1 else "workers run"
+        yield problem(f"{local} {run} here, and the gateway at {url} hears {len(workers)}", NO_WORKER)
     queue = fleet.get("queue", {})
     if queue.get("oldest_seconds", 0) > CLOCKS:
         text = f"{queue.get('waiting')} requests wait, the oldest for {queue['oldest_seconds']:.0f} s"

@@ -5,6 +5,9 @@ import socket
 import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+from cryptography import x509
 
 from fleet import logs
 from fleet.security.identity import Identity
@@ -61,7 +64,7 @@ def _handshake(address: tuple[str, int], identity: Identity | None) -> str | Non
                 if identity is None:
                     return "the host wants TLS: set FLEET_TLS_CA, FLEET_TLS_CERT and FLEET_TLS_KEY"
                 # A host that refuses a certificate says so only after the client's side of the handshake is done.
-                return None if _stays_open(tls) else "the host does not take this member's certificate (FLEET_TLS_CERT)"
+                return None if _stays_open(tls) else _own_certificate(identity)
         except ssl.SSLCertVerificationError as error:
             return f"the host's certificate is not trusted: {error.verify_message.rstrip('.').lower()}"
         except ssl.SSLError as error:
@@ -70,6 +73,12 @@ def _handshake(address: tuple[str, int], identity: Identity | None) -> str | Non
             if error.reason in _PLAIN:
                 return "the host speaks without TLS, FLEET_TLS_CA is set here"
             return f"TLS failed: {(error.reason or 'unknown').lower().replace('_', ' ')}"
+
+
+def _own_certificate(identity: Identity) -> str:
+    ends = x509.load_pem_x509_certificate(identity.cert.read_bytes()).not_valid_after_utc
+    ended = f", which ended on {ends:%Y-%m-%d}" if ends < datetime.now(UTC) else ""
+    return f"the host does not take this member's certificate (FLEET_TLS_CERT){ended}"
 
 
 def _any_host() -> ssl.SSLContext:

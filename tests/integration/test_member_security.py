@@ -92,6 +92,23 @@ def test_a_member_with_another_fleets_certificate_is_refused(fleet: Fleet, stran
     assert ours["FLEET_TLS_CA"] != theirs["FLEET_TLS_CA"]
 
 
+def test_a_member_whose_certificate_has_ended_hears_when(
+    fleet: Fleet, identities: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("identities.authority.CERT_DAYS", 0)
+    shutil.copytree(identities, tmp_path, dirs_exist_ok=True)
+    Authority(tmp_path).update(Change.RENEW)
+    worker = fleet.new_worker(**identity_settings(tmp_path / "worker"))
+    worker.start()
+    try:
+        worker.wait_for_log(
+            "the host does not take this member's certificate (FLEET_TLS_CERT), which ended on 2", WITHIN
+        )
+        assert len(fleet.ready_workers()) == 1
+    finally:
+        forget(fleet, worker)
+
+
 def test_a_member_without_tls_is_refused(identities: Path) -> None:
     nothing = dict.fromkeys(("FLEET_TLS_CA", "FLEET_TLS_CERT", "FLEET_TLS_KEY"), "")
     with Fleet(workers=1, identities=identities) as fleet:  # the other's log has its line for this minute

@@ -60,7 +60,7 @@ def test_good_files_are_told_with_names_and_days(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("days", "began", "level", "words"),
     [
-        (20, 0, "WARN", "ends in 19 days"),
+        (20, 0, "WARN", "ends on "),
         (20, 40, "FAIL", "ended on "),
         (20, -3, "FAIL", "is valid from "),
     ],
