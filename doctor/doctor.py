@@ -66,7 +66,7 @@ class Doctor:
         for process in [process for process in self._views if process.kind in ("gateway", "")]:
             with process.surroundings():
                 if (gateway := settings.read(GatewaySettings)) is not None:
-                    address = ports.reachable(gateway.bind)
+                    address = gateway.bind.reachable
                     if process.kind or ports.is_gateway(address):
                         urls.append(f"http://{address}")
         urls = list(dict.fromkeys(urls))

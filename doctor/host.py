@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from prometheus_client.parser import text_string_to_metric_families
 
 from doctor.findings import Finding, note, ok, warning
-from doctor.ports import reachable, read_text
+from doctor.ports import read_text
 from doctor.settings import read
 from host.settings import HostSettings
 
@@ -24,7 +24,7 @@ def check() -> Iterator[Finding]:
         )
         return
     try:
-        text = read_text(f"http://{reachable(settings.health_bind)}/metrics")
+        text = read_text(f"http://{settings.health_bind.reachable}/metrics")
     except OSError as error:
         yield warning(f"the host's metrics cannot be read: {error}", "see HOST_HEALTH_BIND, and the ports above")
         return

@@ -19,13 +19,9 @@ from worker.settings import WorkerSettings
 TIMEOUT = 3.0
 HEALTH = "health service"
 """Of a host or a worker."""
-ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+PROXIED = "gateway behind a proxy"
+"""Its port for proxies answers nobody without their header."""
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-def reachable(bind: HostPort) -> HostPort:
-    """Where this machine reaches what listens there."""
-    return HostPort(ANYWHERE.get(bind.host, bind.host), bind.port)
 
 
 def fetch(url: str, key: str = "") -> tuple[int, Any, dict[str, str]]:
@@ -63,6 +59,8 @@ def binds(process: Process) -> list[tuple[str, str, HostPort]]:
     wanted = [process.kind] if process.kind else ["host", "gateway", "model"]
     if "gateway" in wanted and (gateway := read(GatewaySettings)):
         found.append(("gateway", "GATEWAY_BIND", gateway.bind))
+        if gateway.proxy_bind:
+            found.append((PROXIED, "GATEWAY_PROXY_BIND", gateway.proxy_bind))
     if "host" in wanted and (host := read(HostSettings)):
         found.append(("host", "HOST_BIND", host.bind))
         if host.relay.port:
@@ -88,7 +86,7 @@ def check(kind: str, setting: str, bind: HostPort, is_expected: bool) -> Finding
     if "is taken" not in obstacle:
         return problem(f"{setting}: {bind} cannot be used: {obstacle}", f"set {setting} to an address of this machine")
     who = f" ({', '.join(owners)})" if owners else ""
-    if why := _is_other(kind, reachable(bind), owners):
+    if why := _is_other(kind, bind.reachable, owners):
         if any(f"-m {setting.partition('_')[0].lower()} " in owner for owner in owners):
             advice = "it hangs, or begins: see its log and its CPU; else end it"
             return problem(f"{where}: {owners[0]} has the port, but {why}", advice)
@@ -104,8 +102,8 @@ def _is_other(kind: str, address: HostPort, owners: Sequence[str]) -> str:
     """Why what listens there is no process of this kind; empty if it may be one."""
     paths = {"gateway": "/", HEALTH: "/healthz", "model": "/health"}
     if kind not in paths:  # how the host answers is seen by joining it
-        owner = " ".join(owners)
-        return "it is not the host" if owner and "-m host" not in owner else ""
+        owner, program = " ".join(owners), "gateway" if kind == PROXIED else "host"
+        return f"it is not the {program}" if owner and f"-m {program}" not in owner else ""
     try:
         status, body, _ = fetch(f"http://{address}{paths[kind]}")
     except OSError as error:

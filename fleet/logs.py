@@ -36,8 +36,8 @@ def _drop_bodies(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMap
 
 
 Counts = Counter[tuple[str, str]]
-"""How many lines were logged, by level and event, in the order of their last lines. Libraries' lines have the event
-:data:`LIBRARIES`."""
+"""How many lines were logged, by level and event, in the order of their last lines. Lines of libraries and of
+agents' own code have the event :data:`LIBRARIES`."""
 
 LIBRARIES = "other"
 
@@ -49,9 +49,10 @@ def configure(process: str, level: str = "info", form: str = "text") -> Counts:
     """
     counts = Counts()
 
-    def count(_: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    def count(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         if method != "debug":
-            key = event["level"], event["event"]
+            # Agents' own code may log anything, such as a prompt, which no label must have.
+            key = event["level"], event["event"] if logger.name.partition(".")[0] in OURS else LIBRARIES
             counts[key] = counts.pop(key, 0) + 1
         return event
 

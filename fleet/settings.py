@@ -25,6 +25,8 @@ from fleet.security.tokens import SHORTEST, TokenError, Tokens
 BAD_SETTINGS = 2
 """Exit code after wrong settings. Starting again cannot help."""
 
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 
 
@@ -46,6 +48,11 @@ class HostPort(NamedTuple):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+    @property
+    def reachable(self) -> "HostPort":
+        """Where this machine reaches a server that listens here."""
+        return HostPort(WILDCARDS.get(self.host, self.host), self.port)
 
 
 def _host_port(value: Any) -> Any:
@@ -80,6 +87,14 @@ Address = Annotated[HostPort, NoDecode, BeforeValidator(_host_port), PlainSerial
 
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 """An empty variable means none."""
+
+
+def _split(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Listed = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+"""Texts that are separated by commas."""
 
 
 class FleetSettings(BaseSettings):

@@ -22,6 +22,7 @@ from fleet.lane import Inbox
 from fleet.metrics.exposition import Exposition
 from fleet.metrics.names import Served
 from fleet.metrics.process import LinkMetrics, ProcessMetrics
+from fleet.metrics.values import KEYS
 from fleet.process import arguments, files, loop, ports
 from fleet.process.signals import stop_signals
 from fleet.process.turns import Turns
@@ -136,7 +137,9 @@ class Gateway:
     def _observers(self) -> Observer:
         """Those of traces first, whose ids go into the others' exemplars."""
         tracing = [Tracing(self._export.tracer)] if self._export is not None else []
-        counting = RequestMetrics(self._exposition, self._served, by_key=self._settings.metrics_keys)
+        ring = self._ring if self._settings.metrics_keys else None
+        keys = Served(ring.names, KEYS) if ring is not None else None
+        counting = RequestMetrics(self._exposition, self._served, keys)
         return Observers([*tracing, counting])
 
     def _expose(self, http: server.Server) -> None:

@@ -1,14 +1,12 @@
 """Settings of a gateway process (``GATEWAY_*``)."""
 
-import ipaddress
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Self
 
-from pydantic import Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from fleet.settings import Address, HostPort
+from fleet.settings import Address, HostPort, Listed
 
 
 class GatewaySettings(BaseSettings):
@@ -21,12 +19,10 @@ class GatewaySettings(BaseSettings):
     """Listen beyond loopback without keys: only where the network keeps unauthenticated clients out."""
     keys: Path | None = None
     """The file of API keys. If it is set, every chat needs a key. See ``python -m gateway keys new NAME``."""
-    cors_origins: Annotated[list[str], NoDecode] = []
+    cors_origins: Listed = []
     """Web origins whose pages may use the APIs, separated by commas; ``*`` for all."""
-    trusted_proxies: Annotated[list[str], NoDecode] = []
+    trusted_proxies: Listed = []
     """Addresses or networks whose ``X-Forwarded-*`` headers are trusted, separated by commas."""
-    proxy_protocol: Annotated[list[IPv4Network | IPv6Network], NoDecode] = []
-    """Addresses or networks whose connections begin with a PROXY protocol header, separated by commas."""
     proxy_bind: Address | None = None
     """A second listening address, on which every connection begins with a PROXY protocol header."""
     max_headers: int = Field(default=64 * 1024, ge=1024, le=1024 * 1024)
@@ -86,19 +82,10 @@ class GatewaySettings(BaseSettings):
         return f"{reachable[0]} is reachable from other machines; {advice}"
 
     @model_validator(mode="after")
-    def _hold_one_body(self) -> Self:
+    def _check(self) -> Self:
         if self.bodies_memory * 3 // 4 < self.max_body:
             raise ValueError(f"GATEWAY_BODIES_MEMORY: must be at least 4/3 of GATEWAY_MAX_BODY, {self.max_body}")
+        # By its port a connection is known to begin with a header.
+        if self.proxy_bind is not None and self.proxy_bind.port in (0, self.bind.port):
+            raise ValueError(f"GATEWAY_PROXY_BIND: must have a port that is not that of GATEWAY_BIND, {self.bind.port}")
         return self
-
-    @field_validator("cors_origins", "trusted_proxies", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-    @field_validator("proxy_protocol", mode="before")
-    @classmethod
-    def _networks(cls, value: object) -> object:
-        # ip_network says what is wrong with which text; pydantic would say it once for each kind of network.
-        parts = cls._split(value)
-        return [ipaddress.ip_network(part) for part in parts] if isinstance(parts, list) else value

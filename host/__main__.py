@@ -81,11 +81,11 @@ async def _expose(
     exposition.add(HostMetrics(host, logged))
     ProcessMetrics(exposition, "host", "", lambda: host.serves, logged, fleet.identity()).watch_loop()
 
-    def not_ready() -> str | None:
-        return None if host.serves else "its server has ended"
+    def unready() -> str:
+        return "" if host.serves else "its server has ended"
 
     try:
-        await health.enter_async_context(health_service(address, not_ready, exposition.render))
+        await health.enter_async_context(health_service(address, unready, exposition.render))
     except OSError as error:
         await host.stop()
         print(ports.failure("HOST_HEALTH_BIND", address, error), file=sys.stderr)

@@ -9,7 +9,7 @@ from grpc_health.v1 import health_pb2
 SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
-class Health:
+class HealthService:
     """Answers ``Check`` and ``Watch`` with the state of the whole host, and reads nothing of the request.
 
     Callers need no token, so the host must not hold anything for them: gRPC would read a message of up to 32 MiB before

@@ -12,7 +12,7 @@ from fleet.security.identity import Identity, IdentityError, ServerContext
 from fleet.security.tokens import Tokens
 from fleet.settings import HostPort
 from host.forwarder import LOOPBACK, Forwarder
-from host.health import Health
+from host.health import HealthService
 from host.interceptor import TokenInterceptor
 from host.listener import Client, Listener
 from host.member import Member
@@ -79,7 +79,7 @@ class FleetHost(GrpcWorkerAgentRuntimeHost):
         self._interceptor = interceptor
         self._serve_task: asyncio.Task[None] | None = None
         agent_worker_pb2_grpc.add_AgentRpcServicer_to_server(self._servicer, self._server)
-        self._health = Health()
+        self._health = HealthService()
         self._server.add_generic_rpc_handlers((self._health.handler(),))
         inner = f"{LOOPBACK}:0"
         try:

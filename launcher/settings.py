@@ -11,8 +11,8 @@ DRAIN = "2"
 """Default drain timeout of gateways and workers here, in seconds. With their usual minute they would be killed first,
 and their streams would end without a word."""
 
+
 HEALTH = "WORKER_HEALTH_BIND"
-WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
 class LauncherSettings(BaseSettings):
@@ -63,15 +63,10 @@ class LauncherSettings(BaseSettings):
         """The processes' environment: ``inherited``, with defaults that follow from the addresses."""
         implied = {
             "HOST_BIND": str(self.host),
-            "FLEET_HOST": str(reachable(self.host)),
-            "MODEL_URL": f"http://{reachable(self.model_bind)}/v1",
+            "FLEET_HOST": str(self.host.reachable),
+            "MODEL_URL": f"http://{self.model_bind.reachable}/v1",
             "GATEWAY_DRAIN_TIMEOUT": DRAIN,
             "WORKER_DRAIN_TIMEOUT": DRAIN,
             "PYTHONUNBUFFERED": "1",
         }
         return implied | dict(inherited)
-
-
-def reachable(bind: HostPort) -> HostPort:
-    """The address at which this machine reaches a server that listens at ``bind``."""
-    return HostPort(WILDCARDS.get(bind.host, bind.host), bind.port)

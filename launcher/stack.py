@@ -10,7 +10,7 @@ from fleet.process import probe
 from fleet.settings import BAD_SETTINGS, HostPort
 from launcher.child import Child, describe_exit
 from launcher.console import Console
-from launcher.settings import LauncherSettings, reachable
+from launcher.settings import LauncherSettings
 
 SELF = "fleet"
 """The launcher's own name in front of its lines."""
@@ -146,7 +146,7 @@ class Stack:
         served = dict.fromkeys(self._told[child.name] for child in self._workers if child.name in self._told)
         console.plain(
             READY.format(
-                url=f"http://{reachable(self._settings.gateway_bind)}",
+                url=f"http://{self._settings.gateway_bind.reachable}",
                 workers="1 worker" if workers == 1 else f"{workers} workers",
                 served="; ".join(served) or "what other workers serve",
                 remark=self._remark() if "model" in services else "",
@@ -181,9 +181,9 @@ class Stack:
     async def _missing(self) -> list[str]:
         """What is not ready yet."""
         missing = [child.name for child in self._workers if child.name not in self._told]
-        if self._model_runs and not await _answers(reachable(self._settings.model_bind), "/health"):
+        if self._model_runs and not await _answers(self._settings.model_bind.reachable, "/health"):
             missing.append("model")
-        if not missing and not await _answers(reachable(self._settings.gateway_bind), "/readyz"):
+        if not missing and not await _answers(self._settings.gateway_bind.reachable, "/readyz"):
             missing.append("gateway")
         return missing
 

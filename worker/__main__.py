@@ -78,7 +78,7 @@ class Worker:
             if (address := self._settings.health_bind) is not None:
                 self._expose()
                 try:
-                    await health.enter_async_context(health_service(address, self._not_ready, self._exposition.render))
+                    await health.enter_async_context(health_service(address, self._unready, self._exposition.render))
                 except OSError as error:
                     print(ports.failure("WORKER_HEALTH_BIND", address, error), file=sys.stderr)
                     raise SystemExit(1) from None
@@ -89,8 +89,8 @@ class Worker:
         exposition, identity = self._exposition, self._fleet.identity()
         exposition.add(WorkerState(lambda: self._registry, self._outbox))
         LinkMetrics(exposition, self._runtime, lambda: self._registry is not None and self._registry.draining)
-        ready = lambda: self._not_ready() is None  # noqa: E731
-        ProcessMetrics(exposition, "worker", self.id, ready, self._logged, identity).watch_loop()
+        process = ProcessMetrics(exposition, "worker", self.id, lambda: not self._unready(), self._logged, identity)
+        process.watch_loop()
 
     async def _serve(self, stop: asyncio.Event) -> None:
         settings, outbox = self._settings, self._outbox
@@ -107,12 +107,12 @@ class Worker:
             heartbeat = self._heartbeat = Heartbeat(
                 self.id, VERSION, registry, lambda status: self._runtime.publish(status, topics.WORKERS)
             )
-            registry.health.changed = heartbeat.beat
+            registry.judge.changed = heartbeat.beat
             reload = Reload(settings, self._sources, loaded, offers, registry, group, heartbeat.beat)
             await agent.register(self._runtime, self.id, registry, watch)
             log.info("serving", worker=self.id, models=list(registry.offers), capacity=registry.capacity)
             await self._runtime.start()
-            watches = (heartbeat.run(), watch.watch(), reload.watch(), registry.health.watch(registry))
+            watches = (heartbeat.run(), watch.watch(), reload.watch(), registry.judge.watch(registry))
             helpers = [group.create_task(each) for each in watches]
             await stop.wait()
             await self._drain(registry, heartbeat)
@@ -163,11 +163,11 @@ class Worker:
             async with asyncio.timeout(FLUSH_TIMEOUT):
                 await self._outbox.flushed()
 
-    def _not_ready(self) -> str | None:
-        """Why no gateway would send this worker a request now; None when one would."""
+    def _unready(self) -> str:
+        """Why no gateway would send this worker a request now; empty when one would."""
         if self._registry is None or not self._runtime.linked:
             return "no link to the host"
-        return "draining" if self._registry.draining else None
+        return "draining" if self._registry.draining else ""
 
     def _send(self, gateway_id: str, batch: pb.ChunkBatch) -> None:
         self._runtime.publish(batch, topics.chunks(gateway_id))

@@ -1,12 +1,11 @@
 """Settings of a worker process (``WORKER_*``)."""
 
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from fleet.settings import Address, OptionalPath
+from fleet.settings import Address, Listed, OptionalPath
 
 
 class WorkerSettings(BaseSettings):
@@ -18,7 +17,7 @@ class WorkerSettings(BaseSettings):
     """The models it serves; see ``models.yaml``."""
     agents: Path = Path("agents.yaml")
     """The agents it serves beside them, if the file is there; see ``docs/agents.md``."""
-    serve: Annotated[list[str], NoDecode] = []
+    serve: Listed = []
     """The public names of models and agents that it serves, separated by commas; empty means all."""
     secrets: OptionalPath = None
     """A folder of files, each of which holds the value of the environment variable that it is named after."""
@@ -37,8 +36,3 @@ class WorkerSettings(BaseSettings):
     """Pixels that the images of one request may have in all, for a model whose client reads images."""
     health_bind: Address | None = None
     """Where health checks and metrics are served (``/healthz``, ``/readyz``, ``/metrics``)."""
-
-    @field_validator("serve", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

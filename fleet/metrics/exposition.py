@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics import exposition as openmetrics
@@ -41,11 +42,11 @@ class Exposition:
 
     def counter(self, name: str) -> Counter:
         metric = catalogue.named(name)
-        return Counter(metric.family, metric.help, metric.labels, registry=self.registry)
+        return _Counter(metric.family, metric.help, metric.labels, registry=self.registry)
 
     def histogram(self, name: str) -> Histogram:
         metric = catalogue.named(name)
-        return Histogram(metric.name, metric.help, metric.labels, registry=self.registry, buckets=metric.buckets)
+        return _Histogram(metric.name, metric.help, metric.labels, registry=self.registry, buckets=metric.buckets)
 
     def add(self, collector: Collector) -> None:
         """``collector`` is asked for its families at each scrape."""
@@ -67,16 +68,38 @@ class Exposition:
 
     def _written(self, is_open: bool) -> Steps[bytes]:
         write = openmetrics.generate_latest if is_open else generate_latest
-        text = bytearray()
+        text, before = bytearray(), ""
         for family in self.registry.collect():
             yield
             for start in range(0, max(1, len(family.samples)), STEP):
                 part = _Part(family.name, family.documentation, family.type)
                 part.samples = family.samples[start : start + STEP]
                 lines = write(part).removesuffix(END)
-                text += lines if start == 0 else lines.split(b"\n", 2)[2]  # HELP and TYPE stand once
+                text += lines.split(b"\n", 2)[2] if family.name == before else lines  # HELP and TYPE stand once
+                before = family.name
                 yield
         return bytes(text + END if is_open else text)
+
+
+class _InParts(MetricWrapperBase):
+    """Is collected in parts of a family, each a step: one of a thousand keys may have 50,000 samples."""
+
+    def collect(self) -> Iterator[Family]:
+        part: Family = self._get_metric()  # type: ignore[no-untyped-call]
+        for suffix, labels, value, timestamp, exemplar, *_ in self._samples():
+            part.add_sample(self._name + suffix, labels, value, timestamp, exemplar)
+            if len(part.samples) == STEP:
+                yield part
+                part = self._get_metric()  # type: ignore[no-untyped-call]
+        yield part
+
+
+class _Counter(_InParts, Counter):
+    pass
+
+
+class _Histogram(_InParts, Histogram):
+    pass
 
 
 class _Part(Family):

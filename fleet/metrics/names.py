@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Collection
 
-from fleet.metrics.values import NAMES, OTHER
+from fleet.metrics.values import LONGEST, NAMES, OTHER
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at what is served, when a name is asked for that was not."""
@@ -22,7 +22,7 @@ class First:
     def __call__(self, name: str) -> str:
         if name in self._names:
             return name
-        if len(self._names) >= self._most:
+        if len(self._names) >= self._most or len(name) > LONGEST:
             return OTHER
         self._names.add(name)
         return name
@@ -66,5 +66,5 @@ class Served:
     def _look(self, now: float) -> None:
         self._looked_at = now
         for name in self._served():
-            if name in self._names or (name and len(self._names) < self._most):
+            if name in self._names or (len(self._names) < self._most and 0 < len(name) <= LONGEST):
                 self._names[name] = now

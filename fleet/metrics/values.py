@@ -12,6 +12,9 @@ NAMES = 200
 
 KEYS = 1000
 
+LONGEST = 200
+"""Characters of a name: a longer one, which each of its series would repeat, is :data:`OTHER`."""
+
 CODES = frozenset(
     {
         *("ok", "cancelled", "client_gone", "client_stalled"),
@@ -62,7 +65,7 @@ LABELS = {
     "file": "`keys`, `token`, `tls`, or `models` for `models.yaml` and `agents.yaml`",
     "finished_reason": "`stop`, `length`, `function_calls`, `content_filter` or `unknown`; others are `other`",
     "generation": "of Python's garbage collector",
-    "key": "an API key's name; at most 1,000, the others are `other`",
+    "key": "an API key's name; at most 1,000, the others are `other`. One that is gone is dropped after 15 minutes",
     "kind": "`gateway`, `worker`, or `other` for an AutoGen program",
     "level": "`info`, `warning` or `error`",
     "member": "the member's id; empty for the host",

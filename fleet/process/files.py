@@ -3,8 +3,10 @@
 import os
 from collections.abc import Callable, Hashable
 from pathlib import Path
+from typing import Generic, TypeVar
 
 Stamp = tuple[int, int, int]
+S = TypeVar("S", bound=Hashable)
 
 RELOAD_EVERY = 1.0
 """Seconds between two looks at files that are read again by themselves."""
@@ -32,26 +34,26 @@ def is_orphan(path: Path) -> bool:
         return False
 
 
-class Changes:
+class Changes(Generic[S]):
     """Whether files have changed since they were used or refused last, and whether a problem with them is news.
 
     ``stamp`` differs once they have changed.
     """
 
-    def __init__(self, stamp: Callable[[], Hashable]) -> None:
+    def __init__(self, stamp: Callable[[], S]) -> None:
         self._stamp = stamp
         self._seen = stamp()
         self._told = ""
 
-    def found(self) -> Hashable | None:
+    def found(self) -> S | None:
         """The new stamp, or None if nothing has changed."""
         stamp = self._stamp()
         return None if stamp == self._seen else stamp
 
-    def accept(self, stamp: Hashable) -> None:
+    def accept(self, stamp: S) -> None:
         self._seen, self._told = stamp, ""
 
-    def refuse(self, problem: str, stamp: Hashable | None = None) -> bool:
+    def refuse(self, problem: str, stamp: S | None = None) -> bool:
         """Whether ``problem`` is news. Without a ``stamp`` the files count as changed until they can be used."""
         if stamp is not None:
             self._seen = stamp

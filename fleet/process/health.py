@@ -10,11 +10,9 @@ Metrics = Callable[[str], Awaitable[tuple[bytes, str]]]
 
 
 @asynccontextmanager
-async def health_service(
-    address: tuple[str, int], not_ready: Callable[[], str | None], metrics: Metrics
-) -> AsyncIterator[None]:
-    """Answer within the ``with``: ``GET /healthz`` (200 while the loop runs), ``/readyz`` (503 with a reason), and
-    ``/metrics``.
+async def health_service(address: tuple[str, int], unready: Callable[[], str], metrics: Metrics) -> AsyncIterator[None]:
+    """Answer within the ``with``: ``GET /healthz`` (200 while the loop runs), ``/readyz`` (503 with the reason that
+    ``unready`` returns), and ``/metrics``.
 
     Raises ``OSError`` when it cannot listen on the address.
     """
@@ -23,10 +21,9 @@ async def health_service(
         return web.json_response({"status": "ok"})
 
     async def readyz(_: web.Request) -> web.Response:
-        reason = not_ready()
-        if reason is None:
-            return web.json_response({"status": "ready"})
-        return web.json_response({"status": "not ready", "reason": reason}, status=503)
+        if reason := unready():
+            return web.json_response({"status": "unready", "reason": reason}, status=503)
+        return web.json_response({"status": "ready"})
 
     async def show_metrics(request: web.Request) -> web.Response:
         text, media_type = await metrics(request.headers.get("accept", ""))

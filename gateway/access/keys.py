@@ -186,6 +186,9 @@ class KeyRing:
         self._changes = files.Changes(self._stamp)
         self._keys = read_keys(path)
 
+    def names(self) -> list[str]:
+        return [key.name for key in self._keys.values()]
+
     def find(self, key: str) -> Key | None:
         """A key's entry. The time this takes depends on the hash alone, which reveals nothing about the keys."""
         return self._keys.get(digest(key))

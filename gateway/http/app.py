@@ -165,6 +165,7 @@ def build(
     _add_operations(app, access, views, readiness, DeepProbe(chats, access, observer))
     _add_pages(app, access, readiness)
     _render_errors(app, faces)
+    app.openapi()  # now, and kept: it takes 50 ms, for which the first who asks would block the event loop
     served: ASGIApp = Paths(app, {route.path for route in app.routes if isinstance(route, Route)})
     if settings.cors_origins:  # outside of FastAPI, whose answers to defects must have its headers too
         served = CORSMiddleware(

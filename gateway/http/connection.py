@@ -25,7 +25,7 @@ CLOSED        the end
    ``GATEWAY_REQUEST_TIMEOUT``, ``GATEWAY_STALL_TIMEOUT``). A client that reads nothing of its answer gets
    ``stall_timeout`` + ``LINGER``, starting again only when it has read something.
 2. At most ``DISCARD_LIMIT`` bytes.
-3. Only of an address in ``GATEWAY_PROXY_PROTOCOL``; :mod:`gateway.http.proxy_protocol` bounds the header's bytes.
+3. Only at ``GATEWAY_PROXY_BIND``; :mod:`gateway.http.proxy_protocol` bounds the header's bytes.
 
 No deadline moves because bytes arrive. In every state what is not payload (headers, chunk sizes, chunk extensions,
 trailers, empty lines) is limited: see :meth:`Connection.count`.

@@ -42,7 +42,7 @@ class Pipelined(Exception):
 class Protocol(HttpToolsProtocol):
     """Serves one request at a time within ``bounds``, and refuses what is no request with an error in our shape.
 
-    Connections that ``proxies`` announce begin with a PROXY header. Responses find a :class:`gateway.http.wire.Wire` in
+    Connections to ``proxy_port`` begin with a PROXY header. Responses find a :class:`gateway.http.wire.Wire` in
     their scope. It has 13 attributes because uvicorn's are among them, besides one of each part.
     """
 
@@ -56,10 +56,10 @@ class Protocol(HttpToolsProtocol):
     wakes_at: float
     head_bytes = 0
 
-    def __init__(self, bounds: Bounds, proxies: proxy_protocol.Proxies, *args: Any, **given: Any) -> None:
+    def __init__(self, bounds: Bounds, proxy_port: int | None, *args: Any, **given: Any) -> None:
         super().__init__(*args, **given)
         self.bounds = bounds
-        self.proxies = proxies
+        self.proxy_port = proxy_port
 
     # ------------------------------------------------------------ the connection
 
@@ -67,7 +67,7 @@ class Protocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.raw = transport
         self.transport = self.wire = Wire(transport, self.flow, self.finish, self.is_closing)
-        if self.proxies.announce(self.client, self.server):
+        if self.server is not None and self.server[1] == self.proxy_port:
             self.header = proxy_protocol.Header()
         self.connection = Connection(self.bounds, self.loop.time(), proxied=self.header is not None)
         self.wake_at(self.connection.deadline)

@@ -4,12 +4,9 @@ The specification is ``doc/proxy-protocol.txt`` of HAProxy. :class:`Header` is p
 """
 
 import ipaddress
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 from gateway.errors import NotHttp
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Peer = tuple[str, int]
 
 V1 = b"PROXY "
@@ -25,27 +22,6 @@ ADDRESS_SIZES = {1: 4, 2: 16}
 """Bytes of an address, by family; the others, ``UNSPEC`` and ``UNIX``, have none that we could use."""
 KINDS = frozenset({0x00, 0x11, 0x12, 0x21, 0x22, 0x31, 0x32})
 """The known pairs of a family and a transport."""
-
-
-@dataclass(frozen=True)
-class Proxies:
-    """Whose connections begin with a header: those from ``networks``, and all that were accepted on ``port``."""
-
-    networks: Sequence[Network] = ()
-    port: int | None = None
-
-    def announce(self, peer: Peer | None, local: tuple[str, int | None] | None) -> bool:
-        """Whether the connection from ``peer`` to ``local`` begins with a header."""
-        if peer is None:
-            return False
-        if local is not None and local[1] == self.port:
-            return True
-        if not self.networks:
-            return False
-        address = ipaddress.ip_address(peer[0].partition("%")[0])
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
-        return any(address in network for network in self.networks)
 
 
 class Header:
@@ -66,9 +42,7 @@ class Header:
             if signature.startswith(held):
                 return None
         else:
-            message = (
-                "this connection must begin with a PROXY protocol header (GATEWAY_PROXY_PROTOCOL, GATEWAY_PROXY_BIND)"
-            )
+            message = "this connection must begin with a PROXY protocol header (GATEWAY_PROXY_BIND)"
             raise NotHttp("proxy_header_missing", message)
         if size is None:
             return None

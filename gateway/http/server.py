@@ -11,7 +11,6 @@ from starlette.types import ASGIApp
 from fleet.settings import HostPort
 from gateway.http.connection import Bounds
 from gateway.http.protocol import Protocol
-from gateway.http.proxy_protocol import Proxies
 from gateway.settings import GatewaySettings
 
 BACKLOG = 2048
@@ -52,11 +51,10 @@ def make_server(app: ASGIApp, settings: GatewaySettings) -> Server:
         stall_timeout=settings.stall_timeout,
     )
     port = settings.proxy_bind.port if settings.proxy_bind is not None else None
-    proxies = Proxies(settings.proxy_protocol, port)
     return Server(
         uvicorn.Config(
             app,
-            http=partial(Protocol, bounds, proxies),  # type: ignore[arg-type]  # uvicorn only calls it
+            http=partial(Protocol, bounds, port),  # type: ignore[arg-type]  # uvicorn only calls it
             ws="none",
             lifespan="off",
             access_log=False,

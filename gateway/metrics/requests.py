@@ -8,8 +8,8 @@ import orjson
 from prometheus_client.metrics_core import Metric as Family
 
 from fleet.metrics.exposition import Exposition, by_label, counter, gauge
-from fleet.metrics.names import First, Served
-from fleet.metrics.values import FINISH_REASONS, KEYS, OTHER, known_code
+from fleet.metrics.names import Served
+from fleet.metrics.values import FINISH_REASONS, OTHER, known_code
 from gateway.chats.chat import Chat, Record
 from gateway.chats.observer import Observer
 from gateway.chats.reply import Completed
@@ -20,9 +20,11 @@ MOST_TOKENS = 10**9
 
 
 class RequestMetrics(Observer):
-    """``served`` names models. It has 20 attributes because each metric is one."""
+    """``served`` names models, and ``keys`` the API keys that are counted by. It has 19 attributes because each metric
+    is one.
+    """
 
-    def __init__(self, exposition: Exposition, served: Served, *, by_key: bool = False) -> None:
+    def __init__(self, exposition: Exposition, served: Served, keys: Served | None = None) -> None:
         self._served = served
         self._open: dict[int, Record] = {}
         """By the record's identity: the requests that are not closed."""
@@ -48,8 +50,7 @@ class RequestMetrics(Observer):
             *(self._requests, self._success, self._queued, self._first, self._per_token, self._latency),
             *(self._attempts, *self._tokens),
         ]
-        self._key = First(KEYS)
-        self._by_key = by_key
+        self._keys = keys
         self._key_requests = exposition.counter("chatfleet_key_requests_total")
         self._key_prompt = exposition.counter("chatfleet_key_prompt_tokens_total")
         self._key_generation = exposition.counter("chatfleet_key_generation_tokens_total")
@@ -81,8 +82,8 @@ class RequestMetrics(Observer):
         code = known_code(record.code)
         model = self._served(chat.model if chat is not None else record.model)
         self._requests.labels(record.face, model, code).inc()
-        if self._by_key and record.key:
-            self._key_requests.labels(self._key(record.key), code).inc()
+        if self._keys is not None and record.key:
+            self._key_requests.labels(self._keys(record.key), code).inc()
         if chat is not None:
             self._failed.pop(chat.request_id, None)
             self._end(record, chat, model)
@@ -103,8 +104,8 @@ class RequestMetrics(Observer):
         for tokens, count in zip(self._tokens, counts, strict=True):
             if count:
                 tokens.labels(model).inc(count)
-        if self._by_key and record.key:
-            key = self._key(record.key)
+        if self._keys is not None and record.key:
+            key = self._keys(record.key)
             self._key_prompt.labels(key).inc(counts[0])
             self._key_generation.labels(key).inc(counts[2])
 
@@ -124,11 +125,14 @@ class RequestMetrics(Observer):
         yield gauge("chatfleet_reply_held_bytes", [((), held)])
 
     def _forget(self) -> None:
-        """Drop the series of models that are served no more."""
+        """Drop the series of models that are served no more, and of keys that are gone."""
         for model in self._served.gone():
             del self._deltas[model]
             for metric in self._of_models:
                 metric.remove_by_labels({"model": model})
+        for key in self._keys.gone() if self._keys is not None else ():
+            for metric in (self._key_requests, self._key_prompt, self._key_generation):
+                metric.remove_by_labels({"key": key})
 
 
 def _exemplar(record: Record) -> dict[str, str] | None:

@@ -89,5 +89,6 @@ class GatewayState:
         broken: Counter[str] = Counter()
         for worker in ready:
             is_blocked = self.breakers.blocks(worker.id, now)
-            broken.update(self.served(model) for model in worker.models if is_blocked or worker.fails_with(model))
+            if is_blocked or worker.failing:
+                broken.update(self.served(model) for model in worker.models if is_blocked or worker.fails_with(model))
         yield gauge("chatfleet_breakers_open", by_label(dict.fromkeys(self.served.names, 0) | broken))

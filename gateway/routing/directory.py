@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gateway.routing.peers import Peers
-from gateway.routing.places import ROTATE, Places, ServerPlaces, Servers, Shares, Told
+from gateway.routing.places import ROTATE, Places, ServerPlaces, Servers, Shares, Sum, Told
 from protos import chat_pb2 as pb
 
 FRESH = 2.5
@@ -21,6 +21,8 @@ RETURN_WITHIN = 0.8
 MODELS = 1000
 
 NAMED = 10_000
+NAME = 256
+"""Names that are remembered, and the characters of one."""
 
 CHAT = "chat"
 """The endpoint that every model has of which a worker says nothing else."""
@@ -101,6 +103,8 @@ class Worker(Places):
 
     def fails_with(self, model: str) -> Failing | None:
         """What it says of a model that fails: with chats, or where it has none with any of its endpoints."""
+        if not self.failing:
+            return None
         endpoints = self.endpoints.get(model, _ONLY_CHAT)
         asked = (CHAT,) if CHAT in endpoints else sorted(endpoints)
         return next((found for endpoint in asked if (found := self.failing.get((model, endpoint)))), None)
@@ -191,11 +195,7 @@ class Directory:
         self._hear_details(
             worker, {name: status.details[name] for name in worker.models if name in status.details}, now
         )
-        worker.failing = {
-            (told.name, told.endpoint): Failing(_code(told.code), now - told.since.ToNanoseconds() / 1e9, told.trial)
-            for told in status.failing
-            if told.name in worker.models and worker.serves(told.name, told.endpoint)
-        }
+        worker.failing = self._failing(worker, status, now)
         self._remember(worker, now)
         worker.capacity = max(1, status.capacity)
         worker.state = status.state
@@ -208,6 +208,15 @@ class Directory:
         worker.confirmed = True
         return False
 
+    def _failing(self, worker: Worker, status: pb.WorkerStatus, now: float) -> dict[tuple[str, str], Failing]:
+        names, found = frozenset(worker.models), dict[tuple[str, str], Failing]()
+        for told in status.failing:
+            key = told.name, told.endpoint
+            is_served = told.name in names and told.endpoint in worker.endpoints.get(told.name, _ONLY_CHAT)
+            if is_served and key not in found and len(found) < MODELS:
+                found[key] = Failing(_code(told.code), now - told.since.ToNanoseconds() / 1e9, told.trial)
+        return found
+
     def _hear_details(self, worker: Worker, details: Mapping[str, pb.Details], now: float) -> None:
         descriptions = {name: told.description[:DESCRIPTION] for name, told in details.items()}
         worker.descriptions = {name: description for name, description in descriptions.items() if description}
@@ -216,7 +225,7 @@ class Directory:
         known = {name: places for name, places in worker.limited.items() if not isinstance(places, ServerPlaces)}
         worker.limited = {name: known.get(name, Places()) for name, one in told.items() if not one.server}
         for name, places in worker.limited.items():
-            self._shares.count(places, [(name, told[name])], turn)
+            self._shares.count(places, Sum([(name, told[name])]), turn)
         at_servers = {name: one for name, one in told.items() if one.server}
         worker.limited |= self._servers.hear(worker.id, at_servers, turn)
 
@@ -284,6 +293,8 @@ class Directory:
 
     def _remember(self, worker: Worker, now: float) -> None:
         for model in worker.models:
+            if len(model) > NAME:
+                continue
             for endpoint in worker.endpoints.get(model, _ONLY_CHAT):
                 self._named.pop((model, endpoint), None)
                 self._named[model, endpoint] = now

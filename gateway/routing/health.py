@@ -1,9 +1,10 @@
 """How the fleet's models and agents do, by what the workers say of them. ``now`` is in seconds of a monotonic clock."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gateway.routing.directory import Worker
+from gateway.routing.directory import Failing, Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +30,9 @@ class Health:
     def is_served(self) -> bool:
         return self.failing < self.workers
 
-    def and_on(self, worker: Worker, name: str) -> "Health":
-        failing = worker.fails_with(name)
-        if failing is None:
-            return Health(self.workers + 1, self.failing, self.code, self.since)
+    def and_with(self, failing: Failing) -> "Health":
         since = failing.since if self.since is None else min(self.since, failing.since)
-        return Health(self.workers + 1, self.failing + 1, failing.code, since)
+        return Health(self.workers, self.failing + 1, failing.code, since)
 
     def describe(self, now: float) -> dict[str, object]:
         found: dict[str, object] = {"state": self.state, "workers": self.workers}
@@ -46,10 +44,17 @@ class Health:
 
 def health(workers: Iterable[Worker], now: float) -> dict[str, Health]:
     """By public name, of all that ``workers`` serve; those that are not ready only say what there should be."""
-    found: dict[str, Health] = {}
+    counts: Counter[str] = Counter()
+    failures: list[tuple[str, Failing]] = []
     for worker in workers:
-        is_ready = worker.is_ready(now)
-        for name in worker.models:
-            known = found.get(name, Health())
-            found[name] = known.and_on(worker, name) if is_ready else known
+        names = dict.fromkeys(worker.models, 0)
+        if not worker.is_ready(now):
+            counts.update(names)
+            continue
+        counts.update(names.keys())  # thousands of names, of workers that make them up, must not take long
+        failing = {name: worker.fails_with(name) for name, _ in worker.failing}
+        failures += [(name, told) for name, told in failing.items() if told is not None]
+    found = {name: Health(count) for name, count in counts.items()}
+    for name, told in failures:
+        found[name] = found[name].and_with(told)
     return found

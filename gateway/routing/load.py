@@ -27,11 +27,16 @@ def describe_load(workers: Iterable[Worker], ready: Sequence[Worker], waiting: M
         capacity = min(places, sum(one.capacity for one in set().union(*limits.values())))
     ratios = [(active + waits) / capacity]
     at_servers = 0
-    for name, own in limits.items():
-        wait = sum(count for other, count in waiting.items() if limits.get(other, set()) & own)
+    waiting_at: dict[Places, set[str]] = {}
+    for name in waiting:
+        for one in limits.get(name, ()):
+            waiting_at.setdefault(one, set()).add(name)
+    for own in set(map(frozenset, limits.values())):
+        names = set[str]().union(*(waiting_at.get(one, ()) for one in own))
+        wait = sum(waiting[name] for name in names)
         ratios.append((sum(one.load for one in own) + wait) / sum(one.capacity for one in own))
         if all(isinstance(one, ServerPlaces) and one.load >= one.capacity for one in own):
-            at_servers += waiting.get(name, 0)
+            at_servers += sum(waiting[name] for name in names if limits[name] == own)
     return described | {
         "capacity": capacity,
         "ratio": round(max(ratios), 4),

@@ -3,6 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
+
+T = TypeVar("T")
 
 ROTATE = 3.0
 """Seconds after which another gateway gets what cannot be shared evenly: more than it takes to hear of a free place."""
@@ -44,27 +47,59 @@ class Told:
     waiting: Mapping[str, int] = field(default_factory=dict)
 
 
+class Sum:
+    """What workers tell of the names that share their places, added up: however many tell, one more costs the same."""
+
+    def __init__(self, told: Iterable[tuple[str, Told]] = ()) -> None:
+        self.capacities: Counter[int] = Counter()
+        """By capacity: how often it is told."""
+        self.running: Counter[str] = Counter()
+        self.waiting: dict[str, Mapping[str, int]] = {}
+        """By name: the latest, which is the same for all workers. Names for which none waits are left out."""
+        self._names: Counter[str] = Counter()
+        for name, one in told:
+            self.add(name, one)
+
+    def __bool__(self) -> bool:
+        return bool(self._names)
+
+    def add(self, name: str, told: Told) -> None:
+        self._names[name] += 1
+        self.capacities[told.capacity] += 1
+        self.running.update(told.running)
+        self.waiting.pop(name, None)
+        if told.waiting:
+            self.waiting[name] = told.waiting
+
+    def remove(self, name: str, told: Told) -> None:
+        """Take away what was added."""
+        _take(self._names, name)
+        _take(self.capacities, told.capacity)
+        for gateway, count in told.running.items():
+            _take(self.running, gateway, count)
+        if name not in self._names:
+            self.waiting.pop(name, None)
+
+
+def _take(counts: Counter[T], key: T, count: int = 1) -> None:
+    counts[key] -= count
+    if not counts[key]:
+        del counts[key]
+
+
 class Shares:
     """How gateways share what is scarce. ``turn`` counts :data:`ROTATE` by the wall clock, the same for all of them."""
 
     def __init__(self, gateway_id: str) -> None:
         self._gateway_id = gateway_id
 
-    def count(self, places: Places, told: Iterable[tuple[str, Told]], turn: int) -> None:
+    def count(self, places: Places, told: Sum, turn: int) -> None:
         """Set what ``places`` has, by what workers tell of its names."""
-        running: Counter[str] = Counter()
-        waiting: dict[str, Counter[str]] = {}
-        capacities = []
-        for name, one in told:
-            capacities.append(one.capacity)
-            running.update(one.running)
-            waiting.setdefault(name, Counter())
-            waiting[name] |= Counter(one.waiting)  # the same for all workers
         # In a rollout workers differ for a while: the smaller number cannot be too much for the server.
-        places.capacity = min(capacities)
-        places.elsewhere = sum(running.values())
-        queued = sum(waiting.values(), Counter())
-        places.fair = self._share(places.capacity, running + queued, turn) if queued else None
+        places.capacity = min(told.capacities)
+        places.elsewhere = sum(told.running.values())
+        queued = sum(map(Counter, told.waiting.values()), Counter[str]())
+        places.fair = self._share(places.capacity, told.running + queued, turn) if queued else None
 
     def _share(self, left: int, demands: Mapping[str, int], turn: int) -> int:
         """Ours of ``left`` places: those who want less than an equal share get it, the others share the rest."""
@@ -83,8 +118,7 @@ class Shares:
 class ServerPlaces(Places):
     """Those of one model's server, whichever workers and names ask it."""
 
-    told: dict[tuple[str, str], Told] = field(default_factory=dict)
-    """By each worker and name."""
+    told: Sum = field(default_factory=Sum)
 
 
 class Servers:
@@ -99,13 +133,13 @@ class Servers:
         """The places of each name's server. ``told`` takes the place of what the worker has told before."""
         before = self._told.pop(worker_id, {})
         for name, old in before.items():
-            del self._servers[old.server].told[worker_id, name]
+            self._servers[old.server].told.remove(name, old)
         for name, new in told.items():
-            self._servers.setdefault(new.server, ServerPlaces()).told[worker_id, name] = new
+            self._servers.setdefault(new.server, ServerPlaces()).told.add(name, new)
         for server in {one.server for one in (*before.values(), *told.values())}:
             places = self._servers[server]
             if places.told:
-                self._shares.count(places, ((name, one) for (_, name), one in places.told.items()), turn)
+                self._shares.count(places, places.told, turn)
             else:
                 del self._servers[server]
         if told:

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from autogen_core.models import ChatCompletionClient, RequestUsage
 
 from worker.agents.recall import Recall
-from worker.contract.observer import OWN, Deed, Observer
+from worker.contract.observer import OWN, Observer, Operation
 
 
 class RunOver(Exception):
@@ -42,7 +42,7 @@ class Ledger:
                 raise OutOfTurns
             self._calls_left -= 1
 
-    def calling(self, client: ChatCompletionClient) -> AbstractContextManager[Deed]:
+    def calling(self, client: ChatCompletionClient) -> AbstractContextManager[Operation]:
         """The call of a model, for the observer."""
         return self.observer.model(self._names.get(id(client), OWN), client)
 

@@ -30,7 +30,7 @@ from worker.agents.transcript import Transcript
 from worker.contract import failures
 from worker.contract.autogen_body import autogen_body
 from worker.contract.collected import collect
-from worker.contract.observer import Deed
+from worker.contract.observer import Operation
 from worker.contract.pushed import Pushed
 from worker.contract.tool_call import join
 
@@ -94,8 +94,8 @@ class AgentModel(ChatCompletionClient):
             "json_output": json_output,
             "extra_create_args": extra_create_args,
         }
-        with self._ledger.calling(self._client) as deed:
-            deed.asked(messages)
+        with self._ledger.calling(self._client) as operation:
+            operation.asked(messages)
             calling = asyncio.ensure_future(self._call(messages, arguments))
             if cancellation_token is not None:
                 cancellation_token.link_future(calling)
@@ -106,7 +106,7 @@ class AgentModel(ChatCompletionClient):
                 raise
             finally:
                 calling.cancel()
-            _answered(deed, result)
+            _answered(operation, result)
         self._ledger.count(self._speaker, result.usage)
         self._end_with_client_calls(result)
         return result
@@ -130,8 +130,8 @@ class AgentModel(ChatCompletionClient):
             "extra_create_args": extra_create_args,
         }
         with ExitStack() as call:
-            deed = call.enter_context(self._ledger.calling(self._client))
-            deed.asked(messages)
+            operation = call.enter_context(self._ledger.calling(self._client))
+            operation.asked(messages)
             if isinstance(client := self._client, Pushed):
                 body = autogen_body(messages, **arguments)
                 pieces = collect(lambda sink: client.stream(sink, body), cancellation_token)
@@ -141,7 +141,7 @@ class AgentModel(ChatCompletionClient):
                 async for piece in pieces:
                     if isinstance(piece, CreateResult):
                         self._ledger.count(self._speaker, piece.usage)
-                        _answered(deed, piece)
+                        _answered(operation, piece)
                         call.close()  # whoever has the result may leave the generator as it is
                     yield piece
             except Exception as error:
@@ -259,9 +259,9 @@ class _Heard:
         )
 
 
-def _answered(deed: Deed, result: CreateResult) -> None:
-    deed.ended(pb.Done(finish_reason=result.finish_reason, usage=failures.usage(result.usage)))
-    deed.answered(result.content)
+def _answered(operation: Operation, result: CreateResult) -> None:
+    operation.ended(pb.Done(finish_reason=result.finish_reason, usage=failures.usage(result.usage)))
+    operation.answered(result.content)
 
 
 def _checked(arguments: str) -> str:

@@ -62,8 +62,8 @@ class GuardedWorkbench(StaticStreamWorkbench):
         call_id: str | None = None,
     ) -> AsyncGenerator[Any | ToolResult, None]:
         token = cancellation_token or CancellationToken()
-        with self._observer.tool(self._known(name), call_id or "") as deed:
-            deed.asked(arguments)
+        with self._observer.tool(self._known(name), call_id or "") as operation:
+            operation.asked(arguments)
             try:
                 if isinstance(self._inner, StaticStreamWorkbench):
                     result: ToolResult | None = None
@@ -89,9 +89,9 @@ class GuardedWorkbench(StaticStreamWorkbench):
                 result = _failed(name, "cancelled")
             except Exception as error:
                 result = _failed(name, str(error) or type(error).__name__)
-            deed.answered(result)
+            operation.answered(result)
             if result.is_error:
-                deed.code = "cancelled" if token.is_cancelled() else "tool_failed"
+                operation.code = "cancelled" if token.is_cancelled() else "tool_failed"
         if result.is_error and not token.is_cancelled():
             self._on_error(name, result)
         yield result

@@ -5,7 +5,7 @@ the calls do: what begins within another's ``with``, in the same task or in one 
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -14,7 +14,7 @@ from worker.contract.sink import Sink
 
 
 @dataclass
-class Deed:
+class Operation:
     """What is observed; whoever does it tells how it went. An exception that leaves the context is a failure too."""
 
     code: str = "ok"
@@ -47,21 +47,21 @@ class Observer:
     A context may be left in another task than it was entered in: AgentChat's agents are generators.
     """
 
-    def run(self, request: pb.ChatHistory) -> AbstractContextManager[Deed]:
+    def run(self, request: pb.ChatHistory) -> AbstractContextManager[Operation]:
         """A run, from its acceptance to its end. The request must not be kept."""
-        return nullcontext(Deed())
+        return nullcontext(Operation())
 
-    def agent(self, name: str) -> AbstractContextManager[Deed]:
+    def agent(self, name: str) -> AbstractContextManager[Operation]:
         """An agent's turn."""
-        return nullcontext(Deed())
+        return nullcontext(Operation())
 
-    def tool(self, name: str, call_id: str) -> AbstractContextManager[Deed]:
+    def tool(self, name: str, call_id: str) -> AbstractContextManager[Operation]:
         """A call of an agent's tool. ``name`` is that of a tool: a model may ask for anything."""
-        return nullcontext(Deed())
+        return nullcontext(Operation())
 
-    def model(self, name: str, client: object, endpoint: str = "chat") -> AbstractContextManager[Deed]:
+    def model(self, name: str, client: object, endpoint: str = "chat") -> AbstractContextManager[Operation]:
         """A call of the model of that name in ``models.yaml``, or of an agent's :data:`OWN`, by a run or an agent."""
-        return nullcontext(Deed())
+        return nullcontext(Operation())
 
 
 OWN = "own"
@@ -74,57 +74,59 @@ class Observers(Observer):
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = observers
 
-    def run(self, request: pb.ChatHistory) -> AbstractContextManager[Deed]:
+    def run(self, request: pb.ChatHistory) -> AbstractContextManager[Operation]:
         return self._all(lambda observer: observer.run(request))
 
-    def agent(self, name: str) -> AbstractContextManager[Deed]:
+    def agent(self, name: str) -> AbstractContextManager[Operation]:
         return self._all(lambda observer: observer.agent(name))
 
-    def tool(self, name: str, call_id: str) -> AbstractContextManager[Deed]:
+    def tool(self, name: str, call_id: str) -> AbstractContextManager[Operation]:
         return self._all(lambda observer: observer.tool(name, call_id))
 
-    def model(self, name: str, client: object, endpoint: str = "chat") -> AbstractContextManager[Deed]:
+    def model(self, name: str, client: object, endpoint: str = "chat") -> AbstractContextManager[Operation]:
         return self._all(lambda observer: observer.model(name, client, endpoint))
 
-    def _all(self, begin: Callable[[Observer], AbstractContextManager[Deed]]) -> AbstractContextManager[Deed]:
+    def _all(self, begin: Callable[[Observer], AbstractContextManager[Operation]]) -> AbstractContextManager[Operation]:
         return _Together([begin(observer) for observer in self._observers])
 
 
-class _Together(AbstractContextManager[Deed]):
-    def __init__(self, contexts: list[AbstractContextManager[Deed]]) -> None:
+class _Together(AbstractContextManager[Operation]):
+    def __init__(self, contexts: list[AbstractContextManager[Operation]]) -> None:
         self._contexts = contexts
 
-    def __enter__(self) -> Deed:
-        self._deed = _Shared([context.__enter__() for context in self._contexts])
-        return self._deed
+    def __enter__(self) -> Operation:
+        with ExitStack() as entered:  # each is left, also if another one fails
+            self._operation = _Shared([entered.enter_context(context) for context in self._contexts])
+            self._entered = entered.pop_all()
+        return self._operation
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        shared = self._deed
-        for context, deed in zip(reversed(self._contexts), reversed(shared.deeds), strict=True):
-            deed.code, deed.usage, deed.finish_reason = shared.code, shared.usage, shared.finish_reason
-            context.__exit__(kind, error, traceback)
+        shared = self._operation
+        for operation in shared.operations:
+            operation.code, operation.usage, operation.finish_reason = shared.code, shared.usage, shared.finish_reason
+        self._entered.__exit__(kind, error, traceback)
 
 
-class _Shared(Deed):
-    def __init__(self, deeds: list[Deed]) -> None:
+class _Shared(Operation):
+    def __init__(self, operations: list[Operation]) -> None:
         super().__init__()
-        self.deeds = deeds
+        self.operations = operations
 
     def first_event(self) -> None:
-        for deed in self.deeds:
-            deed.first_event()
+        for operation in self.operations:
+            operation.first_event()
 
     def asked(self, content: object) -> None:
-        for deed in self.deeds:
-            deed.asked(content)
+        for operation in self.operations:
+            operation.asked(content)
 
     def answered(self, content: object) -> None:
-        for deed in self.deeds:
-            deed.answered(content)
+        for operation in self.operations:
+            operation.answered(content)
 
     def through(self, sink: Sink) -> Sink:
-        for deed in self.deeds:
-            sink = deed.through(sink)
+        for operation in self.operations:
+            sink = operation.through(sink)
         return sink

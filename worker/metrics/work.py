@@ -15,7 +15,7 @@ from fleet.metrics.names import First
 from fleet.metrics.values import known_code
 from protos import chat_pb2 as pb
 from worker.contract import failures
-from worker.contract.observer import Deed, Observer
+from worker.contract.observer import Observer, Operation
 
 Code = Callable[[BaseException], str]
 
@@ -32,14 +32,14 @@ class _Kind:
         self.active: Counter[str] = Counter()
 
 
-class _Measured(Deed, AbstractContextManager[Deed]):
+class _Measured(Operation, AbstractContextManager[Operation]):
     def __init__(self, kind: _Kind, name: str) -> None:
         super().__init__()
         self._kind = kind
         self._name = kind.name(name)
         self._began = time.monotonic()
 
-    def __enter__(self) -> Deed:
+    def __enter__(self) -> Operation:
         self._kind.active[self._name] += 1
         return self
 
@@ -72,16 +72,16 @@ class WorkMetrics(Observer):
         self._tools = kind("tool_calls", "tool_call", _tool_failure)
         exposition.add(self)
 
-    def run(self, request: pb.ChatHistory) -> AbstractContextManager[Deed]:
+    def run(self, request: pb.ChatHistory) -> AbstractContextManager[Operation]:
         return _Measured(self._runs, request.model)
 
-    def agent(self, name: str) -> AbstractContextManager[Deed]:
+    def agent(self, name: str) -> AbstractContextManager[Operation]:
         return _Measured(self._agents, name)
 
-    def tool(self, name: str, call_id: str) -> AbstractContextManager[Deed]:
+    def tool(self, name: str, call_id: str) -> AbstractContextManager[Operation]:
         return _Measured(self._tools, name)
 
-    def model(self, name: str, client: object, endpoint: str = "chat") -> AbstractContextManager[Deed]:
+    def model(self, name: str, client: object, endpoint: str = "chat") -> AbstractContextManager[Operation]:
         return _Measured(self._models, name)
 
     def collect(self) -> Iterator[Family]:
@@ -90,7 +90,12 @@ class WorkMetrics(Observer):
 
 
 def _failure(error: BaseException) -> str:
-    return failures.failure(error, started=False).code if isinstance(error, Exception) else "cancelled"
+    if not isinstance(error, Exception):
+        return "cancelled"
+    try:
+        return failures.failure(error, started=False).code
+    except Exception:  # an exception of a client's or an agent's own may be anything; the run logs it
+        return "internal_error"
 
 
 def _tool_failure(error: BaseException) -> str:

@@ -41,11 +41,11 @@ class ModelService:
 
     async def run(self, request: pb.ChatHistory, sink: Sink) -> pb.Done:
         """See :class:`worker.services.service.Service`."""
-        with self._observer.model(self._name, self._client) as deed:
-            deed.asked(request.messages)
-            running = self._run(request, deed.through(sink))
+        with self._observer.model(self._name, self._client) as operation:
+            operation.asked(request.messages)
+            running = self._run(request, operation.through(sink))
             del request  # nothing of it must be kept for as long as the reply takes
-            return deed.ended(await running)
+            return operation.ended(await running)
 
     async def _run(self, request: pb.ChatHistory, sink: Sink) -> pb.Done:
         async with self._turns.turn() as turn:

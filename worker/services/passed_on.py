@@ -32,7 +32,7 @@ class PassedOn:
             await turn.pause()
             body = {name: orjson.Fragment(bytes(text)) for name, text in members.items()}
         streamed = members.get("stream") == Raw(b"true")
-        with self._observer.model(self._name, self._client, self._endpoint) as deed:
+        with self._observer.model(self._name, self._client, self._endpoint) as operation:
             running = self._client.pass_on(sink, self._endpoint, body, request.model, streamed=streamed)
             del request, members, body  # they must not be kept for as long as the reply takes
-            return deed.ended(await running)
+            return operation.ended(await running)

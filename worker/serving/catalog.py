@@ -79,8 +79,8 @@ class Model:
     internal: bool = False
     description: str = ""
     concurrency: int | None = None
-    entry: Any = field(default=None, repr=False)
-    """As it is in the file, with the variables put in."""
+    made_of: Any = field(default=None, repr=False)
+    """The entry as it is in the file, with the variables put in, and the environment where it may depend on that."""
 
 
 class _Entry(BaseModel):
@@ -127,7 +127,8 @@ def load_models(
 
 def _load(where: str, name: str, entry: Any, environment: Mapping[str, str], before: Model | None) -> Model:
     entry = expand(entry, where, environment)
-    if before is not None and before.entry == entry:
+    made_of = entry, None if _has_key(entry) else dict(environment)
+    if before is not None and before.made_of == made_of:
         return before
     try:
         given = checked(where, _Entry, entry)
@@ -147,8 +148,14 @@ def _load(where: str, name: str, entry: Any, environment: Mapping[str, str], bef
         given.internal,
         given.description,
         given.concurrency,
-        entry,
+        made_of,
     )
+
+
+def _has_key(entry: Any) -> bool:
+    """Whether it says which key to use. If not, the provider's SDK may find one in the environment."""
+    config = entry.get("config") if isinstance(entry, dict) else None
+    return isinstance(config, dict) and bool(config.get("api_key"))
 
 
 def _endpoints(where: str, provider: str, names: Any) -> tuple[str, ...]:

@@ -15,11 +15,11 @@ MOST_FILES = 2000
 """Files that are watched."""
 
 
-class OwnCode(files.Changes):
+class OwnCode(files.Changes[str]):
     """The modules of ``folder``."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder.resolve()
+        self._folder = folder.absolute()
         self._inside = f"{self._folder}{os.sep}"
         super().__init__(lambda: str(self.stamps()))
 

@@ -1,5 +1,6 @@
 """What models and tools are asked and answer, as text for a span: JSON by the GenAI conventions, bounded in size."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from fleet.lane import Producer
 from protos import chat_pb2 as pb
 from worker.contract.sink import Sink
 from worker.contract.tool_call import join
+from worker.contract.utf8 import clean
 
 LIMIT = 8192
 """Characters of content in one attribute: of a conversation the last messages, of a text the beginning."""
@@ -36,7 +38,7 @@ def messages(given: object) -> str:
     left = LIMIT
     for message in reversed(given if isinstance(given, Sequence) else []):
         told = _message(message, left)
-        left -= len(orjson.dumps(told))
+        left -= len(_json(told))
         if kept and left < 0:
             break
         kept.append(told)
@@ -56,7 +58,7 @@ def arguments(given: object) -> str:
 
 def result(given: object) -> str:
     """What a tool gave."""
-    return given.to_text()[:LIMIT] if isinstance(given, ToolResult) else ""
+    return clean(given.to_text()[:LIMIT]) if isinstance(given, ToolResult) else ""
 
 
 class Listening:
@@ -128,4 +130,12 @@ def _part(part: object, limit: int) -> Json:
 
 
 def _json(value: object) -> str:
-    return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()[: 2 * LIMIT]
+    """As JSON, or as far as it can be: what a model says may be none, and must not fail a run because it is shown."""
+    try:
+        return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()[: 2 * LIMIT]
+    except TypeError:  # half a surrogate pair, a number of more than 64 bits, or too deep
+        pass
+    try:
+        return json.dumps(value, default=str, skipkeys=True)[: 2 * LIMIT]
+    except (TypeError, ValueError, RecursionError):
+        return json.dumps(f"({type(value).__name__} that is no JSON)")

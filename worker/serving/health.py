@@ -1,4 +1,4 @@
-"""Which models and agents fail for everyone, judged by how their runs end: :class:`Health` tells the gateways.
+"""Which models and agents fail for everyone, judged by how their runs end: :class:`Judge` tells the gateways.
 
 Only the worker judges what it serves, and each worker for itself: one may reach a provider that another cannot.
 """
@@ -60,7 +60,7 @@ class _Case:
     """When it began to fail for everyone; None as long as it may be chance."""
 
 
-class Health:
+class Judge:
     """``changed`` is called when something begins to fail for everyone, and when it answers again."""
 
     def __init__(self, changed: Callable[[], None] = lambda: None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -156,20 +156,20 @@ class Health:
 class Judged:
     """One run, as it is judged."""
 
-    def __init__(self, health: Health, name: str, endpoint: str, request_id: str) -> None:
-        self._health = health
+    def __init__(self, judge: Judge, name: str, endpoint: str, request_id: str) -> None:
+        self._judge = judge
         self._key = (name, endpoint)
         self._request_id = request_id
         self._is_open = True
 
     def began(self) -> None:
-        self._health.began(self._key)
+        self._judge.began(self._key)
 
     def answered(self) -> None:
         """The first event was written: what comes then is no matter of whether it can be had."""
         if self._is_open:
             self._is_open = False
-            self._health.answered(self._key)
+            self._judge.answered(self._key)
 
     def ended(self, end: pb.Done | pb.Error | pb.Cancelled) -> None:
         if not self._is_open:
@@ -179,8 +179,8 @@ class Judged:
             return
         self._is_open = False
         if isinstance(end, pb.Error):
-            self._health.failed(self._key, self._request_id, end)
+            self._judge.failed(self._key, self._request_id, end)
         elif end.reason == NO_TOKEN:
-            self._health.failed(self._key, self._request_id, pb.Error(code=NO_TOKEN))
+            self._judge.failed(self._key, self._request_id, pb.Error(code=NO_TOKEN))
         else:
-            self._health.ended(self._key)
+            self._judge.ended(self._key)

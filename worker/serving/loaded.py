@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from autogen_core.models import ChatCompletionClient
@@ -20,7 +21,14 @@ Part = ChatCompletionClient | Workbench
 
 
 class LoadError(Exception):
-    """The files cannot be used; the text is one line that names the setting, and what is wrong."""
+    """The files cannot be used; the text is one line that names the setting, and what is wrong.
+
+    ``named`` are the files that entries name, with their stamps, as far as the entries were read.
+    """
+
+    def __init__(self, text: str, named: Mapping[Path, object] | None = None) -> None:
+        super().__init__(text)
+        self.named = named or {}
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ async def load_all(settings: WorkerSettings, models: Mapping[str, Model], before
     except ServeError as error:
         raise LoadError(f"WORKER_SERVE: {error}") from None
     if before is not None and (new := [problem for problem in roster.problems if problem not in before.problems]):
-        raise LoadError(f"WORKER_AGENTS: {new[0]}")
+        raise LoadError(f"WORKER_AGENTS: {new[0]}", roster.files)
     if not (roster.models or roster.entries):
         raise LoadError(f"WORKER_MODELS: {NOTHING}")
     return Loaded(models, roster)

@@ -7,7 +7,7 @@ from fleet.lane import Outbox
 from protos import chat_pb2 as pb
 from worker.contract.observer import Observer
 from worker.services.endpoints import CHAT
-from worker.serving.health import Health, Judged
+from worker.serving.health import Judge, Judged
 from worker.serving.offer import Offer
 from worker.serving.run import Run
 from worker.wire.reach import Reach
@@ -36,7 +36,7 @@ class Registry:
         observer: Observer,
         histories: int = HISTORIES,
     ) -> None:
-        self.health = Health()
+        self.judge = Judge()
         self.most = capacity
         self.offers: dict[str, Offer] = {}
         self.serve(offers)
@@ -59,7 +59,7 @@ class Registry:
         """Run new requests on ``offers``, by public name, the default first. What runs goes on as it began."""
         for name in self.offers:
             if name not in offers or offers[name].route != self.offers[name].route:
-                self.health.forget(name)
+                self.judge.forget(name)
         self.offers = offers
         limits = {offer.counts_as(name): offer.concurrency or self.most for name, offer in offers.items()}
         self.capacity = min(self.most, sum(limits.values()))
@@ -106,7 +106,7 @@ class Registry:
             self.refused[offer.code] += 1
             sink.finish(offer)
             return
-        judged = Judged(self.health, request.model, request.endpoint or CHAT, request.request_id)
+        judged = Judged(self.judge, request.model, request.endpoint or CHAT, request.request_id)
         run = Run(
             request, offer.service, sink, self._observer, lambda: self._waiting.pop(run, None), offer.route, judged
         )

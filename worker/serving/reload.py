@@ -44,6 +44,7 @@ class Reload:
         self._group = group
         self._changed = changed
         self._sources = sources
+        sources.name(loaded.roster.files)
         self._thread = ToolThreads(1)
         self._has_agents = settings.agents.exists()
         self._replaced: set[Path] = set()
@@ -67,6 +68,8 @@ class Reload:
         except LoadError as error:
             if self._sources.refuse(str(error), stamp):
                 log.error("not reloaded", reason=str(error))
+            if error.named:  # one of them may be what is wrong, or not there yet
+                self._sources.name(error.named)
             return
         except Exception as error:  # what runs must not end with it
             if self._sources.refuse(repr(error), stamp):
@@ -75,7 +78,7 @@ class Reload:
         if code is not None:
             self._sources.code.accept(code)
         self._sources.accept(stamp)
-        self._sources.named = loaded.roster.files
+        self._sources.name(loaded.roster.files)
         self._take(loaded)
 
     async def _load(self) -> Loaded:

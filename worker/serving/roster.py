@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,7 +52,8 @@ class AgentConfig(BaseModel):
 class Roster:
     """``problems`` are lines that name file, entry and field; ``recipes`` what components were made of, by name.
 
-    ``models`` are the public names of models that are to be served. ``files`` are those that entries name.
+    ``models`` are the public names of models that are to be served. ``files`` are those that entries name, with
+    the stamps that they had before they were read.
     """
 
     models: list[str] = dataclasses.field(default_factory=list)
@@ -59,7 +61,7 @@ class Roster:
     workbenches: dict[str, McpServer] = dataclasses.field(default_factory=dict)
     problems: list[str] = dataclasses.field(default_factory=list)
     recipes: dict[str, tuple[Any, Recipe]] = dataclasses.field(default_factory=dict)
-    files: set[Path] = dataclasses.field(default_factory=set)
+    files: dict[Path, object] = dataclasses.field(default_factory=dict)
 
     @property
     def own(self) -> list[ChatCompletionClient | Workbench]:
@@ -124,7 +126,7 @@ def _sections(path: Path, problems: list[str]) -> tuple[dict[str, Any], dict[str
     for name, section in (("agents", entries), ("mcp", servers)):
         if not isinstance(section, dict):
             raise DocumentError(f"{path}: {name}: must map names to their entries")
-    folder = str(path.parent.resolve() / FOLDER)
+    folder = str(path.parent.absolute() / FOLDER)  # not resolved: a link may move to another release
     if folder not in sys.path:
         sys.path.append(folder)  # behind the others: a file of that folder must not hide a package
     return entries, servers
@@ -177,22 +179,21 @@ class _Loader:
                 )
         where = f"{where}.component"
         component = self._component(where, config.component)
-        made_of = component, id(model), self._environment if "${" in str(component) else None
+        # SDKs find keys in the environment by themselves.
+        made_of = component, id(model), dict(self._environment) if model is None else None
         known = self._before.recipes.get(name)
         if known is None or known[0] != made_of:
-            known = made_of, Recipe(where, component, model, self._client)
+            # It is kept, so it must not know the loader, which knows the roster before, and so all before that.
+            known = made_of, Recipe(where, component, model, partial(_client, self._environment))
         self._roster.recipes[name] = known
         return known[1]
-
-    def _client(self, where: str, provider: str, config: dict[str, Any]) -> ChatCompletionClient:
-        return client(where, provider, expand(config, f"{where}.config", self._environment))
 
     def _component(self, where: str, given: Any) -> dict[str, Any]:
         if not isinstance(given, str):
             return find(where, given)
         file, _, label = given.partition("#")
         path = self._path.parent / file
-        self._roster.files.add(path)
+        self._roster.files[path] = files.existing(path)
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
@@ -211,6 +212,10 @@ class _Loader:
             raise DocumentError(f"{where}: cannot be built: {_told(error)}") from None
         if isinstance(built, AsyncGenerator):
             await built.aclose()
+
+
+def _client(environment: Mapping[str, str], where: str, provider: str, config: dict[str, Any]) -> ChatCompletionClient:
+    return client(where, provider, expand(config, f"{where}.config", environment))
 
 
 class _Nowhere:

@@ -7,10 +7,10 @@ from fleet import logs
 from fleet.lane import Sink
 from protos import chat_pb2 as pb
 from worker.contract import causes, failures
-from worker.contract.observer import Deed, Observer
+from worker.contract.observer import Observer, Operation
 from worker.contract.route import Route
 from worker.services.service import Service
-from worker.serving.health import Health, Judged
+from worker.serving.health import Judge, Judged
 
 log = logs.logger(__name__)
 
@@ -46,9 +46,9 @@ class Run:
         self._observer = observer
         self._on_first = on_first
         self._route = route or Route()
-        self._judged = judged or Judged(Health(), request.model, request.endpoint, request.request_id)
+        self._judged = judged or Judged(Judge(), request.model, request.endpoint, request.request_id)
         self._started = False
-        self._deed = Deed()
+        self._operation = Operation()
         self.task: asyncio.Task[None] | None = None
 
     def start(self, group: asyncio.TaskGroup) -> asyncio.Task[None]:
@@ -62,7 +62,7 @@ class Run:
 
     async def run(self) -> None:
         """Serve the request. Returns, whatever happens, after the terminal event was written."""
-        with self._observer.run(self._request) as self._deed:
+        with self._observer.run(self._request) as self._operation:
             self._judged.began()
             self._sink.on_first = self._first
             self._sink.accept()
@@ -113,17 +113,17 @@ class Run:
     def _finish(self, end: pb.Done | pb.Error | pb.Cancelled) -> None:
         self._sink.finish(end)
         self._judged.ended(end)
-        deed = self._deed
-        deed.code = "cancelled" if isinstance(end, pb.Cancelled) else "ok"
+        operation = self._operation
+        operation.code = "cancelled" if isinstance(end, pb.Cancelled) else "ok"
         if isinstance(end, pb.Error):
-            deed.code = end.code
-        deed.usage = end.usage
+            operation.code = end.code
+        operation.usage = end.usage
 
     def _first(self) -> None:
         self._started = True
         self._judged.answered()
         self._on_first()
-        self._deed.first_event()
+        self._operation.first_event()
 
     def _time_left(self) -> float | None:
         return self._request.deadline.ToNanoseconds() / 1e9 if self._request.HasField("deadline") else None

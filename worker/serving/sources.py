@@ -1,6 +1,6 @@
 """The files that make what a worker serves, and whether they have changed."""
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 
 from fleet.process import files
@@ -10,11 +10,11 @@ from worker.serving.roster import FOLDER
 from worker.settings import WorkerSettings
 
 
-class Sources(files.Changes):
-    """Both YAML files, the secrets, own code, and ``named``: the files that entries name."""
+class Sources(files.Changes[tuple[str, str]]):
+    """Both YAML files, the secrets, own code, and the files that entries name."""
 
     def __init__(self, settings: WorkerSettings) -> None:
-        self.named: Collection[Path] = ()
+        self._named: Mapping[Path, object] = {}
         self.secrets = Secrets(settings.secrets)
         self.code = OwnCode(settings.agents.parent / FOLDER)
         self._settings = settings
@@ -24,7 +24,12 @@ class Sources(files.Changes):
         """Files that are mounted by themselves, and whose names were given to others outside."""
         return [path for path in (self._settings.models, self._settings.agents) if files.is_orphan(path)]
 
-    def _stamps(self) -> str:
-        settings = self._settings
-        found = [files.existing(path) for path in (settings.models, settings.agents, *sorted(self.named))]
-        return str((found, self.secrets.stamps(), self.code.stamps()))
+    def name(self, named: Mapping[Path, object]) -> None:
+        """Watch the files that entries name, each with the stamp that it had before it was read."""
+        self._named = dict(named)
+        self._seen = self._seen[0], str(self._named)
+
+    def _stamps(self) -> tuple[str, str]:
+        found = [files.existing(path) for path in (self._settings.models, self._settings.agents)]
+        named = {path: files.existing(path) for path in self._named}
+        return str((found, self.secrets.stamps(), self.code.stamps())), str(named)

@@ -57,7 +57,7 @@ class Heartbeat:
                 for name, offer in offers.items()
                 if offer.endpoints != (CHAT,)
             },
-            failing=[failing for failing in self._registry.health.failing() if failing.name in offers],
+            failing=[failing for failing in self._registry.judge.failing() if failing.name in offers],
             details={
                 name: pb.Details(
                     description=offer.description,

@@ -17,7 +17,7 @@ from structlog.contextvars import bound_contextvars
 from fleet.tracing.context import remote
 from protos import chat_pb2 as pb
 from worker.contract import failures
-from worker.contract.observer import Deed, Observer
+from worker.contract.observer import Observer, Operation
 from worker.contract.route import route
 from worker.contract.sink import Sink
 from worker.serving import content
@@ -35,7 +35,7 @@ _RUN = context.create_key("chatfleet.run")
 class Passing(Observer):
     """Makes no spans, but passes the client's trace on to whatever a run calls, and to the log."""
 
-    def run(self, request: pb.ChatHistory) -> AbstractContextManager[Deed]:
+    def run(self, request: pb.ChatHistory) -> AbstractContextManager[Operation]:
         within = remote(request.traceparent, request.tracestate)
         return super().run(request) if within is None else _Passed(within)
 
@@ -49,18 +49,18 @@ class Tracing(Observer):
         self._models: WeakKeyDictionary[object, dict[str, Any]] = WeakKeyDictionary()
         """The attributes of each client's model."""
 
-    def run(self, request: pb.ChatHistory) -> AbstractContextManager[Deed]:
+    def run(self, request: pb.ChatHistory) -> AbstractContextManager[Operation]:
         attributes = {"chatfleet.model": request.model}
         if conversation := _conversation(request.options.extra):
             attributes["gen_ai.conversation.id"] = conversation
         within = remote(request.traceparent, request.tracestate) or Context()
         return _Run(self._tracer, f"run {request.model}", SpanKind.SERVER, attributes, within)
 
-    def agent(self, name: str) -> AbstractContextManager[Deed]:
+    def agent(self, name: str) -> AbstractContextManager[Operation]:
         attributes = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name}
         return _Spanned(self._tracer, f"invoke_agent {name}", SpanKind.INTERNAL, attributes)
 
-    def tool(self, name: str, call_id: str) -> AbstractContextManager[Deed]:
+    def tool(self, name: str, call_id: str) -> AbstractContextManager[Operation]:
         name = name[:NAME]
         attributes = {
             "gen_ai.operation.name": "execute_tool",
@@ -70,7 +70,7 @@ class Tracing(Observer):
         kind = _Tool if self._has_content else _Spanned
         return kind(self._tracer, f"execute_tool {name}", SpanKind.INTERNAL, attributes)
 
-    def model(self, name: str, client: object, endpoint: str = "chat") -> AbstractContextManager[Deed]:
+    def model(self, name: str, client: object, endpoint: str = "chat") -> AbstractContextManager[Operation]:
         operation = OPERATIONS.get(endpoint, endpoint)
         known = self._models.get(client) or self._models.setdefault(client, _model(client, name))
         attributes = {"gen_ai.operation.name": operation, "chatfleet.model": name, **known}
@@ -78,7 +78,7 @@ class Tracing(Observer):
         return kind(self._tracer, f"{operation} {known['gen_ai.request.model']}", SpanKind.CLIENT, attributes)
 
 
-class _Within(Deed, AbstractContextManager[Deed]):
+class _Within(Operation, AbstractContextManager[Operation]):
     """Makes a context the current one. It may be left in another task, where its variable's token is worth nothing."""
 
     def _enter(self, within: Context) -> None:
@@ -94,7 +94,7 @@ class _Passed(_Within):
         super().__init__()
         self._within = within
 
-    def __enter__(self) -> Deed:
+    def __enter__(self) -> Operation:
         self._enter(self._within)
         self._logged = _log_with(trace.get_current_span(self._within))
         self._logged.__enter__()
@@ -117,7 +117,7 @@ class _Spanned(_Within):
         self._parent = within
         self.span: Span = trace.INVALID_SPAN
 
-    def __enter__(self) -> Deed:
+    def __enter__(self) -> Operation:
         parent = context.get_current() if self._parent is None else self._parent
         name, kind, attributes = self._begin
         self.span = self._tracer.start_span(name, parent, kind, attributes)
@@ -128,18 +128,21 @@ class _Spanned(_Within):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._leave()
-        span = self.span
-        if span.is_recording():
-            attributes = self._ended()
-            code = _code(error) if error is not None else self.code
-            if code == "cancelled":
-                attributes["chatfleet.code"] = code
-            elif code != "ok":
-                attributes["error.type"] = code
-                span.set_status(StatusCode.ERROR)
-            if attributes:
-                span.set_attributes(attributes)  # in one go, which costs less
-        span.end()
+        try:
+            if self.span.is_recording():
+                self._tell(self.span, _code(error) if error is not None else self.code)
+        finally:
+            self.span.end()
+
+    def _tell(self, span: Span, code: str) -> None:
+        attributes = self._ended()
+        if code == "cancelled":
+            attributes["chatfleet.code"] = code
+        elif code != "ok":
+            attributes["error.type"] = code
+            span.set_status(StatusCode.ERROR)
+        if attributes:
+            span.set_attributes(attributes)  # in one go, which costs less
 
     def _ended(self) -> dict[str, Any]:
         """What is known at the end."""
@@ -149,7 +152,7 @@ class _Spanned(_Within):
 class _Model(_Spanned):
     _first: float | None = None
 
-    def __enter__(self) -> Deed:
+    def __enter__(self) -> Operation:
         made = super().__enter__()
         run = context.get_value(_RUN)
         if isinstance(run, _Run) and run.first_call is None:
@@ -176,7 +179,7 @@ class _Run(_Spanned):
     first_call: _Model | None = None
     """The first call of a model, of which the first event is taken to be."""
 
-    def __enter__(self) -> Deed:
+    def __enter__(self) -> Operation:
         super().__enter__()
         context.attach(context.set_value(_RUN, self))
         self._logged = _log_with(self.span)

@@ -92,3 +92,12 @@ def test_a_team_that_was_cancelled_is_no_error(capsys: pytest.CaptureFixture[str
             logging.getLogger("autogen_core").exception("Error processing publish message")
     (line,) = lines(capsys)
     assert "KeyError" in line
+
+
+def test_what_agents_own_code_logs_is_counted_under_no_name_of_its_own() -> None:
+    counts = logs.configure("worker")
+    own = structlog.get_logger("own_agent")
+    for event in (SECRET, ValueError(SECRET), None):
+        own.warning(event)
+    logs.logger("worker.serving").warning("chat failed")
+    assert counts == {("warning", logs.LIBRARIES): 3, ("warning", "chat failed"): 1}

@@ -32,6 +32,12 @@ def test_addresses(monkeypatch: pytest.MonkeyPatch, text: str, address: HostPort
     assert settings.host.is_loopback is loopback
 
 
+def test_a_wildcard_is_reached_on_loopback() -> None:
+    assert HostPort("0.0.0.0", 1).reachable == ("127.0.0.1", 1)
+    assert HostPort("::", 1).reachable == ("::1", 1)
+    assert HostPort("10.1.2.3", 1).reachable == ("10.1.2.3", 1)
+
+
 @pytest.mark.parametrize("text", ["", "x", "x:", ":1", "x:y", "x:0", "x:65536", "x:-1", "a..b:1", "x" * 64 + ":1"])
 def test_an_address_that_is_none(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("FLEET_HOST", text)

@@ -7,19 +7,19 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from host.health import Health
+from host.health import HealthService
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 @pytest.fixture
-async def health() -> Health:
-    return Health()
+async def health() -> HealthService:
+    return HealthService()
 
 
 @pytest.fixture
-async def stub(health: Health) -> AsyncIterator[Any]:
+async def stub(health: HealthService) -> AsyncIterator[Any]:
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", 1000)])
     server.add_generic_rpc_handlers((health.handler(),))
     port = server.add_insecure_port("127.0.0.1:0")
@@ -29,7 +29,7 @@ async def stub(health: Health) -> AsyncIterator[Any]:
     await server.stop(None)
 
 
-async def test_a_check_tells_the_state_of_the_whole_host(health: Health, stub: Any) -> None:
+async def test_a_check_tells_the_state_of_the_whole_host(health: HealthService, stub: Any) -> None:
     assert (await stub.Check(health_pb2.HealthCheckRequest())).status == SERVING
     assert (await stub.Check(health_pb2.HealthCheckRequest(service="x" * 5000))).status == SERVING, "nothing was read"
     health.serves = False

@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from fleet.security.tokens import Tokens
-from host.health import Health
+from host.health import HealthService
 from host.interceptor import TokenInterceptor
 
 TOKEN = "a-token-of-this-fleet"
@@ -28,7 +28,7 @@ class Server:
             "Many": grpc.stream_stream_rpc_method_handler(self._many, self._read),
         }
         generic: Any = grpc.method_handlers_generic_handler("test", methods)
-        self.server.add_generic_rpc_handlers((generic, Health().handler()))
+        self.server.add_generic_rpc_handlers((generic, HealthService().handler()))
 
     def _read(self, message: bytes) -> bytes:
         self.events.append("read")

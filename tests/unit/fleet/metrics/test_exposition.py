@@ -90,3 +90,23 @@ async def test_a_later_scrape_sees_what_has_changed(monkeypatch: pytest.MonkeyPa
     later = time.monotonic() + exposition.FRESH
     monkeypatch.setattr(time, "monotonic", lambda: later)
     assert 'chatfleet_retries_total{code="worker_lost"} 1.0' in await text(metrics)
+
+
+@pytest.mark.parametrize("count", [0, 1, exposition.STEP, 5 * exposition.STEP + 1])
+async def test_what_is_counted_by_many_labels_is_collected_in_steps(count: int) -> None:
+    metrics = Exposition()
+    counted = metrics.counter("chatfleet_retries_total")
+    measured = metrics.histogram("chatfleet_time_to_first_token_seconds")
+    for number in range(count):
+        counted.labels(f"c{number}").inc()
+        measured.labels(f"m{number}").observe(0.3)
+    assert max(len(family.samples) for family in metrics.registry.collect()) <= exposition.STEP
+    for parser, accept in ((parse, ""), (parse_openmetrics, OPENMETRICS)):
+        shown = await text(metrics, accept)
+        families = {family.name: family for family in parser(shown)}
+        assert len(families["chatfleet_retries"].samples) == count
+        assert (
+            len({sample.labels["model"] for sample in families["chatfleet_time_to_first_token_seconds"].samples})
+            == count
+        )
+        assert shown.count("# TYPE chatfleet_time_to_first_token_seconds histogram") == 1

@@ -1,6 +1,7 @@
 """No label has more values than it may."""
 
 from fleet.metrics.names import KEPT, LOOK_EVERY, First, Served
+from fleet.metrics.values import LONGEST
 
 
 class Fleet:
@@ -54,3 +55,9 @@ def test_a_name_is_forgotten_when_it_was_away_for_long() -> None:
     fleet.now += 1
     assert served.gone() == ["a"]
     assert served.names == ["b"]
+
+
+def test_a_name_that_is_too_long_is_not_named() -> None:
+    long = "x" * (LONGEST + 1)
+    assert First()(long) == "other"
+    assert Served(lambda: [long])(long) == "other"

@@ -6,12 +6,7 @@ import httpx
 import pytest
 
 from fleet.process.health import health_service
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-    return port
+from tests.harness.ports import free_port
 
 
 async def metrics(accept: str) -> tuple[bytes, str]:
@@ -21,11 +16,11 @@ async def metrics(accept: str) -> tuple[bytes, str]:
 @pytest.mark.parametrize(
     ("reason", "status", "body"),
     [
-        (None, 200, {"status": "ready"}),
-        ("draining", 503, {"status": "not ready", "reason": "draining"}),
+        ("", 200, {"status": "ready"}),
+        ("draining", 503, {"status": "unready", "reason": "draining"}),
     ],
 )
-async def test_it_lives_and_says_whether_it_serves(reason: str | None, status: int, body: dict[str, str]) -> None:
+async def test_it_lives_and_says_whether_it_serves(reason: str, status: int, body: dict[str, str]) -> None:
     address = ("127.0.0.1", free_port())
     url = f"http://127.0.0.1:{address[1]}"
     async with httpx.AsyncClient() as client:
@@ -41,5 +36,5 @@ async def test_it_lives_and_says_whether_it_serves(reason: str | None, status: i
 
 async def test_an_address_in_use_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock, pytest.raises(OSError, match="in use"):
-        async with health_service(("127.0.0.1", sock.getsockname()[1]), lambda: None, metrics):
+        async with health_service(("127.0.0.1", sock.getsockname()[1]), str, metrics):
             pass

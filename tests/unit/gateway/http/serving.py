@@ -71,10 +71,10 @@ class Worker:
 
 
 @contextlib.asynccontextmanager
-async def serving(**settings: Any) -> AsyncIterator[Gateway]:
+async def serving(port: int = 0, **settings: Any) -> AsyncIterator[Gateway]:
     """Serve until the context is left."""
     stage = Stage(**settings)
-    sock = server.listen(HostPort("127.0.0.1", 0))
+    sock = server.listen(HostPort("127.0.0.1", port))
     views = app.Views(
         unready=lambda: "",
         fleet=dict,

@@ -69,6 +69,13 @@ async def test_the_document_has_keys_only_where_they_are_needed(keyed: Access) -
     assert free == {("get", "/healthz"), ("get", "/readyz")}
 
 
+async def test_the_document_is_there_before_anyone_asks(keyed: Access, monkeypatch: pytest.MonkeyPatch) -> None:
+    clients = [client(), client(keyed)]
+    monkeypatch.setattr("fastapi.applications.get_openapi", lambda **_: pytest.fail("built while requests are served"))
+    for asking in clients:
+        assert (await asking.get("/openapi.json")).status_code == 200
+
+
 async def test_every_route_has_a_summary_of_its_own() -> None:
     paths = (await client().get("/openapi.json")).json()["paths"]
     summaries = [operation["summary"] for methods in paths.values() for operation in methods.values()]

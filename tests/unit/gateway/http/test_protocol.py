@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,6 @@ from uvicorn.server import ServerState
 from gateway.http import protocol
 from gateway.http.connection import Bounds, State
 from gateway.http.protocol import PROBES, Protocol
-from gateway.http.proxy_protocol import Network, Proxies
 from gateway.http.wire import BEGINNING
 
 BOUNDS = Bounds(max_headers=4096, header_timeout=30, body_timeout=20, answer_timeout=650, stall_timeout=10)
@@ -27,6 +26,8 @@ CONNECTIONS = ("Upgrade", "upgrade, keep-alive", "Upgrade, HTTP2-Settings", "kee
 METHODS = ("GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "PROPFIND", "SUBSCRIBE")
 PROXY = ("10.9.0.2", 40000)
 """Where all connections come from."""
+PORT = 8501
+"""Where they go to."""
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n"
 LENGTH = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n"
 
@@ -34,6 +35,9 @@ LENGTH = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n"
 class Socket(socket.socket):
     def getpeername(self) -> tuple[str, int]:
         return PROXY
+
+    def getsockname(self) -> tuple[str, int]:
+        return "10.8.0.1", PORT
 
 
 class Wire(asyncio.Transport):
@@ -91,7 +95,7 @@ class Server:
         self,
         app: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None,
         bounds: Bounds = BOUNDS,
-        proxies: Sequence[Network] = (),
+        proxy_port: int | None = None,
     ) -> None:
         self.served: list[Served] = []
         self.clients: list[tuple[str, int]] = []
@@ -104,7 +108,7 @@ class Server:
             log_config=None,
         )
         self.wire = Wire()
-        self.protocol: Any = Protocol(bounds, Proxies(proxies), config, ServerState(), {})
+        self.protocol: Any = Protocol(bounds, proxy_port, config, ServerState(), {})
         self.protocol.connection_made(self.wire)
 
     async def keep(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from fleet.metrics.exposition import Exposition
 from fleet.metrics.names import KEPT, Served
+from fleet.metrics.values import KEYS
 from gateway.chats.chat import Chat, Record
 from gateway.chats.reply import Completed
 from gateway.errors import ModelFailed
@@ -21,7 +22,9 @@ class Stage:
         self.now = 0.0
         self.exposition = Exposition()
         names = Served(lambda: self.served, clock=lambda: self.now)
-        self.metrics = RequestMetrics(self.exposition, names, by_key=by_key)
+        self.keys = ["alice"]
+        keys = Served(lambda: self.keys, clock=lambda: self.now) if by_key else None
+        self.metrics = RequestMetrics(self.exposition, names, keys)
 
     def open(self, model: str = "smollm2", **known: Any) -> Chat:
         """A request that waits for a worker."""
@@ -203,6 +206,20 @@ def test_keys_are_named_only_if_it_was_asked_for(by_key: bool) -> None:
         stage.value("key_prompt_tokens_total", key="alice"),
         stage.value("key_generation_tokens_total", key="alice"),
     ] == expected
+
+
+def test_keys_come_and_go_without_using_up_the_names() -> None:
+    """As where keys are replaced each night."""
+    stage = Stage(by_key=True)
+    for night in range(KEYS + 1):
+        stage.keys = [f"key-{night}"]
+        stage.now += 86_400
+        list(stage.metrics.collect())
+        chat = stage.open(key=f"key-{night}")
+        stage.close(chat, ModelFailed(pb.Error(code="model_failed")))
+    assert stage.value("key_requests_total", key=f"key-{KEYS}", code="model_failed") == 1
+    stage.now += KEPT + 1
+    assert stage.labels("key_requests_total") == {f"key-{KEYS}", "model_failed"}
 
 
 def test_the_trace_is_an_exemplar() -> None:

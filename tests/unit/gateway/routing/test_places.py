@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.routing.directory import Directory
 from gateway.routing.peers import Peers
-from gateway.routing.places import Places, Shares, Told
+from gateway.routing.places import Places, Shares, Sum, Told
 from protos import chat_pb2 as pb
 
 GATEWAYS = "abc"
@@ -17,7 +17,7 @@ GATEWAYS = "abc"
 def fair(me: str, capacity: int, turn: int = 0, **others: int) -> int | None:
     """Our share if so many requests wait at other gateways."""
     places = Places()
-    Shares(me).count(places, [("m", Told(7, capacity, {}, others))], turn)
+    Shares(me).count(places, Sum([("m", Told(7, capacity, {}, others))]), turn)
     return places.fair
 
 
@@ -57,17 +57,17 @@ def test_what_cannot_be_shared_goes_round() -> None:
 
 
 def test_workers_tell_of_the_same_requests_that_wait_and_of_others_that_run() -> None:
-    places, told = Places(), [("m", Told(7, 9, {"b": 1}, {"b": 2}))] * 3
+    places, told = Places(), Sum([("m", Told(7, 9, {"b": 1}, {"b": 2}))] * 3)
     Shares("a").count(places, told, 0)
     assert (places.elsewhere, places.fair) == (3, 5)
 
 
 def test_the_share_holds_only_while_others_wait() -> None:
     places = Places()
-    Shares("a").count(places, [("m", Told(7, 4, {}, {"b": 5}))], 0)
+    Shares("a").count(places, Sum([("m", Told(7, 4, {}, {"b": 5}))]), 0)
     places.in_flight = 2
     assert not places.has_room
-    Shares("a").count(places, [("m", Told(7, 4, {"b": 1}))], 0)
+    Shares("a").count(places, Sum([("m", Told(7, 4, {"b": 1}))]), 0)
     assert places.has_room
 
 
@@ -127,3 +127,23 @@ def test_no_gateway_starves_and_places_are_used(slots: int, users: tuple[int, ..
             assert gateway.served > 0.5 * equal, [one.served for one in gateways]
         else:
             assert gateway.served > 0.25 * count * seconds / 3, "it has few users, whom it serves"
+
+
+def test_what_a_worker_tells_is_taken_away_again() -> None:
+    known = Directory("g", 30.0)
+
+    def hear(worker: str, *, concurrency: int = 4, runs: int = 1) -> None:
+        details = pb.Details(concurrency=concurrency, server=7, active_by_gateway={"b": runs})
+        status = pb.WorkerStatus(worker_id=worker, models=["m", "n"], details={"m": details, "n": details})
+        known.heard(status, 0.0)
+
+    def places() -> tuple[int, int]:
+        [own] = {places for worker in known for places in worker.limited.values()}
+        return own.capacity, own.elsewhere
+
+    hear("v", concurrency=3)
+    for runs in (5, 2):
+        hear("w", runs=runs)
+        assert places() == (3, 2 + 2 * runs)
+    known.heard(pb.WorkerStatus(worker_id="v", state=pb.WORKER_STATE_LEFT), 0.0)
+    assert places() == (4, 4)

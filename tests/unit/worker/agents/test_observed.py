@@ -17,7 +17,7 @@ from tests.unit.worker.agents.scripted import Kept, Says, ScriptedModel, request
 from worker.agents.entry import Context
 from worker.agents.threads import ToolThreads
 from worker.agents.workbench import GuardedWorkbench
-from worker.contract.observer import Deed, Observer, Observers
+from worker.contract.observer import Observer, Observers, Operation
 
 within: contextvars.ContextVar[str] = contextvars.ContextVar("within", default="run")
 
@@ -29,30 +29,30 @@ class Watching(Observer):
         self.seen: list[tuple[str, str, str]] = []
         self.open = 0
 
-    def agent(self, name: str) -> AbstractContextManager[Deed]:
+    def agent(self, name: str) -> AbstractContextManager[Operation]:
         return self._during(f"agent {name}")
 
-    def tool(self, name: str, call_id: str) -> AbstractContextManager[Deed]:
+    def tool(self, name: str, call_id: str) -> AbstractContextManager[Operation]:
         return self._during(f"tool {name} {call_id}")
 
-    def model(self, name: str, client: object, endpoint: str = "chat") -> AbstractContextManager[Deed]:
+    def model(self, name: str, client: object, endpoint: str = "chat") -> AbstractContextManager[Operation]:
         return self._during(f"model {name}")
 
     @contextmanager
-    def _during(self, what: str) -> Iterator[Deed]:
+    def _during(self, what: str) -> Iterator[Operation]:
         outer = within.get()
         within.set(what)
-        deed = Deed()
+        operation = Operation()
         self.open += 1
         try:
-            yield deed
+            yield operation
         except BaseException as error:
-            deed.code = type(error).__name__
+            operation.code = type(error).__name__
             raise
         finally:
             within.set(outer)
             self.open -= 1
-            self.seen.append((what, outer, f"{deed.code} {deed.finish_reason}".strip()))
+            self.seen.append((what, outer, f"{operation.code} {operation.finish_reason}".strip()))
 
 
 def assistant(context: Context, name: str = "helper", **fields: Any) -> AssistantAgent:
@@ -171,8 +171,8 @@ async def test_a_call_is_over_for_whoever_leaves_its_stream_at_the_result() -> N
 
 def test_several_observers_are_told_how_it_ended() -> None:
     one, two = Watching(), Watching()
-    with Observers([one, two]).model("m", None) as deed:
-        deed.code, deed.finish_reason = "odd", "length"
+    with Observers([one, two]).model("m", None) as operation:
+        operation.code, operation.finish_reason = "odd", "length"
     assert one.seen == [("model m", "run", "odd length")]
     assert two.seen == [("model m", "model m", "odd length")]
 

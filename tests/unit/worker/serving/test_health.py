@@ -11,7 +11,7 @@ from fleet.process.breaker import OPEN_FIRST, OPEN_LAST, THRESHOLD
 from protos import chat_pb2 as pb
 from tests.harness.waiting import until
 from worker.serving import health as module
-from worker.serving.health import COUNTED, FORGET, NO_TOKEN, UNREACHABLE, Health, Judged
+from worker.serving.health import COUNTED, FORGET, NO_TOKEN, UNREACHABLE, Judge, Judged
 from worker.wire.reach import Reach
 
 KEY = ("m", "chat")
@@ -23,14 +23,14 @@ class Stage:
         self.now = 100.0
         self.changes = 0
         self.requests = 0
-        self.health = Health(self.changed, lambda: self.now)
+        self.judge = Judge(self.changed, lambda: self.now)
 
     def changed(self) -> None:
         self.changes += 1
 
     def run(self, end: pb.Done | pb.Error | pb.Cancelled, begun: bool = False, request_id: str = "") -> None:
         self.requests += 1
-        judged = Judged(self.health, *KEY, request_id or f"r{self.requests}")
+        judged = Judged(self.judge, *KEY, request_id or f"r{self.requests}")
         judged.began()
         if begun:
             judged.answered()
@@ -42,7 +42,7 @@ class Stage:
 
     def state(self) -> tuple[str, float, bool] | None:
         """Code, seconds and whether a trial is wanted, of what fails."""
-        failing = self.health.failing()
+        failing = self.judge.failing()
         if not failing:
             return None
         [one] = failing
@@ -158,14 +158,14 @@ def test_after_a_while_one_trial_is_asked_for(stage: Stage) -> None:
     stage.fail(times=THRESHOLD)
     stage.now += OPEN_FIRST
     assert stage.state() == ("model_failed", OPEN_FIRST, True)
-    trial = Judged(stage.health, *KEY, "trial")
+    trial = Judged(stage.judge, *KEY, "trial")
     trial.began()
     assert stage.state() == ("model_failed", OPEN_FIRST, False)
     trial.ended(pb.Error(code="model_failed"))
     stage.now += OPEN_FIRST * 2 - 0.1
-    assert [failing.trial for failing in stage.health.failing()] == [False]
+    assert [failing.trial for failing in stage.judge.failing()] == [False]
     stage.now += 0.1
-    assert [failing.trial for failing in stage.health.failing()] == [True]
+    assert [failing.trial for failing in stage.judge.failing()] == [True]
 
 
 def test_a_trial_without_an_outcome_is_followed_by_another(stage: Stage) -> None:
@@ -196,14 +196,14 @@ def test_what_no_one_asks_for_any_more_may_serve_again(stage: Stage) -> None:
 def test_names_and_endpoints_are_judged_by_themselves(stage: Stage) -> None:
     stage.fail(times=THRESHOLD)
     for key in (("m", "embeddings"), ("n", "chat")):
-        Judged(stage.health, *key, "r").ended(pb.Done())
+        Judged(stage.judge, *key, "r").ended(pb.Done())
     assert stage.state() is not None
 
 
 def test_only_what_failed_is_kept(stage: Stage) -> None:
     for number in range(100):
-        Judged(stage.health, f"m{number}", "chat", "r").ended(pb.Done())
-    assert not stage.health._cases
+        Judged(stage.judge, f"m{number}", "chat", "r").ended(pb.Done())
+    assert not stage.judge._cases
 
 
 # ---------------------------------------------------------------- addresses
@@ -231,7 +231,7 @@ class Address:
 
 
 async def watched(stage: Stage, address: Address, during: Callable[[], Awaitable[None]]) -> None:
-    task = asyncio.create_task(stage.health.watch(address))
+    task = asyncio.create_task(stage.judge.watch(address))
     try:
         await during()
     finally:
@@ -275,7 +275,7 @@ async def test_other_failures_and_unknown_addresses_are_left_to_requests(stage: 
     stage.fail("model_failed", THRESHOLD)
 
     async def during() -> None:
-        Judged(stage.health, "n", "chat", "r").ended(pb.Error(code=UNREACHABLE))
+        Judged(stage.judge, "n", "chat", "r").ended(pb.Error(code=UNREACHABLE))
         await until(lambda: len(address.asked) > 2)
 
     await watched(stage, address, during)
@@ -287,10 +287,10 @@ async def test_what_has_the_same_address_cannot_be_reached_either(stage: Stage) 
     address = Address("m", "n", "busy")
     stage.fail(UNREACHABLE)
     for request in range(THRESHOLD):
-        Judged(stage.health, "busy", "chat", f"b{request}").ended(pb.Error(code="model_failed"))
+        Judged(stage.judge, "busy", "chat", f"b{request}").ended(pb.Error(code="model_failed"))
 
     def failing() -> dict[str, str]:
-        return {one.name: one.code for one in stage.health.failing()}
+        return {one.name: one.code for one in stage.judge.failing()}
 
     async def during() -> None:
         await until(lambda: failing() == {"m": UNREACHABLE, "n": UNREACHABLE, "busy": "model_failed"})

@@ -1,8 +1,10 @@
 """Changed files, taken in while runs go on."""
 
 import asyncio
+import gc
 import os
 import sys
+import weakref
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -332,3 +334,96 @@ async def test_an_unknown_defect_ends_nothing(
     for _ in range(3):
         assert await running.refresh() == ["one", "two"]
     assert len(errors(lines)) == 1
+
+
+COMPONENT = """{"provider": "autogen_agentchat.agents.AssistantAgent", "component_type": "agent", "config": {
+  "name": "%s", "description": "d", "system_message": "s", "model_client": {
+    "provider": "OpenAIChatCompletionClient", "component_type": "model",
+    "config": {"model": "gpt-4o-mini", "api_key": "${RELOAD_KEY}"}}}}"""
+
+
+async def test_the_file_of_a_component_is_watched_from_the_start(folder: Folder) -> None:
+    folder.write("secrets/RELOAD_KEY", "one")
+    folder.write("team.json", COMPONENT % "first")
+    folder.write("agents.yaml", "agents: {team: {component: team.json}}")
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        running = await Running(folder, group).start()
+        before = running.reload.loaded.roster.recipes["team"]
+        folder.write("team.json", COMPONENT % "second")
+        await running.refresh()
+        assert running.reload.loaded.roster.recipes["team"] is not before
+
+
+async def test_a_component_gets_a_client_with_the_changed_secret(folder: Folder) -> None:
+    folder.write("secrets/RELOAD_KEY", "first-key")
+    folder.write("team.json", COMPONENT % "agent")
+    folder.write("agents.yaml", "agents: {team: {component: team.json}}")
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        running = await Running(folder, group).start()
+        [client] = running.reload.loaded.roster.own
+        folder.write("secrets/RELOAD_KEY", "second-key")
+        await running.refresh()
+        [changed] = running.reload.loaded.roster.own
+        assert changed is not client
+        assert changed._client.api_key == "second-key"  # type: ignore[union-attr]
+
+
+async def test_a_key_that_an_sdk_finds_by_itself_is_a_part_of_the_entry(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    folder.write("secrets/OPENAI_API_KEY", "first-key")
+    folder.write("models.yaml", "models: {one: {provider: OpenAIChatCompletionClient, config: {model: gpt-4o-mini}}}")
+    try:
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            running = await Running(folder, group).start()
+            assert running.client("one")._client.api_key == "first-key"
+            folder.write("secrets/OPENAI_API_KEY", "second-key")
+            await running.refresh()
+            assert running.client("one")._client.api_key == "second-key"
+    finally:
+        os.environ.pop("OPENAI_API_KEY", None)
+
+
+async def test_code_is_that_of_the_folder_whose_link_has_moved(folder: Folder, tmp_path: Path) -> None:
+    """As a release of which ``current`` is a link."""
+    for name in ("one", "two"):
+        code = tmp_path / name / "agents"
+        code.mkdir(parents=True)
+        (code / "linked.py").write_text(f"NAME = {name!r}\n\nasync def agent(context):\n    yield NAME\n")
+        (tmp_path / name / "agents.yaml").write_text(f"agents: {{a: {{factory: 'linked:agent', description: {name}}}}}")
+    current = tmp_path / "current"
+    current.symlink_to("one")
+    folder.settings = folder.settings.model_copy(update={"agents": current / "agents.yaml"})
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        running = await Running(folder, group).start()
+        assert running.reload.loaded.roster.entries["a"].factory.__globals__["NAME"] == "one"
+        current.unlink()
+        current.symlink_to("two")
+        await running.refresh()
+        assert running.reload.loaded.roster.entries["a"].factory.__globals__["NAME"] == "two"
+
+
+async def test_a_component_is_served_once_its_file_is_there(folder: Folder, lines: Lines) -> None:
+    folder.write("secrets/RELOAD_KEY", "one")
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        running = await Running(folder, group).start()
+        folder.write("agents.yaml", "agents: {team: {component: team.json}}")
+        assert await running.refresh() == ["one", "two"]
+        folder.write("team.json", COMPONENT % "late")
+        assert await running.refresh() == ["one", "two", "team"]
+        assert [line["event"] for line in lines if "reload" in line["event"]] == ["not reloaded", "reloaded"]
+
+
+async def test_nothing_is_kept_of_what_was_replaced(folder: Folder) -> None:
+    folder.write("secrets/RELOAD_KEY", "one")
+    folder.write("team.json", COMPONENT % "first")
+    folder.write("agents.yaml", "agents: {team: {component: team.json}}")
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        running = await Running(folder, group).start()
+        former = [weakref.ref(part) for part in running.reload.loaded.roster.own]
+        for number in range(3):
+            folder.write("team.json", COMPONENT % f"next{number}")
+            await running.refresh()
+    gc.collect()
+    assert [client() for client in former] == [None]

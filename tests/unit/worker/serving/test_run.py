@@ -15,7 +15,7 @@ from fleet.lane import CREDIT, Outbox, Sink
 from protos import chat_pb2 as pb
 from tests.harness.waiting import until
 from worker.contract.errors import Unsupported
-from worker.contract.observer import Deed, Observer
+from worker.contract.observer import Observer, Operation
 from worker.serving.run import Run
 
 DONE = pb.Done(finish_reason="stop", usage=pb.Usage(prompt_tokens=1, completion_tokens=2))
@@ -28,14 +28,16 @@ class Noted(Observer):
         self.moments: list[Any] = []
 
     @contextlib.contextmanager
-    def run(self, request: pb.ChatHistory) -> Iterator[Deed]:
+    def run(self, request: pb.ChatHistory) -> Iterator[Operation]:
         self.moments.append(("started", request.request_id, request.attempt, request.model))
-        deed = Deed()
-        deed.first_event = lambda: self.moments.append("first")  # type: ignore[method-assign]
+        operation = Operation()
+        operation.first_event = lambda: self.moments.append("first")  # type: ignore[method-assign]
         try:
-            yield deed
+            yield operation
         finally:
-            self.moments.append(("ended", deed.code, deed.usage.prompt_tokens, deed.usage.completion_tokens))
+            self.moments.append(
+                ("ended", operation.code, operation.usage.prompt_tokens, operation.usage.completion_tokens)
+            )
 
 
 class Served:

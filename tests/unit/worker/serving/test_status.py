@@ -8,7 +8,7 @@ from typing import Any
 from protos import chat_pb2 as pb
 from tests.harness.waiting import until
 from worker.contract.route import Route
-from worker.serving.health import Health
+from worker.serving.health import Judge
 from worker.serving.offer import Offer
 from worker.serving.status import Heartbeat
 
@@ -21,7 +21,7 @@ def heartbeat(sent: list[pb.WorkerStatus], draining: bool = False, **fields: Any
         active=2,
         draining=draining,
         started_total=9,
-        health=Health(),
+        judge=Judge(),
         counts=lambda: {"a": Counter(g=1), "b": Counter(g=1, h=2)},
     )
     return Heartbeat("w", "1.2.3", registry, sent.append, interval=0.005)  # type: ignore[arg-type]
