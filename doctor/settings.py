@@ -33,6 +33,7 @@ LAUNCHER = ("MODEL_URL",)
 
 _SECRET = re.compile(r"TOKEN$|KEY$|SECRET|PASSWORD|CREDENTIAL")
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
+_PARAMETER = re.compile(r"([?&][^=&\s]*(?:key|token|secret|sig|code)[^=&\s]*=)[^&\s]+", re.IGNORECASE)
 MASK = "…"
 
 
@@ -72,7 +73,7 @@ def masked(name: str, value: str) -> str:
     """A value as it may be shown."""
     if _SECRET.search(name) and value:
         return MASK
-    return _USERINFO.sub(f"{MASK}@", value)
+    return _PARAMETER.sub(rf"\1{MASK}", _USERINFO.sub(f"{MASK}@", value))
 
 
 def _faults(cls: type[BaseSettings]) -> Iterator[Finding]:

@@ -219,8 +219,14 @@ class Gateway:
             draining=self._leaving,
             in_flight=len(self._chats),
             requests_total=self._chats.total,
-            waiting=dict(Counter(self._admission.waiting_for()).most_common(NAMES)),
+            waiting=self._waiting(),
         )
+
+    def _waiting(self) -> dict[str, int]:
+        """By name, for the other gateways. What no worker serves, a client may have made up, in any length."""
+        served = self._directory.names()
+        counts = {name: count for name, count in self._admission.waiting_for().items() if name in served}
+        return dict(Counter(counts).most_common(NAMES))
 
     def _check_workers(self, now: float) -> None:
         for worker_id in self._directory.expire(now):

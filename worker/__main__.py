@@ -24,7 +24,7 @@ from fleet.tracing.start import start
 from protos import chat_pb2 as pb
 from worker.agents.threads import ToolThreads
 from worker.contract.images import Images
-from worker.contract.observer import Observer, Observers
+from worker.contract.observer import OWN, Observer, Observers
 from worker.metrics.state import WorkerState
 from worker.metrics.work import WorkMetrics
 from worker.serving import agent
@@ -48,7 +48,7 @@ FLUSH_TIMEOUT = 3.0
 
 
 class Worker:
-    """Creates the parts of a worker and runs them until it is stopped. It has 13 attributes because it makes all."""
+    """Creates the parts of a worker and runs them until it is stopped. It has 14 attributes because it makes all."""
 
     def __init__(
         self,
@@ -70,6 +70,7 @@ class Worker:
         self._runtime = FleetRuntime(fleet, self._on_link)
         self._outbox = Outbox(self.id, self._send, settings.flush_interval)
         self._registry: Registry | None = None
+        self._reload: Reload | None = None
         self._heartbeat: Heartbeat | None = None
 
     async def serve(self) -> None:
@@ -108,7 +109,7 @@ class Worker:
                 self.id, VERSION, registry, lambda status: self._runtime.publish(status, topics.WORKERS)
             )
             registry.judge.changed = heartbeat.beat
-            reload = Reload(settings, self._sources, loaded, offers, registry, group, heartbeat.beat)
+            reload = self._reload = Reload(settings, self._sources, loaded, offers, registry, group, heartbeat.beat)
             await agent.register(self._runtime, self.id, registry, watch)
             log.info("serving", worker=self.id, models=list(registry.offers), capacity=registry.capacity)
             await self._runtime.start()
@@ -136,7 +137,13 @@ class Worker:
             tracing = Tracing(self._export.tracer, has_content=self._fleet.trace_content)
         if self._settings.health_bind is None:
             return tracing
-        return Observers([tracing, WorkMetrics(self._exposition)])
+        return Observers([tracing, WorkMetrics(self._exposition, self._names)])
+
+    def _names(self) -> set[str]:
+        """What is served, and the models for agents."""
+        offers = () if self._registry is None else self._registry.offers
+        models = self._models if self._reload is None else self._reload.loaded.models
+        return {OWN, *offers, *models}
 
     async def _load(self) -> Loaded:
         try:

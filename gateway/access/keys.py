@@ -30,6 +30,8 @@ log = logs.logger(__name__)
 
 DEPTH = 20
 
+LONGEST_NAME = 100
+
 FORM = "the file holds `keys:`, once, and below it a list of entries"
 
 
@@ -46,7 +48,7 @@ class Key(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(min_length=1, max_length=100)
+    name: str = Field(min_length=1, max_length=LONGEST_NAME)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     models: frozenset[str] | None = None
     requests_per_minute: int | None = Field(default=None, ge=1)

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import yaml
 
 from fleet.process import files
-from gateway.access.keys import KeysError, parse_keys
+from gateway.access.keys import LONGEST_NAME, KeysError, parse_keys
 
 PREFIX = "cf-"
 INDENT = "  "
@@ -85,8 +85,8 @@ def _ended(text: str) -> str:
 
 def main(name: str, file: Path | None) -> int:
     """The exit code: 1 if there is no new key."""
-    if not name.strip():
-        print("a key needs a name", file=sys.stderr)
+    if not name.strip() or len(name) > LONGEST_NAME:
+        print(f"a key needs a name of 1 to {LONGEST_NAME} characters", file=sys.stderr)
         return 1
     if file is None:
         _print_both(name)

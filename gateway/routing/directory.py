@@ -281,7 +281,7 @@ class Directory:
 
     def names(self) -> set[str]:
         """What the known workers serve, ready or not."""
-        return {model for worker in self for model in worker.models}
+        return {model for worker in self for model in worker.models if len(model) <= NAME}
 
     def models(self, endpoint: str = CHAT) -> list[str]:
         found = (model for worker in self for model in worker.models if worker.serves(model, endpoint))

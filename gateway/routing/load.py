@@ -13,7 +13,7 @@ def describe_load(workers: Iterable[Worker], ready: Sequence[Worker], waiting: M
     """The ``load`` entry of ``GET /fleet``; ``waiting`` are requests by the name that they ask for.
 
     ``capacity`` is what the ready workers can run at once. ``ratio`` is (active + waiting) / capacity, or that of the
-    fullest name with a limit of its own. ``workers_ratio`` leaves out who waits for a model's server: more workers
+    fullest names with a limit of their own. ``workers_ratio`` leaves out who waits for a model's server: more workers
     would not help them. Without a ready worker there is no ratio.
     """
     active, waits = sum(worker.load for worker in workers), sum(waiting.values())
@@ -27,21 +27,37 @@ def describe_load(workers: Iterable[Worker], ready: Sequence[Worker], waiting: M
         capacity = min(places, sum(one.capacity for one in set().union(*limits.values())))
     ratios = [(active + waits) / capacity]
     at_servers = 0
-    waiting_at: dict[Places, set[str]] = {}
-    for name in waiting:
-        for one in limits.get(name, ()):
-            waiting_at.setdefault(one, set()).add(name)
-    for own in set(map(frozenset, limits.values())):
-        names = set[str]().union(*(waiting_at.get(one, ()) for one in own))
-        wait = sum(waiting[name] for name in names)
-        ratios.append((sum(one.load for one in own) + wait) / sum(one.capacity for one in own))
-        if all(isinstance(one, ServerPlaces) and one.load >= one.capacity for one in own):
-            at_servers += sum(waiting[name] for name in names if limits[name] == own)
+    for name in waiting.keys() & limits.keys():
+        if all(isinstance(one, ServerPlaces) and one.load >= one.capacity for one in limits[name]):
+            at_servers += waiting[name]
+    for names, shared in _groups(limits):
+        wait = sum(waiting.get(name, 0) for name in names)
+        ratios.append((sum(one.load for one in shared) + wait) / sum(one.capacity for one in shared))
     return described | {
         "capacity": capacity,
         "ratio": round(max(ratios), 4),
         "workers_ratio": round((active + waits - at_servers) / places, 4),
     }
+
+
+def _groups(limits: Mapping[str, set[Places]]) -> list[tuple[list[str], set[Places]]]:
+    """The names that share places with each other, and their places. Takes as long as there are names and places."""
+    names_at: dict[Places, list[str]] = {}
+    for name, own in limits.items():
+        for one in own:
+            names_at.setdefault(one, []).append(name)
+    groups, left = [], dict(limits)
+    for first in limits:
+        if left.pop(first, None) is None:
+            continue
+        names, shared = [first], set[Places]()
+        for name in names:  # which grows meanwhile
+            for one in limits[name] - shared:
+                shared.add(one)
+                found = [other for other in names_at[one] if left.pop(other, None) is not None]
+                names += found
+        groups.append((names, shared))
+    return groups
 
 
 def _limits(ready: Sequence[Worker]) -> dict[str, set[Places]]:

@@ -9,6 +9,8 @@ GONE = 30.0
 """Seconds after which it is forgotten; the host's notice is much sooner."""
 
 MOST = 1000
+LARGEST = 64 * 1024
+"""Other gateways that are known, and the bytes of a status, which names up to a hundred models."""
 
 
 class Peers:
@@ -18,7 +20,9 @@ class Peers:
 
     def heard(self, status: pb.GatewayStatus, now: float) -> None:
         self._heard = {known: told for known, told in self._heard.items() if now - told[1] <= GONE}
-        if status.gateway_id != self._own_id and (status.gateway_id in self._heard or len(self._heard) < MOST):
+        if status.gateway_id == self._own_id or status.ByteSize() > LARGEST:
+            return
+        if status.gateway_id in self._heard or len(self._heard) < MOST:
             self._heard[status.gateway_id] = status, now
 
     def left(self, member_id: str) -> None:

@@ -108,8 +108,8 @@ class Leaving:
     async def leave(self, kind: str) -> None:
         left, tag, note = await getattr(self, kind)()
         if note is not None:
-            await eventually(note.exists, 10, "the tool has been cancelled")
-            self._note(kind, float(note.read_text()) - left)
+            written = await eventually(lambda: note.exists() and note.read_text(), 10, "the tool has been cancelled")
+            self._note(kind, float(written) - left)
         elif kind == "model":
             closed = await eventually(lambda: self._fleet.backend.request(tag)["closed"], 10, "the model is left")
             self._note(kind, closed - left)

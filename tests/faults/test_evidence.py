@@ -13,7 +13,6 @@ from tests.faults.test_readers import LONG_REPLY, tight_reader
 from tests.harness.chat import ask, streaming
 from tests.harness.fleet import Fleet
 from tests.harness.metrics import Metrics, scrape
-from tests.harness.ports import free_port
 from tests.harness.process import REPOSITORY, Process
 from tests.schedule import Schedule
 
@@ -27,19 +26,14 @@ class Seen:
     """A fleet whose members all have metrics."""
 
     def __init__(self) -> None:
-        self.host_port = free_port()
         settings = {
-            "HOST_HEALTH_BIND": f"127.0.0.1:{self.host_port}",
             "WORKER_CAPACITY": "2",
             "GATEWAY_QUEUE_LIMIT": "1",
             "GATEWAY_FIRST_TOKEN_TIMEOUT": "3",
             "GATEWAY_HEADER_TIMEOUT": "2",
             "GATEWAY_STALL_TIMEOUT": "2",
         }
-        self.fleet = Fleet(0, settings, start=False)
-        self.worker_ports = [free_port(), free_port()]
-        for port in self.worker_ports:
-            self.fleet.new_worker(WORKER_HEALTH_BIND=f"127.0.0.1:{port}")
+        self.fleet = Fleet(2, settings, start=False, watched=True)
 
     @property
     def whole(self) -> bool:
@@ -47,11 +41,11 @@ class Seen:
 
     def metrics(self, process: str) -> list[Metrics]:
         """Of each process of that kind that answers."""
-        ports = {"gateway": [self.fleet.address[1]], "host": [self.host_port], "worker": self.worker_ports}
+        addresses = {"gateway-0": self.fleet.address, **self.fleet.health}
         found = []
-        for port in ports[process]:
+        for address in (address for name, address in addresses.items() if name.startswith(process)):
             try:
-                found.append(scrape(f"http://127.0.0.1:{port}"))
+                found.append(scrape("http://{}:{}".format(*address)))
             except OSError:
                 continue
         return found

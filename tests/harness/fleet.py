@@ -80,7 +80,8 @@ class Fleet:
 
     With ``start=False`` nothing is started before the test does. ``settings`` go to every process. Each worker calls
     the backend with a key of its own, its name, so that the backend can tell who asks. ``host_address`` is where the
-    members look for the host, if not where it listens. ``identities`` holds certificates and tokens, by role.
+    members look for the host, if not where it listens. ``identities`` holds certificates and tokens, by role. With
+    ``watched`` the host and each worker have an address in ``health`` for their health and metrics, by their names.
     """
 
     def __init__(
@@ -90,17 +91,21 @@ class Fleet:
         host_address: Address | None = None,
         start: bool = True,
         identities: Path | None = None,
+        watched: bool = False,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="chatfleet-test-"))
         self.host_port, self.relay_port = free_port(), free_port()
         self.expects_trouble = False
         self._settings = dict(settings or {})
         self._identities = identities
+        self._is_watched = watched
+        self.health: dict[str, Address] = {}
         self._members = {"FLEET_HOST": "{}:{}".format(*(host_address or ("127.0.0.1", self.host_port)))}
         self._first_workers = workers
         self._starts = start
         self.backend = Backend(self.folder)
         bind = {"HOST_BIND": f"127.0.0.1:{self.host_port}", "HOST_RELAY_BIND": f"127.0.0.1:{self.relay_port}"}
+        bind |= self._health("host")
         self.host = Process("host", "host", self.folder, self._settings | self._identity("host") | bind)
         self.gateways: list[Process] = []
         self.addresses: list[Address] = []
@@ -143,13 +148,19 @@ class Fleet:
         name = f"worker-{len(self.workers)}"
         models = self.folder / f"{name}.yaml"
         models.write_text(yaml.safe_dump(model_entries(self.backend.url, name), sort_keys=False))
-        own = {"WORKER_MODELS": str(models)}
+        own = {"WORKER_MODELS": str(models)} | self._health(name)
         worker = Process(name, "worker", self.folder, self._member("worker") | own | settings)
         self.workers.append(worker)
         return worker
 
     def _member(self, role: str) -> dict[str, str]:
         return self._settings | self._members | self._identity(role)
+
+    def _health(self, name: str) -> dict[str, str]:
+        if not self._is_watched:
+            return {}
+        self.health[name] = ("127.0.0.1", free_port())
+        return {f"{name.partition('-')[0].upper()}_HEALTH_BIND": "{}:{}".format(*self.health[name])}
 
     def _identity(self, role: str) -> dict[str, str]:
         return identity_settings(self._identities / role) if self._identities else {}

@@ -12,7 +12,6 @@ import yaml
 from identities.authority import Authority
 from tests.faults.links import Cable
 from tests.harness.fleet import Address, Backend, Fleet, model_entries
-from tests.harness.ports import free_port
 from tests.harness.waiting import wait_until
 from tests.monitoring.watch import Prometheus
 
@@ -34,9 +33,7 @@ class Watched:
         self.folder = folder
         self.authority = Authority(folder)
         self.authority.update(host_names=[CABLE])
-        host_port = free_port()
-        settings = SETTINGS | {"HOST_HEALTH_BIND": f"127.0.0.1:{host_port}"}
-        self.fleet = fleet = Fleet(0, settings, start=False, identities=folder)
+        self.fleet = fleet = Fleet(0, SETTINGS, start=False, identities=folder, watched=True)
         fleet.expects_trouble = True
         self.keys = fleet.folder / "keys.yaml"
         entry = {"name": "prometheus", "sha256": hashlib.sha256(KEY.encode()).hexdigest()}
@@ -45,22 +42,21 @@ class Watched:
         self.cable = Cable(CABLE, fleet.host_port, fleet.relay_port)
         self.sick = Backend(fleet.folder)
         self.sick.process.log_file = fleet.folder / "sick.log"
-        self.ports = [self._add_worker(names) for names in SERVED]
+        for names in SERVED:
+            self._add_worker(names)
         targets = {
             "gateway": fleet.addresses,
-            "worker": [("127.0.0.1", port) for port in self.ports],
-            "host": [("127.0.0.1", host_port)],
+            "worker": [address for name, address in fleet.health.items() if name != "host"],
+            "host": [fleet.health["host"]],
         }
         self.prometheus = Prometheus(command, fleet.folder, targets, KEY)
 
-    def _add_worker(self, names: tuple[str, ...]) -> int:
-        port = free_port()
+    def _add_worker(self, names: tuple[str, ...]) -> None:
         number = len(self.fleet.workers)
         models = self.fleet.folder / f"served-{number}.yaml"
         models.write_text(yaml.safe_dump({"models": {name: self._entry(name) for name in names}}))
         host = {"FLEET_HOST": f"{CABLE}:{self.fleet.host_port}"} if names == ("wired",) else {}
-        self.fleet.new_worker(WORKER_HEALTH_BIND=f"127.0.0.1:{port}", WORKER_MODELS=str(models), **host)
-        return port
+        self.fleet.new_worker(WORKER_MODELS=str(models), **host)
 
     def _entry(self, name: str) -> dict[str, Any]:
         server = self.sick if name == "sick" else self.fleet.backend

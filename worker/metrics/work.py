@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from types import TracebackType
 
@@ -11,7 +11,7 @@ from prometheus_client import Histogram
 from prometheus_client.metrics_core import Metric as Family
 
 from fleet.metrics.exposition import Exposition, by_label, gauge
-from fleet.metrics.names import First
+from fleet.metrics.names import First, Served
 from fleet.metrics.values import known_code
 from protos import chat_pb2 as pb
 from worker.contract import failures
@@ -23,13 +23,27 @@ Code = Callable[[BaseException], str]
 class _Kind:
     """One kind of what is observed: how many, how long, and how many there are now, by name."""
 
-    def __init__(self, total: CounterMetric, duration: Histogram, code: Code, first: Histogram | None = None) -> None:
+    def __init__(
+        self,
+        total: CounterMetric,
+        duration: Histogram,
+        code: Code,
+        name: First | Served,
+        first: Histogram | None = None,
+    ) -> None:
         self.total = total
         self.duration = duration
         self.first = first
         self.code = code
-        self.name = First()
+        self.name = name
         self.active: Counter[str] = Counter()
+
+    def forget(self) -> None:
+        """Drop the series of models that are served no more."""
+        for model in self.name.gone() if isinstance(self.name, Served) else ():
+            del self.active[model]
+            for metric in filter(None, (self.total, self.duration, self.first)):
+                metric.remove_by_labels({"model": model})
 
 
 class _Measured(Operation, AbstractContextManager[Operation]):
@@ -56,20 +70,31 @@ class _Measured(Operation, AbstractContextManager[Operation]):
 
 
 class WorkMetrics(Observer):
-    def __init__(self, exposition: Exposition) -> None:
-        def kind(name: str, of_one: str, code: Code, first: str = "") -> _Kind:
+    """``served`` returns the names of what is served, and of models for agents."""
+
+    def __init__(
+        self,
+        exposition: Exposition,
+        served: Callable[[], Collection[str]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        def kind(name: str, of_one: str, code: Code, names: First | Served, first: str = "") -> _Kind:
             duration = exposition.histogram(f"chatfleet_{of_one}_duration_seconds")
             return _Kind(
                 exposition.counter(f"chatfleet_{name}_total"),
                 duration,
                 code,
+                names,
                 exposition.histogram(first) if first else None,
             )
 
-        self._runs = kind("runs", "run", _failure, "chatfleet_run_time_to_first_token_seconds")
-        self._models = kind("model_calls", "model_call", _failure)
-        self._agents = kind("agent_turns", "agent_turn", _failure)
-        self._tools = kind("tool_calls", "tool_call", _tool_failure)
+        def named() -> Served:
+            return Served(served, clock=clock)
+
+        self._runs = kind("runs", "run", _failure, named(), "chatfleet_run_time_to_first_token_seconds")
+        self._models = kind("model_calls", "model_call", _failure, named())
+        self._agents = kind("agent_turns", "agent_turn", _failure, First())
+        self._tools = kind("tool_calls", "tool_call", _tool_failure, First())
         exposition.add(self)
 
     def run(self, request: pb.ChatHistory) -> AbstractContextManager[Operation]:
@@ -85,6 +110,8 @@ class WorkMetrics(Observer):
         return _Measured(self._models, name)
 
     def collect(self) -> Iterator[Family]:
+        self._runs.forget()
+        self._models.forget()
         yield gauge("chatfleet_runs_active", by_label(self._runs.active))
         yield gauge("chatfleet_model_calls_active", by_label(self._models.active))
 

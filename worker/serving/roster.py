@@ -106,6 +106,7 @@ async def load_agents(
     for name, given in entries.items():
         if str(name) not in names:
             continue
+        await asyncio.sleep(0)  # in a worker that runs, streams go on in between
         try:
             await loader.load(str(name), given)
         except (DocumentError, ComponentError, ModelsError) as error:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -13,16 +12,7 @@ from fleet import logs
 SECRET = "the user's prompt"
 
 
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    root = logging.getLogger()
-    names = (None, *logs.OURS)
-    before = root.handlers[:], {name: logging.getLogger(name).level for name in names}
-    yield
-    root.handlers[:] = before[0]
-    for name, level in before[1].items():
-        logging.getLogger(name).setLevel(level)
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("restored_logs")
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """What the gateway's process decides itself, with a fleet that is not there."""
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from fleet.logs import Counts
 from fleet.settings import FleetSettings, HostPort
 from gateway.__main__ import Gateway, open_ring, refuse_open_bind
+from gateway.routing.admission import Claim
 from gateway.settings import GatewaySettings
 from protos import chat_pb2 as pb
 
@@ -86,3 +88,17 @@ async def test_when_the_link_is_back_each_is_told_after_those_it_relies_on(
     assert told == ["directory", "inbox", "chats"]
     gateway._on_link(False)
     assert told == ["directory", "inbox", "chats"]
+
+
+async def test_other_gateways_hear_only_of_names_that_are_served(gateway: Gateway) -> None:
+    """A client can ask for anything, so that a status would be too large to pass."""
+    enter(gateway)
+    gateway._admission.linked_at = time.monotonic()
+    made_up = [f"{number}" * 1000 for number in range(100, 200)]
+    asking = [asyncio.create_task(gateway._admission.lease(Claim(name))) for name in ("m", "m", *made_up)]
+    await asyncio.sleep(0)
+    assert gateway._admission.waiting == len(asking)
+    assert dict(gateway._status().waiting) == {"m": 2}
+    for task in asking:
+        task.cancel()
+    await asyncio.wait(asking)

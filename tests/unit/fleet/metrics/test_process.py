@@ -51,6 +51,7 @@ async def test_it_says_whether_it_is_ready_and_what_it_is() -> None:
     assert told.items() <= info.samples[0].labels.items()
 
 
+@pytest.mark.usefixtures("restored_logs")
 def test_lines_are_counted_by_level_and_event(capsys: pytest.CaptureFixture[str]) -> None:
     logged = logs.configure("gateway", "info")
     log = logs.logger("gateway.test")
@@ -90,6 +91,7 @@ async def test_a_member_says_how_it_is_linked(monkeypatch: pytest.MonkeyPatch) -
 KEYS = {"file": "keys"}
 
 
+@pytest.mark.usefixtures("restored_logs")
 def test_a_changed_file_cannot_be_used_until_one_can(capsys: pytest.CaptureFixture[str]) -> None:
     shown = metrics(logs.configure("gateway", "info")).registry
     log = logs.logger("gateway.test")

@@ -74,3 +74,9 @@ def test_an_agents_own_limit_grows_with_the_workers() -> None:
     known = fleet(*[{"a": details(server=0, concurrency=2, other=2)}] * 2, models=("a", "m"), capacity=100)
     found = load(known, a=3)
     assert (found["ratio"], found["workers_ratio"]) == (7 / 4, 0.035)
+
+
+def test_names_that_share_some_of_their_places_are_one_load() -> None:
+    """As in a rollout that moves a model to another server."""
+    known = fleet({"m": details(7), "n": details(8)}, {"m": details(8), "n": details(8)}, models=("m", "n", "o"))
+    assert load(known, m=4, n=2)["ratio"] == 6 / 8

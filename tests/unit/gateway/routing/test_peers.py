@@ -1,6 +1,6 @@
 """The other gateways, as one of them shows them."""
 
-from gateway.routing.peers import GONE, MOST, SILENT, Peers
+from gateway.routing.peers import GONE, LARGEST, MOST, SILENT, Peers
 from protos import chat_pb2 as pb
 
 
@@ -58,3 +58,9 @@ def test_they_are_bounded() -> None:
     assert len(peers.describe(0.0)) == MOST
     peers.heard(status("late"), GONE + 1)
     assert [peer["id"] for peer in peers.describe(GONE + 1)] == ["late"]
+
+
+def test_a_status_that_no_gateway_sends_is_not_kept() -> None:
+    peers = Peers("g")
+    peers.heard(status(version="x" * LARGEST), 0.0)
+    assert peers.describe(0.0) == []

@@ -8,6 +8,7 @@ import pytest
 from autogen_core.models import RequestUsage
 
 from fleet.metrics.exposition import Exposition
+from fleet.metrics.values import NAMES
 from protos import chat_pb2 as pb
 from worker.contract.errors import StreamBroken
 from worker.contract.observer import Observer, Observers, Operation
@@ -17,7 +18,9 @@ from worker.metrics.work import WorkMetrics
 class Stage:
     def __init__(self) -> None:
         self.exposition = Exposition()
-        self.metrics: Observer = Observers([Observer(), WorkMetrics(self.exposition)])
+        self.served, self.now = ["m"], 0.0
+        counting = WorkMetrics(self.exposition, lambda: self.served, lambda: self.now)
+        self.metrics: Observer = Observers([Observer(), counting])
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.exposition.registry.get_sample_value(f"chatfleet_{name}", labels)
@@ -115,3 +118,18 @@ def test_an_observer_that_fails_keeps_no_other_from_its_end() -> None:
     with pytest.raises(LookupError), Observers([noted, Broken()]).model("m", object()):
         pass
     assert noted.left == ["m"]
+
+
+def test_models_come_and_go_without_using_up_the_names() -> None:
+    """As where models.yaml is changed each night, and the worker goes on."""
+    stage = Stage()
+    for night in range(NAMES + 1):
+        stage.served = [f"m{night}"]
+        stage.now += 86_400
+        with stage.metrics.run(pb.ChatHistory(model=f"m{night}")), stage.metrics.model(f"m{night}", object()):
+            pass
+        list(stage.exposition.registry.collect())
+        assert stage.value("runs_total", model=f"m{night}", code="ok") == 1
+        assert stage.value("model_calls_total", model=f"m{night}", code="ok") == 1
+    assert stage.value("runs_total", model="m0", code="ok") is None
+    assert stage.value("run_duration_seconds_count", model="m0") is None

@@ -93,12 +93,12 @@ async def test_content_is_there_where_it_is_asked_for() -> None:
 
 async def test_a_plain_models_content_is_there_too_and_bounded() -> None:
     scene = Scene(has_content=True)
-    model = ScriptedModel("word " * 10_000)
+    model = ScriptedModel("word " * 3_000)
     asked = request("x" * 100_000, "y" * 100_000, "z")
     serving = ModelService("m", model, "", Turns(), Images(1), scene.observer)
     done = await serving.run(asked, kept := Kept())
     assert done.finish_reason == "stop"
-    assert len(kept.events) == 10_001
+    assert len(kept.events) == 3_001
     told = scene.attributes("chat scripted")
     assert len(told["gen_ai.input.messages"]) < 2 * LIMIT
     assert json.loads(told["gen_ai.input.messages"])[-1]["parts"] == [{"type": "text", "content": "z"}]
