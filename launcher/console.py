@@ -1,11 +1,14 @@
 """Where the output of all processes goes: the terminal, or a file."""
 
+import errno
 import os
 from collections.abc import Callable, Iterable
 from typing import TextIO
 
 COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
 """ANSI foreground colours, used in turn. Red is left to the processes' own errors."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Console:
@@ -39,6 +42,8 @@ class Console:
             self._out.write(text + "\n")
             self._out.flush()
             self.lines += 1
-        except OSError:  # `make run | head`, or a closed terminal
-            self._closed = True
+        except OSError as error:
+            if error.errno in FULL:  # the line is lost, as the processes' own would be
+                return
+            self._closed = True  # `make run | head`, or a closed terminal
             self._on_closed()

@@ -1,5 +1,6 @@
 """How the processes' lines are shown."""
 
+import errno
 import io
 import os
 
@@ -33,3 +34,22 @@ def test_a_reader_that_has_gone_is_reported_once() -> None:
     assert reports == [1]
     with pytest.raises(BrokenPipeError):
         out.close()
+
+
+def test_a_full_disk_loses_lines_and_ends_nothing() -> None:
+    class Disk(io.StringIO):
+        is_full = True
+
+        def flush(self) -> None:
+            if self.is_full:
+                self.seek(0)
+                self.truncate()
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    reports: list[int] = []
+    out = Disk()
+    console = Console(out, ["host"], lambda: reports.append(1))
+    console.line("host", "lost")
+    out.is_full = False
+    console.line("host", "kept")
+    assert (out.getvalue(), reports) == ("host | kept\n", [])
