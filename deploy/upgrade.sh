@@ -34,7 +34,7 @@ stale() {
 }
 
 # ready GATEWAY - whether the ingress would use it.
-ready() { docker exec "$1" python -I -S fleet/process/probe.py http://127.0.0.1:8501/readyz 2>/dev/null; }
+ready() { docker exec "$1" python -I -S fleet/process/probe.py "http://127.0.0.1:8501/readyz?for=balancer" 2>/dev/null; }
 
 # serves SERVICE CONTAINER - whether it is healthy; and a gateway ready, unless none was before the upgrade.
 serves() {
