@@ -62,6 +62,11 @@ def for_tests(folder: Path) -> None:
         return
     print(f"Adding what tests and lint need to {folder}. The first time this downloads about 80 MB.")
     _install(folder, [*PINNED, *_files(TEST)], "what tests and lint need")
+    # Here, and not for running, the room that byte code takes matters less than the time: tests start many processes at
+    # once, each of which would make the same first.
+    subprocess.run(  # noqa: S603
+        [folder / "bin" / "python", "-m", "compileall", "-qq", "-j", "0", folder / "lib"], check=False
+    )
     stamp.set()
 
 

@@ -70,7 +70,7 @@ LABELS = {
     "level": "`info`, `warning` or `error`",
     "member": "the member's id; empty for the host",
     "model": "the public name of a model or an agent. At most 200; names that are not served are `other`. Empty where a"
-    " request named none and no worker had it yet. A name that is no longer served is dropped after 15 minutes",
+    " request named none and no default is known. A name that is no longer served is dropped after 15 minutes",
     "process": "`gateway`, `worker` or `host`",
     "reason": "`token` (missing or wrong), `role` (not allowed to its role), `taken` (its id is in use), `invalid`,"
     " `tls`, `timeout`, `flood`, `exhausted` (no file descriptors left), `too_large`, `no_room` (its receiver reads too"

@@ -34,7 +34,7 @@ class Record:
     ended: float = 0.0
     face: str = ""
     model: str = ""
-    """As asked, until the chat knows which one answers."""
+    """The one that is asked, or the default if it is known; a chat knows which one answers."""
     key: str = ""
     stream: bool = False
     status: int = 0
@@ -64,7 +64,12 @@ class Record:
         if self.key:
             line["key"] = self.key
         if (chat := self.chat) is not None:
-            line |= {"model": chat.model, "worker": chat.worker, "attempts": chat.attempts, "tokens": chat.reply.tokens}
+            line |= {
+                "model": chat.model or self.model,
+                "worker": chat.worker,
+                "attempts": chat.attempts,
+                "tokens": chat.reply.tokens,
+            }
             usage = chat.usage
             if usage is not None:
                 prompt = {"prompt_tokens": usage.prompt_tokens} if usage.prompt_tokens else {}

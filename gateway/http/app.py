@@ -102,11 +102,11 @@ class ChatService(Fleet):
 
     def _open(self, key: Key, body: Body, asked: Asked, record: Record) -> Response:
         history = asked.history
-        record.model, record.stream = history.model, asked.stream
+        model = history.model or next(iter(self._views.models()), "")
+        record.model, record.stream = (history.model if history.endpoint else model), asked.stream
         history.traceparent, history.tracestate = record.traceparent, record.tracestate
         if history.endpoint and not history.model:  # only chats have a default
             raise InvalidField("model is missing", "model")
-        model = history.model or next(iter(self._views.models()), "")
         if key.models is not None:
             history.model = model  # exactly the model that is checked, even if another becomes the default meanwhile
         chat = Chat(history, body.release, key.allows, record)

@@ -80,7 +80,7 @@ class RequestMetrics(Observer):
         self._open.pop(id(record), None)
         chat = record.chat
         code = known_code(record.code)
-        model = self._served(chat.model if chat is not None else record.model)
+        model = self._served((chat.model if chat is not None else "") or record.model)
         self._requests.labels(record.face, model, code).inc()
         if self._keys is not None and record.key:
             self._key_requests.labels(self._keys(record.key), code).inc()

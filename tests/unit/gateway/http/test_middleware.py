@@ -291,3 +291,12 @@ async def test_a_streams_line_tells_how_it_ended(
     assert 0 <= line["queued_ms"] <= line["first_ms"] <= line["ms"]
     if code == "ok":
         assert (line["prompt_tokens"], line["completion_tokens"], line["finish"]) == (3, 2, "stop")
+
+
+async def test_the_line_of_a_request_that_names_no_model_has_the_default(gateway: Gateway, logged: Lines) -> None:
+    body = json.dumps({**BODIES[SEED], "model": None}).encode()
+    gateway.stage.chats.draining = True
+    async with asyncio.timeout(10), Connection(gateway.address) as connection:
+        assert (await connection.request("POST", SEED, body)).status == 503
+    [line] = [line for line in logged if line["event"] == "request"]
+    assert (line["code"], line["model"]) == ("draining", "m")
