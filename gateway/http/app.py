@@ -12,7 +12,7 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 from fleet.metrics.exposition import Exposition
@@ -271,7 +271,7 @@ def _add_operations(app: FastAPI, access: Access, views: Views, readiness: Readi
 def _render_errors(app: FastAPI, faces: Sequence[Face]) -> None:
     async def refuse(request: Request, error: Exception) -> Response:
         if request.method == "OPTIONS" and isinstance(error, HTTPException) and error.status_code == 405:
-            return Response(status_code=204, headers={"allow": _allowed(error)})
+            return Response(status_code=204, headers={"allow": _allowed(request)})
         failure = _gateway_error(request, error)
         request.state.record.end(failure)
         return owner(faces, request.scope["path"]).refusal(failure, request.state.request_id)
@@ -288,7 +288,7 @@ def _gateway_error(request: Request, error: Exception) -> GatewayError:
         case HTTPException(status_code=404):
             return GatewayError("not_found", f"{path[:200]}: {advice(path)}", status=404)
         case HTTPException(status_code=405):
-            allowed = _allowed(error)
+            allowed = _allowed(request)
             reason = f"{path[:200]}: {request.method} is not allowed here; these are: {allowed}"
             if path in ("/", "/v1"):
                 reason += ". Chat completions are at /v1/chat/completions"
@@ -301,7 +301,9 @@ def _gateway_error(request: Request, error: Exception) -> GatewayError:
     return GatewayError("internal_error", "the gateway failed; its log has the request id")
 
 
-def _allowed(error: HTTPException) -> str:
-    """The methods of a path: those of its route, and those that every path with them has."""
-    methods = (error.headers or {}).get("Allow", "GET").split(", ")
+def _allowed(request: Request) -> str:
+    """The methods of a path: those of all its routes, and those that every path with them has."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    matching = (route for route in routes if route.matches(request.scope)[0] is not Match.NONE)
+    methods = sorted({method for route in matching for method in route.methods or ()} - {"HEAD"})
     return ", ".join([*methods, *(["HEAD"] if "GET" in methods else []), "OPTIONS"])

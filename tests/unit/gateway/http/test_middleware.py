@@ -178,7 +178,13 @@ async def test_other_methods_are_not_allowed_there(gateway: Gateway, method: str
 
 
 @pytest.mark.parametrize(
-    ("path", "allowed"), [(OPENAI, "POST, OPTIONS"), (SEED, "POST, OPTIONS"), ("/v1/models", "GET, HEAD, OPTIONS")]
+    ("path", "allowed"),
+    [
+        (OPENAI, "POST, OPTIONS"),
+        (SEED, "POST, OPTIONS"),
+        ("/v1/models", "GET, HEAD, OPTIONS"),
+        ("/readyz", "GET, POST, HEAD, OPTIONS"),
+    ],
 )
 async def test_options_tell_the_methods_of_a_path(gateway: Gateway, path: str, allowed: str) -> None:
     async with asyncio.timeout(10), Connection(gateway.address) as connection:
