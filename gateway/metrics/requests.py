@@ -2,21 +2,17 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
-import orjson
 from prometheus_client.metrics_core import Metric as Family
 
 from fleet.metrics.exposition import Exposition, by_label, counter, gauge
 from fleet.metrics.names import Served
 from fleet.metrics.values import FINISH_REASONS, OTHER, known_code
+from fleet.usage import details, sane
 from gateway.chats.chat import Chat, Record
 from gateway.chats.observer import Observer
 from gateway.chats.reply import Completed
 from protos import chat_pb2 as pb
-
-MOST_TOKENS = 10**9
-"""Of one request: a count beyond that is not one."""
 
 
 class RequestMetrics(Observer):
@@ -144,19 +140,5 @@ def _counts(usage: pb.Usage | None, deltas: int) -> tuple[int, int, int, int]:
     """Tokens of the prompt, those from a cache, tokens of the reply, those of reasoning."""
     if usage is None:
         return 0, 0, deltas, 0
-    try:
-        given: Any = orjson.loads(usage.extra) if usage.extra else {}
-    except ValueError:
-        given = {}
-    cached = _detail(given, "prompt_tokens_details", "cached_tokens")
-    reasoning = _detail(given, "completion_tokens_details", "reasoning_tokens")
-    return _sane(usage.prompt_tokens), cached, _sane(usage.completion_tokens) or deltas, reasoning
-
-
-def _detail(given: Any, details: str, name: str) -> int:
-    found = given.get(details) if isinstance(given, dict) else None
-    return _sane(found.get(name)) if isinstance(found, dict) else 0
-
-
-def _sane(count: Any) -> int:
-    return count if type(count) is int and 0 <= count <= MOST_TOKENS else 0
+    cached, reasoning = details(usage)
+    return sane(usage.prompt_tokens), cached, sane(usage.completion_tokens) or deltas, reasoning

@@ -87,6 +87,14 @@ def failure(error: Exception, started: bool, mask: Mask = mask_keys) -> pb.Error
     return _error("internal_error", f"the worker failed ({type(error).__name__})")
 
 
+def code(error: Exception) -> str:
+    """The code that it ends a reply with. Raises nothing: a client's or an agent's exception may be anything."""
+    try:
+        return failure(error, started=False).code
+    except Exception:
+        return "internal_error"
+
+
 def reason(error: Exception, mask: Mask = mask_keys) -> str:
     """Why, for the log: the provider's words, or what is wrong with the connection; nothing that quotes a prompt."""
     if isinstance(error, ClientFailed) and isinstance(error.__cause__, Exception):

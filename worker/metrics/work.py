@@ -117,12 +117,7 @@ class WorkMetrics(Observer):
 
 
 def _failure(error: BaseException) -> str:
-    if not isinstance(error, Exception):
-        return "cancelled"
-    try:
-        return failures.failure(error, started=False).code
-    except Exception:  # an exception of a client's or an agent's own may be anything; the run logs it
-        return "internal_error"
+    return failures.code(error) if isinstance(error, Exception) else "cancelled"
 
 
 def _tool_failure(error: BaseException) -> str:

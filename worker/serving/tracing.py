@@ -15,6 +15,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 from structlog.contextvars import bound_contextvars
 
 from fleet.tracing.context import remote
+from fleet.usage import details
 from protos import chat_pb2 as pb
 from worker.contract import failures
 from worker.contract.observer import Observer, Operation
@@ -232,10 +233,7 @@ def _code(error: BaseException) -> str:
         return "cancelled"
     if not isinstance(error, Exception):
         return type(error).__name__
-    try:
-        code = failures.failure(error, started=False).code
-    except Exception:
-        code = "internal_error"
+    code = failures.code(error)
     return type(error).__name__ if code == "internal_error" else code
 
 
@@ -256,19 +254,10 @@ def _model(client: object, name: str) -> dict[str, Any]:
     )
 
 
-def _details(usage: pb.Usage) -> dict[str, Any]:
-    """The parts of a usage that are counted by themselves, in the words of any provider that the gateway knows."""
-    try:
-        whole = orjson.loads(usage.extra) if usage.extra else {}
-        found = {
-            "gen_ai.usage.cache_read.input_tokens": (whole.get("prompt_tokens_details") or {}).get("cached_tokens"),
-            "gen_ai.usage.reasoning.output_tokens": (whole.get("completion_tokens_details") or {}).get(
-                "reasoning_tokens"
-            ),
-        }
-    except (ValueError, AttributeError):
-        return {}
-    return {name: count for name, count in found.items() if isinstance(count, int) and count > 0}
+def _details(usage: pb.Usage) -> dict[str, int]:
+    """The parts of a usage that are counted by themselves."""
+    names = "gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.reasoning.output_tokens"
+    return {name: count for name, count in zip(names, details(usage), strict=True) if count}
 
 
 def _conversation(extra: str) -> str:

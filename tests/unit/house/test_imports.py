@@ -35,7 +35,7 @@ ORDER = Order(
             "contract",
             "settings secrets",
         ],
-        "fleet": ["metrics", "bus", "settings", "security", "tracing", "process", "logs lane", "logfmt"],
+        "fleet": ["metrics", "bus", "settings", "security", "tracing", "process", "logs lane", "logfmt usage"],
     },
     aliases={
         "fleet.__main__": "launcher.__main__",
