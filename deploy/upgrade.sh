@@ -8,6 +8,7 @@
 # --no-build: the images are there already, such as pulled ones.
 # --all: replace the ingress and the embedded model too, if they have changed. That can be felt: the ingress takes no new
 # connection until its streams have ended (up to 75 s), the model cuts the replies that it writes.
+# Ctrl-C: a service whose new containers do not serve yet keeps its old ones, otherwise these drain first. Run it again.
 # Further compose files, the project's name and other settings of Compose come from .env or the environment
 # (COMPOSE_FILE, COMPOSE_PROJECT_NAME).
 set -euo pipefail
@@ -54,28 +55,48 @@ await() {
     done
 }
 
+# retire CONTAINER... - lets them drain, and removes them.
+retire() {
+    (($# == 0)) || { docker stop "$@" && docker rm "$@"; } >/dev/null
+}
+
+# added - those of $service that were not there before the upgrade.
+added() { comm -13 <(sort <<<"$before") <(running "$service" | sort); }
+
+# What is to be done however this ends: the new containers go, or the old ones.
+leaving=:
+withdraw() {
+    say "$service: the new ones are removed, and the old ones go on" >&2
+    # shellcheck disable=SC2046
+    retire $(added)
+    docker compose rm -f "$service" >/dev/null 2>&1 # created, but not started
+}
+trap '$leaving' EXIT
+trap 'exit 130' INT TERM HUP
+
 # beside SERVICE - new containers beside the old ones, which leave when the new ones serve. These drain.
 beside() {
-    local service=$1 old before new
+    local old new id
+    service=$1
+    docker compose rm -f "$service" >/dev/null 2>&1 # of stopped ones Compose would start the old version
     old=$(stale "$service")
     before=$(running "$service")
     [[ -n $before ]] || docker compose up -d --no-deps "$service"
     [[ -n $old ]] || return 0
     say "$service: $(wc -w <<<"$old") new beside $(wc -w <<<"$before")"
+    leaving=withdraw
     docker compose up -d --no-deps --no-recreate --scale "$service=$(($(wc -w <<<"$before") + $(wc -w <<<"$old")))" "$service"
-    new=$(comm -13 <(sort <<<"$before") <(running "$service" | sort))
+    new=$(added)
     # shellcheck disable=SC2086
-    if ! await "$service" $new; then
-        say "$service: the new ones do not serve within $patience s; they are removed, and the old ones go on:" >&2
+    if (($(wc -w <<<"$new") < $(wc -w <<<"$old"))) || ! await "$service" $new; then
+        say "$service: the new ones do not serve within $patience s:" >&2
         for id in $new; do docker logs --tail 20 "$id" >&2; done
-        docker rm -f $new >/dev/null
         exit 1
     fi
     say "$service: the old ones drain"
-    # shellcheck disable=SC2086
-    docker stop $old >/dev/null
-    # shellcheck disable=SC2086
-    docker rm $old >/dev/null
+    leaving="retire ${old//$'\n'/ }"
+    $leaving
+    leaving=:
 }
 
 # in_place SERVICE - the old container ends before the new one starts.
@@ -88,6 +109,22 @@ in_place() {
         say "$1: does not serve within $patience s; see docker compose logs $1" >&2
         exit 1
     }
+}
+
+# try_host - whether a new host starts. No member finds this one.
+try_host() {
+    [[ -n $(stale host) ]] || return 0
+    say "check that the new host starts"
+    local id
+    id=$(docker compose run -d --no-deps -T host)
+    leaving="docker rm -f $id"
+    await host "$id" || {
+        docker logs --tail 20 "$id" >&2
+        say "the new host does not start; nothing was replaced" >&2
+        exit 1
+    }
+    $leaving >/dev/null
+    leaving=:
 }
 
 build=yes all=
@@ -115,6 +152,7 @@ done
 say "check the new worker's models, agents and settings"
 docker compose run --rm --no-deps -T worker python -m worker check
 docker compose run --rm --no-deps -T init # certificates and tokens that the new version needs
+try_host
 in_place host # streams pause until its successor is there
 [[ -z $all ]] || in_place model
 beside worker
