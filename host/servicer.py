@@ -65,7 +65,8 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
     """Lets members in and routes their events. ``drop`` cuts the connection of one of gRPC's peers.
 
     ``relay_port`` is what members are told; no relay is offered while it is 0. ``address`` returns what to log for a
-    peer. AutoGen's own members may send each other messages of ``largest`` bytes.
+    peer. AutoGen's own members may send each other messages of ``largest`` bytes. It has 13 attributes because gRPC
+    takes all calls of one service from one object.
     """
 
     def __init__(
