@@ -49,7 +49,7 @@ await() {
     shift
     for id; do
         until serves "$service" "$id"; do
-            ((SECONDS < until)) || return 1
+            ((SECONDS < until)) && [[ $(docker inspect -f '{{.State.Status}}' "$id") != exited ]] || return 1
             sleep 0.5
         done
     done
@@ -127,49 +127,55 @@ try_host() {
     leaving=:
 }
 
-build=yes all=
-for argument; do
-    case $argument in
-    --no-build) build= ;;
-    --all) all=yes ;;
-    *)
-        echo "usage: deploy/upgrade.sh [--no-build] [--all]" >&2
-        exit 2
-        ;;
-    esac
-done
-[[ -z $build ]] || docker compose build
+# A function, so that all of this file is read before it begins: it may be replaced meanwhile.
+main() {
+    build=yes all=
+    for argument; do
+        case $argument in
+        --no-build) build= ;;
+        --all) all=yes ;;
+        *)
+            echo "usage: deploy/upgrade.sh [--no-build] [--all]" >&2
+            exit 2
+            ;;
+        esac
+    done
+    [[ -z $build ]] || docker compose build
 
-if [[ -z $(running gateway) ]]; then
-    docker compose up -d --wait --wait-timeout "$patience"
-    exit
-fi
+    if [[ -z $(running gateway) ]]; then
+        docker compose up -d --wait --wait-timeout "$patience"
+        exit
+    fi
 
-was_ready=
-for gateway in $(running gateway); do
-    if ready "$gateway"; then was_ready=yes; fi
-done
-say "check the new worker's models, agents and settings"
-docker compose run --rm --no-deps -T worker python -m worker check
-docker compose run --rm --no-deps -T init # certificates and tokens that the new version needs
-try_host
-in_place host # streams pause until its successor is there
-[[ -z $all ]] || in_place model
-beside worker
-beside gateway
-[[ -z $all ]] || in_place ingress
+    was_ready=
+    for gateway in $(running gateway); do
+        if ready "$gateway"; then was_ready=yes; fi
+    done
+    say "check the new worker's models, agents and settings"
+    docker compose run --rm --no-deps -T worker python -m worker check
+    docker compose run --rm --no-deps -T init # certificates and tokens that the new version needs
+    try_host
+    in_place host # streams pause until its successor is there
+    [[ -z $all ]] || in_place model
+    beside worker
+    beside gateway
+    [[ -z $all ]] || in_place ingress
 
-# What is none of these, and what did not run.
-rest=()
-for service in $(docker compose config --services); do
-    case $service in
-    init | host | worker | gateway) ;;
-    model | ingress) [[ -n $(running "$service") ]] || rest+=("$service") ;;
-    *) rest+=("$service") ;;
-    esac
-done
-((${#rest[@]} == 0)) || docker compose up -d --no-deps "${rest[@]}"
+    # What is none of these, and what did not run.
+    rest=()
+    for service in $(docker compose config --services); do
+        case $service in
+        init | host | worker | gateway) ;;
+        model | ingress) [[ -n $(running "$service") ]] || rest+=("$service") ;;
+        *) rest+=("$service") ;;
+        esac
+    done
+    ((${#rest[@]} == 0)) || docker compose up -d --no-deps "${rest[@]}"
 
-for service in model ingress; do
-    [[ -z $(stale "$service") ]] || say "$service has changed and goes on as it is; make upgrade ARGS=--all replaces it"
-done
+    for service in model ingress; do
+        [[ -z $(stale "$service") ]] || say "$service has changed and goes on as it is; make upgrade ARGS=--all replaces it"
+    done
+}
+
+main "$@"
+exit
