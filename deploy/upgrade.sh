@@ -60,32 +60,35 @@ retire() {
     (($# == 0)) || { docker stop "$@" && docker rm "$@"; } >/dev/null
 }
 
-# added - those of $service that were not there before the upgrade.
-added() { comm -13 <(sort <<<"$before") <(running "$service" | sort); }
+# added - containers of $service that were not there before the upgrade, whether they run or not.
+added() { comm -13 <(sort <<<"$before") <(docker compose ps -aq "$service" | sort); }
 
 # What is to be done however this ends: the new containers go, or the old ones.
 leaving=:
 withdraw() {
     say "$service: the new ones are removed, and the old ones go on" >&2
-    # shellcheck disable=SC2046
-    retire $(added)
-    docker compose rm -f "$service" >/dev/null 2>&1 # created, but not started
+    local new
+    while new=$(added) && [[ -n $new ]]; do # Docker may still be about to start one
+        # shellcheck disable=SC2086
+        retire $new || sleep 1
+    done
 }
 trap '$leaving' EXIT
 trap 'exit 130' INT TERM HUP
 
 # beside SERVICE - new containers beside the old ones, which leave when the new ones serve. These drain.
 beside() {
-    local old new id
+    local old new id count
     service=$1
     docker compose rm -f "$service" >/dev/null 2>&1 # of stopped ones Compose would start the old version
     old=$(stale "$service")
-    before=$(running "$service")
-    [[ -n $before ]] || docker compose up -d --no-deps "$service"
+    count=$(running "$service" | wc -w)
+    ((count > 0)) || docker compose up -d --no-deps "$service"
     [[ -n $old ]] || return 0
-    say "$service: $(wc -w <<<"$old") new beside $(wc -w <<<"$before")"
+    say "$service: $(wc -w <<<"$old") new beside $count"
+    before=$(docker compose ps -aq "$service")
     leaving=withdraw
-    docker compose up -d --no-deps --no-recreate --scale "$service=$(($(wc -w <<<"$before") + $(wc -w <<<"$old")))" "$service"
+    docker compose up -d --no-deps --no-recreate --scale "$service=$((count + $(wc -w <<<"$old")))" "$service"
     new=$(added)
     # shellcheck disable=SC2086
     if (($(wc -w <<<"$new") < $(wc -w <<<"$old"))) || ! await "$service" $new; then

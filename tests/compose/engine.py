@@ -48,7 +48,7 @@ def command(
 
 
 def interrupted(words: Sequence[str], when: str, folder: Path, settings: Mapping[str, str]) -> int:
-    """The exit code of a command that gets Ctrl-C once it has written ``when``."""
+    """The exit code of a command that gets SIGTERM, with its children, once it has written ``when``."""
     with subprocess.Popen(
         words,
         cwd=folder,
@@ -61,7 +61,7 @@ def interrupted(words: Sequence[str], when: str, folder: Path, settings: Mapping
     ) as process:
         assert process.stdout is not None
         assert any(when in line for line in process.stdout), f"it never wrote {when!r}"
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, signal.SIGTERM)
         process.stdout.read()
         return process.wait(BUILD)
 

@@ -85,7 +85,7 @@ class Stack:
         return command(UPGRADE, self.clone, self._project)
 
     def interrupt_upgrade(self, when: str) -> int:
-        """The exit code of ``make upgrade`` that gets Ctrl-C once it has written ``when``."""
+        """The exit code of ``make upgrade`` that is ended once it has written ``when``."""
         return interrupted(UPGRADE, when, self.clone, self._project)
 
     @property
