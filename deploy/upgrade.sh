@@ -55,9 +55,13 @@ await() {
     done
 }
 
-# retire CONTAINER... - lets them drain, and removes them.
+# retire CONTAINER... - lets them drain, and removes them. It goes on after a Ctrl-C, as a job with its own process group:
+# stopped again, they would end at once.
 retire() {
-    (($# == 0)) || { docker stop "$@" && docker rm "$@"; } >/dev/null
+    set -m
+    { docker stop "$@" && docker rm "$@"; } >/dev/null &
+    set +m
+    wait $!
 }
 
 # added - containers of $service that were not there before the upgrade, whether they run or not.
@@ -97,8 +101,9 @@ beside() {
         exit 1
     fi
     say "$service: the old ones drain"
-    leaving="retire ${old//$'\n'/ }"
-    $leaving
+    leaving=wait
+    # shellcheck disable=SC2086
+    retire $old
     leaving=:
 }
 
