@@ -230,7 +230,7 @@ async def test_connections_are_passed_on_at_a_bounded_rate_and_those_that_have_l
     async with Path() as path:
         begun = asyncio.get_running_loop().time()
         await path.connect()
-        leaving = [await path.open(b"PRI") for _ in range(20)]
+        leaving = [await path.open(b"PRI") for _ in range(100)]
         for number, (_, writer) in enumerate(leaving):
             if number % 2:
                 reset(writer)
@@ -238,7 +238,7 @@ async def test_connections_are_passed_on_at_a_bounded_rate_and_those_that_have_l
                 writer.close()
         await path.connect()
         took = asyncio.get_running_loop().time() - begun
-        assert 0.2 < took < 3, "its turn comes, and at once when the others have left"
+        assert 0.2 < took < 10, "its turn comes, and at once when the others have left"
         assert path.at_server.empty()
 
 

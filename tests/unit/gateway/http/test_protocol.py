@@ -188,7 +188,7 @@ cuts = st.lists(st.integers(0, 10_000), max_size=12)
 
 
 @given(asked=requests, more=requests, where=cuts)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_split_of_the_bytes_gives_the_same_requests(asked: bytes, more: bytes, where: list[int]) -> None:
     """Two requests, the second once the first is answered."""
 
@@ -406,8 +406,11 @@ async def test_a_bad_chunk_gets_one_answer_and_the_application_a_disconnect() ->
 
 @pytest.mark.parametrize("eof", [True, False])
 @pytest.mark.parametrize("pipelined", [b"", SMUGGLED, SMUGGLED * 100, b"\r\n"])
-async def test_a_client_that_leaves_reaches_the_application(eof: bool, pipelined: bytes) -> None:
+async def test_a_client_that_leaves_reaches_the_application(
+    eof: bool, pipelined: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not at its end of file, behind which it may be waiting, but when it resets what is written after it."""
+    monkeypatch.setattr(protocol, "PROBES", (0.0, 3600.0))
     server = Server(wait_for_the_end)
     server.receive(request("POST", [], b"abc", 0))
     await server.settle()

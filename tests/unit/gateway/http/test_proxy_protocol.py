@@ -62,7 +62,7 @@ def headers(draw: st.DrawFn) -> tuple[bytes, Peer | None]:
 
 
 @given(given_header=headers(), rest=st.binary(max_size=50), cuts=st.lists(st.integers(0, 5000), max_size=8))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_valid_header_names_its_client_however_it_is_cut(
     given_header: tuple[bytes, Peer | None], rest: bytes, cuts: list[int]
 ) -> None:
@@ -78,7 +78,7 @@ def test_a_valid_header_names_its_client_however_it_is_cut(
 @given(data=st.one_of(st.binary(max_size=300), st.binary(max_size=300).map(lambda more: V2 + more), headers()))
 @example(V2 + b"\x21\x11\xff\xff" + bytes(5000))
 @example(b"PROXY " + b"x" * 500)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_no_bytes_break_it_or_are_held_without_end(data: Any) -> None:
     data = data[0][:-1] + b"\xff" if isinstance(data, tuple) else data
     header = Header()

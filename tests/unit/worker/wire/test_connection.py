@@ -229,7 +229,7 @@ def on(factory: Callable[[], asyncio.AbstractEventLoop], life: Coroutine[object,
     rests=st.lists(st.booleans(), min_size=1, max_size=5),
     chunked=st.booleans(),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_body_is_whole_and_in_order_wherever_it_is_cut(
     factory: Callable[[], asyncio.AbstractEventLoop],
     parts: list[bytes],
