@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def show(sections: Iterable[tuple[str, Iterable[Finding]]]) -> int:
     counts = dict.fromkeys(Level, 0)
     for title, findings in sections:
         print(title, flush=True)
-        for finding in findings:
+        for finding in _to_the_end(findings):
             counts[finding.level] += 1
             print(finding, flush=True)
     wrong, doubtful = counts[Level.PROBLEM], counts[Level.WARNING]
@@ -103,6 +104,16 @@ def show(sections: Iterable[tuple[str, Iterable[Finding]]]) -> int:
     else:
         print(f"\nNothing is wrong; {_number(doubtful, 'warning')}.")
     return 1 if wrong else 0
+
+
+def _to_the_end(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """A defect of the doctor's own ends its section, not the sections that follow."""
+    try:
+        yield from findings
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        text = f"the rest of this section could not be looked at: {type(error).__name__}: {error}"
+        yield problem(text, f"report it, with this place: {place.filename}:{place.lineno}")
 
 
 def _number(count: int, word: str) -> str:

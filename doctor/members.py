@@ -46,7 +46,7 @@ def _gateway(url: str, key: str, seen: dict[str, dict[str, Any]]) -> Iterator[Fi
     if status in (401, 403):
         advice = "name a file that holds a key of a client: --key-file FILE"
         yield note(f"the gateway at {url} tells who is in the fleet only to those who have a key", advice)
-    elif status == 200 and isinstance(fleet, dict):
+    elif status == 200 and isinstance(fleet, dict) and fleet.keys() >= {"gateway", "workers"}:
         seen[url] = fleet
     else:
         yield problem(f"{url}/fleet answers {status}", "is it a gateway of this version?")

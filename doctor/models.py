@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from doctor.findings import Finding, note, ok, problem
 from doctor.processes import Process
 from doctor.settings import read
+from fleet.settings import FleetSettings
 from worker.settings import WorkerSettings
 
 TIMEOUT = 90
@@ -15,7 +16,7 @@ TIMEOUT = 90
 def check(process: Process) -> Iterator[Finding]:
     """Load them in another process, as a worker with these settings does. Call it in the process's surroundings."""
     settings = read(WorkerSettings)
-    if settings is None:
+    if settings is None or read(FleetSettings) is None:  # told among the settings
         return
     try:
         # The environment and the folder of this process are those of the worker now.

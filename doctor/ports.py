@@ -1,5 +1,6 @@
 """Ports of this machine: what listens there, and whether it is what should."""
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -17,6 +18,8 @@ from host.settings import HostSettings
 from worker.settings import WorkerSettings
 
 TIMEOUT = 3.0
+LIMIT = 1 << 24
+"""Bytes of an answer that are read: whatever has the port may send for ever."""
 HEALTH = "health service"
 """Of a host or a worker."""
 PROXIED = "gateway behind a proxy"
@@ -27,23 +30,31 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 def fetch(url: str, key: str = "") -> tuple[int, Any, dict[str, str]]:
     """Status, JSON (or None) and headers of an answer. Raises ``OSError`` if there is none."""
     headers = {"accept": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310
-    try:
-        with _OPENER.open(request, timeout=TIMEOUT) as answer:
-            return answer.status, _json(answer.read()), dict(answer.headers)
-    except urllib.error.HTTPError as answer:
-        with answer:
-            return answer.code, _json(answer.read()), dict(answer.headers)
-    except urllib.error.URLError as error:
-        raise OSError(error.reason if isinstance(error.reason, str) else str(error.reason)) from None
-    except ValueError as error:  # no HTTP
-        raise OSError(str(error)) from None
+    status, body, headers = _get(url, headers)
+    return status, _json(body), headers
 
 
 def read_text(url: str) -> str:
-    """Raises ``OSError``."""
-    with _OPENER.open(url, timeout=TIMEOUT) as answer:
-        return str(answer.read().decode(errors="replace"))
+    """The body of a whole answer. Raises ``OSError``."""
+    status, body, _ = _get(url, {})
+    if status != 200:
+        raise OSError(f"it answers {status}")
+    return body.decode(errors="replace")
+
+
+def _get(url: str, headers: dict[str, str]) -> tuple[int, bytes, dict[str, str]]:
+    try:
+        with _OPENER.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as answer:  # noqa: S310
+            return answer.status, answer.read(LIMIT), dict(answer.headers)
+    except urllib.error.HTTPError as answer:
+        with answer:
+            return answer.code, answer.read(LIMIT), dict(answer.headers)
+    except urllib.error.URLError as error:
+        raise OSError(error.reason if isinstance(error.reason, str) else str(error.reason)) from None
+    except OSError:
+        raise
+    except (http.client.HTTPException, ValueError) as error:  # no HTTP
+        raise OSError(f"it sent {str(error).strip()[:100]!r}") from None
 
 
 def _json(body: bytes) -> Any:

@@ -95,7 +95,7 @@ def owners(port: int) -> list[str]:
     for folder in PROC.glob("[0-9]*") if inodes else ():
         with contextlib.suppress(OSError):
             if any(_link(file) in inodes for file in (folder / "fd").iterdir()):
-                words = (folder / "cmdline").read_text().replace("\0", " ").split()
+                words = _command(folder).replace("\0", " ").split()
                 found.append(f"{' '.join(words)[:60]} (pid {folder.name})")
     return found
 
@@ -117,9 +117,14 @@ def _link(file: Path) -> str:
         return ""
 
 
+def _command(folder: Path) -> str:
+    """Of a process that may be anyone's, in any encoding."""
+    return (folder / "cmdline").read_text(errors="replace")
+
+
 def _read(folder: Path) -> Process | None:
     try:
-        words = (folder / "cmdline").read_text().split("\0")
+        words = _command(folder).split("\0")
     except OSError:
         return None
     kind = next((word for flag, word in itertools.pairwise(words) if flag == "-m"), "")

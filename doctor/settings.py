@@ -110,7 +110,7 @@ def _keys(path: Path) -> Finding:
 
 def _file_of_compose(file: Path = Path(".env")) -> Iterator[Finding]:
     try:
-        lines = file.read_text().splitlines()
+        lines = file.read_text(errors="replace").splitlines()
     except OSError:
         return
     names = [line.partition("=")[0].strip() for line in lines if "=" in line and not line.lstrip().startswith("#")]

@@ -80,3 +80,8 @@ def test_a_clock_that_is_wrong_is_told(answers: dict[str, Answer]) -> None:
 def test_requests_that_wait_long_are_told(answers: dict[str, Answer]) -> None:
     well("a", answers, worker("w"), queue={"waiting": 7, "oldest_seconds": 12.3})
     assert problems("a") == ["7 requests wait, the oldest for 12 s"]
+
+
+def test_what_is_no_gateway_is_told(answers: dict[str, Answer]) -> None:
+    answers["a/readyz"] = answers["a/fleet"] = 200, {"hello": "world"}, {}
+    assert problems("a") == ["a/fleet answers 200"]

@@ -1,5 +1,9 @@
 """What is said of a port."""
 
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -46,3 +50,41 @@ def test_each_address_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("HOST_HEALTH_BIND", str(BIND))
     binds = ports.binds(cast("Process", SimpleNamespace(kind="host")))
     assert [setting for _, setting, bind in binds if bind == BIND] == ["HOST_HEALTH_BIND"]
+
+
+@contextlib.contextmanager
+def answering(data: bytes) -> Iterator[HostPort]:
+    """The address of a server that answers one connection, with this."""
+
+    def answer() -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(1024)
+            connection.sendall(data)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield HostPort(*server.getsockname())
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"SSH-2.0-x\r\n", "it does not answer HTTP: it sent 'SSH-2.0-x'"),
+        (b"", "it does not answer HTTP: Remote end closed"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{", "it is no gateway of chatfleet"),
+    ],
+)
+def test_what_has_the_port_and_is_no_gateway_is_told(answer: bytes, said: str) -> None:
+    with answering(answer) as address:
+        found = ports.check("gateway", "GATEWAY_BIND", address, is_expected=False)
+    assert found.level is Level.PROBLEM
+    assert said in found.text
+
+
+def test_metrics_are_no_error_page() -> None:
+    answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\nno"
+    with answering(answer) as address, pytest.raises(OSError, match="it answers 404"):
+        ports.read_text(f"http://{address}/metrics")
