@@ -19,6 +19,7 @@ from gateway.http import protocol
 from gateway.http.connection import Bounds, State
 from gateway.http.protocol import PROBES, Protocol
 from gateway.http.wire import BEGINNING
+from tests.harness.virtual import virtual
 
 BOUNDS = Bounds(max_headers=4096, header_timeout=30, body_timeout=20, answer_timeout=650, stall_timeout=10)
 UPGRADES = ("h2c", "websocket", "foo", "h2c, websocket", "TLS/1.0")
@@ -540,6 +541,7 @@ STATES = {
 
 @pytest.mark.parametrize("unread", [0, 100])
 @pytest.mark.parametrize("state", STATES)
+@virtual
 async def test_every_state_ends(state: State, unread: int) -> None:
     app, request_ = STATES[state]
     server = Server(app, SHORT)

@@ -17,6 +17,7 @@ from gateway.errors import NotHttp
 from gateway.http.connection import Bounds, State
 from gateway.http.proxy_protocol import V1_LONGEST, V2, V2_LONGEST, Header, Peer
 from tests.harness.ports import free_port
+from tests.harness.virtual import virtual
 from tests.harness.waiting import until
 from tests.unit.gateway.http.serving import serving
 from tests.unit.gateway.http.test_protocol import BOUNDS, PORT, PROXY, Server
@@ -186,6 +187,7 @@ async def test_bytes_after_a_refused_header_are_discarded() -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", V1_HEADER[:-1], V2_HEADER[:-1], V1_HEADER])
+@virtual
 async def test_a_header_that_does_not_come_in_time_ends_the_connection(sent: bytes) -> None:
     server = Server(bounds=Bounds(4096, 0.02, 0.04, 0.2, 0.06), proxy_port=PORT)
     with capture_logs() as logs:
