@@ -56,8 +56,8 @@ class Chats:
     tokens: int = 100
     pace: float = 5.0
     ramp: float = 0.5
-    settle: float = 1.2
-    """From the last reply until CPU is read: what is done after a request counts too."""
+    settle: float = 5.5
+    """From the last reply until CPU is read: what is done after a request counts too. Spans are exported every 5 s."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 # make upgrade - brings the containers to the images, files and settings of today, without losing a stream.
 #
 # `docker compose up -d` stops what has changed, all services at once, before it starts anything of the new: for as long
-# as streams take to end, and a start, no one serves. This goes on one service after the other, and starts new workers
+# as streams take to end, and a start, new requests wait. This goes on one service after the other, and starts new workers
 # and gateways beside the old ones, which drain when the new ones serve.
 #
 # --no-build: the images are there already, such as pulled ones.

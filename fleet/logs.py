@@ -12,6 +12,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
+from opentelemetry import trace
 
 from fleet import logfmt
 
@@ -32,6 +33,14 @@ def _drop_bodies(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMap
             f"{frame.f_code.co_filename.rsplit('/', 1)[-1]}:{line}" for frame, line in traceback.walk_tb(exc_info[2])
         ]
         event["at"] = " > ".join(places[-8:])
+    return event
+
+
+def _name_trace(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Lines of what belongs to a trace say to which."""
+    current = trace.get_current_span().get_span_context()
+    if current.is_valid:
+        event.setdefault("trace_id", f"{current.trace_id:032x}")
     return event
 
 
@@ -66,6 +75,7 @@ def configure(process: str, level: str = "info", form: str = "text") -> Counts:
 
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        _name_trace,
         structlog.stdlib.add_log_level,
         name_process,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),

@@ -74,7 +74,7 @@ class Gateway:
         self._logged = logged
         self._leaving = False
         self._lost_at = time.monotonic()
-        """When the link to the host was lost; infinity once the chats have been told."""
+        """When the link to the host was lost; infinity while there is one, and once the chats have been told."""
         self._export = start("chatfleet-gateway", self.id)
         self._runtime = FleetRuntime(fleet, self._on_link)
         self._peers = Peers(self.id)
@@ -188,11 +188,10 @@ class Gateway:
         lanes ask for what is missing, and the chats end the attempts that no worker may have received.
         """
         now = time.monotonic()
+        self._lost_at = float("inf") if up else now
         if up:
             self._admission.linked_at = now
             self._directory.relinked(now)
-        else:
-            self._lost_at = now
         self._admission.linked = up
         if up:
             self._inbox.link_up()

@@ -67,6 +67,9 @@ async def serve(settings: HostSettings, fleet: FleetSettings, logged: logs.Count
         failed = not stop.is_set()
         if failed:
             log.error("the server has failed, so this process ends", reason=_reason(host.serving.exception()))
+        elif settings.drain_timeout:
+            log.info("draining", members=len(host.servicer.members))
+            await host.servicer.part(settings.drain_timeout)
         await host.stop()
     if failed:
         raise SystemExit(FAILED)

@@ -24,6 +24,7 @@ from fleet.process.repeats import Repeats
 from fleet.security.tokens import OTHERS, Tokens
 from host import roles
 from host.member import Member
+from host.parting import Parting
 from host.registry import Registry
 from host.requests import Requests
 from host.roles import Denied, Taken
@@ -64,7 +65,8 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
     """Lets members in and routes their events. ``drop`` cuts the connection of one of gRPC's peers.
 
     ``relay_port`` is what members are told; no relay is offered while it is 0. ``address`` returns what to log for a
-    peer. AutoGen's own members may send each other messages of ``largest`` bytes.
+    peer. AutoGen's own members may send each other messages of ``largest`` bytes. It has 13 attributes because gRPC
+    takes all calls of one service from one object.
     """
 
     def __init__(
@@ -88,7 +90,13 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
         self._largest = largest
         self._repeats = Repeats()
         self._closing = False
+        self._parting: Parting | None = None
         self.counts = Counts()
+
+    async def part(self, timeout: float) -> None:
+        """Serve on for members that drain, ``timeout`` seconds at most."""
+        self._parting = Parting()
+        await self._parting.over(self.members.values(), timeout)
 
     def close(self) -> None:
         """End every member's stream; they will try to come back."""
@@ -283,6 +291,8 @@ class Servicer(agent_worker_pb2_grpc.AgentRpcServicer):
             receivers = sender.routes.get(topic) or self._receivers(sender, topic)
             if not receivers:
                 return
+            if self._parting is not None:
+                self._parting.heard(sender, topic, frame[payload_at:])
             if len(frame) > SMALL and len(frame) > sender.rights.largest(topic):
                 self._dropped("too_large", sender, TOO_LARGE)
                 return

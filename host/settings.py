@@ -24,6 +24,8 @@ class HostSettings(BaseSettings):
     """Where health checks and metrics are served (``/healthz``, ``/readyz``, ``/metrics``)."""
     max_message: int = Field(default=STOCK_BYTES, ge=STOCK_BYTES, le=MESSAGE_BYTES)
     """Bytes of a message between AutoGen's own members. If more than the default, each must be able to receive it."""
+    drain_timeout: float = Field(default=0.0, ge=0, le=3600)
+    """Seconds after SIGTERM for which it serves members that drain too; 0 means that it stops at once."""
     allow_insecure: bool = False
     """Listen beyond loopback without ``FLEET_TOKEN``: only where the network itself keeps others out."""
 

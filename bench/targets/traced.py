@@ -17,7 +17,6 @@ class Traced(Fleet):
         self.settings = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
             "OTEL_TRACES_SAMPLER": "always_on",
-            "OTEL_BSP_SCHEDULE_DELAY": "1000",
         }
         super().start()
 

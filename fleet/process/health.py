@@ -3,8 +3,6 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from aiohttp import web
-
 Metrics = Callable[[str], Awaitable[tuple[bytes, str]]]
 """The metrics' text and its media type, for a request's ``Accept``."""
 
@@ -16,6 +14,7 @@ async def health_service(address: tuple[str, int], unready: Callable[[], str], m
 
     Raises ``OSError`` when it cannot listen on the address.
     """
+    from aiohttp import web  # here, because a member without the service starts 0.1 s sooner without it
 
     async def healthz(_: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})

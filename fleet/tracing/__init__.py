@@ -1,1 +1,4 @@
-"""Traces: their context, and the export of spans. Only ``export`` imports OpenTelemetry's SDK. Imports logs."""
+"""Traces: their context, and the export of spans. Only ``export`` and its parts import OpenTelemetry's SDK.
+
+Imports logs.
+"""

@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from opentelemetry.exporter.otlp.proto.http import trace_exporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -15,6 +16,8 @@ from opentelemetry.trace import NoOpTracer, Tracer
 
 from fleet import logs
 from fleet.process.version import VERSION
+from fleet.tracing.encoding import Encoding
+from fleet.tracing.spans import OwnTracer
 
 log = logs.logger(__name__)
 
@@ -38,8 +41,10 @@ class Export:
         own = {"service.name": service, "service.instance.id": member_id, "service.version": VERSION}
         resource = Resource.create({**own, **OTELResourceDetector().detect().attributes})
         self.provider = _Provider(resource=resource, shutdown_on_exit=False)
-        self.provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-        self.tracer: Tracer = self.provider.get_tracer("chatfleet", VERSION)
+        processor = BatchSpanProcessor(OTLPSpanExporter())
+        self.provider.add_span_processor(processor)
+        self.tracer = OwnTracer(self.provider, processor, "chatfleet", VERSION)
+        vars(trace_exporter)["encode_spans"] = Encoding(self.provider.resource, self.tracer.scope)
 
     async def close(self) -> None:
         """Send what is left, for :data:`CLOSE` seconds at most."""

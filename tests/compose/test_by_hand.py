@@ -1,12 +1,13 @@
 """What an operator does to single containers, and to how many there are, under load that must not notice."""
 
 import asyncio
+import time
 from functools import partial
 
 import pytest
 
 from tests.compose.engine import docker
-from tests.compose.stack import PATIENCE, Stack
+from tests.compose.stack import IMAGE, PATIENCE, Stack
 from tests.compose.test_scaling import CLIENTS, go_on, in_flight, in_thread, load
 from tests.faults.crowd import Say, constant_load
 from tests.harness.waiting import eventually
@@ -63,3 +64,23 @@ async def test_clients_wait_while_the_only_gateway_is_replaced(stack: Stack, fig
     figures(f"restarted in {took:.1f} s; {tally.completed} requests, {len(tally.failures)} failed or inexact")
     assert not tally.failures, tally.failures[:3]
     await asyncio.to_thread(stack.up)
+
+
+async def test_clients_wait_for_a_gateway_that_does_not_listen_yet(stack: Stack, figures: Say) -> None:
+    """Its name resolves as soon as its container starts, seconds before it listens."""
+    network = f"{stack.project}_front"
+    async with constant_load(stack.address, load(), CLIENTS) as tally:
+        await go_on(tally)
+        await in_thread(partial(stack.compose, "stop", "gateway"))
+        began = time.time()
+        deaf = await asyncio.to_thread(
+            docker, "run", "-d", "--rm", "--network", network, "--network-alias", "gateway", IMAGE, "sleep", "600"
+        )
+        try:
+            await eventually(lambda: "changed its IP" in stack.logs("ingress", since=began), PATIENCE, "it is found")
+            took = await in_thread(partial(stack.compose, "start", "gateway"))
+            await go_on(tally, 2 * CLIENTS)
+        finally:
+            docker("rm", "-f", deaf.strip())
+    figures(f"started in {took:.1f} s; {tally.completed} requests, {len(tally.failures)} failed or inexact")
+    assert not tally.failures, tally.failures[:3]

@@ -47,6 +47,26 @@ async def test_two_upgrades_under_load_lose_nothing(stack: Stack, figures: Say) 
     assert not tally.failures, tally.failures[:3]
 
 
+async def test_compose_up_loses_nothing_either(stack: Stack, figures: Say) -> None:
+    """It stops all that has changed before it starts anything: new requests wait until running ones have ended."""
+    file = stack.clone / CHANGED
+    before = file.read_text()
+    async with constant_load(stack.address, long_replies(), CLIENTS) as tally:
+        await eventually(lambda: stack.backend.active() == CLIENTS, PATIENCE, "all ask")
+        for text in (before + "# Changed.\n", before):
+            old = containers(stack)
+            file.write_text(text)
+            await in_thread(lambda: stack.compose("build", "init"))
+            took = await in_thread(lambda: stack.up("--no-deps", "init", *REPLACED))
+            new = containers(stack)
+            figures(f"up in {took:.1f} s, {tally.completed} requests so far, {len(tally.failures)} failed")
+            assert not any(new[service] & old[service] for service in REPLACED)
+            assert all(new[service] == old[service] for service in KEPT)
+    figures(f"{tally.completed} requests, {len(tally.failures)} failed or inexact")
+    assert tally.completed >= 2 * CLIENTS
+    assert not tally.failures, tally.failures[:3]
+
+
 def test_code_that_cannot_serve_replaces_nothing(stack: Stack) -> None:
     file, old = stack.clone / CHANGED, containers(stack)
     before = file.read_text()

@@ -68,6 +68,34 @@ async def test_a_gateway_finishes_its_streams_and_leaves(fleet: Fleet, figures: 
     )
 
 
+async def test_all_that_are_stopped_at_once_finish_their_streams(figures: Say) -> None:
+    """As by `docker compose up -d`: it stops workers when gateways have ended, the host with the first of them."""
+    with Fleet(settings={"HOST_DRAIN_TIMEOUT": "60"}) as fleet:
+        async with crowd(fleet.address, schedules("parting", 20, tokens=80, delay=0.1)) as clients:
+            await clients.all_have_text()
+            asked = time.monotonic()
+            fleet.host.signal(signal.SIGTERM)
+            fleet.gateway.signal(signal.SIGTERM)
+            assert await ended(fleet.gateway) == 0
+            for worker in fleet.workers:
+                worker.signal(signal.SIGTERM)
+            assert [await ended(process) for process in (*fleet.workers, fleet.host)] == [0, 0, 0]
+            figures(f"the host ended {time.monotonic() - asked:.2f} s after SIGTERM")
+        clients.assert_complete()
+
+
+async def test_a_host_that_is_stopped_alone_does_not_wait_for_streams(figures: Say) -> None:
+    with Fleet(settings={"HOST_DRAIN_TIMEOUT": "60"}) as fleet:
+        async with crowd(fleet.address, schedules("staying", 20, tokens=150, delay=0.1)) as clients:
+            await clients.all_have_text()
+            fleet.host.signal(signal.SIGTERM)
+            assert await ended(fleet.host) == 0
+            assert clients.unfinished == len(clients)
+            fleet.host.start()
+        clients.assert_complete()
+        figures(f"longest pause {clients.longest_pause:.2f} s")
+
+
 async def test_a_gateway_serves_on_until_its_balancer_must_have_noticed(fleet: Fleet, figures: Say) -> None:
     gateway = fleet.new_gateway(GATEWAY_DRAIN_DELAY="4")
     address = fleet.addresses[-1]

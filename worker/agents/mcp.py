@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from contextvars import Context
 from datetime import timedelta
-from typing import Any, Self
+from typing import Any
 
 import anyio
 import httpx
@@ -23,10 +23,11 @@ from autogen_core.tools import (
 from mcp import ClientSession, StdioServerParameters, types
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel
 
 from fleet import logs
 from fleet.tracing import context as tracing
+from worker.agents.mcp_config import McpConfig
 
 log = logs.logger(__name__)
 
@@ -39,28 +40,6 @@ PROBE_EVERY = 1.0
 
 STEADY = 30.0
 """Seconds that a server must live before its next death counts as the first."""
-
-
-class McpConfig(BaseModel):
-    """One server: ``command`` for one that is a process, ``url`` for one that speaks streamable HTTP."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    command: str | None = Field(default=None, min_length=1)
-    args: list[str] = Field(default_factory=list)
-    env: dict[str, str] | None = None
-    cwd: str | None = None
-    url: str | None = Field(default=None, pattern="^https?://")
-    headers: dict[str, str] = Field(default_factory=dict)
-    start_timeout: float = Field(default=30.0, gt=0)
-    """Seconds that its start may take, and that an agent waits for its tools."""
-    call_timeout: float = Field(default=120.0, gt=0)
-
-    @model_validator(mode="after")
-    def _either(self) -> Self:
-        if (self.command is None) == (self.url is None):
-            raise ValueError("must have either command or url")
-        return self
 
 
 class _Gone(Exception):

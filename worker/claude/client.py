@@ -25,6 +25,7 @@ from protos import chat_pb2 as pb
 from worker.claude.events import MessageDecoder
 from worker.claude.request import SAMPLING, Json, fields, request
 from worker.claude.tools import choice
+from worker.contract.images import Images
 from worker.contract.pushed import ForAgents
 from worker.contract.sink import Sink
 from worker.openai.completion import Completion
@@ -122,8 +123,8 @@ class ClaudeClient(ForAgents, BaseAnthropicChatCompletionClient, Component[Claud
         self._turns = Turns()
         self._pacer: Pacer | None = None
 
-    def work_in(self, turns: Turns, pacer: Pacer | None) -> None:
-        """Translate requests in ``turns``; read streams when ``pacer`` says, from their first delta on."""
+    def work_in(self, turns: Turns, images: Images, pacer: Pacer | None) -> None:
+        """Translate requests in ``turns``, and read streams when ``pacer`` says. Claude itself admits images or not."""
         self._turns = turns
         self._pacer = pacer
 

@@ -47,6 +47,8 @@ CLAUDE = {
 }
 """The same for Claude's, whose SDK retries only if its entry says so."""
 
+OURS = STREAMING | OLLAMA | CLAUDE
+
 ANTHROPIC = "autogen_ext.models.anthropic."
 """Prefix of further clients whose SDK retries by itself, as OpenAI's does."""
 
@@ -174,7 +176,7 @@ def client(where: str, provider: str, config: dict[str, Any]) -> ChatCompletionC
     if provider in STREAMING or provider.startswith(ANTHROPIC):
         # The gateway retries: it knows the deadline and the other workers.
         config = {"max_retries": 0, **config}
-    ours = (STREAMING | OLLAMA | CLAUDE).get(provider, provider)
+    ours = OURS.get(provider, provider)
     kind = _class(f"{where}.provider", provider, ours)
     _check_names(f"{where}.config", config, kind)
     _check_nested(f"{where}.config", config)
@@ -217,7 +219,7 @@ def _class(where: str, provider: str, ours: str) -> type[ChatCompletionClient]:
     try:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        offered = ", ".join(name for name in (*STREAMING, *OLLAMA, *CLAUDE) if "." in name)
+        offered = ", ".join(name for name in OURS if "." in name)
         raise ModelsError(
             f"{where}: {provider} cannot be loaded: {error}; there are {offered}, and any other of AutoGen's clients "
             "by its module and class"
@@ -243,8 +245,7 @@ def _check_nested(where: str, value: Any) -> None:
             _check_nested(f"{where}.{name}", item)
         provider, config = value.get("provider"), value.get("config")
         if isinstance(provider, str) and isinstance(config, dict):
-            known = STREAMING | OLLAMA | CLAUDE
-            stock = next((name for name in known if "." in name and known[name] == known.get(provider)), provider)
+            stock = next((name for name in OURS if "." in name and OURS[name] == OURS.get(provider)), provider)
             module, _, name = stock.rpartition(".")
             with suppress(ImportError, ValueError):  # its own message comes when it is made
                 component = getattr(import_module(module), name, None)

@@ -1,12 +1,11 @@
 """The offers that are made of what was loaded."""
 
 from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
 
 from fleet.process.turns import Turns
-from worker.claude.client import ClaudeClient
 from worker.contract.images import Images
 from worker.contract.observer import Observer
-from worker.ollama.client import OllamaClient
 from worker.openai.client import Streaming
 from worker.services.agent import AgentService
 from worker.services.endpoints import CHAT, Endpoints
@@ -18,6 +17,14 @@ from worker.serving.offer import Offer
 from worker.serving.roster import Roster
 from worker.wire.pacer import Pacer
 from worker.wire.reach import reach
+
+
+@runtime_checkable
+class Translating(Protocol):
+    """A client of a provider's own API. Claude's and Ollama's are imported where models.yaml has one: it takes 1 s."""
+
+    def work_in(self, turns: Turns, images: Images, pacer: Pacer | None) -> None:
+        """Convert conversations in ``turns``, admit images by ``images``, and read streams when ``pacer`` says."""
 
 
 class Offers:
@@ -56,9 +63,7 @@ class Offers:
             model.client.read_by(self._pacer)
             passed_on = [other for other in model.endpoints if other != CHAT]
             at = {other: PassedOn(model.name, model.client, other, self._turns, self._observer) for other in passed_on}
-        elif isinstance(model.client, ClaudeClient):
-            model.client.work_in(self._turns, self._pacer)
-        elif isinstance(model.client, OllamaClient):
+        elif isinstance(model.client, Translating):
             model.client.work_in(self._turns, self._images, self._pacer)
         if CHAT in model.endpoints:
             at[CHAT] = ModelService(

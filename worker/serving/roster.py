@@ -7,10 +7,12 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from autogen_core.models import ChatCompletionClient
 from autogen_core.tools import Workbench
@@ -21,11 +23,14 @@ from protos import chat_pb2 as pb
 from worker.agents.components import ComponentError, Recipe, find
 from worker.agents.entry import Context, Entry
 from worker.agents.ledger import Ledger
-from worker.agents.mcp import McpConfig, McpServer
+from worker.agents.mcp_config import McpConfig
 from worker.agents.transcript import Transcript
-from worker.serving.catalog import Model, ModelsError, client, expand
+from worker.serving.catalog import OURS, Model, ModelsError, client, expand
 from worker.serving.document import Concurrency, DocumentError, checked, nearest, read
 from worker.serving.offer import DESCRIPTION, chosen
+
+if TYPE_CHECKING:
+    from worker.agents.mcp import McpServer
 
 FOLDER = "agents"
 """Beside the file: where own code is imported from."""
@@ -58,7 +63,7 @@ class Roster:
 
     models: list[str] = dataclasses.field(default_factory=list)
     entries: dict[str, Entry] = dataclasses.field(default_factory=dict)
-    workbenches: dict[str, McpServer] = dataclasses.field(default_factory=dict)
+    workbenches: dict[str, "McpServer"] = dataclasses.field(default_factory=dict)
     problems: list[str] = dataclasses.field(default_factory=list)
     recipes: dict[str, tuple[Any, Recipe]] = dataclasses.field(default_factory=dict)
     files: dict[Path, object] = dataclasses.field(default_factory=dict)
@@ -99,7 +104,7 @@ async def load_agents(
             config = checked(where, McpConfig, expand(given, where, environment))
             known = before.workbenches.get(str(name))
             same = known is not None and known.config == config
-            roster.workbenches[str(name)] = known if known and same else McpServer(str(name), config)
+            roster.workbenches[str(name)] = known if known and same else await _mcp_server(str(name), config)
         except (DocumentError, ModelsError) as error:
             roster.problems.append(str(error))
     loader = _Loader(path, roster, before, models, environment)
@@ -112,6 +117,37 @@ async def load_agents(
         except (DocumentError, ComponentError, ModelsError) as error:
             roster.problems.append(str(error))
     return roster
+
+
+async def _mcp_server(name: str, config: McpConfig) -> "McpServer":
+    await _import(["worker.agents.mcp"])
+    from worker.agents.mcp import McpServer
+
+    return McpServer(name, config)
+
+
+async def _import(modules: Iterable[str]) -> None:
+    """Import in a thread, because SDKs take up to a second. What cannot be imported says so where it is used."""
+
+    def each() -> None:
+        for name in modules:
+            with suppress(Exception, SystemExit):
+                importlib.import_module(name)
+
+    with ThreadPoolExecutor(1) as thread:
+        await asyncio.get_running_loop().run_in_executor(thread, each)
+
+
+def _modules(component: Any) -> Iterator[str]:
+    """The modules of all providers in it."""
+    if isinstance(component, dict):
+        provider = component.get("provider")
+        if isinstance(provider, str) and "." in (ours := OURS.get(provider, provider)):
+            yield ours.rpartition(".")[0]
+        component = list(component.values())
+    if isinstance(component, list):
+        for part in component:
+            yield from _modules(part)
 
 
 def _sections(path: Path, problems: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -155,7 +191,9 @@ class _Loader:
         if name in self._models:
             raise DocumentError(f"{where}: a model of models.yaml has this name")
         config = _config(where, expand(given, where, self._environment))
-        recipe = _factory(where, config.factory) if config.factory is not None else self._recipe(where, name, config)
+        recipe = (
+            _factory(where, config.factory) if config.factory is not None else await self._recipe(where, name, config)
+        )
         entry = Entry(
             name=name,
             factory=recipe,
@@ -170,7 +208,7 @@ class _Loader:
         await self._try(where, entry)
         self._roster.entries[name] = entry
 
-    def _recipe(self, where: str, name: str, config: AgentConfig) -> Recipe:
+    async def _recipe(self, where: str, name: str, config: AgentConfig) -> Recipe:
         model = None
         if config.model is not None:
             model = self._clients.get(config.model)
@@ -184,6 +222,7 @@ class _Loader:
         made_of = component, id(model), dict(self._environment) if model is None else None
         known = self._before.recipes.get(name)
         if known is None or known[0] != made_of:
+            await _import(_modules(component))
             # It is kept, so it must not know the loader, which knows the roster before, and so all before that.
             known = made_of, Recipe(where, component, model, partial(_client, self._environment))
         self._roster.recipes[name] = known

@@ -12,7 +12,6 @@ import orjson
 from opentelemetry import context, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
-from structlog.contextvars import bound_contextvars
 
 from fleet.tracing.context import remote
 from fleet.usage import details
@@ -97,12 +96,9 @@ class _Passed(_Within):
 
     def __enter__(self) -> Operation:
         self._enter(self._within)
-        self._logged = _log_with(trace.get_current_span(self._within))
-        self._logged.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._logged.__exit__(None, None, None)
         self._leave()
 
 
@@ -122,8 +118,12 @@ class _Spanned(_Within):
         parent = context.get_current() if self._parent is None else self._parent
         name, kind, attributes = self._begin
         self.span = self._tracer.start_span(name, parent, kind, attributes)
-        self._enter(trace.set_span_in_context(self.span, parent))
+        self._enter(self._context(parent))
         return self
+
+    def _context(self, parent: Context) -> Context:
+        """That of what belongs to the span."""
+        return trace.set_span_in_context(self.span, parent)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -180,20 +180,12 @@ class _Run(_Spanned):
     first_call: _Model | None = None
     """The first call of a model, of which the first event is taken to be."""
 
-    def __enter__(self) -> Operation:
-        super().__enter__()
-        context.attach(context.set_value(_RUN, self))
-        self._logged = _log_with(self.span)
-        self._logged.__enter__()
-        return self
+    def _context(self, parent: Context) -> Context:
+        return context.set_value(_RUN, self, super()._context(parent))
 
     def first_event(self) -> None:
         if self.first_call is not None:
             self.first_call.first_event()
-
-    def _leave(self) -> None:
-        self._logged.__exit__(None, None, None)
-        super()._leave()
 
 
 class _ModelWithContent(_Model):
@@ -235,10 +227,6 @@ def _code(error: BaseException) -> str:
         return type(error).__name__
     code = failures.code(error)
     return type(error).__name__ if code == "internal_error" else code
-
-
-def _log_with(span: Span) -> AbstractContextManager[None]:
-    return bound_contextvars(trace_id=f"{span.get_span_context().trace_id:032x}")
 
 
 def _model(client: object, name: str) -> dict[str, Any]:

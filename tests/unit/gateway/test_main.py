@@ -8,10 +8,12 @@ import pytest
 
 from fleet.logs import Counts
 from fleet.settings import FleetSettings, HostPort
+from gateway import __main__ as main
 from gateway.__main__ import Gateway, open_ring, refuse_open_bind
 from gateway.routing.admission import Claim
 from gateway.settings import GatewaySettings
 from protos import chat_pb2 as pb
+from tests.harness.waiting import until
 
 ANYWHERE = HostPort("0.0.0.0", 8501)
 
@@ -88,6 +90,25 @@ async def test_when_the_link_is_back_each_is_told_after_those_it_relies_on(
     assert told == ["directory", "inbox", "chats"]
     gateway._on_link(False)
     assert told == ["directory", "inbox", "chats"]
+
+
+async def test_streams_end_for_want_of_a_host_only_when_the_loss_has_lasted(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runtime has no link any more before it says so: the time since an earlier loss must not count."""
+    ended: list[float] = []
+    monkeypatch.setattr(main, "POLL_EVERY", 0.001)
+    monkeypatch.setattr(gateway._chats, "link_lost", lambda: ended.append(time.monotonic()))
+    gateway._fleet = FleetSettings(link_timeout=0.1)
+    gateway._on_link(True)
+    watching = asyncio.create_task(gateway._watch())
+    with pytest.raises(TimeoutError):
+        await until(lambda: ended, 0.3)
+    lost_at = time.monotonic()
+    gateway._on_link(False)
+    await until(lambda: ended, what="the chats are told")
+    assert ended[0] - lost_at >= 0.1
+    watching.cancel()
 
 
 async def test_other_gateways_hear_only_of_names_that_are_served(gateway: Gateway) -> None:

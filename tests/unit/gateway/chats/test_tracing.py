@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 from opentelemetry.trace import StatusCode
 
 from fleet.tracing.context import checked
+from fleet.tracing.spans import OwnTracer
 from gateway.chats.chat import Chat, Record
 from gateway.chats.tracing import NAME, PATH, Tracing
 from gateway.errors import Unavailable
@@ -23,8 +24,8 @@ class Scene:
     def __init__(self, sampler: Sampler = ALWAYS_ON) -> None:
         self.exporter = InMemorySpanExporter()
         provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
-        provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self.observer = Tracing(provider.get_tracer("chatfleet"))
+        processor = SimpleSpanProcessor(self.exporter)
+        self.observer = Tracing(OwnTracer(provider, processor, "chatfleet"))
 
     def opened(self, **fields: Any) -> Record:
         record = Record(request_id="r", route="/chat", path="/chat", began=time.monotonic(), face="plain", **fields)

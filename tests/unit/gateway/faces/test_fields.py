@@ -1,9 +1,8 @@
 """Fields of a model's chunks, as they come from a worker, and as one object."""
 
-import gc
 import json
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from gateway.errors import WorkerLost
 from gateway.faces import fields
 from gateway.faces.fields import Fields, merged, merged_parts
 from protos import chat_pb2 as pb
+from tests.growth import assert_linear
 
 
 def event(value: object, **more: bool) -> pb.Fields:
@@ -113,25 +113,42 @@ def test_deep_values_are_merged_without_an_end_of_the_stack() -> None:
     assert at_once(merged([deep, deep]))
 
 
-@pytest.fixture
-def uncollected() -> Iterator[None]:
-    """The collector would examine what other tests have left, too."""
-    gc.disable()
-    yield
-    gc.enable()
+class Read(dict[str, Any]):
+    """Counts how often it is read."""
+
+    count = 0
+
+    def get(self, *args: Any) -> Any:
+        Read.count += 1
+        return super().get(*args)
+
+    def items(self) -> Any:
+        Read.count += 1
+        return super().items()
 
 
-@pytest.mark.parametrize("indexes", [1, 30_000])
-def test_no_step_of_a_long_merge_takes_long(indexes: int, uncollected: None) -> None:
-    parts = [{"delta": {"details": [{"index": n % indexes, "text": "a"}]}} for n in range(60_000)]
-    steps, longest = merged_parts(parts), 0.0
+@pytest.mark.parametrize("indexes", [1, 300])
+def test_a_step_of_a_long_merge_reads_few_of_its_objects(indexes: int) -> None:
+    Read.count = 0
+    parts: list[Any] = [
+        Read(delta=Read(details=[Read(index=n % indexes, text="a")]), choice=Read(a=n)) for n in range(600)
+    ]
+    steps, before = merged_parts(parts), list[int]()
     while True:
-        began = time.thread_time()
+        before.append(Read.count)
         try:
             next(steps)
         except StopIteration as done:
             details = done.value["delta"]["details"]
             break
-        longest = max(longest, time.thread_time() - began)
-    assert [len(detail["text"]) for detail in details] == [60_000 // indexes] * indexes
-    assert longest < 0.03
+    assert [len(detail["text"]) for detail in details] == [600 // indexes] * indexes
+    assert Read.count >= 3 * 600
+    assert max(after - first for first, after in pairwise([*before, Read.count])) <= 5
+
+
+def test_a_merge_takes_no_longer_than_there_are_objects() -> None:
+    def merge(count: int) -> Callable[[], object]:
+        parts: list[Any] = [{"delta": {"details": [{"index": n % (count // 2), "text": "a"}]}} for n in range(count)]
+        return lambda: at_once(merged_parts(parts))
+
+    assert_linear(merge, 4000)

@@ -11,7 +11,8 @@ from fleet.process.turns import Turns
 from protos import chat_pb2 as pb
 from tests.harness.process import REPOSITORY
 from tests.unit.worker.agents.scripted import Kept, Says, ScriptedModel, told
-from worker.agents.mcp import McpConfig, McpServer
+from worker.agents.mcp import McpServer
+from worker.agents.mcp_config import McpConfig
 from worker.contract.images import Images
 from worker.contract.observer import Observer
 from worker.services.agent import AgentService

@@ -16,7 +16,8 @@ from structlog.contextvars import get_contextvars
 from fleet.tracing.context import headers
 from protos import chat_pb2 as pb
 from tests.harness.ports import free_port
-from worker.agents.mcp import McpConfig, McpServer
+from worker.agents.mcp import McpServer
+from worker.agents.mcp_config import McpConfig
 from worker.serving.tracing import Passing
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -1,13 +1,14 @@
 """One member of a JSON object is replaced while the object is passed on, wherever it is cut."""
 
 import json
-import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.growth import TIMES, assert_linear
 from worker.openai.members import KEPT, MEMBERS, Members, NoObject
 from worker.wire.connection import READ
 
@@ -84,11 +85,10 @@ def test_an_object_of_many_members_is_refused() -> None:
 
 
 @pytest.mark.parametrize("unit", [b"[", b"[],", b'"",', b'{"a":1},', b'\\"', b"\\\\", b"1.5,"])
-def test_no_piece_takes_long(unit: bytes) -> None:
-    reader = members()
-    reader.feed(b'{"a":' + (b'"' if unit.startswith(b"\\") else b"["))
-    piece = (unit * READ)[:READ]
-    began = time.process_time()
-    for _ in range(10):
-        reader.feed(piece)
-    assert (time.process_time() - began) / 10 < 0.05
+@pytest.mark.parametrize("piece", [16, TIMES * READ])
+def test_no_object_takes_long(unit: bytes, piece: int) -> None:
+    def read(size: int) -> Callable[[], bytes]:
+        text = b'{"a":' + (b'"' if unit.startswith(b"\\") else b"[") + (unit * size)[:size]
+        return lambda: passed(text, piece, members())
+
+    assert_linear(read, READ)

@@ -10,10 +10,11 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from structlog.contextvars import get_contextvars
 
+from fleet import logs
 from fleet.process.turns import Turns
 from fleet.tracing.context import headers
+from fleet.tracing.spans import OwnTracer
 from protos import chat_pb2 as pb
 from tests.unit.worker.agents.scripted import Kept, Says, ScriptedModel, request, service
 from worker.agents.entry import Context
@@ -32,8 +33,9 @@ class Scene:
     def __init__(self, has_content: bool = False) -> None:
         self.exporter = InMemorySpanExporter()
         self.provider = TracerProvider(shutdown_on_exit=False)
-        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self.observer = Tracing(self.provider.get_tracer("chatfleet"), has_content=has_content)
+        processor = SimpleSpanProcessor(self.exporter)
+        self.provider.add_span_processor(processor)
+        self.observer = Tracing(OwnTracer(self.provider, processor, "chatfleet"), has_content=has_content)
 
     @property
     def spans(self) -> list[ReadableSpan]:
@@ -163,20 +165,27 @@ async def test_spans_of_an_agents_own_code_are_within_its_tool() -> None:
 
 
 @pytest.mark.parametrize("observer", [Passing(), Scene().observer], ids=["passing", "tracing"])
-def test_a_run_is_within_the_clients_trace_and_its_log_says_so(observer: Any) -> None:
+@pytest.mark.usefixtures("restored_logs")
+def test_a_run_is_within_the_clients_trace_and_its_log_says_so(
+    observer: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure("worker")
+    log = logs.logger("worker.test")
     asked = request("go", traceparent=PARENT, tracestate="a=1")
     with observer.run(asked):
         carried = headers()
         assert carried["traceparent"].split("-")[1] == PARENT.split("-")[1]
         assert carried["tracestate"] == "a=1"
-        assert get_contextvars() == {"trace_id": PARENT.split("-")[1]}
+        log.warning("within")
     assert headers() == {}
-    assert get_contextvars() == {}
+    log.warning("after")
+    within, after = capsys.readouterr().err.splitlines()
+    assert f"trace_id={PARENT.split('-')[1]}" in within
+    assert "trace_id" not in after
 
 
 @pytest.mark.parametrize("parent", ["", "nonsense"])
 def test_without_a_trace_nothing_is_passed_on(parent: str) -> None:
     with Passing().run(request("go", traceparent=parent)):
         assert headers() == {}
-        assert get_contextvars() == {}
         assert trace.get_current_span() is trace.INVALID_SPAN
