@@ -55,8 +55,8 @@ class AgentConfig(BaseModel):
 
 @dataclasses.dataclass
 class Roster:
-    """``problems`` are lines that name file, entry and field, by the entry's place. ``recipes`` are what components were
-    made of, by name.
+    """``problems`` are lines that name file, entry and field, by the entry's place. ``recipes`` are what components
+    were made of, by name.
 
     ``models`` are the public names of models that are to be served. ``files`` are those that entries name, with
     the stamps that they had before they were read.
