@@ -12,6 +12,9 @@ from fleet.process import files
 
 MOST_RUNS = 100_000
 
+TEXT, MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
+"""YAML's tags of text, and of `<<`."""
+
 T = TypeVar("T", bound=BaseModel)
 
 
@@ -20,7 +23,14 @@ class DocumentError(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is there twice: the first would be lost."""
+    """Reads names as they are written, and refuses one that is there twice: the first would be lost."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != MERGE:
+                key.tag = TEXT  # YAML would read 4.10 as 4.1, and `on` as true
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()

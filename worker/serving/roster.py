@@ -189,6 +189,8 @@ class _Loader:
     async def load(self, name: str, given: Any) -> None:
         """Add an entry. Raises what :func:`load_agents` notes."""
         where = f"{self._path}: agents.{name}"
+        if not name:
+            raise DocumentError(f"{where}: must have a name")
         if name in self._models:
             raise DocumentError(f"{where}: a model of models.yaml has this name")
         config = _config(where, expand(given, where, self._environment))
