@@ -252,6 +252,7 @@ async def test_connect_is_refused_and_nothing_after_it_is_a_request(server: Serv
     [
         ("1.1", ["a"], 200),
         ("1.1", [""], 200),
+        ("1.1", ["a \t"], 200),
         ("1.1", ["[::1]:8501"], 200),
         ("1.1", [], 400),
         ("1.1", ["a", "a"], 400),
@@ -375,6 +376,13 @@ async def test_what_is_no_payload_ends_the_connection(start: bytes, more: bytes,
     assert answers[0].split()[1] in ((b"404",) if early else (b"431", b"400"))
     server.lose()
     await server.settle()
+
+
+async def test_space_around_a_header_is_not_part_of_its_value(server: Server) -> None:
+    server.receive(b"GET / HTTP/1.1\r\nhost: a\r\nauthorization:\t Bearer  x \t \r\nempty:  \r\n\r\n")
+    await server.settle()
+    (got,) = server.served
+    assert got.headers == [(b"host", b"a"), (b"authorization", b"Bearer  x"), (b"empty", b"")]
 
 
 async def test_trailers_do_not_become_headers(server: Server) -> None:
