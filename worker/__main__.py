@@ -150,7 +150,7 @@ class Worker:
             loaded = await load_all(self._settings, self._models)
         except LoadError as error:
             refuse(str(error))
-        for problem in loaded.roster.problems:
+        for problem in loaded.roster.problems.values():
             log.warning("agent not served", reason=problem)
         return loaded
 

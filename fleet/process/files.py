@@ -43,18 +43,23 @@ class Changes(Generic[S]):
     def __init__(self, stamp: Callable[[], S]) -> None:
         self._stamp = stamp
         self._seen = stamp()
+        self._is_due = False
         self._told = ""
 
     def found(self) -> S | None:
         """The new stamp, or None if nothing has changed."""
         stamp = self._stamp()
-        return None if stamp == self._seen else stamp
+        return None if stamp == self._seen and not self._is_due else stamp
 
-    def accept(self, stamp: S) -> None:
-        self._seen, self._told = stamp, ""
+    def accept(self, stamp: S) -> bool:
+        """Whether that ends a problem."""
+        was_told = bool(self._told)
+        self._seen, self._is_due, self._told = stamp, False, ""
+        return was_told
 
     def refuse(self, problem: str, stamp: S | None = None) -> bool:
         """Whether ``problem`` is news. Without a ``stamp`` the files count as changed until they can be used."""
+        self._is_due = stamp is None  # also if they come back as they were
         if stamp is not None:
             self._seen = stamp
         is_news, self._told = problem != self._told, problem

@@ -74,11 +74,10 @@ class Identity:
         """
         import grpc
 
-        current = self.stamp()
-        reported: list[files.Stamp] | None = None
+        current: list[files.Stamp] | None = self.stamp()
 
         def changed() -> Any:  # asked by gRPC before every handshake; None: as before
-            nonlocal current, reported
+            nonlocal current
             try:
                 stamp = self.stamp()
                 if stamp == current:
@@ -88,9 +87,9 @@ class Identity:
                     return None
             except (OSError, IdentityError) as error:
                 # Three files cannot be replaced at once: what does not fit yet may fit at the next connection.
-                if reported != current:
+                if current is not None:
                     log.warning("changed TLS files cannot be used, going on with the old ones", reason=str(error))
-                    reported = current
+                current = None  # also if they come back as they were
                 return None
             current = stamp
             log.info("using changed TLS files")

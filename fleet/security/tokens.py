@@ -104,6 +104,7 @@ class Tokens:
                 self._reported = ""
                 log.info("using a changed token file")
         except TokenError as error:
+            self._stamp = None  # also if the file comes back as it was
             if str(error) != self._reported:
                 self._reported = str(error)
                 log.warning("a changed token file cannot be used, going on with the old one", reason=str(error))

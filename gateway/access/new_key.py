@@ -19,6 +19,10 @@ PREFIX = "cf-"
 INDENT = "  "
 
 
+class FormUnknown(KeysError):
+    """The file is valid, but where an entry belongs in it is for a person to see."""
+
+
 def new_key(name: str) -> tuple[str, str]:
     """A key, and its entry as it stands below ``keys:``."""
     key = PREFIX + secrets.token_urlsafe(32)
@@ -38,7 +42,7 @@ def add_key(name: str, path: Path) -> str:
             fcntl.flock(file, fcntl.LOCK_EX)
             _add(name, entry, file)
     except KeysError as error:
-        raise KeysError(f"{path}: {error}") from None
+        raise type(error)(f"{path}: {error}") from None
     except UnicodeDecodeError:
         raise KeysError(f"{path}: is not text") from None
     except OSError as error:
@@ -57,7 +61,7 @@ def _add(name: str, entry: str, file: BinaryIO) -> None:
     except KeysError:
         after = {}
     if len(after) != len(before) + 1 or not before.items() <= after.items():
-        raise KeysError(f"its form is not understood; add this below `keys:` yourself:\n{entry}")
+        raise FormUnknown("its form is not understood, and it stays as it is; add the entry yourself")
     kept = len(old) if new.startswith(old) else 0
     file.seek(kept)
     file.write(new[kept:])
@@ -97,7 +101,9 @@ def main(name: str, file: Path | None) -> int:
     try:
         key = add_key(name, file)
     except KeysError as error:
-        print(error, file=sys.stderr)
+        print(error, file=sys.stderr, flush=True)
+        if isinstance(error, FormUnknown):
+            _print_both(name)
         return 1
     print(f"{file} has an entry for {name}. {_shown(key)}")
     return 0

@@ -181,7 +181,7 @@ class Protocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.connection.state is State.HEAD:
             self.count_head(len(name) + len(value))
-            super().on_header(name, value)
+            super().on_header(name, value.rstrip(b" \t"))  # what stands behind a value is not part of it
         # Else it is a trailer, which must not become one of the headers that the application already has.
 
     def on_headers_complete(self) -> None:

@@ -128,6 +128,8 @@ def load_models(
 
 
 def _load(where: str, name: str, entry: Any, environment: Mapping[str, str], before: Model | None) -> Model:
+    if not name:
+        raise ModelsError(f"{where}: must have a name")
     entry = expand(entry, where, environment)
     made_of = entry, None if _has_key(entry) else dict(environment)
     if before is not None and before.made_of == made_of:

@@ -20,7 +20,7 @@ async def check(models: Mapping[str, Model], settings: WorkerSettings) -> list[s
     for name, model in models.items():
         if name in roster.models or model.internal:
             print(f"{'internal ' * model.internal}model {name}: {type(model.client).__name__}")
-    problems = list(roster.problems)
+    problems = list(roster.problems.values())
     if not (roster.models or roster.entries):
         problems.append(f"WORKER_MODELS: {NOTHING}")
     for name, entry in roster.entries.items():

@@ -12,6 +12,9 @@ from fleet.process import files
 
 MOST_RUNS = 100_000
 
+TEXT, MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
+"""YAML's tags of text, and of `<<`."""
+
 T = TypeVar("T", bound=BaseModel)
 
 
@@ -20,7 +23,14 @@ class DocumentError(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is there twice: the first would be lost."""
+    """Reads names as they are written, and refuses one that is there twice: the first would be lost."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != MERGE:
+                key.tag = TEXT  # YAML would read 4.10 as 4.1, and `on` as true
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -32,10 +42,10 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read(path: Path, sections: Collection[str] = (), problems: list[str] | None = None) -> Any:
+def read(path: Path, sections: Collection[str] = (), problems: dict[str, str] | None = None) -> Any:
     """What the file holds. Raises :class:`DocumentError`.
 
-    Entries of ``sections`` that are there twice are left out, and noted in ``problems``.
+    Entries of ``sections`` that are there twice are left out, and noted in ``problems`` by their places.
     """
     try:
         loader = _Loader(path.read_text(encoding="utf-8"))
@@ -43,7 +53,8 @@ def read(path: Path, sections: Collection[str] = (), problems: list[str] | None 
         if isinstance(node, yaml.MappingNode) and problems is not None:
             for key, section in node.value:
                 if key.value in sections and isinstance(section, yaml.MappingNode):
-                    problems += [f"{path}: {key.value}.{told}" for told in _without_twins(section)]
+                    for name, told in _without_twins(section).items():
+                        problems[f"{key.value}.{name}"] = f"{path}: {key.value}.{name}: {told}"
         return None if node is None else loader.construct_document(node)
     except OSError as error:
         raise DocumentError(f"{path}: cannot be read: {files.reason(path, error)}") from None
@@ -57,17 +68,17 @@ def read(path: Path, sections: Collection[str] = (), problems: list[str] | None 
         raise DocumentError(f"{path}: is not YAML: {error}") from None
 
 
-def _without_twins(section: yaml.MappingNode) -> list[str]:
-    """Take entries of one name out; return their names and lines."""
+def _without_twins(section: yaml.MappingNode) -> dict[str, str]:
+    """Take entries of one name out; return by name what is wrong."""
     found: dict[str, list[Any]] = {}
     for pair in section.value:
         found.setdefault(str(pair[0].value), []).append(pair)
     section.value = [pairs[0] for pairs in found.values() if len(pairs) == 1]
-    return [
-        f"{name}: is there twice (line {pairs[1][0].start_mark.line + 1})"
+    return {
+        name: f"is there twice (line {pairs[1][0].start_mark.line + 1})"
         for name, pairs in found.items()
         if len(pairs) > 1
-    ]
+    }
 
 
 def checked(where: str, kind: type[T], given: Any) -> T:

@@ -80,7 +80,8 @@ async def load_all(settings: WorkerSettings, models: Mapping[str, Model], before
         roster = await load_agents(settings.agents, models, settings.serve, before=before)
     except ServeError as error:
         raise LoadError(f"WORKER_SERVE: {error}") from None
-    if before is not None and (new := [problem for problem in roster.problems if problem not in before.problems]):
+    new = [problem for place, problem in roster.problems.items() if before is not None and place not in before.problems]
+    if new:
         raise LoadError(f"WORKER_AGENTS: {new[0]}", roster.files)
     if not (roster.models or roster.entries):
         raise LoadError(f"WORKER_MODELS: {NOTHING}")

@@ -77,9 +77,9 @@ class Reload:
             return
         if code is not None:
             self._sources.code.accept(code)
-        self._sources.accept(stamp)
+        is_over = self._sources.accept(stamp)
         self._sources.name(loaded.roster.files)
-        self._take(loaded)
+        self._take(loaded, is_over)
 
     async def _load(self) -> Loaded:
         settings, before = self._settings, self.loaded
@@ -90,7 +90,8 @@ class Reload:
         models = await asyncio.get_running_loop().run_in_executor(self._thread, read)
         return await load_all(settings, models, before.roster)
 
-    def _take(self, loaded: Loaded) -> None:
+    def _take(self, loaded: Loaded, is_over: bool) -> None:
+        """``is_over`` is whether a problem with the files was told before."""
         before, self.loaded = self.loaded, loaded
         self._has_agents = self._settings.agents.exists()
         changes = loaded.changes(before)
@@ -98,7 +99,10 @@ class Reload:
         former = [part for part in before.parts if id(part) not in kept]
         self._registry.serve(self._offers.make(loaded.models, loaded.roster))
         self._group.create_task(self._retire(former, self._registry.tasks()))
-        if any(changes.values()):
+        for place, problem in loaded.roster.problems.items():
+            if before.roster.problems[place] != problem:
+                log.warning("agent not served", reason=problem)
+        if any(changes.values()) or is_over:
             log.info("reloaded", **changes, capacity=self._registry.capacity)
             self._changed()
 

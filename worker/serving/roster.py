@@ -55,7 +55,8 @@ class AgentConfig(BaseModel):
 
 @dataclasses.dataclass
 class Roster:
-    """``problems`` are lines that name file, entry and field; ``recipes`` what components were made of, by name.
+    """``problems`` are lines that name file, entry and field, by the entry's place. ``recipes`` are what components
+    were made of, by name.
 
     ``models`` are the public names of models that are to be served. ``files`` are those that entries name, with
     the stamps that they had before they were read.
@@ -64,7 +65,7 @@ class Roster:
     models: list[str] = dataclasses.field(default_factory=list)
     entries: dict[str, Entry] = dataclasses.field(default_factory=dict)
     workbenches: dict[str, "McpServer"] = dataclasses.field(default_factory=dict)
-    problems: list[str] = dataclasses.field(default_factory=list)
+    problems: dict[str, str] = dataclasses.field(default_factory=dict)
     recipes: dict[str, tuple[Any, Recipe]] = dataclasses.field(default_factory=dict)
     files: dict[Path, object] = dataclasses.field(default_factory=dict)
 
@@ -94,7 +95,7 @@ async def load_agents(
     try:
         entries, servers = _sections(path, roster.problems)
     except DocumentError as error:
-        roster.problems.append(str(error))
+        roster.problems[str(error)] = str(error)  # the whole file's
     public = [name for name, model in models.items() if not model.internal]
     names = chosen(dict.fromkeys([*public, *map(str, entries)]), serve)
     roster.models = [name for name in public if name in names]
@@ -106,7 +107,7 @@ async def load_agents(
             same = known is not None and known.config == config
             roster.workbenches[str(name)] = known if known and same else await _mcp_server(str(name), config)
         except (DocumentError, ModelsError) as error:
-            roster.problems.append(str(error))
+            roster.problems[f"mcp.{name}"] = str(error)
     loader = _Loader(path, roster, before, models, environment)
     for name, given in entries.items():
         if str(name) not in names:
@@ -115,7 +116,7 @@ async def load_agents(
         try:
             await loader.load(str(name), given)
         except (DocumentError, ComponentError, ModelsError) as error:
-            roster.problems.append(str(error))
+            roster.problems[f"agents.{name}"] = str(error)
     return roster
 
 
@@ -150,7 +151,7 @@ def _modules(component: Any) -> Iterator[str]:
             yield from _modules(part)
 
 
-def _sections(path: Path, problems: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _sections(path: Path, problems: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The agents and the MCP servers of the file, whose folder for own code becomes importable."""
     if not path.exists():
         return {}, {}
@@ -188,6 +189,8 @@ class _Loader:
     async def load(self, name: str, given: Any) -> None:
         """Add an entry. Raises what :func:`load_agents` notes."""
         where = f"{self._path}: agents.{name}"
+        if not name:
+            raise DocumentError(f"{where}: must have a name")
         if name in self._models:
             raise DocumentError(f"{where}: a model of models.yaml has this name")
         config = _config(where, expand(given, where, self._environment))

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 from cryptography import x509
+from structlog.testing import capture_logs
 
 from fleet.security import diagnosis
 from fleet.security.diagnosis import Diagnosis, refusal
@@ -243,6 +244,38 @@ def test_a_token_file_that_breaks_changes_nothing(tmp_path: Path) -> None:
         assert tokens.own() == "the-right-token-123"
     file.unlink()
     assert tokens.accepts("Bearer the-right-token-123")
+
+
+def test_a_token_file_that_comes_back_as_it_was_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("the-right-token-123\n")
+    tokens = Tokens(None, file)
+    with capture_logs() as lines:
+        for _ in range(2):
+            file.rename(tmp_path / "away")
+            tokens.own()
+            (tmp_path / "away").rename(file)
+            tokens.own()
+            tokens.own()
+    told = ["a changed token file cannot be used, going on with the old one", "using a changed token file"]
+    assert [line["event"] for line in lines] == told * 2
+
+
+def test_tls_files_that_come_back_as_they_were_are_told(identities: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host, asked = identities / "host", []
+    monkeypatch.setattr("grpc.dynamic_ssl_server_credentials", lambda _, changed, **__: asked.append(changed))
+    identity(host).server_credentials()
+    (changed,) = asked
+    with capture_logs() as lines:
+        assert changed() is None
+        (host / "cert.pem").rename(host / "away")
+        assert changed() is None
+        assert changed() is None
+        (host / "away").rename(host / "cert.pem")
+        assert changed() is not None
+        assert changed() is None
+    told = ["changed TLS files cannot be used, going on with the old ones", "using changed TLS files"]
+    assert [line["event"] for line in lines] == told
 
 
 @pytest.mark.parametrize("content", ["", "\n\n", "short", "with spaces in a long line", "tab\tin-a-long-enough-line"])

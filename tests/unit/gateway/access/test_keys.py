@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from structlog.testing import capture_logs
 
 from gateway.access import keys
 from gateway.access.keys import Key, KeyRing, KeysError, digest, read_keys
@@ -84,6 +85,18 @@ async def test_a_file_that_cannot_be_opened_is_tried_again_though_it_has_not_cha
     assert ring.find("secret") is not None
     await ring.refresh()
     assert ring.find("other") is not None
+
+
+async def test_a_file_that_comes_back_as_it_was_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "keys.yaml", entry())
+    ring = KeyRing(path)
+    with capture_logs() as lines:
+        path.rename(tmp_path / "away")
+        await ring.refresh()
+        (tmp_path / "away").rename(path)
+        await ring.refresh()
+        await ring.refresh()
+    assert [line["event"] for line in lines] == ["keys not reloaded", "keys reloaded"]
 
 
 def test_many_keys_are_found_by_their_hash(tmp_path: Path) -> None:

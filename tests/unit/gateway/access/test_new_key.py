@@ -54,7 +54,7 @@ def test_a_file_that_is_not_there_is_made(tmp_path: Path) -> None:
     ("text", "reason"),
     [
         ("keys:\n  - name: alice\n    sha256: " + "b" * 64 + "\n", "alice has a key already"),
-        ("keys: [{name: bob, sha256: " + "b" * 64 + "}]\n", "add this below `keys:` yourself"),
+        ("keys: [{name: bob, sha256: " + "b" * 64 + "}]\n", "add the entry yourself"),
         ("keys:\n  - name: bob\n    sha256: 1\n", "keys.0."),
         ("other: 1\n", "keys: Field required"),
         ("keys: [", "is not YAML"),
@@ -122,6 +122,16 @@ def test_the_key_does_not_get_into_the_file_that_gets_the_entry(tmp_path: Path) 
     assert done.returncode == 1
     assert "do not redirect" in done.stderr
     assert (tmp_path / "keys.yaml").read_text() == ""
+
+
+def test_the_key_of_an_entry_that_must_be_added_by_hand_is_shown(tmp_path: Path) -> None:
+    (tmp_path / "keys.yaml").write_text("keys: [{name: bob, sha256: " + "b" * 64 + "}]\n")
+    done = command(tmp_path, "new alice keys.yaml > entry")
+    assert done.returncode == 1
+    shown = re.search(r"^  (cf-\S+)$", done.stderr, re.MULTILINE)
+    found = KeyRing(tmp_path / "entry").find(shown[1]) if shown else None
+    assert found is not None
+    assert found.name == "alice"
 
 
 @pytest.mark.parametrize("name", ["", " ", "x" * 101])

@@ -39,7 +39,7 @@ async def run(file: str, name: str, *answers: Says | str, **workbenches: Workben
     model = ScriptedModel(*answers)
     clients = {FILES[file]: model}
     roster = await load_agents(EXAMPLES / file, {FILES[file]: Model(FILES[file], model)}, (), {"AGENTS_MODEL": "m"})
-    assert roster.problems == []
+    assert not roster.problems
     benches = {**roster.workbenches, **workbenches}
     serving = AgentService(roster.entries[name], clients, benches, Turns(), Images(100_000_000), Observer())
     return await told(serving, "a question")

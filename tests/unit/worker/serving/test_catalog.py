@@ -41,6 +41,14 @@ def test_entries_come_in_the_files_order_with_the_environment_put_in(tmp_path: P
     assert client._client.max_retries == 0
 
 
+def test_names_are_as_they_are_written_and_merged_entries_too(tmp_path: Path) -> None:
+    entry = "{provider: OpenAIChatCompletionClient, config: {model: gpt-4o, api_key: k, logit_bias: {50256: -100}}}"
+    names = ["4.10", "on", "0x10", "1_000", "null", "2026-01-01"]
+    lines = "".join(f"  {name}: {{<<: *a, description: d}}\n" for name in names)
+    (tmp_path / "models.yaml").write_text(f"x-base: &a {entry}\nmodels:\n{lines}")
+    assert list(load_models(tmp_path / "models.yaml", {})) == names
+
+
 def test_the_shipped_file_loads_without_any_variable() -> None:
     models = load_models(Path(__file__).parents[4] / "models.yaml", {})
     assert list(models) == ["smollm2"]
@@ -74,6 +82,7 @@ def test_every_example_in_the_shipped_file_is_a_valid_entry(tmp_path: Path) -> N
         ("", "models: must map"),
         ("models: {}", "models: must map"),
         ("models: {a: 1}", "models.a: must be a mapping"),
+        ("models: {'': {provider: x.Y}}", "models.: must have a name"),
         ("models: {a: {config: {}}}", "models.a.provider: Field required"),
         ("models: {a: {provider: x.Y, config: 1}}", "models.a.config: Input should be a valid dictionary"),
         ("models: {a: {provider: no.such.Client}}", "models.a.provider: no.such.Client cannot be loaded"),

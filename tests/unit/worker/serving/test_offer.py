@@ -69,7 +69,7 @@ async def test_an_internal_model_is_for_agents_only(folder: Path) -> None:
 async def test_an_agent_named_like_any_model_is_named_and_the_others_are_served(folder: Path) -> None:
     roster = await agents(folder)
     assert list(roster.entries) == ["writer"]
-    assert roster.problems == [
+    assert list(roster.problems.values()) == [
         f"{folder}/agents.yaml: agents.hidden: a model of models.yaml has this name",
         f"{folder}/agents.yaml: agents.other: a model of models.yaml has this name",
         f"{folder}/agents.yaml: agents.lacking.factory: lacking cannot be imported: No module named 'no_such_package'",
@@ -78,7 +78,7 @@ async def test_an_agent_named_like_any_model_is_named_and_the_others_are_served(
 
 async def test_only_what_is_to_be_served_is_imported_and_its_models_are_there_all_the_same(folder: Path) -> None:
     roster = await agents(folder, "writer")
-    assert (roster.models, list(roster.entries), roster.problems) == ([], ["writer"], [])
+    assert (roster.models, list(roster.entries), roster.problems) == ([], ["writer"], {})
     assert "lacking" not in sys.modules
     roster = await agents(folder, "other", "open")
     assert (roster.models, list(roster.entries)) == (["open", "other"], []), "in the files' order"

@@ -211,6 +211,40 @@ async def test_what_was_wrong_from_the_start_does_not_keep_other_changes_out(fol
         assert await running.refresh() == ["three"]
 
 
+async def test_what_was_wrong_may_be_wrong_in_other_words(folder: Folder, lines: Lines) -> None:
+    folder.write("agents/reload_needs.py", "def agent(context):\n    context.model('absent')")
+    folder.write("agents.yaml", "agents: {needs: {factory: 'reload_needs:agent'}}")
+    async with asyncio.TaskGroup() as group:
+        running = await Running(folder, group).start()
+        folder.models(three="k3")
+        assert await running.refresh() == ["three"]
+    assert errors(lines) == []
+    (told,) = [line["reason"] for line in lines if line["event"] == "agent not served"]
+    assert told.endswith("models.yaml has no model 'absent'; it has three")
+
+
+@pytest.mark.parametrize("moved", [True, False], ids=["moved away", "overwritten"])
+@pytest.mark.parametrize("file", ["models.yaml", "agents.yaml"])
+async def test_a_file_that_comes_back_as_it_was_is_told(folder: Folder, lines: Lines, file: str, moved: bool) -> None:
+    folder.write("agents.yaml", "agents: {}")
+    path = folder.path / file
+    kept = path.read_text()
+    async with asyncio.TaskGroup() as group:
+        running = await Running(folder, group).start()
+        if moved:
+            path.rename(folder.path / "away")
+        else:
+            folder.write(file, "nonsense: [")
+        await running.refresh()
+        if moved:
+            (folder.path / "away").rename(path)
+        else:
+            folder.write(file, kept)
+        await running.refresh()
+        await running.refresh()
+    assert [line["event"] for line in lines if "reload" in line["event"]] == ["not reloaded", "reloaded"]
+
+
 async def test_a_missing_file_is_no_empty_file(folder: Folder, running: Running, lines: Lines) -> None:
     folder.write("agents/reload_code.py", CODE)
     folder.write("agents.yaml", "agents: {code: {factory: 'reload_code:agent'}}")

@@ -22,6 +22,6 @@ async def test_a_components_modules_are_imported_in_a_thread(tmp_path: Path, mon
     file = tmp_path / "agents.yaml"
     file.write_text(yaml.safe_dump({"agents": {"one": {"component": agent}}}))
     roster = await load_agents(file, {})
-    assert "Tool" in roster.problems[0]  # what is wrong with a module is still told
+    assert "Tool" in roster.problems["agents.one"]  # what is wrong with a module is still told
     threads = {importlib.import_module(name).THREAD for name in ("heavy_agent", "heavy_tool")}
     assert threading.current_thread() not in threads
