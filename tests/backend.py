@@ -496,13 +496,13 @@ async def forever() -> None:
     await asyncio.Event().wait()
 
 
-async def serve(host: str, port: int) -> None:
+async def serve(host: str, port: int, keep_alive: float) -> None:
     """Serve until SIGTERM or SIGINT."""
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     runner = web.AppRunner(
-        Backend().app(), handler_cancellation=True, access_log=None, shutdown_timeout=0.1, keepalive_timeout=3600
+        Backend().app(), handler_cancellation=True, access_log=None, shutdown_timeout=0.1, keepalive_timeout=keep_alive
     )
     await runner.setup()
     site = web.TCPSite(runner, host, port, backlog=1024)
@@ -516,8 +516,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A model server for tests.")
     parser.add_argument("--host", default="127.0.0.1", help="where to listen; in a container 0.0.0.0")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--keep-alive", type=float, default=3600, help="seconds that an idle connection stays open")
     given = parser.parse_args()
-    asyncio.run(serve(given.host, given.port))
+    asyncio.run(serve(given.host, given.port, given.keep_alive))
 
 
 if __name__ == "__main__":

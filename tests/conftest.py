@@ -10,9 +10,14 @@ from typing import Any
 
 import pytest
 import uvloop
+from hypothesis import HealthCheck, settings
 
 from identities.authority import Authority
 from tests.harness.fleet import TROUBLE, Fleet
+
+# Machines may be slow: no example has a deadline. All else is Hypothesis's own profile, in CI that for CI.
+settings.register_profile("chatfleet", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("chatfleet")
 
 IMPATIENT = {
     "GATEWAY_ACCEPT_TIMEOUT": "1.5",

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,13 +34,10 @@ def command(
     words: Sequence[str], folder: Path | None = None, settings: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """A command and how it ended; it sees no variable of Compose's or ours but those in ``settings``."""
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith(("COMPOSE_", "CHATFLEET_", "EMBEDDED"))
-    }
     return subprocess.run(
         words,
         cwd=folder,
-        env=inherited | dict(settings or {}),
+        env=_environment(settings),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -47,6 +45,30 @@ def command(
         timeout=BUILD,
         check=False,
     )
+
+
+def interrupted(words: Sequence[str], when: str, folder: Path, settings: Mapping[str, str]) -> int:
+    """The exit code of a command that gets SIGTERM, with its children, once it has written ``when``."""
+    with subprocess.Popen(
+        words,
+        cwd=folder,
+        env=_environment(settings),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        assert any(when in line for line in process.stdout), f"it never wrote {when!r}"
+        os.killpg(process.pid, signal.SIGTERM)
+        process.stdout.read()
+        return process.wait(BUILD)
+
+
+def _environment(settings: Mapping[str, str] | None) -> dict[str, str]:
+    ours = ("COMPOSE_", "CHATFLEET_", "EMBEDDED")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | dict(settings or {})
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from tests.compose.engine import Inspected, command, crash, docker, inspect, run
+from tests.compose.engine import Inspected, command, crash, docker, inspect, interrupted, run
 from tests.harness.fleet import TROUBLE, Address, BackendClient, fetch
 from tests.harness.ports import free_port
 from tests.harness.process import REPOSITORY
@@ -20,6 +20,7 @@ PATIENCE = 90.0
 NOT_CLONED = shutil.ignore_patterns(".*", "__pycache__", "node_modules")
 SERVICES = ("init", "host", "gateway", "worker", "model", "ingress")
 POLLING = 0.2
+UPGRADE = ("bash", "deploy/upgrade.sh")
 
 
 class Stack:
@@ -81,8 +82,15 @@ class Stack:
 
     def try_upgrade(self) -> Any:
         """``make upgrade`` and how it ended."""
-        project = {"COMPOSE_FILE": ":".join(self.files), "COMPOSE_PROJECT_NAME": self.project}
-        return command(["bash", "deploy/upgrade.sh"], self.clone, project | self._settings)
+        return command(UPGRADE, self.clone, self._project)
+
+    def interrupt_upgrade(self, when: str) -> int:
+        """The exit code of ``make upgrade`` that is ended once it has written ``when``."""
+        return interrupted(UPGRADE, when, self.clone, self._project)
+
+    @property
+    def _project(self) -> dict[str, str]:
+        return {"COMPOSE_FILE": ":".join(self.files), "COMPOSE_PROJECT_NAME": self.project} | self._settings
 
     def set(self, **settings: str) -> None:
         """Further variables for compose, as in the user's shell."""

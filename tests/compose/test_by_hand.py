@@ -71,13 +71,18 @@ async def test_clients_wait_for_a_gateway_that_does_not_listen_yet(stack: Stack,
     network = f"{stack.project}_front"
     async with constant_load(stack.address, load(), CLIENTS) as tally:
         await go_on(tally)
-        await in_thread(partial(stack.compose, "stop", "gateway"))
         began = time.time()
+
+        def ingress_says(words: str) -> bool:
+            return words in stack.logs("ingress", since=began)
+
+        await in_thread(partial(stack.compose, "stop", "gateway"))
+        await eventually(partial(ingress_says, "enters maintenance"), PATIENCE, "the gateway has left")
         deaf = await asyncio.to_thread(
             docker, "run", "-d", "--rm", "--network", network, "--network-alias", "gateway", IMAGE, "sleep", "600"
         )
         try:
-            await eventually(lambda: "changed its IP" in stack.logs("ingress", since=began), PATIENCE, "it is found")
+            await eventually(partial(ingress_says, "resolves again"), PATIENCE, "its name resolves")
             took = await in_thread(partial(stack.compose, "start", "gateway"))
             await go_on(tally, 2 * CLIENTS)
         finally:

@@ -1,12 +1,14 @@
 """New code is taken in, and taken back, under load that must not notice."""
 
+import asyncio
 import itertools
 from collections.abc import Callable
 
 import pytest
 
+from tests.compose.engine import docker, inspect
 from tests.compose.stack import PATIENCE, Stack
-from tests.compose.test_scaling import in_thread
+from tests.compose.test_scaling import in_thread, load
 from tests.faults.crowd import Say, constant_load
 from tests.harness.waiting import eventually
 from tests.schedule import Schedule
@@ -67,8 +69,47 @@ async def test_compose_up_loses_nothing_either(stack: Stack, figures: Say) -> No
     assert not tally.failures, tally.failures[:3]
 
 
-def test_code_that_cannot_serve_replaces_nothing(stack: Stack) -> None:
-    file, old = stack.clone / CHANGED, containers(stack)
+async def test_an_interrupted_upgrade_can_be_run_again(stack: Stack, figures: Say) -> None:
+    file = stack.clone / CHANGED
+    before = file.read_text()
+    try:
+        async with constant_load(stack.address, load(), CLIENTS) as tally:
+            file.write_text(before + "# Changed.\n")
+            old = containers(stack)
+            assert await asyncio.to_thread(stack.interrupt_upgrade, "worker: 2 new beside 2") != 0
+            assert containers(stack)["worker"] == old["worker"], "the new ones go"
+            assert await asyncio.to_thread(stack.interrupt_upgrade, "worker: the old ones drain") != 0
+            workers = containers(stack)["worker"]
+            assert len(workers) == len(old["worker"])
+            assert not workers & old["worker"], "the old ones go"
+            figures(f"upgraded in {await in_thread(stack.upgrade):.1f} s")
+            new = containers(stack)
+            assert new["worker"] == workers
+            assert len(new["gateway"] - old["gateway"]) == len(old["gateway"])
+    finally:
+        file.write_text(before)
+        stack.upgrade()
+    figures(f"{tally.completed} requests, {len(tally.failures)} failed or inexact")
+    assert not tally.failures, tally.failures[:3]
+
+
+def test_what_was_taken_out_does_not_come_back_in_its_former_version(stack: Stack) -> None:
+    file = stack.clone / CHANGED
+    before = file.read_text()
+    docker("stop", stack.containers("worker")[0])
+    try:
+        file.write_text(before + "# Changed.\n")
+        stack.upgrade()
+        (worker,) = stack.containers("worker")
+        assert inspect(worker)["Image"] == inspect(stack.container("host"))["Image"]
+    finally:
+        file.write_text(before)
+        stack.upgrade()
+
+
+@pytest.mark.parametrize("broken", [CHANGED, "host/__init__.py"])
+def test_code_that_cannot_serve_replaces_nothing(stack: Stack, broken: str) -> None:
+    file, old = stack.clone / broken, containers(stack)
     before = file.read_text()
     try:
         file.write_text(before + 'raise SystemExit("this version is broken")\n')

@@ -62,11 +62,11 @@ class BackendClient:
 
 
 class Backend(BackendClient):
-    """The model server as a process of its own."""
+    """The model server as a process of its own, with further ``arguments``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *arguments: str) -> None:
         self.port = free_port()
-        self.process = Process("backend", "tests.backend", folder, {}, ["--port", str(self.port)])
+        self.process = Process("backend", "tests.backend", folder, {}, ["--port", str(self.port), *arguments])
         super().__init__(f"http://127.0.0.1:{self.port}")
 
     def start(self) -> None:

@@ -153,8 +153,9 @@ def stage(tmp_path: Path, settings: dict[str, str]) -> Iterator[Stage]:
 def test_a_signal_ends_everybody(by: signal.Signals, stage: Stage) -> None:
     launcher = stage.launch()
     launcher.wait_for(READY)
-    assert launcher.end(by) < 5
+    launcher.end(by)
     assert launcher.process.returncode == 0
+    assert "killing" not in launcher.log
     assert "starting it again" not in launcher.log
 
 
@@ -171,7 +172,7 @@ def test_gateways_and_workers_leave_before_those_they_need(stage: Stage) -> None
 def test_whoever_does_not_end_is_killed_within_five_seconds(stage: Stage) -> None:
     launcher = stage.launch(worker=STUBBORN, host=STUBBORN)
     wait_until(lambda: launcher.log.count("deaf") == 2, LIMIT)
-    assert 4 < launcher.end(signal.SIGINT) < 5.5
+    assert 4 < launcher.end(signal.SIGINT) < 8  # after 4.5 s
     assert launcher.process.returncode == 0
     assert "killing host, worker.1" in launcher.log
 
@@ -181,8 +182,9 @@ def test_a_second_signal_kills_at_once(stage: Stage) -> None:
     launcher.wait_for("deaf")
     launcher.process.send_signal(signal.SIGINT)
     launcher.wait_for("ending")
-    assert launcher.end(signal.SIGINT) < 2
+    launcher.end(signal.SIGINT)
     assert launcher.process.returncode == 0
+    assert "killing" not in launcher.log, "the second signal kills, and the launcher itself would only after 4.5 s"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
@@ -339,7 +341,8 @@ def test_nohup_keeps_it_running_when_its_terminal_closes(stage: Stage) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         launcher.process.wait(0.5)
     assert "ending" not in launcher.log
-    assert launcher.end(signal.SIGTERM) < 5
+    launcher.end(signal.SIGTERM)
+    assert "killing" not in launcher.log
 
 
 AT_TERMINAL = """
@@ -441,7 +444,8 @@ def test_the_real_fleet_streams_from_the_real_model_and_ends_its_streams(
         with httpx.Client(timeout=LIMIT) as client, client.stream("POST", url, json=body) as answer:
             lines = answer.iter_lines()
             assert json.loads(next(lines))["content"]
-            assert launcher.end(signal.SIGTERM) < 5
+            launcher.end(signal.SIGTERM)
+            assert "killing" not in launcher.log
             last = json.loads(list(lines)[-1])
         assert "error" in last or last["done"]
         assert launcher.process.returncode == 0

@@ -38,12 +38,12 @@ async def status_of(fleet: Fleet, path: str, body: bytes) -> int:
 
 @BOTH
 @pytest.mark.parametrize("parts", WIDE.values(), ids=WIDE.keys())
-async def test_a_wide_body_is_refused_at_once(fleet: Fleet, path: str, parts: tuple[str, str, str]) -> None:
+async def test_a_wide_body_is_refused_before_its_end(fleet: Fleet, path: str, parts: tuple[str, str, str]) -> None:
     body = filled(*parts)
     memory = fleet.gateway.memory()
-    began = time.monotonic()
-    assert await status_of(fleet, path, body) == 422
-    assert time.monotonic() - began < 5
+    async with Connection(fleet.address) as connection, asyncio.timeout(30):
+        connection.send("POST", path, body[: SIZE // 4], JSON | {"content-length": str(len(body))})
+        assert (await connection.answer()).status == 422
     assert fleet.gateway.memory() - memory < 300 * MIB
     assert_complete(await ask(fleet.address, schedule := Schedule()), schedule)
 

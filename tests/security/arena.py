@@ -13,7 +13,7 @@ import psutil
 import yaml
 
 from tests.harness.chat import ask, assert_complete
-from tests.harness.fleet import START, Fleet, model_entries
+from tests.harness.fleet import START, Backend, Fleet, model_entries
 from tests.harness.process import Process, end_all
 from tests.harness.waiting import wait_until
 from tests.schedule import Schedule
@@ -38,6 +38,8 @@ class Arena(Fleet):
         self.expects_trouble = True  # whoever is attacked may complain; the tests look at what they promise
         self.hostile = Process("hostile-model", "tests.security.model_server", self.folder, {})
         self._first_workers = 1
+        # A worker keeps idle connections for 15 s. No attack has left those, so they must not be waited for.
+        self.backend = Backend(self.folder, "--keep-alive", "2")
 
     @property
     def members(self) -> list[Process]:

@@ -34,7 +34,6 @@ def fuzz(examine: Examine[T], cases: st.SearchStrategy[T], say: Say, share: floa
 
     @settings(
         max_examples=EXAMPLES,
-        deadline=None,
         database=None,
         phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),

@@ -28,7 +28,7 @@ async def sent(request: Json, *, as_text: bool) -> Json:
 
 @pytest.mark.parametrize("as_text", [True, False])
 @given(request_=REQUESTS)
-@settings(max_examples=1000 if LONG else 150, deadline=None)
+@settings(max_examples=1000 if LONG else 150)
 async def test_a_request_reaches_the_model_as_it_came(as_text: bool, request_: Json) -> None:
     assert await sent(request_, as_text=as_text) == reaches(request_, "served")
 

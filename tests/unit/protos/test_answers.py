@@ -57,7 +57,7 @@ def streamed(events: Sequence[pb.ReplyEvent], end: Completed) -> list[Json]:
     return [json.loads(block.removeprefix("data: ")) for block in blocks[:-2]]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0))
 async def test_a_client_is_told_all_that_the_model_said(seed: int) -> None:
     draw = Draw(seed)
@@ -67,7 +67,7 @@ async def test_a_client_is_told_all_that_the_model_said(seed: int) -> None:
     assert told_whole(json.loads(at_once(encoder().whole(events, end)))) == expected(chunks, whole=True)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0))
 async def test_the_seeds_clients_read_the_same_text_and_find_the_rest(seed: int) -> None:
     draw = Draw(seed)

@@ -40,7 +40,7 @@ def frame_of(content: bytes) -> bytes:
 # ---------------------------------------------------------------- events as frames
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(topic=NAMES, name=NAMES | ASCII, payload=st.binary(max_size=300))
 def test_an_event_comes_out_of_its_frame_as_it_went_in(topic: str, name: str, payload: bytes) -> None:
     frame = relay.pack_bytes(topic, name, payload)

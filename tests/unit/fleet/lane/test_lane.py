@@ -189,7 +189,7 @@ class LaneMachine(RuleBasedStateMachine):
                 assert self.ends[name] == 1
 
 
-LaneMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+LaneMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=50)
 TestLane = LaneMachine.TestCase
 
 
@@ -242,7 +242,6 @@ CLAIMS = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(batches=st.lists(NONSENSE, max_size=6), acks=st.lists(CLAIMS, max_size=6))
 def test_after_any_nonsense_a_lane_is_well_within_two_resend_times(
     batches: list[pb.ChunkBatch], acks: list[pb.ChunkAck]

@@ -291,7 +291,7 @@ class Lossy(Bus):
             self.incoming[number].consumed(size)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32), loss=st.sampled_from([0.0, 0.1, 0.5]), replies=st.integers(1, 5))
 @virtual
 async def test_every_reply_comes_whole_and_ends_whatever_is_lost(seed: int, loss: float, replies: int) -> None:

@@ -184,8 +184,9 @@ async def test_chunks_of_an_older_attempt_are_dropped_and_their_sender_is_told_t
     await driver
 
 
+@virtual
 async def test_a_worker_that_does_not_take_it_on_is_left_for_another() -> None:
-    stage = Stage(accept_timeout=0.01)
+    stage = Stage(clock=asyncio.get_running_loop().time, accept_timeout=2)
     _, driver = stage.begin()
     (_, first), (_, second) = (await stage.asked(2))[:2]
     assert first != second
@@ -373,8 +374,9 @@ async def test_a_client_that_leaves_cancels_at_the_worker() -> None:
     assert len(stage.chats) == 0
 
 
+@virtual
 async def test_a_model_that_is_silent_before_the_first_token_is_cut_off() -> None:
-    stage = Stage(first_token_timeout=0.01)
+    stage = Stage(clock=asyncio.get_running_loop().time, first_token_timeout=2)
     chat, driver = stage.begin()
     [(_, worker)] = await stage.asked()
     stage.chunk(worker, accepted=pb.Accepted())
@@ -385,12 +387,13 @@ async def test_a_model_that_is_silent_before_the_first_token_is_cut_off() -> Non
     assert stage.cancels() == [(worker, 1, "first_token_timeout")]
 
 
+@virtual
 async def test_a_model_that_falls_silent_is_cut_off_but_a_slow_reader_is_no_silence() -> None:
-    stage = Stage(token_timeout=0.05)
+    stage = Stage(clock=asyncio.get_running_loop().time, token_timeout=2)
     chat, driver = stage.begin()
     [(_, worker)] = await stage.asked()
     stage.chunk(worker, text="unread")
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(8)
     assert not driver.done()
     text, end = await read(chat)
     assert isinstance(end, GatewayError)
@@ -398,8 +401,9 @@ async def test_a_model_that_falls_silent_is_cut_off_but_a_slow_reader_is_no_sile
     await driver
 
 
+@virtual
 async def test_the_deadline_ends_it_whatever_happens() -> None:
-    stage = Stage(request_timeout=0.05)
+    stage = Stage(clock=asyncio.get_running_loop().time, request_timeout=2)
     chat, driver = stage.begin()
     [(_, worker)] = await stage.asked()
     stage.chunk(worker, text="a")

@@ -36,7 +36,7 @@ def asked(*encodings: str) -> Request:
 
 
 @given(st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_split_gives_the_same(data: st.DataObject) -> None:
     compress = data.draw(st.sampled_from(list(COMPRESS.values())))
     unit = data.draw(st.binary(max_size=300))

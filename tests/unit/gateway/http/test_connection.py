@@ -137,7 +137,7 @@ class Walk(RuleBasedStateMachine):
 
 
 TestWalk = Walk.TestCase
-TestWalk.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestWalk.settings = settings(max_examples=100, stateful_step_count=40)
 
 
 @pytest.mark.parametrize("state", ROUTES)

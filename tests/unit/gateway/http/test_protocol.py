@@ -19,6 +19,7 @@ from gateway.http import protocol
 from gateway.http.connection import Bounds, State
 from gateway.http.protocol import PROBES, Protocol
 from gateway.http.wire import BEGINNING
+from tests.harness.virtual import virtual
 
 BOUNDS = Bounds(max_headers=4096, header_timeout=30, body_timeout=20, answer_timeout=650, stall_timeout=10)
 UPGRADES = ("h2c", "websocket", "foo", "h2c, websocket", "TLS/1.0")
@@ -188,7 +189,7 @@ cuts = st.lists(st.integers(0, 10_000), max_size=12)
 
 
 @given(asked=requests, more=requests, where=cuts)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_split_of_the_bytes_gives_the_same_requests(asked: bytes, more: bytes, where: list[int]) -> None:
     """Two requests, the second once the first is answered."""
 
@@ -414,8 +415,11 @@ async def test_a_bad_chunk_gets_one_answer_and_the_application_a_disconnect() ->
 
 @pytest.mark.parametrize("eof", [True, False])
 @pytest.mark.parametrize("pipelined", [b"", SMUGGLED, SMUGGLED * 100, b"\r\n"])
-async def test_a_client_that_leaves_reaches_the_application(eof: bool, pipelined: bytes) -> None:
+async def test_a_client_that_leaves_reaches_the_application(
+    eof: bool, pipelined: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not at its end of file, behind which it may be waiting, but when it resets what is written after it."""
+    monkeypatch.setattr(protocol, "PROBES", (0.0, 3600.0))
     server = Server(wait_for_the_end)
     server.receive(request("POST", [], b"abc", 0))
     await server.settle()
@@ -545,6 +549,7 @@ STATES = {
 
 @pytest.mark.parametrize("unread", [0, 100])
 @pytest.mark.parametrize("state", STATES)
+@virtual
 async def test_every_state_ends(state: State, unread: int) -> None:
     app, request_ = STATES[state]
     server = Server(app, SHORT)

@@ -17,6 +17,7 @@ from gateway.errors import NotHttp
 from gateway.http.connection import Bounds, State
 from gateway.http.proxy_protocol import V1_LONGEST, V2, V2_LONGEST, Header, Peer
 from tests.harness.ports import free_port
+from tests.harness.virtual import virtual
 from tests.harness.waiting import until
 from tests.unit.gateway.http.serving import serving
 from tests.unit.gateway.http.test_protocol import BOUNDS, PORT, PROXY, Server
@@ -62,7 +63,7 @@ def headers(draw: st.DrawFn) -> tuple[bytes, Peer | None]:
 
 
 @given(given_header=headers(), rest=st.binary(max_size=50), cuts=st.lists(st.integers(0, 5000), max_size=8))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_valid_header_names_its_client_however_it_is_cut(
     given_header: tuple[bytes, Peer | None], rest: bytes, cuts: list[int]
 ) -> None:
@@ -78,7 +79,7 @@ def test_a_valid_header_names_its_client_however_it_is_cut(
 @given(data=st.one_of(st.binary(max_size=300), st.binary(max_size=300).map(lambda more: V2 + more), headers()))
 @example(V2 + b"\x21\x11\xff\xff" + bytes(5000))
 @example(b"PROXY " + b"x" * 500)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_no_bytes_break_it_or_are_held_without_end(data: Any) -> None:
     data = data[0][:-1] + b"\xff" if isinstance(data, tuple) else data
     header = Header()
@@ -186,6 +187,7 @@ async def test_bytes_after_a_refused_header_are_discarded() -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", V1_HEADER[:-1], V2_HEADER[:-1], V1_HEADER])
+@virtual
 async def test_a_header_that_does_not_come_in_time_ends_the_connection(sent: bytes) -> None:
     server = Server(bounds=Bounds(4096, 0.02, 0.04, 0.2, 0.06), proxy_port=PORT)
     with capture_logs() as logs:

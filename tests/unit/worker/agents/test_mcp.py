@@ -24,6 +24,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 """The SDK leaves streams of a server that died unclosed."""
 
 SERVER = str(Path(__file__).with_name("mcp_server.py"))
+PATIENCE = 30
+"""Seconds for a server to start, and for a call that would last for a minute to end."""
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ async def test_a_server_that_dies_in_a_call_is_an_error_and_is_back_soon(server:
     calling = asyncio.create_task(call(server, "sleep", seconds=60))
     await asyncio.sleep(0.1)  # the call is on its way; whether it has arrived makes no difference
     os.kill(pid, signal.SIGKILL)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PATIENCE):
         text, is_error = await calling
     assert is_error
     assert "died" in text
@@ -64,7 +66,7 @@ async def test_a_server_that_dies_in_a_call_is_an_error_and_is_back_soon(server:
     async def works() -> bool:
         return await call(server, "add", a=1, b=1) == ("2", False)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while not await works():
             await asyncio.sleep(0.05)
 
@@ -72,7 +74,7 @@ async def test_a_server_that_dies_in_a_call_is_an_error_and_is_back_soon(server:
 async def test_a_server_killed_while_idle_is_back_for_the_next_call(server: McpServer) -> None:
     await server.list_tools()
     os.kill(int((await call(server, "pid"))[0]), signal.SIGKILL)
-    async with asyncio.timeout(6):
+    async with asyncio.timeout(PATIENCE):
         while (await call(server, "add", a=1, b=1))[1]:
             await asyncio.sleep(0.05)
 
@@ -82,7 +84,7 @@ async def test_a_cancelled_call_is_given_up(server: McpServer) -> None:
     calling = asyncio.create_task(call(server, "sleep", seconds=60))
     await asyncio.sleep(0.1)
     calling.cancel()
-    async with asyncio.timeout(0.25):
+    async with asyncio.timeout(PATIENCE):
         await asyncio.wait([calling])
     assert calling.cancelled()
     assert await call(server, "add", a=1, b=1) == ("2", False)
@@ -98,7 +100,7 @@ async def test_a_server_over_http_is_back_too() -> None:
     server = McpServer("http", McpConfig(url=f"http://127.0.0.1:{port}/mcp"))
 
     async def works() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while await call(server, "add", a=1, b=1) != ("2", False):
                 await asyncio.sleep(0.05)
 
@@ -109,7 +111,7 @@ async def test_a_server_over_http_is_back_too() -> None:
         await asyncio.sleep(0.2)
         started.kill()
         started.wait()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             assert (await calling)[1]
             assert (await call(server, "add", a=1, b=1))[1]
         started = serve(port)

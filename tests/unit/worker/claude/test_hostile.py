@@ -67,7 +67,7 @@ HOSTILE = st.one_of(
 )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.lists(HOSTILE, max_size=8))
 def test_whatever_a_server_sends_a_reply_ends_in_one_way(events: list[Any]) -> None:
     async def read() -> Recording:

@@ -124,7 +124,7 @@ def got(block: dict[str, Any]) -> Any:
     return block
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.lists(MESSAGES, min_size=1, max_size=6), st.lists(TOOLS, max_size=3))
 def test_all_that_is_said_arrives_in_its_order(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> None:
     made = sent(*messages, tools=tools)
@@ -155,7 +155,7 @@ def _stripped(turns: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
     return turns
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.lists(MESSAGES | st.builds(lambda more: {"role": "user", **more}, OBJECTS), min_size=1, max_size=3), JSON)
 def test_a_body_of_any_kind_is_translated_or_refused_by_name(messages: list[dict[str, Any]], odd: Any) -> None:
     asked: list[tuple[list[dict[str, Any]], dict[str, Any]]] = [

@@ -104,7 +104,7 @@ async def ended(*payloads: bytes) -> pb.Error | pb.Done:
         return made
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(odd(CHUNK), min_size=1, max_size=3), st.booleans())
 async def test_any_json_is_understood_or_the_models_fault(chunks: list[Any], ascii_: bool) -> None:
     payloads = [json.dumps(chunk, ensure_ascii=ascii_).encode("utf-8", "surrogatepass") for chunk in chunks]
@@ -112,7 +112,7 @@ async def test_any_json_is_understood_or_the_models_fault(chunks: list[Any], asc
     assert isinstance(end, pb.Done) or end.code in ("model_stream_broken", "model_failed")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=60))
 async def test_any_bytes_are_the_models_fault(payload: bytes) -> None:
     end = await ended(payload)

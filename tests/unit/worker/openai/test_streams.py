@@ -182,7 +182,7 @@ async def test_a_complete_stream_is_what_autogen_reads_in_it(server: Server, nam
 
 
 @given(sizes=st.lists(st.integers(1, 400), min_size=1, max_size=8))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_a_stream_is_the_same_wherever_it_is_cut(sizes: list[int]) -> None:
     whole = b"".join(STREAMS["text"])
     parts: list[bytes] = []

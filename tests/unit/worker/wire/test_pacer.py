@@ -16,6 +16,8 @@ from worker.wire.pacer import Pacer
 pytestmark = pytest.mark.both_loops
 
 INTERVAL = 0.02
+TRIES = 10
+"""A busy machine may hold the test up until the slot is over, but not each time."""
 
 
 class End:
@@ -86,22 +88,27 @@ async def silence() -> None:
 
 async def test_the_first_thing_after_a_silence_is_read_at_once(desk: Desk) -> None:
     end = desk.add(End())
-    await silence()
-    number = await the_begin_of_a_slot()
-    end.far.send(b"a")
-    await until(lambda: end.got)
-    assert end.got == [(b"a", number)]
-    assert desk.calls == ["begin", "read", "end True"]
+    for tried in range(TRIES):
+        await silence()
+        number = await the_begin_of_a_slot()
+        end.far.send(b"a")
+        await until(lambda: end.got)
+        assert desk.calls == ["begin", "read", "end True"] * (tried + 1)
+        if end.got.pop() == (b"a", number):
+            return
+    pytest.fail("it was read in a later slot")
 
 
 async def test_a_second_thing_within_a_slot_waits_for_the_next(desk: Desk) -> None:
     end = desk.add(End())
-    number = await the_begin_of_a_slot()
+    await the_begin_of_a_slot()
     end.far.send(b"a")
     await until(lambda: end.got)
     end.far.send(b"b")
     await until(lambda: len(end.got) == 2)
-    assert end.got == [(b"a", number), (b"b", number + 1)]
+    (first, slot_of_first), (second, slot_of_second) = end.got
+    assert (first, second) == (b"a", b"b")
+    assert slot_of_first < slot_of_second
 
 
 async def test_what_comes_for_several_within_a_slot_is_read_in_one_go(desk: Desk) -> None:
@@ -140,12 +147,12 @@ async def test_a_turn_of_the_loop_reads_for_a_bounded_time_and_the_next_begins_w
 
 async def test_as_long_as_things_come_they_are_read_once_in_a_slot(desk: Desk) -> None:
     end = desk.add(End())
-    began = time.monotonic()
-    while time.monotonic() < began + 6 * INTERVAL:
-        end.far.send(b"a")
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(5):
+        while len(end.got) < 5:
+            end.far.send(b"a")
+            await asyncio.sleep(0.001)
     slots = [number for _, number in end.got]
-    assert len(slots) == len(set(slots)) >= 4
+    assert len(slots) == len(set(slots))
 
 
 async def test_the_end_tells_whether_all_was_dealt_with(desk: Desk) -> None:
