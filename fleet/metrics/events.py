@@ -17,6 +17,7 @@ _MEMBERS: Events = {
         "no relay, events pass by gRPC",
         "traces lost",
         "tracing is off",
+        "tracing setting ignored",
     ),
     "error": ("an event was not understood", "the link failed, joining again"),
 }

@@ -35,8 +35,8 @@ class Export:
     """The spans of ``tracer`` are exported. Nothing waits for the endpoint: what the queue cannot hold is lost."""
 
     def __init__(self, service: str, member_id: str) -> None:
-        library = logging.getLogger("opentelemetry")
-        library.handlers[:] = [_Warnings()]
+        library, warnings = logging.getLogger("opentelemetry"), _Warnings()
+        library.handlers[:] = [warnings]
         library.propagate = False
         own = {"service.name": service, "service.instance.id": member_id, "service.version": VERSION}
         resource = Resource.create({**own, **OTELResourceDetector().detect().attributes})
@@ -45,6 +45,7 @@ class Export:
         self.provider.add_span_processor(processor)
         self.tracer = OwnTracer(self.provider, processor, "chatfleet", VERSION)
         vars(trace_exporter)["encode_spans"] = Encoding(self.provider.resource, self.tracer.scope)
+        warnings.begin_export()
 
     async def close(self) -> None:
         """Send what is left, for :data:`CLOSE` seconds at most."""
@@ -74,17 +75,26 @@ _NO_SPANS = NoOpTracer()
 
 
 class _Warnings(logging.Handler):
-    """What the SDK complains of as one line of ours, and no more than one a minute."""
+    """What the SDK complains of as lines of ours: of its settings all, of the export no more than one a minute."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
+        self._exports = False
         self._next = 0.0
         self._left_out = 0
 
+    def begin_export(self) -> None:
+        """The settings are read."""
+        self._exports = True
+
     def emit(self, record: logging.LogRecord) -> None:
-        now = time.monotonic()
-        if now < self._next:
-            self._left_out += 1
+        reason, now = record.getMessage()[:500], time.monotonic()
+        if not self._exports:
+            log.warning("tracing setting ignored", reason=reason)
+        elif reason.startswith("Transient error"):  # it tries again
             return
-        log.warning("traces lost", reason=record.getMessage()[:500], left_out=self._left_out)
-        self._next, self._left_out = now + WARN_EVERY, 0
+        elif now < self._next:
+            self._left_out += 1
+        else:
+            log.warning("traces lost", reason=reason, left_out=self._left_out)
+            self._next, self._left_out = now + WARN_EVERY, 0

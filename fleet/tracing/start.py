@@ -1,6 +1,7 @@
 """Whether spans are made. The SDK is imported only then."""
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from fleet import logs
@@ -19,13 +20,17 @@ def start(service: str, member_id: str) -> "Export | None":
 
     What it asks for in vain is a warning: a service must not fail because it cannot be watched.
     """
-    if not any(map(os.environ.get, ENDPOINTS)) or _says("OTEL_SDK_DISABLED", "true"):
+    named = next((name for name in ENDPOINTS if os.environ.get(name)), "")
+    if not named or _says("OTEL_SDK_DISABLED", "true"):
         return None
     if _says("OTEL_TRACES_EXPORTER", "none"):
         return None
     protocol = next(filter(None, map(os.environ.get, PROTOCOLS)), "http/protobuf")
     if protocol != "http/protobuf":
         log.warning("tracing is off", reason=f"{PROTOCOLS[1]}: {protocol} is not spoken here; http/protobuf is")
+        return None
+    if not re.match("https?://[^/]", os.environ[named]):
+        log.warning("tracing is off", reason=f"{named}: is no URL, such as http://collector:4318")
         return None
     from fleet.tracing.export import Export
 

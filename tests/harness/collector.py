@@ -42,6 +42,8 @@ class Collector:
         self.port = free_port()
         self.spans: list[Span] = []
         self.headers: list[dict[str, str]] = []
+        self.refusals = 0
+        """Of so many requests it says that it is not available."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
 
@@ -79,6 +81,9 @@ class Collector:
     async def _receive(self, request: web.Request) -> web.Response:
         self.headers.append({name.lower(): value for name, value in request.headers.items()})
         body = await request.read()
+        if self.refusals:
+            self.refusals -= 1
+            raise web.HTTPServiceUnavailable
         if body[:2] == b"\x1f\x8b":
             body = gzip.decompress(body)
         self.spans += spans(ExportTraceServiceRequest.FromString(body))

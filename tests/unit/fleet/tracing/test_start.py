@@ -58,8 +58,10 @@ def test_without_an_endpoint_the_sdk_is_not_even_imported() -> None:
         {"OTEL_EXPORTER_OTLP_ENDPOINT": NOBODY, "OTEL_TRACES_EXPORTER": "none"},
         {"OTEL_EXPORTER_OTLP_ENDPOINT": NOBODY, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
         {"OTEL_EXPORTER_OTLP_ENDPOINT": NOBODY, "OTEL_BSP_MAX_QUEUE_SIZE": "0"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"},
+        {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http:///v1/traces"},
     ],
-    ids=["empty", "disabled", "none", "grpc", "nonsense"],
+    ids=["empty", "disabled", "none", "grpc", "nonsense", "no scheme", "no host"],
 )
 def test_it_stays_off(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in settings.items():
@@ -110,6 +112,37 @@ async def test_an_endpoint_that_is_away_is_one_warning_and_no_wait(
         export.tracer.start_span(str(number)).end()
     await export.close()
     assert capsys.readouterr().out.count("traces lost") == 1
+
+
+async def test_settings_without_a_meaning_are_named_each(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", NOBODY)
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "sometimes")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "zip")
+    export = start("service", "member")
+    assert export is not None
+    await export.close()
+    said = capsys.readouterr().out
+    assert said.count("tracing setting ignored") == 2
+    assert "sometimes" in said
+    assert "zip" in said
+    assert "traces lost" not in said
+
+
+async def test_an_export_that_succeeds_at_last_has_lost_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Collector() as collector:
+        collector.refusals = 1
+        for name, value in collector.settings.items():
+            monkeypatch.setenv(name, value)
+        export = start("service", "member")
+        assert export is not None
+        export.tracer.start_span("a").end()
+        await asyncio.to_thread(wait_until, lambda: bool(collector.spans), 10.0, "the span at the second try")
+        await export.close()
+    assert capsys.readouterr().out == ""
 
 
 async def test_an_endpoint_that_never_answers_does_not_keep_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
