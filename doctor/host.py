@@ -31,6 +31,10 @@ def check() -> Iterator[Finding]:
     counts = members(text)
     kinds = ", ".join(f"{number} {kind} by {way}" for (kind, way), number in sorted(counts.items()) if number)
     yield ok(f"on the host: {kinds or 'nobody'}")
+    for kind in ("gateway", "worker"):
+        if not sum(number for (one, _), number in counts.items() if one == kind):
+            advice = f"start one: python -m {kind}; if one runs, its log says why it cannot join"
+            yield warning(f"no {kind} is on the host, so no client can be served", advice)
     if slow := sum(number for (kind, way), number in counts.items() if way == "grpc" and kind != "other"):
         advice = "every batch costs five times the CPU: let the relay's port pass, see `no relay` in their logs"
         yield warning(f"{slow} members have no relay", advice)

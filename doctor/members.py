@@ -104,6 +104,8 @@ def _models(fleet: Mapping[str, Any]) -> Iterator[Finding]:
             yield ok(text)
         elif state == "failing":
             yield problem(text, f"docs/runbook.md has the code {code}; the workers' `chat failed` has the reason")
+        elif state == "absent":
+            yield warning(text, "no worker that is ready serves it: look at the workers above")
         else:
             yield warning(text, "some workers cannot serve it: see `chat failed` and `agent not served` in their logs")
 

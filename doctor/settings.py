@@ -102,7 +102,8 @@ def _refusals(kinds: "tuple[str, ...] | list[str]") -> Iterator[Finding]:
 
 def _keys(path: Path) -> Finding:
     try:
-        return ok(f"GATEWAY_KEYS: {path} has {len(read_keys(path))} keys")
+        number = len(read_keys(path))
+        return ok(f"GATEWAY_KEYS: {path} has {number} key{'s' * (number != 1)}")
     except KeysError as error:
         text, _, advice = str(error).partition("; ")
         return problem(f"GATEWAY_KEYS: {text}", advice or "correct the file; docs/operations.md shows its form")

@@ -58,7 +58,7 @@ async def run_chats(fleet: Fleet, clients: int, runs: int, tokens: int, delay: f
     await asyncio.gather(*[one() for _ in range(clients)])
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_memory_is_flat_over_many_runs(fleet: Fleet, figures: Say) -> None:
     members = [*fleet.workers, fleet.gateway]
     await run_teams(fleet, CLIENTS, 40, tokens=1)
@@ -70,7 +70,7 @@ async def test_memory_is_flat_over_many_runs(fleet: Fleet, figures: Say) -> None
     assert max(growth.values()) < GROWTH
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_cpu_of_a_teams_token_beside_a_plain_chats(fleet: Fleet, figures: Say) -> None:
     """A figure and no assertion: the machine may do other work."""
     await run_teams(fleet, CLIENTS, 2, tokens=10)

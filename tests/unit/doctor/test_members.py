@@ -59,6 +59,13 @@ def test_models_that_fail_are_named_with_their_code(answers: dict[str, Answer]) 
     assert problems("a") == ["model m: failing, model_unreachable for 61 s", "model n: degraded"]
 
 
+def test_of_a_model_that_no_worker_has_it_points_to_the_workers(answers: dict[str, Answer]) -> None:
+    well("a", answers, worker("w"), models={"m": {"state": "absent", "workers": 0}})
+    (told,) = [found for found in members.check(["a"], "", []) if found.level is Level.WARNING]
+    assert told.text == "model m: absent"
+    assert "the workers above" in told.advice
+
+
 def test_gateways_that_hear_different_workers_are_told_apart(answers: dict[str, Answer]) -> None:
     well("a", answers, worker("w"), worker("x"))
     well("b", answers, worker("w"), worker("x", state="SILENT"))
