@@ -12,7 +12,6 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
-from opentelemetry import trace
 
 from fleet import logfmt
 
@@ -37,9 +36,9 @@ def _drop_bodies(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMap
 
 
 def _name_trace(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Lines of what belongs to a trace say to which."""
-    current = trace.get_current_span().get_span_context()
-    if current.is_valid:
+    """Lines of what belongs to a trace say to which. The model has none, and its image no OpenTelemetry."""
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is not None and (current := trace.get_current_span().get_span_context()).is_valid:
         event.setdefault("trace_id", f"{current.trace_id:032x}")
     return event
 

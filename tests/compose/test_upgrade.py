@@ -21,9 +21,9 @@ CHANGED = "worker/__init__.py"
 REPLACED, KEPT = ("host", "gateway", "worker"), ("ingress", "model")
 
 
-def long_replies() -> Callable[[], Schedule]:
+def long_replies(seconds: float = REPLY) -> Callable[[], Schedule]:
     numbers = itertools.count()
-    return lambda: Schedule(tag=f"upgrade-{next(numbers)}", tokens=300, delay=REPLY / 300)
+    return lambda: Schedule(tag=f"upgrade-{next(numbers)}", tokens=300, delay=seconds / 300)
 
 
 def containers(stack: Stack) -> dict[str, set[str]]:
@@ -53,7 +53,7 @@ async def test_compose_up_loses_nothing_either(stack: Stack, figures: Say) -> No
     """It stops all that has changed before it starts anything: new requests wait until running ones have ended."""
     file = stack.clone / CHANGED
     before = file.read_text()
-    async with constant_load(stack.address, long_replies(), CLIENTS) as tally:
+    async with constant_load(stack.address, long_replies(REPLY / 3), CLIENTS) as tally:
         await eventually(lambda: stack.backend.active() == CLIENTS, PATIENCE, "all ask")
         for text in (before + "# Changed.\n", before):
             old = containers(stack)

@@ -1,6 +1,8 @@
 """What the product imports is what ``pyproject.toml`` asks for."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Mapping
 from importlib.metadata import packages_distributions
@@ -38,3 +40,20 @@ def test_every_import_is_declared(package: str, owners: Mapping[str, list[str]])
         if not any(normal(owner) in declared(asked) for owner in owners.get(name, [name]))
     }
     assert not missing
+
+
+def test_the_model_starts_with_the_packages_of_its_image(owners: Mapping[str, list[str]]) -> None:
+    """It imports parts of ``fleet``, whose own packages are not there."""
+    script = (
+        "import sys; there = set(sys.modules); import model.__main__; "
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - there})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    pins = (REPOSITORY / "requirements-model.txt").read_text()
+    pinned = {normal(name) for name in re.findall(r"^([\w.-]+)==", pins, re.MULTILINE)}
+    foreign = {
+        name
+        for name in done.stdout.split()
+        if name in owners and not any(normal(owner) in pinned for owner in owners[name])
+    }
+    assert not foreign
