@@ -121,7 +121,8 @@ def _deltas(draw: Draw) -> Iterable[Json]:
                 more = draw.optional(extra_content={"google": {"thought_signature": draw.text()}}, x_call=draw.text())
                 call = {"index": calls, "id": f"c{calls}", "type": "function", "function": function, **more}
                 yield {**delta, "tool_calls": [call]}
-                yield {"tool_calls": [{"index": calls, "function": {"arguments": draw.text()}}]}
+                rest = draw.text().lstrip("{[")  # else it could be the same arguments once more, which are left out
+                yield {"tool_calls": [{"index": calls, "function": {"arguments": rest}}]}
                 calls += 1
             case 1:
                 yield {"content": "", **delta}

@@ -84,6 +84,7 @@ def _set(target: AnyValue, value: object) -> None:
     elif isinstance(value, float):
         target.double_value = value
     elif isinstance(value, tuple):
+        target.array_value.SetInParent()  # also an empty one
         for item in value:
             _set(target.array_value.values.add(), item)
     else:
