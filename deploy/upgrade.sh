@@ -55,13 +55,12 @@ await() {
     done
 }
 
-# retire CONTAINER... - lets them drain, and removes them. It goes on after a Ctrl-C, as a job with its own process group:
-# stopped again, they would end at once.
+# retire CONTAINER... - begins to let them drain, and to remove them: a job with its own process group, which a Ctrl-C does
+# not end. Stopped again, they would end at once.
 retire() {
     set -m
     { docker stop "$@" && docker rm "$@"; } >/dev/null &
     set +m
-    wait $!
 }
 
 # added - containers of $service that were not there before the upgrade, whether they run or not.
@@ -74,7 +73,8 @@ withdraw() {
     local new
     while new=$(added) && [[ -n $new ]]; do # Docker may still be about to start one
         # shellcheck disable=SC2086
-        retire $new || sleep 1
+        retire $new
+        wait $! || sleep 1
     done
 }
 trap '$leaving' EXIT
@@ -100,10 +100,11 @@ beside() {
         for id in $new; do docker logs --tail 20 "$id" >&2; done
         exit 1
     fi
-    say "$service: the old ones drain"
     leaving=wait
     # shellcheck disable=SC2086
     retire $old
+    say "$service: the old ones drain"
+    wait $!
     leaving=:
 }
 
