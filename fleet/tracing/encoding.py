@@ -1,4 +1,4 @@
-"""Spans as OTLP's messages. The exporter's own encoding takes four times as long, and is for whatever is rare."""
+"""Spans as OTLP's messages. The exporter's own encoding takes three times as long, and is for whatever is rare."""
 
 from collections.abc import Sequence
 

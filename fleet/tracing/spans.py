@@ -1,7 +1,7 @@
-"""Spans at a fifth of what the SDK's cost, whose limits, locks and checks chatfleet's own do not need.
+"""Spans at a third of what the SDK's cost, whose limits, locks and checks chatfleet's own do not need.
 
-When they end, the SDK's processor gets them as it gets its own. They are samples of the same API, so that an agent's
-code can add to the span that it runs in.
+When they end, the SDK's processor gets them as it gets its own. They have OpenTelemetry's API, so that an agent's code
+can add to the span that it runs in.
 """
 
 import time

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from fleet.tracing.export import Export
 from fleet.tracing.start import start
 from tests.harness.collector import Collector
 from tests.harness.process import REPOSITORY
@@ -69,13 +70,18 @@ def test_it_stays_off(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch)
     assert start("service", "member") is None
 
 
+def started() -> Export:
+    export = start("service", "member")
+    assert export is not None
+    return export
+
+
 async def test_spans_have_the_service_and_the_member(monkeypatch: pytest.MonkeyPatch) -> None:
     with Collector() as collector:
         for name, value in collector.settings.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=night")
-        export = start("service", "member")
-        assert export is not None
+        export = started()
         export.tracer.start_span("a").end()
         export.provider.get_tracer("autogen-core").start_span("theirs").end()
         export.provider.get_tracer("mine").start_span("b").end()
@@ -91,8 +97,7 @@ async def test_the_environments_names_win(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", NOBODY)
     monkeypatch.setenv("OTEL_SERVICE_NAME", "mine")
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=pod-1,deployment.environment.name=test")
-    export = start("service", "member")
-    assert export is not None
+    export = started()
     named = dict(export.provider.resource.attributes)
     assert (named["service.name"], named["service.instance.id"]) == ("mine", "pod-1")
     assert named["deployment.environment.name"] == "test"
@@ -106,8 +111,7 @@ async def test_an_endpoint_that_is_away_is_one_warning_and_no_wait(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "8")
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "4")
-    export = start("service", "member")
-    assert export is not None
+    export = started()
     for number in range(5000):
         export.tracer.start_span(str(number)).end()
     await export.close()
@@ -120,8 +124,7 @@ async def test_settings_without_a_meaning_are_named_each(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", NOBODY)
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "sometimes")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "zip")
-    export = start("service", "member")
-    assert export is not None
+    export = started()
     await export.close()
     said = capsys.readouterr().out
     assert said.count("tracing setting ignored") == 2
@@ -137,8 +140,7 @@ async def test_an_export_that_succeeds_at_last_has_lost_nothing(
         collector.refusals = 1
         for name, value in collector.settings.items():
             monkeypatch.setenv(name, value)
-        export = start("service", "member")
-        assert export is not None
+        export = started()
         export.tracer.start_span("a").end()
         await asyncio.to_thread(wait_until, lambda: bool(collector.spans), 10.0, "the span at the second try")
         await export.close()
@@ -152,8 +154,7 @@ async def test_an_endpoint_that_never_answers_does_not_keep_the_process(monkeypa
     async with listening(hang) as url:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "5")
-        export = start("service", "member")
-        assert export is not None
+        export = started()
         export.tracer.start_span("a").end()
         await export.close()
         assert is_exporting(), "it still waits for the answer"
