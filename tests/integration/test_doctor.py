@@ -67,6 +67,13 @@ def test_before_it_runs_nothing_is_wrong_and_everything_is_free() -> None:
     assert "Nothing is wrong" in said
 
 
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Fleet]:
+    """One of its own: in the shared one a model may fail, by other tests, and the doctor says so."""
+    with Fleet() as made:
+        yield made
+
+
 def test_of_a_fleet_that_is_well_it_tells_who_hears_whom(fleet: Fleet) -> None:
     code, said = of(fleet)
     assert (code, failures(said)) == (0, [])
