@@ -10,10 +10,12 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from fleet import logs
+from fleet.process.turns import Turns
 from gateway.errors import GatewayError, NotHttp
 from gateway.faces import listed
 from gateway.http import http10, proxy_protocol
 from gateway.http.connection import UNPARSED, Bounds, Connection, Event, State, Verdict, headers_too_large
+from gateway.http.intake import Flow, Intake
 from gateway.http.wire import EXTENSION, Wire
 
 log = logs.logger("gateway.http")
@@ -43,29 +45,36 @@ class Protocol(HttpToolsProtocol):
     """Serves one request at a time within ``bounds``, and refuses what is no request with an error in our shape.
 
     Connections to ``proxy_port`` begin with a PROXY header. Responses find a :class:`gateway.http.wire.Wire` in
-    their scope. It has 13 attributes because uvicorn's are among them, besides one of each part.
+    their scope. It has 16 attributes because uvicorn's are among them, besides one of each part.
     """
 
     raw: Transport
     header: proxy_protocol.Header | None = None
     """What the proxy in front says before anything else, while it is awaited."""
     wire: Wire
+    intake: Intake
     connection: Connection
     timer: TimerHandle
     prober: Handle | None = None
     wakes_at: float
     head_bytes = 0
 
-    def __init__(self, bounds: Bounds, proxy_port: int | None, *args: Any, **given: Any) -> None:
+    def __init__(self, bounds: Bounds, proxy_port: int | None, turns: Turns, *args: Any, **given: Any) -> None:
+        self.parts: list[bytes] = []
+        """Of a body, found since the last of them were handed on: there may be one in six bytes."""
+        self.on_body = self.parts.append  # type: ignore[assignment]  # the parser, made next, calls what it finds here
         super().__init__(*args, **given)
         self.bounds = bounds
         self.proxy_port = proxy_port
+        self.turns = turns
 
     # ------------------------------------------------------------ the connection
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.raw = transport
+        self.flow = flow = Flow(transport)
+        self.intake = Intake(transport, flow, self.turns, self.take)
         self.transport = self.wire = Wire(transport, self.flow, self.finish, self.is_closing)
         if self.server is not None and self.server[1] == self.proxy_port:
             self.header = proxy_protocol.Header()
@@ -74,6 +83,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.connection.lost()
+        self.intake.end()
         self.timer.cancel()
         if self.prober is not None:
             self.prober.cancel()
@@ -100,6 +110,9 @@ class Protocol(HttpToolsProtocol):
             self.prober = None if pause is None else self.loop.call_later(pause, self.probe, pauses)
 
     def data_received(self, data: bytes) -> None:
+        self.intake.receive(data)
+
+    def take(self, data: bytes) -> None:
         try:
             if self.header is not None and not (data := self.after_header(self.header, data)):
                 return
@@ -114,10 +127,6 @@ class Protocol(HttpToolsProtocol):
         if self.connection.state is State.LAST:
             self.cycle.keep_alive = False  # what follows the request is discarded, so no other can be read
         self.watch()
-        if self.connection.state is State.DISCARDING and not self.flow.read_paused:
-            # uvloop reads up to 2 MiB before it does anything else, and nothing else slows this client down.
-            self.flow.pause_reading()
-            self.loop.call_soon(self.flow.resume_reading)
 
     def after_header(self, header: proxy_protocol.Header, data: bytes) -> bytes:
         """What follows the PROXY header in ``data``. Once it is complete, its client is the connection's."""
@@ -142,6 +151,7 @@ class Protocol(HttpToolsProtocol):
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
                 self.parser.feed_data(head)
                 self.parser.feed_data(skipped)
+            self.take_body()
         except httptools.HttpParserError as error:
             cause = error.__context__  # what one of our callbacks raised
             if not isinstance(cause, Pipelined):
@@ -203,13 +213,18 @@ class Protocol(HttpToolsProtocol):
             app = http10.unchunked(app, cycle, self.wire)
         super()._start_asgi_task(cycle, app)
 
-    def on_body(self, body: bytes) -> None:
-        self.connection.payload(len(body))
-        super().on_body(body)
+    def take_body(self) -> None:
+        """Hand on what was found of the body."""
+        if self.parts:
+            body = b"".join(self.parts)
+            self.parts.clear()
+            self.connection.payload(len(body))
+            HttpToolsProtocol.on_body(self, body)
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return
+        self.take_body()
         super().on_message_complete()
         self.connection.move(Event.MESSAGE_END, self.loop.time())
 

@@ -8,6 +8,7 @@ from functools import partial
 import uvicorn
 from starlette.types import ASGIApp
 
+from fleet.process.turns import Turns
 from fleet.settings import HostPort
 from gateway.http.connection import Bounds
 from gateway.http.protocol import Protocol
@@ -54,7 +55,7 @@ def make_server(app: ASGIApp, settings: GatewaySettings) -> Server:
     return Server(
         uvicorn.Config(
             app,
-            http=partial(Protocol, bounds, port),  # type: ignore[arg-type]  # uvicorn only calls it
+            http=partial(Protocol, bounds, port, Turns()),  # type: ignore[arg-type]  # uvicorn only calls it
             ws="none",
             lifespan="off",
             access_log=False,

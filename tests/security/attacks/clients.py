@@ -138,6 +138,18 @@ async def held_chunks(target: Target) -> None:
 
 
 @ATTACKS
+async def small_chunks(target: Target) -> None:
+    """Bodies in chunks of five bytes, whose framing is no longer than what it frames."""
+
+    async def hold() -> None:
+        async with raw(target.gateway) as connection:
+            await connection.send(head(PATH, "transfer-encoding: chunked"))
+            await connection.flood(b"5\r\n     \r\n" * 2000)
+
+    await side_by_side(HELD, hold)
+
+
+@ATTACKS
 async def endless_trailer(target: Target) -> None:
     async with raw(target.gateway) as connection:
         await connection.send(head("/nowhere", "transfer-encoding: chunked") + b"0\r\nx: ")
