@@ -1,6 +1,7 @@
 """The compose project as a user has it: a clone, its settings, its containers."""
 
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -13,8 +14,9 @@ from tests.harness.fleet import TROUBLE, Address, BackendClient, fetch
 from tests.harness.ports import free_port
 from tests.harness.process import REPOSITORY
 
-IMAGE = "chatfleet-test"
-"""What the images are called, beside those of whoever works here."""
+IMAGE = os.environ.get("CHATFLEET_TEST_IMAGE", "chatfleet-test")
+"""What the images are called, beside those of whoever works here. Two runs side by side need two names: each builds its
+own, and what one replaces the other would find changed."""
 PATIENCE = 90.0
 """Seconds for containers to start and be found healthy, on a machine that others use too."""
 NOT_CLONED = shutil.ignore_patterns(".*", "__pycache__", "node_modules")
