@@ -74,24 +74,22 @@ class Identity:
         """
         import grpc
 
-        current: list[files.Stamp] | None = self.stamp()
+        changes = files.Changes(self.stamp)
 
         def changed() -> Any:  # asked by gRPC before every handshake; None: as before
-            nonlocal current
             try:
-                stamp = self.stamp()
-                if stamp == current:
+                stamp = changes.found()
+                if stamp is None:
                     return None
                 configuration = self._configuration()
                 if self.stamp() != stamp:  # changed while it was read
                     return None
             except (OSError, IdentityError) as error:
                 # Three files cannot be replaced at once: what does not fit yet may fit at the next connection.
-                if current is not None:
+                if changes.refuse(str(error)):
                     log.warning("changed TLS files cannot be used, going on with the old ones", reason=str(error))
-                current = None  # also if they come back as they were
                 return None
-            current = stamp
+            changes.accept(stamp)
             log.info("using changed TLS files")
             return configuration
 
@@ -104,8 +102,8 @@ class Identity:
         pair = (self.key.read_bytes(), self.cert.read_bytes())
         return grpc.ssl_server_certificate_configuration([pair], self.ca.read_bytes())
 
-    def stamp(self) -> list[files.Stamp]:
-        return [files.stamp(path) for path in (self.ca, self.cert, self.key)]
+    def stamp(self) -> tuple[files.Stamp, ...]:
+        return tuple(files.stamp(path) for path in (self.ca, self.cert, self.key))
 
 
 class ServerContext:

@@ -59,11 +59,10 @@ class Tokens:
 
     def __init__(self, token: str | None, file: Path | None) -> None:
         self._file = file
-        self._stamp: files.Stamp | None = None
         self._tokens = [Token(token)] if token else []
-        self._reported = ""
         if file is not None:
-            self._stamp, self._tokens = self._read(file)
+            self._changes = files.Changes(lambda: self._stamp_of(file))
+            self._tokens = self._read(file)
 
     def __bool__(self) -> bool:
         return bool(self._tokens)
@@ -99,15 +98,16 @@ class Tokens:
         if self._file is None:
             return
         try:
-            if self._stamp != self._stamp_of(self._file):
-                self._stamp, self._tokens = self._read(self._file)
-                self._reported = ""
-                log.info("using a changed token file")
+            stamp = self._changes.found()
+            if stamp is None:
+                return
+            self._tokens = self._read(self._file)
         except TokenError as error:
-            self._stamp = None  # also if the file comes back as it was
-            if str(error) != self._reported:
-                self._reported = str(error)
+            if self._changes.refuse(str(error)):
                 log.warning("a changed token file cannot be used, going on with the old one", reason=str(error))
+        else:
+            self._changes.accept(stamp)
+            log.info("using a changed token file")
 
     def _stamp_of(self, file: Path) -> files.Stamp:
         try:
@@ -115,8 +115,7 @@ class Tokens:
         except OSError as error:
             raise TokenError(f"{file}: {files.reason(file, error)}") from None
 
-    def _read(self, file: Path) -> tuple[files.Stamp, list[Token]]:
-        stamp = self._stamp_of(file)
+    def _read(self, file: Path) -> list[Token]:
         try:
             lines = file.read_text("ascii").split("\n")
         except OSError as error:
@@ -129,4 +128,4 @@ class Tokens:
             raise TokenError(f"{file}: {error}") from None
         if not tokens:
             raise TokenError(f"{file}: holds no token")
-        return stamp, tokens
+        return tokens
