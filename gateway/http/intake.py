@@ -1,72 +1,96 @@
-"""What a connection receives: little of it is taken at once, much of it in turns with what others receive.
+"""Reads what clients send, little of it in one pass of the loop.
 
-One pass of the loop reads up to 256 KB from each connection, and what that takes to parse depends on who sent it: in
-chunks of five bytes six times as long as in one.
+Left to itself uvloop reads up to 2 MiB from one connection before it does anything else, and the same from each other
+one in the same pass. What is not read stays in the system's buffer, which slows the sender down.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
+from typing import Protocol
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
-from fleet.process.turns import Turns
+SIZE = 64 * 1024
+"""Bytes that are read at once: parsed within a millisecond, however they are framed."""
 
-SHORT = 4 * 1024
-"""Bytes that are parsed within half a millisecond, whatever they are."""
+AT_ONCE = 8
+"""Connections that send much and are read from in one pass."""
 
-PIECE = 16 * 1024
-"""Bytes between two looks at the clock, and between two counts of what is not payload."""
+_buffer = memoryview(bytearray(SIZE))
+"""Of all connections: a read is parsed before the next one is made."""
 
 
 class Flow(FlowControl):
-    """uvicorn's flow control, which moreover reads nothing while something is held to be taken."""
+    """uvicorn's flow control. Moreover reading can rest, whatever the application does."""
 
-    _holds = False
+    _rests = False
 
-    def hold(self) -> None:
-        self._holds = True
+    def rest(self) -> None:
+        self._rests = True
         self._transport.pause_reading()
 
-    def go_on(self) -> None:
-        self._holds = False
-        if not self.read_paused and not self._transport.is_closing():
-            self._transport.resume_reading()
-
     def resume_reading(self) -> None:
-        if self._holds:
+        if self._rests:
             self.read_paused = False
         else:
             super().resume_reading()
 
+    def go_on(self) -> None:
+        self._rests = False
+        if not self.read_paused and not self._transport.is_closing():
+            self._transport.resume_reading()
 
-class Intake:
-    """Gives ``take`` what one connection receives, in order and in pieces of at most ``PIECE`` bytes."""
 
-    def __init__(self, transport: asyncio.Transport, flow: Flow, turns: Turns, take: Callable[[bytes], None]) -> None:
-        self._transport = transport
-        self._flow = flow
-        self._turns = turns
-        self._take = take
-        self._task: asyncio.Task[None] | None = None
+class Queue:
+    """Connections whose reading rests because they send much. They go on in order, some in each pass of the loop."""
 
-    def receive(self, data: bytes) -> None:
-        """Take what was read. Nothing more is read, and no end of file is seen, before all of it is taken."""
-        if len(data) <= SHORT:
-            self._take(data)
-        else:
-            self._flow.hold()
-            self._task = asyncio.create_task(self._take_in_turns(data))
+    def __init__(self) -> None:
+        self._resting: deque[Flow] = deque()
 
-    def end(self) -> None:
-        """Take nothing more."""
-        if self._task is not None:
-            self._task.cancel()
+    def add(self, flow: Flow) -> None:
+        flow.rest()
+        self._resting.append(flow)
+        if len(self._resting) == 1:
+            asyncio.get_running_loop().call_soon(self._pass)
 
-    async def _take_in_turns(self, data: bytes) -> None:
-        async with self._turns.turn() as turn:
-            for start in range(0, len(data), PIECE):
-                if self._transport.is_closing():
-                    return
-                self._take(data[start : start + PIECE])
-                await turn.pause()
-        self._flow.go_on()
+    def _pass(self) -> None:
+        for _ in range(min(AT_ONCE, len(self._resting))):
+            self._resting.popleft().go_on()
+        if self._resting:
+            asyncio.get_running_loop().call_soon(self._pass)
+
+
+class Served(Protocol):
+    """The protocol that is given what was read."""
+
+    flow: Flow
+
+    def connection_made(self, transport: asyncio.Transport) -> None: ...
+    def connection_lost(self, exc: Exception | None) -> None: ...
+    def data_received(self, data: bytes) -> None: ...
+    def eof_received(self) -> bool | None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+
+
+class Intake(asyncio.BufferedProtocol):
+    """Stands between a transport and the protocol that it serves."""
+
+    def __init__(self, served: Served, queue: Queue) -> None:
+        self._served = served
+        self._queue = queue
+        self.connection_lost = served.connection_lost  # type: ignore[method-assign]
+        self.eof_received = served.eof_received  # type: ignore[method-assign]
+        self.pause_writing = served.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = served.resume_writing  # type: ignore[method-assign]
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._served.connection_made(transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if nbytes == SIZE:  # there may be more
+            self._queue.add(self._served.flow)
+        self._served.data_received(bytes(_buffer[:nbytes]))

@@ -10,12 +10,11 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from fleet import logs
-from fleet.process.turns import Turns
 from gateway.errors import GatewayError, NotHttp
 from gateway.faces import listed
 from gateway.http import http10, proxy_protocol
 from gateway.http.connection import UNPARSED, Bounds, Connection, Event, State, Verdict, headers_too_large
-from gateway.http.intake import Flow, Intake
+from gateway.http.intake import Flow
 from gateway.http.wire import EXTENSION, Wire
 
 log = logs.logger("gateway.http")
@@ -45,36 +44,34 @@ class Protocol(HttpToolsProtocol):
     """Serves one request at a time within ``bounds``, and refuses what is no request with an error in our shape.
 
     Connections to ``proxy_port`` begin with a PROXY header. Responses find a :class:`gateway.http.wire.Wire` in
-    their scope. It has 16 attributes because uvicorn's are among them, besides one of each part.
+    their scope. It has 14 attributes because uvicorn's are among them, besides one of each part.
     """
 
     raw: Transport
     header: proxy_protocol.Header | None = None
     """What the proxy in front says before anything else, while it is awaited."""
+    flow: Flow
     wire: Wire
-    intake: Intake
     connection: Connection
     timer: TimerHandle
     prober: Handle | None = None
     wakes_at: float
     head_bytes = 0
 
-    def __init__(self, bounds: Bounds, proxy_port: int | None, turns: Turns, *args: Any, **given: Any) -> None:
+    def __init__(self, bounds: Bounds, proxy_port: int | None, *args: Any, **given: Any) -> None:
         self.parts: list[bytes] = []
         """Of a body, found since the last of them were handed on: there may be one in six bytes."""
         self.on_body = self.parts.append  # type: ignore[assignment]  # the parser, made next, calls what it finds here
         super().__init__(*args, **given)
         self.bounds = bounds
         self.proxy_port = proxy_port
-        self.turns = turns
 
     # ------------------------------------------------------------ the connection
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.raw = transport
-        self.flow = flow = Flow(transport)
-        self.intake = Intake(transport, flow, self.turns, self.take)
+        self.flow = Flow(transport)
         self.transport = self.wire = Wire(transport, self.flow, self.finish, self.is_closing)
         if self.server is not None and self.server[1] == self.proxy_port:
             self.header = proxy_protocol.Header()
@@ -83,7 +80,6 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.connection.lost()
-        self.intake.end()
         self.timer.cancel()
         if self.prober is not None:
             self.prober.cancel()
@@ -110,9 +106,6 @@ class Protocol(HttpToolsProtocol):
             self.prober = None if pause is None else self.loop.call_later(pause, self.probe, pauses)
 
     def data_received(self, data: bytes) -> None:
-        self.intake.receive(data)
-
-    def take(self, data: bytes) -> None:
         try:
             if self.header is not None and not (data := self.after_header(self.header, data)):
                 return

@@ -3,14 +3,14 @@
 import contextlib
 import socket
 from collections.abc import Iterator
-from functools import partial
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from fleet.process.turns import Turns
 from fleet.settings import HostPort
 from gateway.http.connection import Bounds
+from gateway.http.intake import Intake, Queue
 from gateway.http.protocol import Protocol
 from gateway.settings import GatewaySettings
 
@@ -52,10 +52,15 @@ def make_server(app: ASGIApp, settings: GatewaySettings) -> Server:
         stall_timeout=settings.stall_timeout,
     )
     port = settings.proxy_bind.port if settings.proxy_bind is not None else None
+    queue = Queue()
+
+    def connection(**given: Any) -> Intake:
+        return Intake(Protocol(bounds, port, **given), queue)
+
     return Server(
         uvicorn.Config(
             app,
-            http=partial(Protocol, bounds, port, Turns()),  # type: ignore[arg-type]  # uvicorn only calls it
+            http=connection,  # type: ignore[arg-type]  # uvicorn only calls it
             ws="none",
             lifespan="off",
             access_log=False,

@@ -146,7 +146,7 @@ async def small_chunks(target: Target) -> None:
             await connection.send(head(PATH, "transfer-encoding: chunked"))
             await connection.flood(b"5\r\n     \r\n" * 2000)
 
-    await side_by_side(HELD, hold)
+    await side_by_side(20, hold)
 
 
 @ATTACKS

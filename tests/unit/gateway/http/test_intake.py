@@ -1,129 +1,204 @@
-"""What is received, in small and in large reads, of one connection and of many."""
+"""What is read of one connection and of many in a pass of the loop, over real sockets and both kinds of loop."""
 
 import asyncio
+import contextlib
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import uvloop
 
-from fleet.process import turns
-from fleet.process.turns import Turns
-from gateway.http.intake import PIECE, SHORT, Flow, Intake
+from gateway.http.intake import AT_ONCE, SIZE, Flow, Intake, Queue
 
-
-class Source(asyncio.Transport):
-    """Reads what it is given, as a real transport does: nothing while it is paused."""
-
-    def __init__(self, shared: Turns | None = None) -> None:
-        super().__init__()
-        self.paused = self.closed = False
-        self.taken: list[bytes] = []
-        self.flow = Flow(self)
-        self.intake = Intake(self, self.flow, shared or Turns(), self.taken.append)
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def pause_reading(self) -> None:
-        assert not self.closed
-        self.paused = True
-
-    def resume_reading(self) -> None:
-        assert not self.closed
-        self.paused = False
-
-    async def read(self, data: bytes) -> None:
-        await self.settle()
-        assert not self.paused
-        self.intake.receive(data)
-
-    async def settle(self) -> None:
-        async with asyncio.timeout(10):
-            while self.paused and not self.flow.read_paused:
-                await asyncio.sleep(0)
+LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 
 
-sizes = st.sampled_from([1, SHORT, SHORT + 1, PIECE - 1, PIECE, PIECE + 1, 5 * PIECE + 7])
+class Reader(asyncio.Protocol):
+    """Keeps what it is given, and in which pass of the loop."""
+
+    flow: Flow
+
+    def __init__(self, passes: Callable[[], int]) -> None:
+        self.passes = passes
+        self.got: list[tuple[int, bytes]] = []
+        self.ended = self.lost = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.transport = transport
+        self.flow = Flow(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.got.append((self.passes(), data))
+
+    def eof_received(self) -> bool:
+        self.ended = True
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+
+    @property
+    def data(self) -> bytes:
+        return b"".join(data for _, data in self.got)
 
 
-@given(st.lists(sizes, max_size=8))
-def test_all_is_taken_in_order_and_in_small_pieces(reads: list[int]) -> None:
-    async def taken() -> list[bytes]:
-        source, sent = Source(), bytearray()
-        for number, size in enumerate(reads):
-            data = bytes([number]) * size
-            sent += data
-            await source.read(data)
-        await source.settle()
-        assert b"".join(source.taken) == sent
-        return source.taken
+class Loop:
+    """Counts its passes, and what is read in them."""
 
-    assert all(len(piece) <= PIECE for piece in asyncio.run(taken()))
+    def __init__(self) -> None:
+        self.passes = 0
+        self.readers: list[Reader] = []
+        self.queue = Queue()
 
-
-async def test_a_small_read_is_taken_at_once() -> None:
-    source = Source()
-    source.intake.receive(bytes(SHORT))
-    assert source.taken == [bytes(SHORT)]
-    assert not source.paused
-
-
-async def test_many_large_reads_let_the_loop_run_between_their_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that arrive in one pass of the loop, which otherwise would end when all are parsed."""
-    monkeypatch.setattr(turns, "TURN", 0.0)
-    passes = 0
-
-    async def others() -> None:
-        nonlocal passes
+    async def count(self) -> None:
         while True:
-            passes += 1
+            self.passes += 1
             await asyncio.sleep(0)
 
-    beside = asyncio.create_task(others())
-    shared = Turns()
-    sources = [Source(shared) for _ in range(20)]
-    for source in sources:
-        source.intake.receive(bytes(4 * PIECE))
-    assert not any(source.taken for source in sources)
-    for source in sources:
-        await source.settle()
-    beside.cancel()
-    assert all(len(source.taken) == 4 for source in sources)
-    assert passes >= 20 * 4
+    async def connect(self) -> tuple[socket.socket, Reader]:
+        """What its client writes to, and what reads it."""
+        client, ours = socket.socketpair()
+        client.setblocking(False)
+        reader = Reader(lambda: self.passes)
+        self.readers.append(reader)
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: Intake(reader, self.queue), ours)
+        return client, reader
 
 
-async def test_nothing_is_read_while_a_read_waits_whoever_resumes() -> None:
-    source = Source()
-    source.intake.receive(bytes(2 * PIECE))
-    source.flow.pause_reading()
-    source.flow.resume_reading()
-    assert source.paused
-    await source.settle()
-    assert not source.paused
+@contextlib.asynccontextmanager
+async def counting() -> AsyncIterator[Loop]:
+    loop = Loop()
+    task = asyncio.create_task(loop.count())
+    try:
+        yield loop
+    finally:
+        task.cancel()
+        for reader in loop.readers:
+            reader.transport.abort()
 
 
-async def test_reading_that_the_application_paused_stays_paused() -> None:
-    source = Source()
-    source.intake.receive(bytes(2 * PIECE))
-    source.flow.pause_reading()
-    while len(source.taken) < 2:
-        await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert source.paused
-    source.flow.resume_reading()
-    assert not source.paused
+async def send(client: socket.socket, data: bytes) -> None:
+    with client:
+        await asyncio.get_running_loop().sock_sendall(client, data)
 
 
-@pytest.mark.parametrize("ends", ["closed", "lost"])
-async def test_nothing_is_taken_after_the_end(ends: str) -> None:
-    shared, source = Turns(), Source()
-    source.intake = Intake(source, source.flow, shared, source.taken.append)
-    async with shared.turn():
-        source.intake.receive(bytes(2 * PIECE))
-        source.closed = True
-        if ends == "lost":
-            source.intake.end()
-        await asyncio.sleep(0)
-    async with asyncio.timeout(10), shared.turn():  # it holds no turn for ever
-        await asyncio.sleep(0)
-    assert source.taken == []
+async def until(state: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not state():
+            await asyncio.sleep(0)
+
+
+@pytest.fixture(params=LOOPS)
+def run(request: pytest.FixtureRequest) -> Callable[..., None]:
+    def on_it(test: Callable[[], object]) -> None:
+        with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
+            runner.run(test())  # type: ignore[arg-type]
+
+    return on_it
+
+
+def test_all_is_read_in_order_and_little_in_one_pass(run: Callable[..., None]) -> None:
+    sent = [bytes([number]) * (SIZE * 20 + number * 1000) for number in range(5)]
+
+    async def test() -> None:
+        async with counting() as loop:
+            made = [await loop.connect() for _ in sent]
+            async with asyncio.TaskGroup() as group:
+                for (client, _), data in zip(made, sent, strict=True):
+                    group.create_task(send(client, data))
+                await until(lambda: all(reader.ended for reader in loop.readers))
+            for reader, data in zip(loop.readers, sent, strict=True):
+                assert reader.data == data
+                passes = [number for number, _ in reader.got]
+                assert len(set(passes)) == len(passes)
+                assert all(len(part) <= SIZE for _, part in reader.got)
+
+    run(test)
+
+
+def test_of_many_that_send_much_some_are_read_from_in_one_pass(run: Callable[..., None]) -> None:
+    async def test() -> None:
+        async with counting() as loop:
+            made = [await loop.connect() for _ in range(3 * AT_ONCE)]
+            async with asyncio.TaskGroup() as group:
+                for client, _ in made:
+                    group.create_task(send(client, bytes(4 * SIZE)))
+                await until(lambda: all(reader.ended for reader in loop.readers))
+            assert all(len(reader.data) == 4 * SIZE for reader in loop.readers)
+            later = [number for reader in loop.readers for number, _ in reader.got[1:]]
+            assert max(Counter(later).values()) <= AT_ONCE
+
+    run(test)
+
+
+@pytest.mark.parametrize("size", [1, SIZE - 1, SIZE, SIZE + 1])
+def test_the_end_is_seen_after_all_else(run: Callable[..., None], size: int) -> None:
+    async def test() -> None:
+        async with counting() as loop:
+            client, reader = await loop.connect()
+            await send(client, bytes(size))
+            await until(lambda: reader.lost)
+            assert (len(reader.data), reader.ended) == (size, True)
+
+    run(test)
+
+
+def test_what_the_application_pauses_stays_paused(run: Callable[..., None]) -> None:
+    async def test() -> None:
+        async with counting() as loop:
+            client, reader = await loop.connect()
+            received = reader.data_received
+
+            def pausing(data: bytes) -> None:
+                received(data)
+                reader.flow.pause_reading()
+
+            reader.data_received = pausing  # type: ignore[method-assign]
+            sending = asyncio.create_task(send(client, bytes(3 * SIZE)))
+            seen = 0
+            while len(reader.data) < 3 * SIZE:
+                await until(lambda: len(reader.got) > seen)  # noqa: B023
+                begun = loop.passes
+                await until(lambda: loop.passes >= begun + 20)  # noqa: B023
+                assert len(reader.got) == seen + 1
+                seen += 1
+                reader.flow.resume_reading()
+            await sending
+            assert reader.data == bytes(3 * SIZE)
+
+    run(test)
+
+
+def test_an_application_that_resumes_at_once_still_lets_the_loop_run(run: Callable[..., None]) -> None:
+    async def test() -> None:
+        async with counting() as loop:
+            client, reader = await loop.connect()
+            received = reader.data_received
+
+            def resuming(data: bytes) -> None:
+                reader.flow.pause_reading()
+                received(data)
+                reader.flow.resume_reading()
+
+            reader.data_received = resuming  # type: ignore[method-assign]
+            await send(client, bytes(5 * SIZE))
+            await until(lambda: reader.ended)
+            passes = [number for number, _ in reader.got]
+            assert len(reader.data) == 5 * SIZE
+            assert len(passes) == len(set(passes)) >= 5
+
+    run(test)
+
+
+def test_a_connection_that_is_dropped_while_reading_rests_is_left_alone(run: Callable[..., None]) -> None:
+    async def test() -> None:
+        async with counting() as loop:
+            client, reader = await loop.connect()
+            reader.data_received = lambda _: reader.transport.abort()  # type: ignore[method-assign,assignment]
+            with client:
+                client.send(bytes(SIZE))
+                await until(lambda: reader.lost)
+                await asyncio.sleep(0.01)
+
+    run(test)

@@ -130,7 +130,7 @@ def test_what_the_specification_does_not_allow_is_refused(data: bytes) -> None:
 async def answered(*pieces: bytes, proxy_port: int | None = PORT) -> tuple[Server, bytes]:
     server = Server(proxy_port=proxy_port)
     for piece in pieces:
-        await server.receive(piece)
+        server.receive(piece)
         await server.settle()
     written = server.wire.written
     server.lose()
@@ -192,7 +192,7 @@ async def test_a_header_that_does_not_come_in_time_ends_the_connection(sent: byt
     server = Server(bounds=Bounds(4096, 0.02, 0.04, 0.2, 0.06), proxy_port=PORT)
     with capture_logs() as logs:
         for byte in sent:
-            await server.receive(bytes([byte]))
+            server.receive(bytes([byte]))
         await until(lambda: server.wire.aborted)
     state = State.WAITING if sent == V1_HEADER else State.PROXY
     assert [(log["code"], log["state"]) for log in logs] == [("header_timeout", state.name.lower())]
@@ -204,7 +204,7 @@ async def test_a_health_check_that_only_connects_leaves_no_trace() -> None:
         for header in (b"", version_2(0, 0, b"")):
             server = Server(bounds=BOUNDS, proxy_port=PORT)
             if header:
-                await server.receive(header)
+                server.receive(header)
             assert server.protocol.eof_received() is False
             server.lose()
     assert not logs

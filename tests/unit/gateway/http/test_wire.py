@@ -30,7 +30,7 @@ class Application:
 async def begun(version: bytes = b"1.1") -> tuple[Server, Application, Wire]:
     application = Application()
     server = Server(application)
-    await server.receive(HEAD % version)
+    server.receive(HEAD % version)
     await server.settle()
     assert application.wire is not None
     return server, application, application.wire
