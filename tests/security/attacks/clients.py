@@ -128,25 +128,22 @@ async def refused_bodies(target: Target) -> None:
 @ATTACKS
 async def held_chunks(target: Target) -> None:
     """The same in chunks of a byte, whose framing is five times as long as what it frames."""
-
-    async def hold() -> None:
-        async with raw(target.gateway) as connection:
-            await connection.send(head(PATH, "transfer-encoding: chunked"))
-            await connection.flood(b"1\r\na\r\n" * 2000)
-
-    await side_by_side(4, hold)
+    await _chunks(target, b"1\r\na\r\n", 4)
 
 
 @ATTACKS
 async def small_chunks(target: Target) -> None:
     """Bodies in chunks of five bytes, whose framing is no longer than what it frames."""
+    await _chunks(target, b"5\r\n     \r\n", 20)
 
+
+async def _chunks(target: Target, chunk: bytes, clients: int) -> None:
     async def hold() -> None:
         async with raw(target.gateway) as connection:
             await connection.send(head(PATH, "transfer-encoding: chunked"))
-            await connection.flood(b"5\r\n     \r\n" * 2000)
+            await connection.flood(chunk * 2000)
 
-    await side_by_side(20, hold)
+    await side_by_side(clients, hold)
 
 
 @ATTACKS
