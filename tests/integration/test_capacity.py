@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.faults.crowd import assert_cut, crowd
 from tests.harness.chat import ask, assert_complete
 from tests.harness.fleet import Fleet, model_entries
 from tests.harness.waiting import eventually
@@ -58,10 +59,8 @@ async def test_the_queue_and_its_429_are_at_the_gateway_and_the_load_is_true(fle
 
 
 async def test_a_worker_that_dies_gives_its_places_back(fleet: Fleet) -> None:
-    held = schedules(SLOTS, tokens=1000, delay=0.05)
-    async with asyncio.TaskGroup() as group:
-        running = [group.create_task(ask(fleet.address, said, model="test")) for said in held]
-        await eventually(lambda: fleet.backend.active() == SLOTS, 10, "all places are taken")
+    async with crowd(fleet.address, schedules(SLOTS, tokens=1000, delay=0.05)) as running:
+        await running.all_have_text()  # before it, a request is tried again
         fleet.workers[0].kill()
         fleet.workers[1].kill()
         fleet.workers[1].start()
@@ -70,7 +69,8 @@ async def test_a_worker_that_dies_gives_its_places_back(fleet: Fleet) -> None:
             await asyncio.gather(*(ask(fleet.address, said, model="test") for said in later)), later, strict=True
         ):
             assert_complete(reply, said)
-    assert {reply.result().error["code"] for reply in running} == {"worker_lost"}
+    for client in running:
+        assert_cut(client, "worker_lost")
 
 
 async def test_gateways_share_the_model_while_requests_wait_at_both(fleet: Fleet) -> None:
