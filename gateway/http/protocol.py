@@ -212,7 +212,7 @@ class Protocol(HttpToolsProtocol):
             body = b"".join(self.parts)
             self.parts.clear()
             self.connection.payload(len(body))
-            HttpToolsProtocol.on_body(self, body)
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
