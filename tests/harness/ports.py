@@ -1,16 +1,28 @@
-"""Free ports on loopback."""
+"""Free ports on loopback, which test runs beside this one do not take."""
 
+import contextlib
+import fcntl
+import itertools
 import random
 import socket
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import IO
 
 RANGE = range(10_000, 32_768)
 """Below the ports that systems hand to outgoing connections: a member that dials a host which is away would otherwise
 reach itself now and then, and keep the host from coming back."""
 
+BLOCK = 256
+"""Ports that one test run has to itself. It uses one again after all others, so that what is free stays so for long."""
+
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    for port in random.sample(RANGE, 200):
+    """A port that nobody listens on now, and that no other test run is given."""
+    ports, _ = _own()
+    for port in itertools.islice(ports, BLOCK):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -19,3 +31,15 @@ def free_port() -> int:
                 continue
             return port
     raise OSError("no free port on loopback")
+
+
+@cache
+def _own() -> tuple[Iterator[int], IO[bytes]]:
+    """The ports of a block that this process has locked, again and again, and the file, whose lock ends with it."""
+    blocks = range(RANGE.start, RANGE.stop, BLOCK)
+    for block in random.sample(blocks, len(blocks)):
+        with contextlib.suppress(OSError):  # another run's, or another user's
+            claim = Path(tempfile.gettempdir(), f"chatfleet-test-ports-{block}").open("ab")  # noqa: SIM115
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return itertools.cycle(range(block, min(block + BLOCK, RANGE.stop))), claim
+    raise OSError(f"other test runs use all ports from {RANGE.start} to {RANGE.stop - 1}")
