@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from fleet.lane.reply import SLICE, OutgoingReply, TextKind
+from fleet.lane.reply import OutgoingReply, TextKind, slices
 from fleet.lane.sender import LaneSender
 from fleet.lane.slots import delay
 from protos import chat_pb2 as pb
@@ -15,7 +15,7 @@ Publish = Callable[[str, pb.ChunkBatch], None]
 """Publishes a batch to a gateway id; best effort, since the lane sends again."""
 
 LAST_WORDS = 5.0
-"""Seconds for which a lane to a gateway that was given up repeats its last batches, in case it is alive."""
+"""Seconds for which a lane to a gateway that was given up is kept, in case it is alive. It repeats its last batches."""
 
 
 class Producer(Protocol):
@@ -63,7 +63,7 @@ class Sink:
 
     def event(self, event: pb.ReplyEvent) -> None:
         """Write any other event. Long arguments of a tool call are cut. Raises :class:`EventTooLarge`."""
-        for part in _slices(event):
+        for part in slices(event):
             self._put(part)
 
     def finish(self, end: pb.Done | pb.Error | pb.Cancelled) -> None:
@@ -134,17 +134,6 @@ class Sink:
             self._producer.pause_reading()
 
 
-def _slices(event: pb.ReplyEvent) -> Iterator[pb.ReplyEvent]:
-    """The event, or, for a tool call with long arguments, several; the first has everything but their rest."""
-    arguments = event.tool_call.arguments
-    if len(arguments) > SLICE:
-        event.tool_call.arguments = arguments[:SLICE]
-    yield event
-    for start in range(SLICE, len(arguments), SLICE):
-        more = pb.ToolCall(index=event.tool_call.index, arguments=arguments[start : start + SLICE])
-        yield pb.ReplyEvent(tool_call=more)
-
-
 class _Lane:
     """The lane to one gateway: its sender, its timer, and the sinks that wait for credit."""
 
@@ -154,7 +143,7 @@ class _Lane:
         self._outbox = outbox
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
         self._timer_at = float("inf")
-        self._quiet_at = float("inf")
+        self._is_over = False
         self._blocked: dict[OutgoingReply, Sink] = {}
 
     def block(self, reply: OutgoingReply, sink: Sink) -> None:
@@ -194,9 +183,10 @@ class _Lane:
             self._timer.cancel()
             self._timer = None
 
-    def abandon(self) -> None:
-        """Repeat what is left for :data:`LAST_WORDS` seconds, then send no more."""
-        self._quiet_at = self._outbox.clock() + LAST_WORDS
+    def end(self) -> None:
+        """Send no more, whatever is still written."""
+        self._is_over = True
+        self.stop()
 
     def _wake(self) -> None:
         self._timer = None
@@ -205,7 +195,7 @@ class _Lane:
     def flush(self) -> None:
         """Send what may go now. A timer that is armed stays: cancelling and arming it in every slot would cost more."""
         now = self._outbox.clock()
-        if not self._outbox.linked or now > self._quiet_at:
+        if not self._outbox.linked or self._is_over:
             return
         for batch in self.sender.due(now):
             self._outbox.publish(self.gateway_id, batch)
@@ -241,6 +231,8 @@ class Outbox:
         self._lost_at = clock()
         self._flush_interval = flush_interval
         self._lanes: dict[str, _Lane] = {}
+        self._given_up: dict[str, asyncio.TimerHandle] = {}
+        """The ends of those lanes whose gateway was given up."""
         self._forgotten = [0, 0]
         """Batches that forgotten lanes sent, and sent again."""
         self._progress = asyncio.Event()
@@ -262,19 +254,28 @@ class Outbox:
 
     def open(self, gateway_id: str, request_id: str, attempt: int) -> Sink:
         """Begin a reply to ``gateway_id``; its lane is made on first use."""
+        lane = self._lane(gateway_id)
+        return Sink(lane, lane.sender.open(request_id, attempt))
+
+    def _lane(self, gateway_id: str) -> _Lane:
         lane = self._lanes.get(gateway_id)
         if lane is None:
             # A lane's next epoch must be larger, also when the lane was forgotten: the clock needs no memory for that.
             sender = LaneSender(self.worker_id, time.time_ns(), self._flush_interval)
             lane = self._lanes[gateway_id] = _Lane(gateway_id, sender, self)
-        return Sink(lane, lane.sender.open(request_id, attempt))
+        if end := self._given_up.pop(gateway_id, None):
+            end.cancel()
+        return lane
 
     def acknowledge(self, ack: pb.ChunkAck) -> None:
-        """Process a gateway's ack; one for a forgotten lane is ignored."""
-        lane = self._lanes.get(ack.gateway_id)
-        if lane is not None:
-            lane.acknowledge(ack)
+        """Process a gateway's ack. One that waits for replies of a forgotten lane is told so: by a later lane."""
+        if ack.gateway_id in self._lanes:
+            self._lane(ack.gateway_id).acknowledge(ack)
             self._progress.set()
+        elif ack.credits:
+            lane = self._lane(ack.gateway_id)
+            lane.sender.relinked(self.clock())
+            lane.schedule()
 
     def link_up(self) -> None:
         """The link to the host is back: send again what was not acknowledged."""
@@ -300,10 +301,11 @@ class Outbox:
         if not self.linked:
             return []
         now = self.clock()
-        return [gateway_id for gateway_id, lane in self._lanes.items() if lane.sender.silence(now) > longer_than]
+        return [name for name in self.gateways() if self._lanes[name].sender.silence(now) > longer_than]
 
     def gateways(self) -> list[str]:
-        return list(self._lanes)
+        """Those with a lane that were not given up."""
+        return [gateway_id for gateway_id in self._lanes if gateway_id not in self._given_up]
 
     def ask(self, gateway_id: str) -> None:
         """Ask a gateway that may be gone for an answer; its silence counts from now."""
@@ -312,14 +314,19 @@ class Outbox:
             lane.sender.ask(self.clock())
             lane.schedule()
 
-    def forget(self, gateway_id: str) -> None:
-        """Drop a gateway's lane. The caller must have ended its runs."""
-        lane = self._lanes.pop(gateway_id, None)
-        if lane is not None:
-            self._forgotten[0] += lane.sender.sent
-            self._forgotten[1] += lane.sender.resent
-            lane.abandon()
-        self._progress.set()
+    def give_up(self, gateway_id: str) -> None:
+        """Forget a gateway, if it is not heard within :data:`LAST_WORDS` seconds. Its runs must have been ended."""
+        if gateway_id in self.gateways():
+            later = asyncio.get_running_loop().call_later
+            self._given_up[gateway_id] = later(LAST_WORDS, self._forget, gateway_id)
+            self._progress.set()
+
+    def _forget(self, gateway_id: str) -> None:
+        del self._given_up[gateway_id]
+        lane = self._lanes.pop(gateway_id)
+        lane.end()
+        self._forgotten[0] += lane.sender.sent
+        self._forgotten[1] += lane.sender.resent
 
     def counts(self) -> LaneCounts:
         senders = [lane.sender for lane in self._lanes.values()]
@@ -334,6 +341,6 @@ class Outbox:
 
     async def flushed(self) -> None:
         """Wait until every lane's events have been acknowledged."""
-        while not all(lane.sender.idle for lane in self._lanes.values()):
+        while not all(self._lanes[name].sender.idle for name in self.gateways()):
             self._progress.clear()
             await self._progress.wait()

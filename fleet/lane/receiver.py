@@ -8,8 +8,9 @@ from protos import chat_pb2 as pb
 GOES_BACK_AFTER = 6.0
 """Seconds of batches in an earlier epoch, and none in the current one, after which the lane returns to the earlier one.
 
-Longer than an abandoned lane repeats its last batches (:data:`fleet.lane.outbox.LAST_WORDS`), so that those do not
-count; shorter than RESEND_LAST, so that a forged epoch stops the lane for no longer than that.
+Longer than workers of the version before repeat the last batches of a lane beside the next one
+(:data:`fleet.lane.outbox.LAST_WORDS`), so that those do not count; shorter than RESEND_LAST, so that a forged epoch
+stops the lane for no longer than that.
 """
 
 EARLY_BYTES = 2 * BATCH_BYTES

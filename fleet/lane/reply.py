@@ -5,6 +5,7 @@ stays here until the client has consumed enough.
 """
 
 from collections import deque
+from collections.abc import Iterator
 from typing import Literal
 
 from protos import chat_pb2 as pb
@@ -200,3 +201,14 @@ class OutgoingReply:
 
 def _is_free(item: pb.ReplyEvent | _Delta) -> bool:
     return not isinstance(item, _Delta) and item.WhichOneof("event") in _FREE
+
+
+def slices(event: pb.ReplyEvent) -> Iterator[pb.ReplyEvent]:
+    """The event, or, for a tool call with long arguments, several; the first has everything but their rest."""
+    arguments = event.tool_call.arguments
+    if len(arguments) > SLICE:
+        event.tool_call.arguments = arguments[:SLICE]
+    yield event
+    for start in range(SLICE, len(arguments), SLICE):
+        more = pb.ToolCall(index=event.tool_call.index, arguments=arguments[start : start + SLICE])
+        yield pb.ReplyEvent(tool_call=more)

@@ -64,6 +64,16 @@ class Cable:
         for wire in self.wires:
             wire.near.sever()
 
+    @contextlib.contextmanager
+    def severed(self) -> Iterator[None]:
+        """Reset both connections on both sides, and the next ones, until the context is left."""
+        for wire in self.wires:
+            wire.near.refuse()
+        self.sever()
+        yield
+        for wire in self.wires:
+            wire.near.flow()
+
     def swallow(self) -> None:
         """Make both connections half-open until the test ends: nothing passes, not even an end. The next ones pass."""
         for wire in self.wires:

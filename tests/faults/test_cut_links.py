@@ -1,11 +1,12 @@
 """A member's connection to the host is cut, or swallows everything, while the member and the host live on."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.faults.crowd import CROWD, Say, by_worker, crowd, schedules
+from tests.faults.crowd import CROWD, Say, assert_cut, by_worker, crowd, schedules
 from tests.faults.links import Cable, joins
 from tests.faults.standing import Standing, member_id, settle
 from tests.harness.fleet import Fleet
@@ -77,6 +78,24 @@ async def test_half_open_connections_of_a_worker_and_a_gateway_cost_no_stream_an
     cabled: Cabled, figures: Say
 ) -> None:
     await streams_survive(cabled, ["worker", "gateway"], Cable.swallow, figures)
+
+
+@pytest.mark.parametrize("away", [2.5, 8.0], ids=["back soon", "back late"])
+async def test_streams_of_a_gateway_that_its_workers_have_given_up_end_when_it_is_back(
+    cabled: Cabled, figures: Say, away: float
+) -> None:
+    """Nobody asks anything meanwhile, so that nothing else tells the gateway what its workers have ended."""
+    async with crowd(cabled.address, schedules(f"given-up-{away}", tokens=400, delay=0.15)) as clients:
+        await clients.all_have_text()
+        before = joins(cabled.members["gateway"])
+        with cabled.cables["gateway"].severed():
+            await asyncio.sleep(away)
+        back = time.monotonic()
+        await eventually(lambda: joins(cabled.members["gateway"]) > before, BACK_WITHIN, "the gateway joins again")
+        await clients.end(BACK_WITHIN)
+        figures(f"away for {away:g} s, every stream ended {time.monotonic() - back:.2f} s after it")
+    for client in clients:
+        assert_cut(client, client.whole.error["code"])
 
 
 async def streams_survive(cabled: Cabled, which: list[str], cut: Callable[[Cable], None], say: Say) -> None:

@@ -74,5 +74,5 @@ class GatewayWatch:
     def _gone(self, gateway_id: str) -> None:
         self._left_at.pop(gateway_id, None)
         cancelled = self._registry.cancel_gateway(gateway_id)
-        self._outbox.forget(gateway_id)
+        self._outbox.give_up(gateway_id)
         log.info("gateway gone", gateway=gateway_id, cancelled=cancelled)

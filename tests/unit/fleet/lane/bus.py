@@ -23,6 +23,7 @@ class Bus:
         self.text = ""
         self.arguments = ""
         self.kinds: list[str | None] = []
+        self.broken = 0
         self.ended = asyncio.Event()
         self.outbox = Outbox("w", self.to_gateway, interval, clock)
         self.inbox = Inbox("g", self.to_worker, clock)
@@ -33,7 +34,8 @@ class Bus:
         if not self.up:
             return
         self.batches += 1
-        chunks, _ = self.inbox.receive(pb.ChunkBatch.FromString(batch.SerializeToString()))
+        chunks, broken = self.inbox.receive(pb.ChunkBatch.FromString(batch.SerializeToString()))
+        self.broken += broken
         for chunk in chunks:
             self.text += chunk.text
             self.arguments += chunk.tool_call.arguments

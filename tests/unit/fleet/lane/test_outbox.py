@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.lane import CREDIT, SLICE, EventTooLarge, Sink, payload_bytes, slot
+from fleet.lane.outbox import LAST_WORDS
 from fleet.lane.reply import TERMINAL
 from protos import chat_pb2 as pb
 from tests.harness.virtual import virtual
@@ -150,9 +151,69 @@ async def test_a_gateway_that_does_not_answer_is_noticed_and_forgotten(bus: Bus)
     assert bus.outbox.silent_gateways(longer_than=60) == []
     await asyncio.sleep(0.05)
     assert bus.outbox.silent_gateways(longer_than=0.01) == ["g"]
-    bus.outbox.forget("g")
+    bus.outbox.give_up("g")
     assert bus.outbox.gateways() == []
     await bus.outbox.flushed()
+
+
+@virtual
+async def test_a_gateway_that_was_given_up_and_is_back_soon_gets_the_rest() -> None:
+    bus = Bus()
+    reply = bus.outbox.open("g", "r", 1)
+    bus.inbox.open("w", "r", 1)
+    reply.text("a")
+    await asyncio.sleep(1)
+    bus.up = False
+    reply.text("b")
+    await asyncio.sleep(1)
+    bus.outbox.give_up("g")
+    reply.finish(pb.Done())
+    await asyncio.sleep(LAST_WORDS - 0.5)
+    assert bus.outbox.gateways() == []
+    bus.up = True
+    bus.inbox.link_up()
+    await asyncio.sleep(LAST_WORDS)  # in which the lane would have been forgotten
+    assert bus.text == "ab"
+    assert bus.kinds[-1] == "done"
+    assert bus.outbox.gateways() == ["g"]
+    assert not bus.broken
+
+
+@virtual
+async def test_a_gateway_that_is_back_late_is_told_that_its_replies_are_lost() -> None:
+    """Otherwise it would wait for them until they are overdue: nothing else is sent by an idle worker."""
+    bus = Bus()
+    reply = bus.outbox.open("g", "r", 1)
+    bus.inbox.open("w", "r", 1)
+    reply.text("a")
+    await asyncio.sleep(1)
+    bus.up = False
+    bus.outbox.give_up("g")
+    await asyncio.sleep(LAST_WORDS + 1)
+    reply.finish(pb.Cancelled())  # its run took that long to end
+    bus.up = True
+    bus.inbox.link_up()
+    await asyncio.sleep(0.1)
+    assert bus.broken == 1
+    assert bus.text == "a"
+    before = bus.batches
+    await asyncio.sleep(100)
+    assert bus.batches == before
+    assert bus.broken == 1
+
+
+@virtual
+async def test_a_gateway_that_waits_for_nothing_is_told_nothing() -> None:
+    bus = Bus()
+    bus.outbox.open("g", "r", 1).finish(pb.Done())
+    await asyncio.sleep(1)
+    bus.outbox.give_up("g")
+    await asyncio.sleep(LAST_WORDS + 1)
+    before = bus.batches
+    bus.inbox.link_up()
+    await asyncio.sleep(10)
+    assert bus.batches == before
+    assert bus.outbox.counts().lanes == 0
 
 
 async def test_an_idle_lane_sends_nothing(bus: Bus) -> None:
