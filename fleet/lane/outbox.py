@@ -15,7 +15,7 @@ Publish = Callable[[str, pb.ChunkBatch], None]
 """Publishes a batch to a gateway id; best effort, since the lane sends again."""
 
 LAST_WORDS = 5.0
-"""Seconds for which a lane to a gateway that was given up is kept, in case it is alive. It repeats its last batches."""
+"""Seconds for which a lane to a gateway that was given up is kept, and sends, in case the gateway is alive."""
 
 
 class Producer(Protocol):
@@ -178,6 +178,10 @@ class _Lane:
         left = delay(at, now)
         self._timer = loop.call_later(left, self._wake) if left > 0 else loop.call_soon(self._wake)
 
+    def relinked(self) -> None:
+        self.sender.relinked(self._outbox.clock())
+        self.schedule()
+
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -263,26 +267,25 @@ class Outbox:
             # A lane's next epoch must be larger, also when the lane was forgotten: the clock needs no memory for that.
             sender = LaneSender(self.worker_id, time.time_ns(), self._flush_interval)
             lane = self._lanes[gateway_id] = _Lane(gateway_id, sender, self)
-        if end := self._given_up.pop(gateway_id, None):
+        elif end := self._given_up.pop(gateway_id, None):
             end.cancel()
+            lane.relinked()  # its silence counts from now
         return lane
 
     def acknowledge(self, ack: pb.ChunkAck) -> None:
         """Process a gateway's ack. One that waits for replies of a forgotten lane is told so: by a later lane."""
         if ack.gateway_id in self._lanes:
-            self._lane(ack.gateway_id).acknowledge(ack)
+            self._lanes[ack.gateway_id].acknowledge(ack)
+            self._lane(ack.gateway_id)
             self._progress.set()
-        elif ack.credits:
-            lane = self._lane(ack.gateway_id)
-            lane.sender.relinked(self.clock())
-            lane.schedule()
+        elif ack.credits or not ack.complete:
+            self._lane(ack.gateway_id).relinked()
 
     def link_up(self) -> None:
         """The link to the host is back: send again what was not acknowledged."""
         self.linked = True
         for lane in self._lanes.values():
-            lane.sender.relinked(self.clock())
-            lane.schedule()
+            lane.relinked()
 
     def link_down(self) -> None:
         """The link to the host is gone: keep everything and wait."""
@@ -309,20 +312,21 @@ class Outbox:
 
     def ask(self, gateway_id: str) -> None:
         """Ask a gateway that may be gone for an answer; its silence counts from now."""
-        lane = self._lanes.get(gateway_id)
-        if lane is not None:
+        if lane := self._lanes.get(gateway_id):
             lane.sender.ask(self.clock())
             lane.schedule()
 
     def give_up(self, gateway_id: str) -> None:
         """Forget a gateway, if it is not heard within :data:`LAST_WORDS` seconds. Its runs must have been ended."""
         if gateway_id in self.gateways():
-            later = asyncio.get_running_loop().call_later
-            self._given_up[gateway_id] = later(LAST_WORDS, self._forget, gateway_id)
+            self._given_up[gateway_id] = asyncio.get_running_loop().call_later(LAST_WORDS, self._forget, gateway_id)
             self._progress.set()
 
     def _forget(self, gateway_id: str) -> None:
         del self._given_up[gateway_id]
+        if not self.linked:  # it could not be heard
+            self.give_up(gateway_id)
+            return
         lane = self._lanes.pop(gateway_id)
         lane.end()
         self._forgotten[0] += lane.sender.sent

@@ -40,7 +40,7 @@ class Loop(uvloop.Loop):
 
     def add_reader(self, fd: Any, callback: Callable[[*_Args], Any], *args: *_Args) -> None:
         called = callback.func if isinstance(callback, functools.partial) else None
-        if getattr(called, "__qualname__", "") == GRPC_HANDLER:
+        if getattr(called, "__qualname__", "") == GRPC_HANDLER and isinstance(fd, socket.socket):
             super().add_reader(fd, _read_all, fd, callback, *args)
         else:
             super().add_reader(fd, callback, *args)

@@ -3,13 +3,13 @@
 import contextlib
 import fcntl
 import itertools
+import os
 import random
 import socket
 import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import IO
 
 RANGE = range(10_000, 32_768)
 """Below the ports that systems hand to outgoing connections: a member that dials a host which is away would otherwise
@@ -21,8 +21,7 @@ BLOCK = 256
 
 def free_port() -> int:
     """A port that nobody listens on now, and that no other test run is given."""
-    ports, _ = _own()
-    for port in itertools.islice(ports, BLOCK):
+    for port in itertools.islice(_own(), BLOCK):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -33,13 +32,22 @@ def free_port() -> int:
     raise OSError("no free port on loopback")
 
 
+def claim_of(block: int) -> Path:
+    """The file that the test run locks whose ports begin there."""
+    return Path(tempfile.gettempdir(), f"chatfleet-test-ports-{block}")
+
+
 @cache
-def _own() -> tuple[Iterator[int], IO[bytes]]:
-    """The ports of a block that this process has locked, again and again, and the file, whose lock ends with it."""
+def _own() -> Iterator[int]:
+    """The ports of a block that this process has locked while it lives, again and again."""
     blocks = range(RANGE.start, RANGE.stop, BLOCK)
     for block in random.sample(blocks, len(blocks)):
-        with contextlib.suppress(OSError):  # another run's, or another user's
-            claim = Path(tempfile.gettempdir(), f"chatfleet-test-ports-{block}").open("ab")  # noqa: SIM115
-            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return itertools.cycle(range(block, min(block + BLOCK, RANGE.stop))), claim
+        with contextlib.suppress(PermissionError):  # another user's
+            claim = os.open(claim_of(block), os.O_RDWR | os.O_CREAT)
+            try:
+                fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(claim)
+            else:
+                return itertools.cycle(range(block, min(block + BLOCK, RANGE.stop)))
     raise OSError(f"other test runs use all ports from {RANGE.start} to {RANGE.stop - 1}")

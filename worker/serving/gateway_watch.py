@@ -1,4 +1,4 @@
-"""Decides which gateways are gone; their runs are cancelled and their lanes dropped."""
+"""Decides which gateways are gone; their runs are cancelled and their lanes given up."""
 
 import asyncio
 

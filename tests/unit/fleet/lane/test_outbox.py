@@ -203,6 +203,75 @@ async def test_a_gateway_that_is_back_late_is_told_that_its_replies_are_lost() -
 
 
 @virtual
+async def test_a_request_of_a_gateway_that_was_given_up_as_silent_is_answered() -> None:
+    """Its silence is over, and what filled the lane goes out at once."""
+    bus = Bus()
+    bus.up = False
+    reply = bus.outbox.open("g", "r", 1)
+    for _ in range(30):
+        reply.text("a")
+        await asyncio.sleep(0.5)
+    assert bus.outbox.silent_gateways(longer_than=10) == ["g"]
+    bus.outbox.give_up("g")
+    reply.finish(pb.Cancelled())
+    await asyncio.sleep(1)
+    bus.up = True
+    bus.outbox.open("g", "r2", 1).text("b")
+    assert not bus.outbox.silent_gateways(longer_than=10)
+    await asyncio.sleep(0.1)
+    assert bus.text.lstrip("a") == "b"
+
+
+@virtual
+async def test_a_gateway_is_not_forgotten_while_the_workers_own_link_is_away() -> None:
+    """Its ack on its return is lost then, and it sends no other."""
+    bus = Bus()
+    reply = bus.outbox.open("g", "r", 1)
+    reply.text("a")
+    await asyncio.sleep(1)
+    bus.up = False
+    bus.outbox.give_up("g")
+    reply.finish(pb.Cancelled())
+    bus.outbox.link_down()
+    await asyncio.sleep(3 * LAST_WORDS)
+    bus.mend()
+    await asyncio.sleep(1)
+    assert bus.kinds == ["text", "cancelled"]
+
+
+@virtual
+async def test_any_word_for_a_forgotten_lane_is_answered_but_that_nothing_is_waited_for() -> None:
+    """A gateway that stood still reads late what was sent to it, and acknowledges that without any credit."""
+    bus = Bus()
+    reply = bus.outbox.open("g", "r", 1)
+    reply.text("a")
+    await asyncio.sleep(1)
+    ack = bus.acks[-1]
+    assert not ack.credits
+    bus.outbox.give_up("g")
+    await asyncio.sleep(LAST_WORDS + 1)
+    bus.outbox.acknowledge(ack)
+    await asyncio.sleep(1)
+    assert bus.broken == 1
+
+
+@virtual
+async def test_acks_in_a_false_epoch_do_not_have_a_gateway_given_up_at_every_look() -> None:
+    bus = Bus()
+    bus.up = False
+    bus.outbox.open("g", "r", 1).text("a")
+    await asyncio.sleep(16)
+    given_up = 0
+    for _ in range(300):
+        for gateway_id in bus.outbox.silent_gateways(longer_than=15):
+            bus.outbox.give_up(gateway_id)
+            given_up += 1
+        bus.outbox.acknowledge(pb.ChunkAck(gateway_id="g", epoch=1))
+        await asyncio.sleep(0.2)
+    assert 1 < given_up <= 5
+
+
+@virtual
 async def test_a_gateway_that_waits_for_nothing_is_told_nothing() -> None:
     bus = Bus()
     bus.outbox.open("g", "r", 1).finish(pb.Done())
