@@ -10,6 +10,7 @@ import pytest
 from tests.clients.flows import tag
 from tests.clients.tools import clean_environment
 from tests.harness.fleet import Fleet
+from tests.harness.process import ENDS
 from tests.harness.waiting import wait_until
 from tests.schedule import Schedule, reply_text, reply_tokens
 
@@ -25,7 +26,7 @@ def command(fleet: Fleet, question: Schedule, *options: str, **fields: Any) -> l
 def curl(*arguments: Any, **fields: Any) -> tuple[int, bytes]:
     """Exit code and output."""
     done = subprocess.run(
-        command(*arguments, **fields), env=clean_environment(), stdout=subprocess.PIPE, timeout=60, check=False
+        command(*arguments, **fields), env=clean_environment(), stdout=subprocess.PIPE, timeout=ENDS, check=False
     )
     return done.returncode, done.stdout
 

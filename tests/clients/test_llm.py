@@ -10,6 +10,7 @@ import yaml
 from tests.clients.flows import tag
 from tests.clients.tools import clean_environment
 from tests.harness.fleet import SYSTEM_MESSAGE, Fleet
+from tests.harness.process import ENDS
 from tests.schedule import Schedule, reply_text
 
 pytestmark = pytest.mark.slow
@@ -33,7 +34,7 @@ def llm(python_tools: Path, fleet: Fleet, tmp_path: Path) -> Run:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
-            timeout=60,
+            timeout=ENDS,
             check=False,
         )
 

@@ -12,7 +12,7 @@ from openai import OpenAI
 
 from tests.clients.tools import clean_environment
 from tests.harness.fleet import Fleet, model_entries
-from tests.harness.process import REPOSITORY
+from tests.harness.process import ENDS, REPOSITORY
 
 (SECTION,) = re.findall(
     r"^## Serve your own agent\n(.*?)^## ", (REPOSITORY / "README.md").read_text(), re.DOTALL | re.MULTILINE
@@ -47,7 +47,7 @@ def test_it_is_as_short_as_it_says() -> None:
 def test_the_command_streams_both_agents(fleet: Fleet) -> None:
     command = COMMAND.replace("http://localhost:8501", fleet.url).replace("curl -N", "curl -sS -N")
     done = subprocess.run(
-        ["sh", "-c", command], env=clean_environment(), capture_output=True, text=True, timeout=60, check=True
+        ["sh", "-c", command], env=clean_environment(), capture_output=True, text=True, timeout=ENDS, check=True
     )
     *lines, last = [json.loads(line) for line in done.stdout.splitlines()]
     assert (last["done"], last["finish_reason"]) == (True, "stop")

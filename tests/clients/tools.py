@@ -14,6 +14,8 @@ from typing import NoReturn
 
 import pytest
 
+from tests.harness.process import ENDS
+
 HERE = Path(__file__).parent
 REQUIREMENTS, OLDER_REQUIREMENTS = HERE / "requirements.txt", HERE / "requirements-openai2.txt"
 NODE = HERE / "node"
@@ -64,7 +66,7 @@ def node_clients(config: pytest.Config) -> Path:
 
 
 def output(
-    command: Sequence[str | Path], given: str = "", settings: Mapping[str, str] | None = None, within: float = 60
+    command: Sequence[str | Path], given: str = "", settings: Mapping[str, str] | None = None, within: float = ENDS
 ) -> str:
     """What a client prints to standard output; it must end well, and in time."""
     done = subprocess.run(

@@ -20,7 +20,7 @@ from tests.compose.stack import IMAGE, PATIENCE, Stack, settle
 from tests.faults.crowd import Say
 from tests.harness.chat import one_line
 from tests.harness.fleet import fetch
-from tests.harness.process import REPOSITORY
+from tests.harness.process import ENDS, REPOSITORY
 
 pytestmark = pytest.mark.timeout(900)
 KINDS = ("", "-model", "-ingress")
@@ -65,7 +65,7 @@ def test_the_readmes_curl_streams(plain: Stack, figures: Say) -> None:
 
 def test_the_seeds_client_prints_a_reply(plain: Stack) -> None:
     command = [sys.executable, str(SCRIPT), f"{plain.url}/chat/completions"]
-    done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, timeout=ENDS, check=True)
     assert done.stdout.strip()
     assert "Error" not in done.stdout
 

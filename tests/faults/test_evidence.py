@@ -1,17 +1,19 @@
 """Each row of the operators' table of faults is seen in the metric and in the log line that it names."""
 
 import asyncio
+import contextlib
 import re
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
 
+from tests.faults.links import Cable
 from tests.faults.standing import PATIENCE, settle
 from tests.faults.test_readers import LONG_REPLY, tight_reader
 from tests.harness.chat import ask, streaming
-from tests.harness.fleet import Fleet
+from tests.harness.fleet import Address, Fleet
 from tests.harness.metrics import Metrics, scrape
 from tests.harness.process import REPOSITORY, Process
 from tests.schedule import Schedule
@@ -117,16 +119,34 @@ async def lose_the_host(seen: Seen) -> None:
     seen.fleet.host.start()
 
 
-async def lose_a_gateway(seen: Seen) -> None:
-    gateway = seen.fleet.new_gateway()
-    address = seen.fleet.addresses[-1]
+@contextlib.asynccontextmanager
+async def further_gateway(seen: Seen, **settings: str) -> AsyncIterator[tuple[Process, Address]]:
+    """One that knows the workers, and its address."""
+    fleet = seen.fleet
+    gateway = fleet.new_gateway(**settings)
+    address = fleet.addresses[-1]
     gateway.start()
-    await asyncio.to_thread(settle, lambda: bool((seen.fleet.status(-1) or {}).get("workers")), "it knows the workers")
-    async with streaming(address, LONG) as stream:
+    await asyncio.to_thread(settle, lambda: bool((fleet.status(-1) or {}).get("workers")), "it knows the workers")
+    yield gateway, address
+    await asyncio.to_thread(gateway.end)
+    fleet.gateways.remove(gateway)
+    fleet.addresses.remove(address)
+
+
+async def lose_a_gateway(seen: Seen) -> None:
+    async with further_gateway(seen) as (gateway, address), streaming(address, LONG) as stream:
         assert await stream.line()
         gateway.kill()
-    seen.fleet.gateways.remove(gateway)
-    seen.fleet.addresses.remove(address)
+
+
+async def cut_a_gateway_off(seen: Seen) -> None:
+    cable = Cable("127.0.0.4", seen.fleet.host_port, seen.fleet.relay_port)
+    with cable.laid() as dials:
+        async with further_gateway(seen, FLEET_HOST=dials) as (_, address), streaming(address, LONG) as stream:
+            assert await stream.line()
+            with cable.severed():
+                await asyncio.sleep(2.5)
+            assert (await stream.rest())[-1]["error"]["code"] in {"worker_stopped", "lane_broken"}
 
 
 def answer(schedule: Schedule, code: str, model: str = "test") -> Callable[[Seen], Awaitable[None]]:
@@ -207,6 +227,12 @@ FAULTS = [
             ("worker", "chatfleet_link_losses_total", {}),
         ),
         (("gateway", 'event="lost the host"'), ("worker", 'event="lost the host"')),
+    ),
+    Fault(
+        "a gateway loses its link",
+        cut_a_gateway_off,
+        (("worker", "chatfleet_log_events_total", {"event": "gateway gone"}), run("cancelled")),
+        (("worker", 'event="gateway gone"'),),
     ),
     Fault(
         "a gateway dies",

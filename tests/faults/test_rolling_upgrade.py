@@ -14,7 +14,7 @@ import pytest
 
 from tests.faults.crowd import Say, Tally, constant_load
 from tests.harness.fleet import Fleet
-from tests.harness.process import REPOSITORY
+from tests.harness.process import ENDS, REPOSITORY
 from tests.harness.waiting import eventually
 from tests.schedule import Schedule
 
@@ -40,7 +40,7 @@ def question() -> Schedule:
 def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The code of the version before."""
     archive = subprocess.run(
-        ["git", "archive", BEFORE, *PACKAGES], cwd=REPOSITORY, capture_output=True, timeout=60, check=False
+        ["git", "archive", BEFORE, *PACKAGES], cwd=REPOSITORY, capture_output=True, timeout=ENDS, check=False
     )
     if archive.returncode:
         pytest.skip(f"the repository here does not have the commit {BEFORE}: fetch its whole history")

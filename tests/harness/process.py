@@ -13,6 +13,8 @@ import psutil
 from tests.harness.waiting import wait_until
 
 REPOSITORY = Path(__file__).parents[2]
+ENDS = 200.0
+"""Seconds for a program to end by itself, on a machine where many others run too. A test has 240."""
 SETTINGS = ("FLEET_", "HOST_", "GATEWAY_", "WORKER_", "MODEL_", "OTEL_")
 """Prefixes of variables that no process under test inherits from whoever runs the tests."""
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.cast import write_agents
 from tests.harness.fleet import Fleet
+from tests.harness.process import ENDS
 from tests.play import Play
 from tests.schedule import Schedule, reply_text
 
@@ -316,7 +317,7 @@ def test_the_seeds_client_reads_an_agent(fleet: Fleet, tmp_path: Path) -> None:
     source = Path("tests/clients/seed_client.py").read_text()
     script.write_text(source.replace("'stream': True,", "'stream': True, 'model': 'generator',"))
     url = f"{fleet.url}/chat/completions"
-    read = subprocess.run([sys.executable, script, url], capture_output=True, timeout=60, check=True)
+    read = subprocess.run([sys.executable, script, url], capture_output=True, timeout=ENDS, check=True)
     expected = "I am the generatoryou said: Say hello by my name and introduce yourself."
     assert read.stdout.decode() == expected
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.process import REPOSITORY, SETTINGS
+from tests.harness.process import ENDS, REPOSITORY, SETTINGS
 
 MAIN = re.compile(r'^if __name__ == "__main__":', re.MULTILINE)
 
@@ -45,7 +45,7 @@ def run(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=ENDS,
         check=False,
     )
 

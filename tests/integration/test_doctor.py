@@ -11,7 +11,7 @@ import pytest
 
 from tests.harness.fleet import Fleet, identity_settings
 from tests.harness.ports import free_port
-from tests.harness.process import REPOSITORY, SETTINGS
+from tests.harness.process import ENDS, REPOSITORY, SETTINGS
 from tests.harness.waiting import wait_until
 from tests.integration.keyed import KeyedGateway
 
@@ -30,7 +30,7 @@ def doctor(*arguments: str, **settings: str) -> tuple[int, str]:
         env=clean | settings,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=ENDS,
         check=False,
     )
     assert "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.harness.ports import free_port
-from tests.harness.process import REPOSITORY
+from tests.harness.process import ENDS, REPOSITORY
 
 HOST = """
 import asyncio, grpc, socket
@@ -56,7 +56,7 @@ def test_the_process_ends_with_an_error_when(fault: str) -> None:
         env={"HOST_BIND": f"127.0.0.1:{free_port()}", "HOST_RELAY_BIND": f"127.0.0.1:{free_port()}"},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=ENDS,
         check=False,
     )
     output = ended.stdout + ended.stderr
@@ -76,7 +76,7 @@ def test_a_port_in_use_is_one_line_that_names_the_setting(taken: str) -> None:
             env=free | {taken: address},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=ENDS,
             check=False,
         )
     assert ended.returncode == 1

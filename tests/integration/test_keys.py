@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from tests.harness.fleet import Fleet
-from tests.harness.process import REPOSITORY
+from tests.harness.process import ENDS, REPOSITORY
 from tests.harness.waiting import wait_until
 from tests.integration.keyed import KeyedGateway
 from tests.schedule import Schedule, reply_text
@@ -290,7 +290,7 @@ def test_a_new_key_works_once_its_entry_is_in_the_file(gateway: KeyedGateway) ->
         cwd=REPOSITORY,
         capture_output=True,
         encoding="utf-8",
-        timeout=30,
+        timeout=ENDS,
         check=True,
     )
     (key,) = re.findall(r"^\s+(cf-\S+)$", made.stdout, re.MULTILINE)

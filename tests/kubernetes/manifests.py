@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from tests.harness.process import ENDS
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "kubernetes"
 OVERLAYS = ("base", "overlays/embedded", "overlays/providers")
@@ -73,7 +75,7 @@ def _within(name: str, value: Any) -> Iterator[Any]:
 def render(kubectl: Path, folder: Path) -> Manifests:
     """Render an overlay as ``kubectl apply -k`` does."""
     done = subprocess.run(
-        [str(kubectl), "kustomize", str(folder)], capture_output=True, text=True, timeout=60, check=False
+        [str(kubectl), "kustomize", str(folder)], capture_output=True, text=True, timeout=ENDS, check=False
     )
     assert done.returncode == 0, done.stderr
     assert not done.stderr, "kustomize warns of what it will refuse one day"

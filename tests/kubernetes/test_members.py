@@ -21,6 +21,7 @@ from host.settings import HostSettings
 from model.settings import ModelSettings
 from tests.harness.fleet import Fleet, fetch
 from tests.harness.ports import free_port
+from tests.harness.process import ENDS
 from tests.harness.waiting import eventually
 from tests.kubernetes.manifests import FOLDER, ROOT, Manifests, Object, selects
 from worker.__main__ import FLUSH_TIMEOUT
@@ -43,7 +44,7 @@ def identities(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (names,) = re.findall(r"python -m fleet.security identities (.*)", DOCUMENT)
     folder = tmp_path_factory.mktemp("kubernetes") / "identities"
     command = [sys.executable, "-m", "fleet.security", str(folder), *shlex.split(names)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=ENDS)
     return folder
 
 

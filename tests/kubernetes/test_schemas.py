@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.harness.process import ENDS
 from tests.kubernetes.manifests import FOLDER, OVERLAYS, ROOT, Manifests, Object, render
 
 OPERATORS = ("keda.sh/v1alpha1", "monitoring.coreos.com/v1")
@@ -23,7 +24,7 @@ def complaints(tools: Path, objects: list[Object], version: str) -> list[str]:
         input=yaml.safe_dump_all(objects),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=ENDS,
         check=False,
     )
     lines = done.stdout.splitlines()
@@ -40,7 +41,7 @@ def operators_complaints(tools: Path, objects: list[Object]) -> list[str]:
         input=yaml.safe_dump_all(objects),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=ENDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr

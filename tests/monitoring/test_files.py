@@ -13,6 +13,7 @@ from fleet.metrics.values import CAUSES, CODES, REFUSALS, STATES
 from monitoring.alerts import ALERTS
 from monitoring.files import DASHBOARDS, MONITORING, ROOT, expressions, files
 from monitoring.outcomes import CLIENTS_AFFAIR, OF_MODELS, REFUSED
+from tests.harness.process import ENDS
 
 HERE = Path(__file__).parent
 OF_PROMETHEUS = {"up": (), "ALERTS": ("alertname", "alertstate", "severity")}
@@ -144,6 +145,6 @@ def as_prometheus_gets_it(expr: str) -> str:
 
 def run(tools: Path, script: str, arguments: list[str], given: str = "") -> list[str]:
     command = [str(tools / "python"), str(HERE / script), *arguments]
-    done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=ENDS, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()

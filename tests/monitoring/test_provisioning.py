@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from monitoring.files import DASHBOARDS, MONITORING, ROOT, files
+from tests.harness.process import ENDS
 
 PROFILE = ("prometheus", "grafana")
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -22,7 +23,7 @@ PROMETHEUS: dict[str, Any] = yaml.safe_load((MONITORING / "prometheus.yml").read
 
 def test_prometheus_takes_its_configuration(promtool: str) -> None:
     command = [promtool, "check", "config", "--lint-fatal", str(MONITORING / "prometheus.yml")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=ENDS, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -101,7 +102,7 @@ def test_compose_takes_the_profile() -> None:
     asked = {"COMPOSE_PROFILES": "monitoring", "CHATFLEET_METRICS": "0.0.0.0", "GRAFANA_PASSWORD": "x"}
     command = ["docker", "compose", "--env-file", "/dev/null", "config", "--format", "json"]
     done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | asked, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=ROOT, env=os.environ | asked, capture_output=True, text=True, timeout=ENDS, check=False
     )
     if "compose" in done.stderr and "is not a docker command" in done.stderr:
         pytest.skip("Docker's client has no compose plugin")

@@ -10,6 +10,7 @@ import yaml
 from monitoring.alerts import ALERTS
 from monitoring.files import MONITORING
 from monitoring.rules import groups
+from tests.harness.process import ENDS
 from tests.monitoring.cases import CASES, Case, Series
 
 BY_NAME = {alert.name: alert for alert in ALERTS}
@@ -70,6 +71,6 @@ def complaints(promtool: str, folder: Path, tests: list[dict[str, Any]]) -> str:
     document = {"rule_files": ["alerts.yml"], "evaluation_interval": "15s", "tests": tests}
     (folder / "tests.yml").write_text(yaml.safe_dump(document))
     done = subprocess.run(
-        [promtool, "test", "rules", "tests.yml"], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        [promtool, "test", "rules", "tests.yml"], cwd=folder, capture_output=True, text=True, timeout=ENDS, check=False
     )
     return "" if done.returncode == 0 else done.stdout + done.stderr

@@ -14,6 +14,7 @@ from tests.harness.chat import JSON, PATH, body_of
 from tests.harness.fleet import Fleet
 from tests.harness.http import Address, Connection
 from tests.harness.nginx import nginx
+from tests.harness.process import ENDS
 from tests.schedule import Schedule, reply_text
 
 JAVA = shutil.which("java")
@@ -110,7 +111,7 @@ def test_javas_own_client_chats(fleet: Fleet) -> None:
         env=clean_environment(),
         capture_output=True,
         encoding="utf-8",
-        timeout=100,
+        timeout=ENDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr

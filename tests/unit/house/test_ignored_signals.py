@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.harness.process import REPOSITORY
+from tests.harness.process import ENDS, REPOSITORY
 
 IGNORING = """
 import os, signal, sys
@@ -23,7 +23,7 @@ def test_a_signal_that_is_ignored_here_reaches_what_a_test_starts() -> None:
     command = [sys.executable, "-c", IGNORING, this]
     settings = os.environ | {"CHATFLEET_IGNORING": "1"}
     done = subprocess.run(
-        command, cwd=REPOSITORY, env=settings, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=REPOSITORY, env=settings, capture_output=True, text=True, timeout=ENDS, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.process import REPOSITORY
+from tests.harness.process import ENDS, REPOSITORY
 
 REQUIREMENTS = ("requirements.txt", "requirements-model.txt", "requirements-dev.txt")
 DOCUMENT = (REPOSITORY / "docs" / "agents.md").read_text()
@@ -40,7 +40,7 @@ def asked(clone: Path, target: str = "setup") -> list[str]:
     """What ``make`` asks of Python now."""
     (clone / "asked").unlink(missing_ok=True)
     command = ["make", target, f"PYTHON={clone}/python"]
-    subprocess.run(command, cwd=clone, check=True, capture_output=True, timeout=30)
+    subprocess.run(command, cwd=clone, check=True, capture_output=True, timeout=ENDS)
     return (clone / "asked").read_text().splitlines() if (clone / "asked").exists() else []
 
 
@@ -85,5 +85,5 @@ def test_what_a_target_is_given_reaches_its_program(clone: Path) -> None:
     assert bench.startswith("-m bench --runs 3 ")
     (clone / "asked").unlink()
     command = ["make", "bench", "RUNS=5", "PEERS=smg", f"PYTHON={clone}/python"]
-    subprocess.run(command, cwd=clone, check=True, capture_output=True, timeout=30)
+    subprocess.run(command, cwd=clone, check=True, capture_output=True, timeout=ENDS)
     assert "-m bench --runs 5 --peers smg" in (clone / "asked").read_text()

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 from tests.harness.ports import BLOCK, RANGE, free_port
-from tests.harness.process import REPOSITORY
+from tests.harness.process import ENDS, REPOSITORY
 
 TAKEN = """
 import contextlib, fcntl, random
@@ -34,6 +34,6 @@ def test_a_block_that_is_taken_is_left_alone() -> None:
 def run(script: str) -> list[str]:
     """What it printed. A file that it loses is on its standard error."""
     command = [sys.executable, "-W", "always::ResourceWarning", "-c", script]
-    ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=30)
+    ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=ENDS)
     assert not ran.stderr
     return ran.stdout.split()

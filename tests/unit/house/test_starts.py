@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.harness.process import REPOSITORY
+from tests.harness.process import ENDS, REPOSITORY
 
 SPARED = {
     "host": {"aiohttp"},
@@ -18,6 +18,6 @@ SPARED = {
 def test_what_few_need_is_imported_when_it_is_used(process: str) -> None:
     code = f"import sys, {process}.__main__; print(*sys.modules)"
     loaded = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=ENDS, check=True
     )
     assert not SPARED[process] & set(loaded.stdout.split())

@@ -9,7 +9,7 @@ import pytest
 
 from installation import __main__ as installation
 from installation.pip import InstallError
-from tests.harness.process import REPOSITORY
+from tests.harness.process import ENDS, REPOSITORY
 
 
 @pytest.fixture
@@ -90,4 +90,4 @@ def test_a_failure_ends_in_a_sentence_that_says_what_to_do(
 
 def test_it_runs_with_a_python_that_has_no_packages() -> None:
     command = [sys.executable, "-ISc", "import sys; sys.path.insert(0, '.'); import installation.__main__"]
-    subprocess.run(command, cwd=REPOSITORY, check=True, timeout=30)
+    subprocess.run(command, cwd=REPOSITORY, check=True, timeout=ENDS)

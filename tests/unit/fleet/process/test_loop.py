@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from tests.harness.process import REPOSITORY
+from tests.harness.process import ENDS, REPOSITORY
 
 SCRIPT = """
 import asyncio, gc, resource
@@ -21,7 +21,7 @@ loop.run(life())
 
 def test_a_process_runs_on_uvloop_with_all_the_files_that_the_system_permits() -> None:
     ran = subprocess.run(
-        [sys.executable, "-c", SCRIPT], cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, "-c", SCRIPT], cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=ENDS
     )
     assert ran.stdout.split() == ["True", "True", "2048"]
 
@@ -70,7 +70,7 @@ loop.run(life())
 def test_grpc_goes_on_while_the_loop_has_much_to_do() -> None:
     """Otherwise gRPC, of which we use a private part here, has an event for each pass of the loop: 3,900 passes."""
     ran = subprocess.run(
-        [sys.executable, "-c", GRPC], cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=100
+        [sys.executable, "-c", GRPC], cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=ENDS
     )
     answered, passes = map(int, ran.stdout.split())
     assert answered == 40 * 50

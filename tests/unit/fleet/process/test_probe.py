@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from fleet.process import probe
+from tests.harness.process import ENDS
 
 Answering = Callable[[bytes], int]
 
@@ -65,4 +66,4 @@ def test_an_address_of_ipv6_has_brackets(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_its_exit_code_says_whether_all_is_well(code: int, exit_code: int, answering: Answering) -> None:
     port = answering(b"HTTP/1.1 %d Some Reason\r\n\r\n" % code)
     command = [sys.executable, "-I", "-S", probe.__file__, f"http://127.0.0.1:{port}/"]
-    assert subprocess.run(command, check=False, timeout=10).returncode == exit_code
+    assert subprocess.run(command, check=False, timeout=ENDS).returncode == exit_code

@@ -10,7 +10,7 @@ import yaml
 
 from gateway.access.keys import KeyRing, KeysError, read_keys
 from gateway.access.new_key import add_key, main, new_key
-from tests.harness.process import REPOSITORY
+from tests.harness.process import ENDS, REPOSITORY
 
 ENTRY = "name: zoë\n{0}sha256: " + "a" * 64 + "\n{0}concurrent: 4  # at most\n"
 FILES = {
@@ -92,7 +92,7 @@ def command(folder: Path, words: str, **settings: str) -> "subprocess.CompletedP
     shell = f"{sys.executable} -m gateway keys {words}"
     environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", **settings}
     return subprocess.run(
-        shell, shell=True, cwd=folder, env=environment, capture_output=True, encoding="utf-8", check=False, timeout=60
+        shell, shell=True, cwd=folder, env=environment, capture_output=True, encoding="utf-8", check=False, timeout=ENDS
     )
 
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from tests.harness.process import REPOSITORY
+from tests.harness.process import ENDS, REPOSITORY
 from tests.harness.waiting import until
 from worker.agents.threads import ToolThreads
 
@@ -57,6 +57,6 @@ async def test_no_more_calls_run_than_there_are_threads() -> None:
 
 def test_a_stuck_call_keeps_neither_names_from_being_resolved_nor_the_process_from_ending() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", STUCK], cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", STUCK], cwd=REPOSITORY, capture_output=True, text=True, timeout=ENDS, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
