@@ -10,13 +10,13 @@ import yaml
 from tests.compose.engine import docker
 from tests.compose.stack import PATIENCE, Stack, settle
 from tests.compose.test_scaling import go_on, in_thread, load
-from tests.faults.crowd import SOON, Say, constant_load
+from tests.faults.crowd import Say, constant_load
 from tests.harness.chat import JSON, PATH, body_of
 from tests.harness.fleet import identity_settings, model_entries
 from tests.harness.http import Connection
 from tests.harness.ports import free_port
 from tests.harness.process import Process, end_all
-from tests.harness.waiting import eventually
+from tests.harness.waiting import SOON, eventually
 from tests.schedule import Schedule
 
 pytestmark = pytest.mark.timeout(400)

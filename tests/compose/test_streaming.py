@@ -11,11 +11,11 @@ from openai.types.chat import ChatCompletionUserMessageParam
 from tests.clients.test_seed_client import SCRIPT, run
 from tests.compose.engine import docker
 from tests.compose.stack import Stack
-from tests.faults.crowd import SOON, Say, all_closed, crowd, schedules
+from tests.faults.crowd import Say, all_closed, crowd, schedules
 from tests.faults.test_readers import tight_reader
 from tests.harness.chat import JSON, PATH, ask, assert_complete, body_of, streaming
 from tests.harness.http import Connection
-from tests.harness.waiting import eventually
+from tests.harness.waiting import SOON, eventually
 from tests.schedule import Schedule, reply_text
 
 pytestmark = pytest.mark.timeout(300)

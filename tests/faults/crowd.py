@@ -10,13 +10,11 @@ from typing import Protocol, TypeVar
 from tests.harness.chat import JSON, PATH, Line, Reply, Stream, assert_complete, assert_ends_once, body_of
 from tests.harness.fleet import BackendClient, Fleet
 from tests.harness.http import Address, Connection
-from tests.harness.waiting import eventually, until
+from tests.harness.waiting import SOON, eventually, until
 from tests.schedule import Schedule, reply_text
 
 CROWD = 100
 """Streams at once that a fault must be shown to spare."""
-SOON = 20.0
-"""Seconds for a crowd to reach a state on a loaded machine."""
 
 Say = Callable[[str], None]
 T = TypeVar("T")

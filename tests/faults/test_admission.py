@@ -3,10 +3,10 @@
 import asyncio
 import time
 
-from tests.faults.crowd import CROWD, SOON, Client, Say, assert_refused, crowd, queue_length, schedules
+from tests.faults.crowd import CROWD, Client, Say, assert_refused, crowd, queue_length, schedules
 from tests.faults.standing import PATIENCE
 from tests.harness.fleet import Fleet
-from tests.harness.waiting import eventually, until
+from tests.harness.waiting import SOON, eventually, until
 
 CAPACITY = 8
 QUEUE = 200

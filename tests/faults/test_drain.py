@@ -7,13 +7,13 @@ from functools import partial
 
 import pytest
 
-from tests.faults.crowd import CROWD, SOON, Say, all_closed, assert_cut, assert_refused, by_worker, crowd, schedules
+from tests.faults.crowd import CROWD, Say, all_closed, assert_cut, assert_refused, by_worker, crowd, schedules
 from tests.faults.standing import LONG, member_id
 from tests.harness.chat import ask_over, assert_complete, body_of
 from tests.harness.fleet import Fleet, fetch
 from tests.harness.http import Address, Connection
 from tests.harness.process import Process
-from tests.harness.waiting import eventually
+from tests.harness.waiting import SOON, eventually
 from tests.schedule import Schedule
 
 pytestmark = pytest.mark.slow

@@ -2,10 +2,10 @@
 
 import time
 
-from tests.faults.crowd import CROWD, SOON, Crowd, Say, all_closed, backend_has, crowd, queue_length, schedules
+from tests.faults.crowd import CROWD, Crowd, Say, all_closed, backend_has, crowd, queue_length, schedules
 from tests.faults.standing import PATIENCE
 from tests.harness.fleet import Fleet
-from tests.harness.waiting import eventually
+from tests.harness.waiting import SOON, eventually
 
 GENEROUS = 1.5
 """Seconds for all of a hundred; 0.25 is what an idle machine must show."""

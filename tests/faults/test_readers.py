@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.faults.crowd import SOON, Say, crowd, schedules
+from tests.faults.crowd import Say, crowd, schedules
 from tests.faults.standing import LONG, Standing, settle
 from tests.harness.chat import PATH, body_of
 from tests.harness.fleet import Fleet
 from tests.harness.http import Address
 from tests.harness.process import Process
-from tests.harness.waiting import eventually
+from tests.harness.waiting import SOON, eventually
 from tests.schedule import Schedule
 
 MIB = 1024 * 1024

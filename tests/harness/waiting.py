@@ -8,6 +8,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+SOON = 20.0
+"""Seconds in which a state must come of which nothing says how long it may take."""
+
 INTERVALS = (0.005, 0.01, 0.02, 0.05, 0.1)
 """Seconds between two looks: short at first, so that quick states are seen at once, then longer."""
 
@@ -25,12 +28,12 @@ def wait_until(state: Callable[[], T], within: float, what: str = "") -> T:
     return found
 
 
-async def eventually(state: Callable[[], T], within: float = 5.0, what: str = "") -> T:
+async def eventually(state: Callable[[], T], within: float = SOON, what: str = "") -> T:
     """:func:`wait_until` in a thread, for a ``state`` that blocks, so that the test's own streams go on being read."""
     return await asyncio.to_thread(wait_until, state, within, what)
 
 
-async def until(state: Callable[[], object], within: float = 5.0, what: str = "") -> None:
+async def until(state: Callable[[], object], within: float = SOON, what: str = "") -> None:
     """Wait for a state of the test's own loop. Raises ``TimeoutError`` after ``within`` seconds."""
     try:
         async with asyncio.timeout(within):
