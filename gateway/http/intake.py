@@ -13,20 +13,26 @@ from uvicorn.protocols.http.flow_control import FlowControl
 SIZE = 64 * 1024
 """Bytes that are read at once: parsed within a millisecond, however they are framed."""
 
+FIRST = 16 * 1024
+"""Bytes that are read at once of a connection without a turn. Any number of these may be read from in one pass."""
+
 AT_ONCE = 8
-"""Connections that send much and are read from in one pass."""
+"""Connections that send more, and have their turn in one pass."""
 
 _buffer = memoryview(bytearray(SIZE))
 """Of all connections: a read is parsed before the next one is made."""
+_first = _buffer[:FIRST]
 
 
 class Flow(FlowControl):
     """uvicorn's flow control. Moreover reading can rest, whatever the application does."""
 
+    has_turn = False
     _rests = False
 
     def rest(self) -> None:
         self._rests = True
+        self.has_turn = False
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
@@ -38,6 +44,7 @@ class Flow(FlowControl):
     def go_on(self) -> None:
         self._rests = False
         if not self.read_paused and not self._transport.is_closing():
+            self.has_turn = True
             self._transport.resume_reading()
 
 
@@ -88,9 +95,12 @@ class Intake(asyncio.BufferedProtocol):
         self._served.connection_made(transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return _buffer
+        return _buffer if self._served.flow.has_turn else _first
 
     def buffer_updated(self, nbytes: int) -> None:
-        if nbytes == SIZE:  # there may be more
-            self._queue.add(self._served.flow)
+        flow = self._served.flow
+        if nbytes == (SIZE if flow.has_turn else FIRST):  # there may be more
+            self._queue.add(flow)
+        else:
+            flow.has_turn = False
         self._served.data_received(bytes(_buffer[:nbytes]))

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import uvloop
 
-from gateway.http.intake import AT_ONCE, SIZE, Flow, Intake, Queue
+from gateway.http.intake import AT_ONCE, FIRST, SIZE, Flow, Intake, Queue
 from tests.harness.waiting import until
 
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
@@ -126,13 +126,15 @@ def test_of_many_that_send_much_some_are_read_from_in_one_pass(run: Callable[...
                 await until(lambda: all(reader.ended for reader in loop.readers))
             assert all(len(reader.data) == 4 * SIZE for reader in loop.readers)
             reads = itertools.chain(*(itertools.pairwise(reader.got) for reader in loop.readers))
-            rested = [number for (_, before), (number, _) in reads if len(before) == SIZE]
+            rested = [number for (_, before), (number, _) in reads if len(before) in (FIRST, SIZE)]
             assert max(Counter(rested).values()) <= AT_ONCE
+            assert {len(reader.got[0][1]) for reader in loop.readers} == {FIRST}
+            assert {len(data) for reader in loop.readers for _, data in reader.got[1:-1]} == {SIZE}
 
     run(test)
 
 
-@pytest.mark.parametrize("size", [1, SIZE - 1, SIZE, SIZE + 1])
+@pytest.mark.parametrize("size", [1, FIRST - 1, FIRST, FIRST + 1, FIRST + SIZE, FIRST + SIZE + 1])
 def test_the_end_is_seen_after_all_else(run: Callable[..., None], size: int) -> None:
     async def test() -> None:
         async with counting() as loop:
@@ -164,6 +166,22 @@ def test_what_the_application_pauses_stays_paused(run: Callable[..., None]) -> N
     run(test)
 
 
+def test_one_that_has_sent_little_has_no_turn_left(run: Callable[..., None]) -> None:
+    """So that many that wait, and send much at once, are read little of in one pass."""
+
+    async def test() -> None:
+        async with counting() as loop:
+            client, reader = await loop.connect()
+            with client:
+                client.send(bytes(FIRST + 1))
+                await until(lambda: len(reader.data) == FIRST + 1)
+                client.send(bytes(2 * FIRST))
+                await until(lambda: len(reader.data) == 3 * FIRST + 1)
+            assert [len(data) for _, data in reader.got] == [FIRST, 1, FIRST, FIRST]
+
+    run(test)
+
+
 def test_an_application_that_resumes_at_once_still_lets_the_loop_run(run: Callable[..., None]) -> None:
     async def test() -> None:
         async with counting() as loop:
@@ -189,7 +207,7 @@ def test_a_connection_that_is_dropped_while_reading_rests_is_left_alone(run: Cal
             client, reader = await loop.connect()
             reader.then = reader.transport.abort
             with client:
-                client.send(bytes(SIZE))
+                client.send(bytes(FIRST))
                 await until(lambda: reader.lost)
                 await asyncio.sleep(0.01)
 
