@@ -71,7 +71,10 @@ class Ill:
     async def publish(self, topic: Any, message: Message) -> None:
         """By gRPC."""
         cloud_event = event(message, topic, "1")
-        await self._call.write(agent_worker_pb2.Message(cloudEvent=cloud_event))
+        try:
+            await self._call.write(agent_worker_pb2.Message(cloudEvent=cloud_event))
+        except asyncio.InvalidStateError as error:  # which is what gRPC raises for a call that has ended
+            raise ConnectionError("the host ended the stream") from error
 
     def close(self) -> None:
         if self._writer is not None:
