@@ -70,9 +70,11 @@ class Cable:
         for wire in self.wires:
             wire.near.refuse()
         self.sever()
-        yield
-        for wire in self.wires:
-            wire.near.flow()
+        try:
+            yield
+        finally:
+            for wire in self.wires:
+                wire.near.flow()
 
     def swallow(self) -> None:
         """Make both connections half-open until the test ends: nothing passes, not even an end. The next ones pass."""

@@ -126,11 +126,13 @@ async def further_gateway(seen: Seen, **settings: str) -> AsyncIterator[tuple[Pr
     gateway = fleet.new_gateway(**settings)
     address = fleet.addresses[-1]
     gateway.start()
-    await asyncio.to_thread(settle, lambda: bool((fleet.status(-1) or {}).get("workers")), "it knows the workers")
-    yield gateway, address
-    await asyncio.to_thread(gateway.end)
-    fleet.gateways.remove(gateway)
-    fleet.addresses.remove(address)
+    try:
+        await asyncio.to_thread(settle, lambda: bool((fleet.status(-1) or {}).get("workers")), "it knows the workers")
+        yield gateway, address
+    finally:
+        await asyncio.to_thread(gateway.end)
+        fleet.gateways.remove(gateway)
+        fleet.addresses.remove(address)
 
 
 async def lose_a_gateway(seen: Seen) -> None:

@@ -156,13 +156,19 @@ async def test_a_gateway_that_does_not_answer_is_noticed_and_forgotten(bus: Bus)
     await bus.outbox.flushed()
 
 
-@virtual
-async def test_a_gateway_that_was_given_up_and_is_back_soon_gets_the_rest() -> None:
+async def begun() -> tuple[Bus, Sink]:
+    """A bus, and a reply that its gateway waits for and has heard the first letter of."""
     bus = Bus()
     reply = bus.outbox.open("g", "r", 1)
     bus.inbox.open("w", "r", 1)
     reply.text("a")
     await asyncio.sleep(1)
+    return bus, reply
+
+
+@virtual
+async def test_a_gateway_that_was_given_up_and_is_back_soon_gets_the_rest() -> None:
+    bus, reply = await begun()
     bus.up = False
     reply.text("b")
     await asyncio.sleep(1)
@@ -182,11 +188,7 @@ async def test_a_gateway_that_was_given_up_and_is_back_soon_gets_the_rest() -> N
 @virtual
 async def test_a_gateway_that_is_back_late_is_told_that_its_replies_are_lost() -> None:
     """Otherwise it would wait for them until they are overdue: nothing else is sent by an idle worker."""
-    bus = Bus()
-    reply = bus.outbox.open("g", "r", 1)
-    bus.inbox.open("w", "r", 1)
-    reply.text("a")
-    await asyncio.sleep(1)
+    bus, reply = await begun()
     bus.up = False
     bus.outbox.give_up("g")
     await asyncio.sleep(LAST_WORDS + 1)
@@ -225,10 +227,7 @@ async def test_a_request_of_a_gateway_that_was_given_up_as_silent_is_answered() 
 @virtual
 async def test_a_gateway_is_not_forgotten_while_the_workers_own_link_is_away() -> None:
     """Its ack on its return is lost then, and it sends no other."""
-    bus = Bus()
-    reply = bus.outbox.open("g", "r", 1)
-    reply.text("a")
-    await asyncio.sleep(1)
+    bus, reply = await begun()
     bus.up = False
     bus.outbox.give_up("g")
     reply.finish(pb.Cancelled())
@@ -242,10 +241,7 @@ async def test_a_gateway_is_not_forgotten_while_the_workers_own_link_is_away() -
 @virtual
 async def test_any_word_for_a_forgotten_lane_is_answered_but_that_nothing_is_waited_for() -> None:
     """A gateway that stood still reads late what was sent to it, and acknowledges that without any credit."""
-    bus = Bus()
-    reply = bus.outbox.open("g", "r", 1)
-    reply.text("a")
-    await asyncio.sleep(1)
+    bus, _ = await begun()
     ack = bus.acks[-1]
     assert not ack.credits
     bus.outbox.give_up("g")
