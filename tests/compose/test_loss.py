@@ -1,21 +1,48 @@
 """Containers are killed and networks cut: what is lost is what ran there, and all comes back by itself."""
 
 import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from tests.compose.engine import docker, inspect
 from tests.compose.stack import PATIENCE, Stack
 from tests.compose.test_scaling import in_flight
-from tests.faults.crowd import Say, assert_cut, by_worker, crowd, schedules
+from tests.faults.crowd import Client, Say, assert_cut, by_worker, crowd, schedules
 from tests.harness.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)
+Lost = Callable[[Stack], contextlib.AbstractAsyncContextManager[None]]
 STREAMS = 60
 CHECKS, CHECK = 4, 1.0
 """Looks at the ingress in a row, and seconds between two: as long as it takes to judge a gateway."""
 AWAY = 4.0
 """Seconds that a network is cut."""
+ASK, APART = 40, 0.2
+"""Clients that ask in a row while no gateway listens, and seconds between two: before it is noticed, and after."""
+
+
+@contextlib.asynccontextmanager
+async def killed(stack: Stack) -> AsyncIterator[None]:
+    """The engine starts it again, at the same address, where nobody listens for a second."""
+    gateway = stack.container("gateway")
+    pid = inspect(gateway)["State"]["Pid"]
+    await asyncio.to_thread(stack.crash, gateway)
+    await eventually(lambda: inspect(gateway)["State"]["Pid"] != pid, PATIENCE, "it is dead")
+    yield
+
+
+@contextlib.asynccontextmanager
+async def cut_off(stack: Stack) -> AsyncIterator[None]:
+    """Nobody answers at its address, not even by a refusal."""
+    network, gateway = f"{stack.project}_front", stack.container("gateway")
+    await asyncio.to_thread(docker, "network", "disconnect", network, gateway)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(docker, "network", "connect", "--alias", "gateway", network, gateway)
 
 
 async def test_a_killed_worker_ends_its_own_streams_and_comes_back(stack: Stack, figures: Say) -> None:
@@ -57,6 +84,22 @@ async def test_a_killed_gateway_breaks_its_own_streams_only(stack: Stack, figure
             client.assert_complete()
     await eventually(lambda: both_are_found(stack), PATIENCE, "the killed gateway is back")
     await eventually(stack.is_idle, PATIENCE, "the workers have given its chats up")
+
+
+@pytest.mark.parametrize("lost", [killed, cut_off])
+async def test_who_comes_while_the_only_gateway_is_away_waits_for_it(stack: Stack, figures: Say, lost: Lost) -> None:
+    """Whether the ingress has noticed or not."""
+    clients = [Client(stack.address, schedule) for schedule in schedules("later", ASK, tokens=5, delay=0.1)]
+    asked_at = []
+    async with asyncio.TaskGroup() as group, lost(stack):
+        for client in clients:
+            asked_at.append(time.monotonic())
+            client.task = group.create_task(client.run())
+            await asyncio.sleep(APART)
+    for client in clients:
+        client.assert_complete()
+    waits = [client.heard_at[0] - asked for client, asked in zip(clients, asked_at, strict=True)]
+    figures(f"the longest waited {max(waits):.1f} s")
 
 
 async def test_a_worker_whose_network_is_cut_for_a_moment_goes_on(stack: Stack, figures: Say) -> None:
