@@ -1,4 +1,5 @@
--- Lets a connection wait until there is a gateway to try; without one in time it gets a 503.
+-- Lets a connection wait until there is a gateway to try; without one in time it gets a 503. And makes new gateways wait for
+-- their first check.
 local LONGEST = 90 -- seconds: a gateway's drain, and the start of the next
 local EVERY = 100 -- ms
 
@@ -6,24 +7,28 @@ local body = '{"error":{"code":"no_gateway","message":"no gateway is ready","ret
 local refusal = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
     .. "connection: close\r\ncontent-length: " .. #body .. "\r\n\r\n" .. body
 
-local found = false
+local gateways = {} -- the servers of both backends that are gateways: not those that lead to `later`
+local found, stopping = false, false
 
-core.register_action("await_gateway", { "tcp-req" }, function(txn)
-    for _ = 1, LONGEST * 1000 / EVERY do
-        if found then
-            return
+core.register_init(function()
+    for _, backend in ipairs({ "gateways", "waiting" }) do
+        gateways[backend] = {}
+        for name, server in pairs(core.backends[backend].servers) do
+            if name ~= "later" then
+                table.insert(gateways[backend], server)
+            end
         end
-        core.msleep(EVERY)
     end
-    core.Warning("no gateway took a connection within " .. LONGEST .. " s")
-    txn.res:send(refusal)
-    txn:done()
 end)
 
--- By a check that passed: HAProxy says UP of one that has only got its address. nbsrv() would count `later` too.
+local function has_address(server)
+    return server:get_addr() ~= "<unknown>"
+end
+
+-- Whether a check has passed: HAProxy may say UP of one that has lost its address and got it back within EVERY.
 local function is_there()
-    for name, server in pairs(core.backends.waiting.servers) do
-        if name ~= "later" and server:get_addr() ~= "<unknown>" then
+    for _, server in ipairs(gateways.waiting) do
+        if has_address(server) then
             local stats = server:get_stats()
             if stats.status:find("^UP") and stats.check_status:find("L7OK") then
                 return true
@@ -33,9 +38,48 @@ local function is_there()
     return false
 end
 
+core.register_action("await_gateway", { "tcp-req" }, function(txn)
+    for _ = 1, LONGEST * 1000 / EVERY do
+        if stopping then
+            break
+        end
+        if found then
+            found = is_there() -- what was true EVERY ago would bring it back here at once, again and again
+            if found then
+                return
+            end
+        end
+        core.msleep(EVERY)
+    end
+    local why = stopping and "is stopping" or "had no gateway within " .. LONGEST .. " s"
+    core.Warning("a connection that waited was refused: the ingress " .. why)
+    txn.res:send(refusal)
+    txn:done()
+end)
+
+-- HAProxy takes a server for healthy from when its name resolves to its first check: connections would go to a container
+-- that does not listen yet. So a server without an address drains, and with one it is down until a check succeeds.
+local function park(server, parked)
+    if not has_address(server) and not parked[server] then
+        server:set_drain()
+        parked[server] = true
+    elseif has_address(server) and parked[server] then
+        server:check_force_down()
+        server:set_ready()
+        parked[server] = nil
+    end
+end
+
 core.register_task(function()
+    local parked = {}
     while true do
+        for _, servers in pairs(gateways) do
+            for _, server in ipairs(servers) do
+                park(server, parked)
+            end
+        end
         found = is_there()
+        stopping = core.get_info().Stopping ~= 0 -- it checks no more: nobody who waits would be let go
         core.msleep(EVERY)
     end
 end)

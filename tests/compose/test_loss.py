@@ -26,23 +26,27 @@ ASK, APART = 40, 0.2
 
 @contextlib.asynccontextmanager
 async def killed(stack: Stack) -> AsyncIterator[None]:
-    """The engine starts it again, at the same address, where nobody listens for a second."""
-    gateway = stack.container("gateway")
-    pid = inspect(gateway)["State"]["Pid"]
-    await asyncio.to_thread(stack.crash, gateway)
-    await eventually(lambda: inspect(gateway)["State"]["Pid"] != pid, PATIENCE, "it is dead")
+    """The engine starts them again, at the same addresses, where nobody listens for a second."""
+    pids = {gateway: inspect(gateway)["State"]["Pid"] for gateway in stack.containers("gateway")}
+    for gateway in pids:
+        await asyncio.to_thread(stack.crash, gateway)
+    await eventually(
+        lambda: all(inspect(gateway)["State"]["Pid"] != pid for gateway, pid in pids.items()), PATIENCE, "all are dead"
+    )
     yield
 
 
 @contextlib.asynccontextmanager
 async def cut_off(stack: Stack) -> AsyncIterator[None]:
-    """Nobody answers at its address, not even by a refusal."""
-    network, gateway = f"{stack.project}_front", stack.container("gateway")
-    await asyncio.to_thread(docker, "network", "disconnect", network, gateway)
+    """Nobody answers at their addresses, not even by a refusal."""
+    network, gateways = f"{stack.project}_front", stack.containers("gateway")
+    for gateway in gateways:
+        await asyncio.to_thread(docker, "network", "disconnect", network, gateway)
     try:
         yield
     finally:
-        await asyncio.to_thread(docker, "network", "connect", "--alias", "gateway", network, gateway)
+        for gateway in gateways:
+            await asyncio.to_thread(docker, "network", "connect", "--alias", "gateway", network, gateway)
 
 
 async def test_a_killed_worker_ends_its_own_streams_and_comes_back(stack: Stack, figures: Say) -> None:
@@ -68,7 +72,7 @@ async def test_a_killed_gateway_breaks_its_own_streams_only(stack: Stack, figure
     victim, other = stack.containers("gateway")
     # One that is new is asked before its first check, and left alone after it until it is ready.
     for _ in range(CHECKS):
-        await eventually(lambda: both_are_found(stack), PATIENCE, "the ingress has found both gateways")
+        await eventually(lambda: found(stack) == 2, PATIENCE, "the ingress has found both gateways")
         await asyncio.sleep(CHECK)
     async with crowd(stack.address, schedules("gateway", STREAMS, tokens=60, delay=0.1)) as clients:
         await clients.all_have_text()
@@ -82,13 +86,17 @@ async def test_a_killed_gateway_breaks_its_own_streams_only(stack: Stack, figure
     for client in clients:
         if client not in broken:
             client.assert_complete()
-    await eventually(lambda: both_are_found(stack), PATIENCE, "the killed gateway is back")
+    await eventually(lambda: found(stack) == 2, PATIENCE, "the killed gateway is back")
     await eventually(stack.is_idle, PATIENCE, "the workers have given its chats up")
 
 
+@pytest.mark.parametrize("gateways", [1, 3])
 @pytest.mark.parametrize("lost", [killed, cut_off])
-async def test_who_comes_while_the_only_gateway_is_away_waits_for_it(stack: Stack, figures: Say, lost: Lost) -> None:
+async def test_who_comes_while_no_gateway_is_there_waits(stack: Stack, figures: Say, lost: Lost, gateways: int) -> None:
     """Whether the ingress has noticed or not."""
+    if gateways > 1:
+        await asyncio.to_thread(stack.scale, gateway=gateways)
+        await eventually(lambda: found(stack) == gateways, PATIENCE, "the ingress has found all")
     clients = [Client(stack.address, schedule) for schedule in schedules("later", ASK, tokens=5, delay=0.1)]
     asked_at = []
     async with asyncio.TaskGroup() as group, lost(stack):
@@ -116,8 +124,8 @@ async def test_a_worker_whose_network_is_cut_for_a_moment_goes_on(stack: Stack, 
     await eventually(lambda: stack.has_workers(2), PATIENCE, "it is ready again")
 
 
-def both_are_found(stack: Stack) -> bool:
-    """Whether the ingress gives requests to two gateways."""
-    status = [stack.status() for _ in range(8)]
+def found(stack: Stack) -> int:
+    """To how many gateways the ingress gives requests."""
+    status = [stack.status() for _ in range(12)]
     # On a busy machine the ingress may answer for a moment that it has no gateway.
-    return len({each["gateway"]["id"] for each in status if each and "gateway" in each}) == 2
+    return len({each["gateway"]["id"] for each in status if each and "gateway" in each})

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.compose.stack import Stack
-from tests.faults.crowd import Say, crowd, schedules
+from tests.faults.crowd import Client, Say, assert_refused, crowd, schedules
 from tests.harness.chat import ask, assert_complete
 from tests.schedule import Schedule
 
@@ -32,3 +32,16 @@ async def test_a_stop_lets_streams_end_and_the_next_start_serves(stack: Stack, f
     figures(f"up again, all healthy, in {time.monotonic() - began:.1f} s")
     schedule = Schedule(tokens=200)
     assert_complete(await ask(stack.address, schedule), schedule)
+
+
+async def test_who_waits_for_a_gateway_is_told_that_the_ingress_stops(stack: Stack, figures: Say) -> None:
+    await asyncio.to_thread(stack.compose, "stop", "gateway")
+    waiting = Client(stack.address, Schedule())
+    waiting.task = asyncio.create_task(waiting.run())
+    await asyncio.sleep(1)  # not for a state: so long it waits already
+    began = time.monotonic()
+    await asyncio.to_thread(stack.compose, "stop", "ingress")
+    figures(f"the ingress stopped in {time.monotonic() - began:.1f} s")
+    await waiting.task
+    assert_refused(waiting, 503, "no_gateway")
+    await asyncio.to_thread(stack.up)
