@@ -3,9 +3,11 @@
 local LONGEST = 90 -- seconds: a gateway's drain, and the start of the next
 local EVERY = 100 -- ms
 
-local body = '{"error":{"code":"no_gateway","message":"no gateway is ready","retryable":true}}'
-local refusal = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
-    .. "connection: close\r\ncontent-length: " .. #body .. "\r\n\r\n" .. body
+local function refusal(id)
+    local body = '{"error":{"code":"no_gateway","message":"no gateway is ready","retryable":true,"request_id":"' .. id .. '"}}'
+    return "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
+        .. "x-request-id: " .. id .. "\r\nconnection: close\r\ncontent-length: " .. #body .. "\r\n\r\n" .. body
+end
 
 local gateways = {} -- the servers of both backends that are gateways: not those that lead to `later`
 local found, stopping = false, false
@@ -51,9 +53,10 @@ core.register_action("await_gateway", { "tcp-req" }, function(txn)
         end
         core.msleep(EVERY)
     end
-    local why = stopping and "is stopping" or "had no gateway within " .. LONGEST .. " s"
-    core.Warning("a connection that waited was refused: the ingress " .. why)
-    txn.res:send(refusal)
+    local id = txn.f:uuid():gsub("-", "")
+    local why = stopping and "the ingress stops" or "none was there within " .. LONGEST .. " s"
+    core.Warning('event="no gateway" request=' .. id .. ' reason="' .. why .. '"')
+    txn.res:send(refusal(id))
     txn:done()
 end)
 
