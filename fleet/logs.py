@@ -3,7 +3,6 @@
 An event is a short lower-case phrase; everything that varies is a field. Prompts, replies and keys are never logged.
 """
 
-import asyncio
 import logging
 import sys
 import traceback
@@ -89,7 +88,7 @@ def configure(process: str, level: str = "info", form: str = "text") -> Counts:
         )
     )
     root = logging.getLogger()
-    handler.addFilter(_is_no_cancelling)
+    handler.addFilter(_is_no_end)
     root.handlers[:] = [handler]
     root.setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
     for name in OURS:
@@ -108,9 +107,13 @@ def configure(process: str, level: str = "info", form: str = "text") -> Counts:
     return counts
 
 
-def _is_no_cancelling(record: logging.LogRecord) -> bool:
-    """Whether to log it: a team that is cancelled is an error to AutoGen's runtime."""
-    return record.exc_info is None or record.exc_info[0] is not asyncio.CancelledError
+ENDS = ("CancelledError", "ExecuteBatchError")
+"""Exceptions that libraries log as errors when something has only ended: AutoGen's runtime a team that is cancelled,
+gRPC a call whose member leaves while it is answered, if it learns that a moment too late."""
+
+
+def _is_no_end(record: logging.LogRecord) -> bool:
+    return record.exc_info is None or record.exc_info[0] is None or record.exc_info[0].__name__ not in ENDS
 
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -6,6 +6,7 @@ import logging
 
 import pytest
 import structlog
+from grpc._cython.cygrpc import ExecuteBatchError  # type: ignore[import-not-found]
 
 from fleet import logs
 
@@ -73,13 +74,15 @@ def test_an_exception_is_logged_by_type_and_place_without_its_text(
         assert "test_logs.py:" in line
 
 
-def test_a_team_that_was_cancelled_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_team_that_was_cancelled_and_a_call_whose_member_left_are_no_errors(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     logs.configure("worker")
-    for raised in (asyncio.CancelledError(), KeyError("a")):
+    for raised in (asyncio.CancelledError(), ExecuteBatchError("Failed grpc_call_start_batch"), KeyError("a")):
         try:
             raise raised
         except BaseException:
-            logging.getLogger("autogen_core").exception("Error processing publish message")
+            logging.getLogger("some.library").exception("failed")
     (line,) = lines(capsys)
     assert "KeyError" in line
 
