@@ -47,7 +47,7 @@ DIAL_TIMEOUT = 5.0
 RELAY_RETRY = 5.0
 """Seconds between attempts to open the relay."""
 
-LEAVE_TIMEOUT = 5.0
+LEAVE_TIMEOUT = 3.0
 """Seconds for the host to confirm what a leaving member published last."""
 
 MessageT = TypeVar("MessageT", bound=Message)

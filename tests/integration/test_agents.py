@@ -254,8 +254,8 @@ async def test_chat_completions(client: httpx.AsyncClient, name: str) -> None:
 async def test_parallel_branches_are_told_apart(client: httpx.AsyncClient) -> None:
     parts = {
         "writer": [say("go")],
-        "left": [Schedule(tokens=20, seed=1, delay=0.01)],
-        "right": [Schedule(tokens=20, seed=2, delay=0.01)],
+        "left": [Schedule(tokens=20, seed=1, delay=0.05)],
+        "right": [Schedule(tokens=20, seed=2, delay=0.05)],
         "editor": [say("done")],
     }
     lines = await lines_of(client, "graph", Play(parts=parts))

@@ -26,7 +26,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 @pytest.fixture(scope="module")
 def report() -> Report:
     """Ours twice, side by side, as if one were a checkout of an earlier commit; and no gateway at all."""
-    paced = [Paced(f"paced16-{kind}", 16, 5, ramp=0.1, window=0.3, kind=kind) for kind in KINDS]
+    paced = [Paced(f"paced16-{kind}", 16, 5, ramp=0.1, window=1.5, kind=kind) for kind in KINDS]
     workloads: list[Workload] = [Idle(requests=5), *paced]
     with Stage() as stage:
         before = Part(BEFORE, Fleet(stage.port, checkout=REPOSITORY), workloads[1:2])

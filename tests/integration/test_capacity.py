@@ -43,7 +43,7 @@ async def test_the_queue_and_its_429_are_at_the_gateway_and_the_load_is_true(fle
         return fleet.status()["load"]
 
     assert load() == {"active": 0, "waiting": 0, "capacity": SLOTS, "ratio": 0.0, "workers_ratio": 0.0}
-    asked = schedules(SLOTS + 5, tokens=10, first_delay=1.0)
+    asked = schedules(SLOTS + 5, tokens=10, first_delay=4.0)
     async with asyncio.TaskGroup() as group:
         replies = [group.create_task(ask(fleet.address, said, model="test")) for said in asked]
         await eventually(lambda: load()["waiting"] == 5, 10, "five wait")

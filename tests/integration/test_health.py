@@ -37,7 +37,7 @@ async def test_a_worker_says_whether_it_serves() -> None:
         fleet.host.start()
         await eventually(lambda: answer("/readyz") == (200, None), WITHIN, "it is ready again")
         await eventually(lambda: len(fleet.ready_workers()) == 1, WITHIN, "the gateway knows it")
-        async with streaming(fleet.address, Schedule(tokens=20, delay=0.1)) as stream:
+        async with streaming(fleet.address, Schedule(tokens=60, delay=0.1)) as stream:
             assert await stream.line()
             worker.signal(signal.SIGTERM)
             await eventually(lambda: answer("/readyz") == (503, "draining"), WITHIN, "it drains")

@@ -172,7 +172,7 @@ def test_gateways_and_workers_leave_before_those_they_need(stage: Stage) -> None
 def test_whoever_does_not_end_is_killed_within_five_seconds(stage: Stage) -> None:
     launcher = stage.launch(worker=STUBBORN, host=STUBBORN)
     wait_until(lambda: launcher.log.count("deaf") == 2, LIMIT)
-    assert 4 < launcher.end(signal.SIGINT) < 8  # after 4.5 s
+    assert 4 < launcher.end(signal.SIGINT) < 15  # after 4.5 s
     assert launcher.process.returncode == 0
     assert "killing host, worker.1" in launcher.log
 
@@ -194,7 +194,7 @@ def test_nobody_outlives_a_launcher_that_is_killed(stage: Stage) -> None:
     family = launcher.family()
     assert len(family) == 4
     launcher.process.kill()
-    wait_until(lambda: not [member for member in family if member.is_running()], 5)
+    wait_until(lambda: not [member for member in family if member.is_running()], LIMIT)
 
 
 def test_a_crash_is_reported_and_followed_by_another_life(stage: Stage) -> None:
@@ -384,7 +384,7 @@ def test_a_terminal_ends_everybody(by: str, stage: Stage) -> None:
             assert b"killing" not in _read_until(terminal, None)
         else:
             os.close(terminal)
-        assert make.wait(5) == -(signal.SIGINT if by == "Ctrl-C" else signal.SIGHUP)
+        assert make.wait(LIMIT) == -(signal.SIGINT if by == "Ctrl-C" else signal.SIGHUP)
         assert not [member for member in family if member.is_running()]
     finally:
         with contextlib.suppress(OSError):
@@ -420,8 +420,8 @@ def test_a_signal_for_make_alone_ends_everybody(by: signal.Signals, stage: Stage
     family = launcher.family()
     assert len(family) == 5
     launcher.process.send_signal(by)
-    assert launcher.process.wait(5) == -by
-    wait_until(lambda: not [member for member in family if member.is_running()], 5)
+    assert launcher.process.wait(LIMIT) == -by
+    wait_until(lambda: not [member for member in family if member.is_running()], LIMIT)
 
 
 def _lacks_libgomp() -> bool:

@@ -33,8 +33,7 @@ async def one_client(fleet: Fleet, requests: int) -> None:
 
 
 @pytest.mark.timeout(300)
-async def test_memory_is_flat_between_request_1000_and_5000(spare_fleet: Fleet, figures: Callable[[str], None]) -> None:
-    fleet = spare_fleet
+async def test_memory_is_flat_between_request_1000_and_5000(fleet: Fleet, figures: Callable[[str], None]) -> None:
     members = [fleet.host, *fleet.workers[:2], fleet.gateway]
     await serve(fleet, 1000)
     before = {member.name: member.memory() for member in members}

@@ -66,7 +66,7 @@ def test_a_process_has_every_metric_of_the_catalogue_and_no_other(
 
 async def test_a_request_is_seen_on_its_way_through_every_process(watched: Watched) -> None:
     before = {process: watched.scrape(process) for process in watched.urls}
-    async with streaming(watched.fleet.address, Schedule(tokens=20, delay=0.02)) as stream:
+    async with streaming(watched.fleet.address, Schedule(tokens=20, delay=0.25)) as stream:
         await stream.line()
 
         def runs() -> bool:

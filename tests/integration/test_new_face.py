@@ -46,7 +46,7 @@ def is_ready(url: str) -> bool:
 
 
 def test_it_streams_plain_text(url: str) -> None:
-    schedule = Schedule(tokens=20, delay=0.02, reasoning=3)
+    schedule = Schedule(tokens=20, delay=0.1, reasoning=3)
     with httpx.stream("POST", f"{url}/plain", json={"prompt": schedule.message()}, trust_env=False) as answer:
         assert (answer.status_code, answer.headers["content-type"]) == (200, "text/plain; charset=utf-8")
         pieces = list(answer.iter_raw())

@@ -12,7 +12,7 @@ from tests.harness.ports import free_port
 from tests.harness.waiting import eventually, wait_until
 from tests.schedule import Schedule
 
-WITHIN = 20.0
+WITHIN = 60.0
 
 pytestmark = pytest.mark.timeout(180)
 

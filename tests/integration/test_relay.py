@@ -438,15 +438,15 @@ async def listener(fleet: Fleet) -> AsyncIterator[Member]:
     await member.runtime.stop()
 
 
-def peers(fleet: Fleet) -> Callable[[], set[int]]:
-    """The ports of the connections to the host, of both kinds."""
+def peers(fleet: Fleet) -> Callable[[], set[tuple[int, int]]]:
+    """The ports of both ends of the connections to the host, of both kinds."""
 
     ports = fleet.host_port, fleet.relay_port
 
-    def look() -> set[int]:
+    def look() -> set[tuple[int, int]]:
         connections = psutil.Process(fleet.host.pid).net_connections("tcp")
         return {
-            connection.raddr.port
+            (connection.raddr.port, connection.laddr.port)
             for connection in connections
             if connection.raddr and connection.laddr.port in ports and connection.status == "ESTABLISHED"
         }

@@ -18,7 +18,10 @@ USAGE = {"prompt_tokens": 11, "completion_tokens": 7}
 @pytest.mark.parametrize("schedule", [Schedule(tokens=100, delay=0.02), Schedule(tokens=200)], ids=["paced", "flat"])
 async def test_200_streams_at_once_arrive_whole_from_workers_that_share_them(fleet: Fleet, schedule: Schedule) -> None:
     tag = f"crowd-{schedule.seed}"
-    schedules = [Schedule(tokens=schedule.tokens, delay=schedule.delay, tag=tag) for _ in range(STREAMS)]
+    # None ends before all have been asked for: who ends earlier is given more.
+    schedules = [
+        Schedule(tokens=schedule.tokens, delay=schedule.delay, first_delay=3.0, tag=tag) for _ in range(STREAMS)
+    ]
     replies = await asyncio.gather(*[ask(fleet.address, schedule) for schedule in schedules])
     for reply, asked in zip(replies, schedules, strict=True):
         assert_complete(reply, asked)
@@ -36,7 +39,7 @@ async def test_text_arrives_as_it_is_spoken(fleet: Fleet) -> None:
 
 
 async def test_tokens_of_a_slow_model_arrive_one_by_one(fleet: Fleet) -> None:
-    schedule = Schedule(tokens=10, delay=0.1)
+    schedule = Schedule(tokens=30, delay=0.1)
     reply = await ask(fleet.address, schedule)
     assert_complete(reply, schedule)
     assert len(reply.lines) >= 8

@@ -61,5 +61,5 @@ async def test_a_stuck_tool_delays_no_other_chat_no_new_link_and_no_end(stuck: F
         assert (await ask(stuck.address, schedule, model="test")).text == reply_text(schedule)
         written = stuck.workers[0].log_size()
         stuck.host.restart()
-        await until(lambda: "joined" in stuck.workers[0].log(written), 15, "the worker is back")
+        await until(lambda: "joined" in stuck.workers[0].log(written), 60, "the worker is back")
         assert stuck.workers[0].stop() == 0

@@ -82,8 +82,8 @@ def test_an_exporter_that_is_away_harms_nothing() -> None:
     with Fleet(workers=1, settings=settings) as fleet:
         for _ in range(30):
             ask(fleet, "test", Schedule(tokens=3).message(), {}).raise_for_status()
-        fleet.gateway.wait_for_log("traces lost")
-        fleet.workers[0].wait_for_log("traces lost")
+        fleet.gateway.wait_for_log("traces lost", 30.0)
+        fleet.workers[0].wait_for_log("traces lost", 30.0)
         for process in (fleet.gateway, fleet.workers[0]):
             process.stop(10.0)
             assert process.log().count("traces lost") == 1
