@@ -52,7 +52,7 @@ async def cut_off(stack: Stack) -> AsyncIterator[None]:
 async def test_a_killed_worker_ends_its_own_streams_and_comes_back(stack: Stack, figures: Say) -> None:
     victim = stack.containers("worker")[0]
     restarts = inspect(victim)["RestartCount"]
-    async with crowd(stack.address, schedules("worker", STREAMS, tokens=60, delay=0.1)) as clients:
+    async with crowd(stack.address, schedules("worker", STREAMS, tokens=120, delay=0.1)) as clients:
         await clients.all_have_text()
         served = by_worker(stack, clients)
         await asyncio.to_thread(stack.crash, victim)
@@ -74,7 +74,7 @@ async def test_a_killed_gateway_breaks_its_own_streams_only(stack: Stack, figure
     for _ in range(CHECKS):
         await eventually(lambda: found(stack) == 2, PATIENCE, "the ingress has found both gateways")
         await asyncio.sleep(CHECK)
-    async with crowd(stack.address, schedules("gateway", STREAMS, tokens=60, delay=0.1)) as clients:
+    async with crowd(stack.address, schedules("gateway", STREAMS, tokens=120, delay=0.1)) as clients:
         await clients.all_have_text()
         held = {container: in_flight(stack, container) for container in (victim, other)}
         await asyncio.to_thread(stack.crash, victim)
