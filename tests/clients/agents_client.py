@@ -96,7 +96,7 @@ def broken_stream() -> Any:
 def left() -> Any:
     async def leave() -> str:
         asked = asyncio.create_task(Runner.run(agent(), task["endless"]))
-        await asyncio.sleep(1)
+        await asyncio.sleep(5)
         asked.cancel()
         await asyncio.gather(asked, return_exceptions=True)
         return "left"

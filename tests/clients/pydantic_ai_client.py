@@ -81,7 +81,7 @@ def broken_stream() -> Any:
 def left() -> Any:
     async def run() -> str:
         asked = asyncio.create_task(agent().run(task["endless"]))
-        await asyncio.sleep(1)
+        await asyncio.sleep(5)
         asked.cancel()
         await asyncio.gather(asked, return_exceptions=True)
         return "left"

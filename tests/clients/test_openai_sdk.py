@@ -252,7 +252,7 @@ def test_a_tools_round_trip(client: OpenAI, fleet: Fleet, stream: bool) -> None:
 
 
 def test_arguments_of_a_call_arrive_in_parts(client: OpenAI) -> None:
-    question = tools_question(delay=0.05)
+    question = tools_question(delay=0.25)
     chunks = list(client.chat.completions.create(model="test", messages=asking(question), tools=TOOLS[:1], stream=True))
     parts = [chunk.choices[0].delta.tool_calls for chunk in chunks]
     assert sum(part is not None for part in parts) > 3

@@ -164,7 +164,14 @@ class Stack:
         return [worker["state"] for worker in workers] == ["READY"] * count
 
     def is_idle(self) -> bool:
-        return all(worker["active"] == 0 for worker in self.status()["workers"])
+        status = self.status() or {}
+        return "workers" in status and all(worker["active"] == 0 for worker in status["workers"])
+
+    def gateways_found(self) -> int:
+        """To how many gateways the ingress gives requests."""
+        status = [self.status() for _ in range(12)]
+        # On a busy machine the ingress may answer for a moment that it has no gateway.
+        return len({each["gateway"]["id"] for each in status if each and "gateway" in each})
 
     def logs(self, *services: str, since: float = 0.0) -> str:
         """What the services have written, with the containers' names, since that time of the system's clock."""

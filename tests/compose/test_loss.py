@@ -9,15 +9,13 @@ import pytest
 
 from tests.compose.engine import docker, inspect
 from tests.compose.stack import PATIENCE, Stack
-from tests.compose.test_scaling import in_flight
+from tests.compose.test_scaling import are_found, in_flight
 from tests.faults.crowd import Client, Say, assert_cut, by_worker, crowd, schedules
 from tests.harness.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)
 Lost = Callable[[Stack], contextlib.AbstractAsyncContextManager[None]]
 STREAMS = 60
-CHECKS, CHECK = 4, 1.0
-"""Looks at the ingress in a row, and seconds between two: as long as it takes to judge a gateway."""
 AWAY = 4.0
 """Seconds that a network is cut."""
 ASK, APART = 40, 0.2
@@ -70,10 +68,7 @@ async def test_a_killed_worker_ends_its_own_streams_and_comes_back(stack: Stack,
 async def test_a_killed_gateway_breaks_its_own_streams_only(stack: Stack, figures: Say) -> None:
     await asyncio.to_thread(stack.scale, gateway=2)
     victim, other = stack.containers("gateway")
-    # One that is new is asked before its first check, and left alone after it until it is ready.
-    for _ in range(CHECKS):
-        await eventually(lambda: found(stack) == 2, PATIENCE, "the ingress has found both gateways")
-        await asyncio.sleep(CHECK)
+    await are_found(stack, 2)
     async with crowd(stack.address, schedules("gateway", STREAMS, tokens=120, delay=0.1)) as clients:
         await clients.all_have_text()
         held = {container: in_flight(stack, container) for container in (victim, other)}
@@ -86,7 +81,7 @@ async def test_a_killed_gateway_breaks_its_own_streams_only(stack: Stack, figure
     for client in clients:
         if client not in broken:
             client.assert_complete()
-    await eventually(lambda: found(stack) == 2, PATIENCE, "the killed gateway is back")
+    await eventually(lambda: stack.gateways_found() == 2, PATIENCE, "the killed gateway is back")
     await eventually(stack.is_idle, PATIENCE, "the workers have given its chats up")
 
 
@@ -96,7 +91,7 @@ async def test_who_comes_while_no_gateway_is_there_waits(stack: Stack, figures: 
     """Whether the ingress has noticed or not."""
     if gateways > 1:
         await asyncio.to_thread(stack.scale, gateway=gateways)
-        await eventually(lambda: found(stack) == gateways, PATIENCE, "the ingress has found all")
+        await are_found(stack, gateways)
     clients = [Client(stack.address, schedule) for schedule in schedules("later", ASK, tokens=5, delay=0.1)]
     asked_at = []
     async with asyncio.TaskGroup() as group, lost(stack):
@@ -122,10 +117,3 @@ async def test_a_worker_whose_network_is_cut_for_a_moment_goes_on(stack: Stack, 
     clients.assert_complete()
     figures(f"{len(cut)} streams went on after a pause of {max(client.longest_pause for client in cut):.1f} s at most")
     await eventually(lambda: stack.has_workers(2), PATIENCE, "it is ready again")
-
-
-def found(stack: Stack) -> int:
-    """To how many gateways the ingress gives requests."""
-    status = [stack.status() for _ in range(12)]
-    # On a busy machine the ingress may answer for a moment that it has no gateway.
-    return len({each["gateway"]["id"] for each in status if each and "gateway" in each})

@@ -17,6 +17,8 @@ from tests.schedule import Schedule
 
 pytestmark = pytest.mark.timeout(400)
 CLIENTS = 30
+CHECKS, CHECK = 4, 1.0
+"""Looks at the ingress in a row, and seconds between two: as long as it takes to judge a gateway."""
 COUNTED = 180
 """Requests from which the shares of workers are taken: six rounds of all clients."""
 
@@ -32,6 +34,13 @@ async def go_on(tally: Tally, count: int = CLIENTS) -> None:
     target = tally.completed + count
     await until(lambda: tally.completed >= target or tally.failures, PATIENCE, f"{count} more answers")
     assert not tally.failures, tally.failures[:3]
+
+
+async def are_found(stack: Stack, gateways: int) -> None:
+    """Until the ingress gives requests to so many, and goes on to."""
+    for _ in range(CHECKS):
+        await eventually(lambda: stack.gateways_found() == gateways, PATIENCE, "the ingress has found all gateways")
+        await asyncio.sleep(CHECK)
 
 
 async def in_thread(blocking: Callable[[], object]) -> float:
@@ -87,7 +96,7 @@ async def test_gateways_come_and_go(stack: Stack, figures: Say) -> None:
         await in_thread(lambda: stack.scale(gateway=2))
         gateways = stack.containers("gateway")
         await eventually(lambda: in_flight(stack, gateways[1]) > 0, PATIENCE, "the ingress has found the new gateway")
-        await go_on(tally, 2 * CLIENTS)
+        await are_found(stack, 2)
         stack.backend.forget()
         before = [served(stack, gateway) for gateway in gateways]
         await go_on(tally, COUNTED)

@@ -44,9 +44,9 @@ async def test_tokens_arrive_one_by_one(stack: Stack, figures: Say) -> None:
     figures(
         f"tokens {pace * 1000:.0f} ms apart arrive {middle * 1000:.0f} ms apart (median), {gaps[-1] * 1000:.0f} at most"
     )
-    assert len(client.heard_at) >= 25
+    assert len(client.heard_at) >= 15
     assert pace / 2 < middle < pace * 1.5
-    assert gaps[-1] < 1.0
+    assert gaps[-1] < 2.0
 
 
 async def test_the_seeds_client_and_openais_sdk_read_exactly(stack: Stack) -> None:

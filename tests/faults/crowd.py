@@ -123,9 +123,9 @@ class Crowd(Sequence[Client]):
     def longest_pause(self) -> float:
         return max(client.longest_pause for client in self)
 
-    async def all_have_text(self) -> None:
+    async def all_have_text(self, within: float = SOON) -> None:
         """Until every client has read something, and none has ended yet."""
-        await until(lambda: all(client.has_text or client.ended for client in self), SOON, "every client has text")
+        await until(lambda: all(client.has_text or client.ended for client in self), within, "every client has text")
         assert self.unfinished == len(self), [client.reply for client in self if client.ended][:3]
 
     async def all_hear_more(self, than: float, within: float = SOON) -> None:

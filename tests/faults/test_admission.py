@@ -37,9 +37,10 @@ async def test_300_requests_on_a_capacity_of_8_run_wait_in_order_or_are_refused(
     for client in clients[: CAPACITY + QUEUE]:
         client.assert_complete()
     order = [int(record["tag"].removeprefix("line-")) for record in fleet.backend.requests()]
-    moved = max(abs(place - number) for place, number in enumerate(order))
+    # What one worker holds may stand still with it.
+    moved = sorted(abs(place - number) for place, number in enumerate(order))[-CAPACITY - 1]
     figures(f"{len(refused)} got 429; {len(order)} succeeded, the last {time.monotonic() - began:.1f} s later")
-    figures(f"at most {fleet.backend.peak()} at a time; at most {moved} places out of order")
+    figures(f"at most {fleet.backend.peak()} at a time; at most {moved} places out of order, but for one worker's")
     assert load == {
         "active": CAPACITY,
         "waiting": QUEUE,

@@ -67,7 +67,7 @@ async def test_a_host_that_dies_just_after_a_worker_has_joined_costs_no_stream_a
         async with crowd(fleet.address, schedules(f"joining-{life}", count=10, tokens=30, delay=0.1)) as clients:
             await eventually(lambda: queue_length(fleet) == 10, PATIENCE, "all wait for the worker")
             joining.start()
-            await clients.all_have_text()
+            await clients.all_have_text(PATIENCE)
             fleet.host.kill()
             await asyncio.sleep(1)  # not for a state: for so long the host is away
             fleet.host.start()

@@ -77,7 +77,7 @@ async def test_a_slow_reader_slows_only_itself(strict: Strict, figures: Say) -> 
         taken = await reading
         assert not strict.has_cut_off, f"cut off although it reads: {taken} bytes in {2.5 * STALL_TIMEOUT} s"
     figures(f"50 streams took {alone:.2f} s alone, {beside:.2f} s beside a slow reader, which read {taken} bytes")
-    assert beside < 2 * alone + 1
+    assert beside < 2 * alone + 5
     await eventually(strict.fleet.is_idle, SOON, "nothing runs")
 
 

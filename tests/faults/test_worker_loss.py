@@ -70,7 +70,7 @@ async def test_a_worker_that_stands_still_for_5_s_pauses_its_streams_and_gets_no
     figures(f"longest pause of a stream {clients.longest_pause:.2f} s")
     figures(f"new requests waited {max(wait for _, wait in waits):.2f} s at most, from 3 s on {max(late):.2f} s")
     assert max(since + wait for since, wait in waits if since < 3) < 5, "those asked before 3 s went elsewhere"
-    assert max(late) < 1.5
+    assert max(late) < 3
     assert {*by_worker(fleet, [client for since, client in asked if since - frozen >= 3])} == {"worker-1"}
 
 

@@ -216,7 +216,8 @@ class Fleet:
         return sum(worker["active"] for worker in self.status()["workers"])
 
     def is_idle(self) -> bool:
-        return self.active() == 0
+        status = self.status() or {}
+        return "workers" in status and all(worker["active"] == 0 for worker in status["workers"])
 
     def logs(self, since: Mapping[str, int] | None = None, lines: int = 60) -> str:
         """The end of every log, from the given sizes on."""

@@ -108,7 +108,7 @@ async def clients_that_read_nothing(watched: Watched) -> AsyncIterator[Mend]:
         stalled = 'chatfleet_requests_total{code="client_stalled"}'
         await stall(1)  # a counter is seen to grow once it is there
         await eventually(lambda: watched.prometheus.query(stalled), PATIENCE, "the first is counted")
-        await stall(14)
+        await stack.enter_async_context(again(lambda: stall(1), 0.5))
         yield stack.aclose
 
 
@@ -316,23 +316,26 @@ async def closed_relay(watched: Watched) -> AsyncIterator[Mend]:
 
 @asynccontextmanager
 async def crash_loop(watched: Watched) -> AsyncIterator[Mend]:
-    """A gateway ends and is started again, three times."""
+    """A gateway ends and is started again, and again."""
     gateway = watched.fleet.gateways[1]
     started = 'process_start_time_seconds{{instance="{}:{}"}}'.format(*watched.fleet.addresses[1])
-    for _ in range(3):
+
+    async def crash() -> None:
         before = await asyncio.to_thread(watched.prometheus.value, started)
         gateway.kill()
         gateway.start()
         await eventually(
-            lambda: watched.prometheus.value(started) not in (None, before),  # noqa: B023
-            PATIENCE,
-            "its new life is seen",
+            lambda: watched.prometheus.value(started) not in (None, before), PATIENCE, "its new life is seen"
         )
 
-    async def mend() -> None:
-        await whole_again(watched)
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(again(crash, 0))
 
-    yield mend
+        async def mend() -> None:
+            await stack.aclose()
+            await whole_again(watched)
+
+        yield mend
 
 
 def killed(choose: Callable[[Watched], list[Process]]) -> Fault:

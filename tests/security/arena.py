@@ -24,7 +24,7 @@ MIB = 1024 * 1024
 TOKEN = "a-token-for-all-members-of-the-arena"
 
 
-SETTLES = 15.0
+SETTLES = 25.0
 """Seconds after an attack until everything is as before."""
 
 

@@ -152,7 +152,7 @@ async def test_a_hostile_body_delays_nobody(
     assert got == status, answer
     assert said == reply_text(schedule)
     figures(f"longest gap {longest * 1000:.0f} ms")
-    assert longest < 1.5  # 150 ms on a machine that does nothing else; before, seconds
+    assert longest < 3  # 150 ms on a machine that does nothing else; before, seconds
     assert fleet.gateway.memory() - memory < 4 * 8 * MIB
 
 

@@ -19,7 +19,7 @@ from tests.security.peer import KINDS
 TOKEN = "a-token-of-the-fleet"
 MOST = 150
 """MiB that the host may have, as the fleet's issue on security states it."""
-GAP = 1.0
+GAP = 3.0
 """Seconds between two lines of a paced stream; 0.15 on a machine that does nothing else than this."""
 WITHIN = 30.0
 

@@ -26,8 +26,8 @@ BOTH = pytest.mark.parametrize("path", [SEED, OPENAI], ids=["seed", "openai"])
 MANY = 10_000
 """Keys of a large file."""
 SETTINGS = {
-    "GATEWAY_FIRST_TOKEN_TIMEOUT": "1",
-    "GATEWAY_TOKEN_TIMEOUT": "1",
+    "GATEWAY_FIRST_TOKEN_TIMEOUT": "3",
+    "GATEWAY_TOKEN_TIMEOUT": "3",
     "GATEWAY_STALL_TIMEOUT": "2",
     "GATEWAY_MAX_ATTEMPTS": "2",
 }
@@ -184,7 +184,7 @@ def leave(gateway: KeyedGateway, way: str, path: str) -> None:
                 def is_over() -> bool:
                     return ask(client, path, Schedule(), model="no-such").status_code == 429
 
-                wait_until(is_over, 5, "the running reply counts")
+                wait_until(is_over, 20, "the running reply counts")
         elif way == "stalls":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             said = gateway.process.log_size()
@@ -275,7 +275,7 @@ def test_the_first_token_has_the_time_that_is_set(gateway: KeyedGateway, path: s
         answer = ask(client, path, Schedule(hang=True), stream=stream)
         took = time.monotonic() - began
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "first_token_timeout")
-    assert 0.9 < took < 6
+    assert 2.9 < took < 12
 
 
 @BOTH
@@ -285,7 +285,7 @@ def test_the_next_token_has_the_time_that_is_set(gateway: KeyedGateway, path: st
         answer = ask(client, path, Schedule(hang_after=3), stream=True)
         took = time.monotonic() - began
     assert "token_timeout" in answer.text
-    assert 0.9 < took < 6
+    assert 2.9 < took < 12
 
 
 # ---------------------------------------------------------------- models
@@ -357,7 +357,7 @@ async def test_a_large_file_is_read_beside_the_streams(
     before = gateway.process.cpu()
     longest = max(await gaps(gateway, lambda: event in gateway.process.log(said)))
     figures(f"longest gap {longest * 1000:.0f} ms, {gateway.process.cpu() - before:.1f} s of CPU for {MANY} keys")
-    assert longest < 1  # 8 s of standing still before; 30 to 60 ms where the machine does nothing else
+    assert longest < 3  # 8 s of standing still before; 30 to 60 ms where the machine does nothing else
     with gateway.client(key="key 9999") as client, gateway.client("free") as free:
         assert client.get("/v1/models").status_code == (401 if broken else 200)
         assert free.get("/v1/models").status_code == 200

@@ -20,7 +20,7 @@ ATTEMPTS = 2
 MIB = 1024 * 1024
 MEMORY = 300 * MIB
 """Bytes that a worker may hold under attack."""
-GAP = 1.0
+GAP = 3.0
 """Seconds without a token of another's stream, which gets one every 10 ms: 0.15 on a machine that does nothing else."""
 
 
