@@ -57,17 +57,19 @@ def collected() -> Iterator[None]:
     gc.collect()
 
 
-async def hangs(stream: AsyncGenerator[Any, None], after: Callable[[], None] | None = None) -> bool:
-    """Whether ``stream`` is still running :data:`HANGS` seconds after ``after``. It is ended in any case."""
+async def hangs(
+    stream: AsyncGenerator[Any, None], begun: asyncio.Event | None = None, after: Callable[[], object] = lambda: None
+) -> bool:
+    """Whether ``stream`` still runs :data:`HANGS` seconds after ``after``, called once it has ``begun``. Ends it."""
 
     async def consume() -> None:
         async for _ in stream:
             pass
 
     task = asyncio.ensure_future(consume())
-    if after is not None:
-        await asyncio.sleep(0.1)
-        after()
+    if begun is not None:
+        await until(begun.is_set)
+    after()
     await asyncio.wait([task], timeout=HANGS)
     is_hanging = not task.done()
     for _ in range(5):  # a team that hangs also waits while it is closed
@@ -196,8 +198,7 @@ async def test_an_agent_hangs_when_it_is_cancelled_in_a_tool() -> None:
 
     token = CancellationToken()
     made = agent("helper", calling("wait"), tools=[wait])
-    assert await hangs(made.run_stream(task="go", cancellation_token=token), token.cancel)
-    assert started.is_set()
+    assert await hangs(made.run_stream(task="go", cancellation_token=token), started, token.cancel)
 
 
 async def test_agents_read_the_events_of_a_tool_only_from_a_static_stream_workbench() -> None:

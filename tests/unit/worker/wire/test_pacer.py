@@ -28,10 +28,11 @@ class End:
         self.near.setblocking(False)
         self.done = done
         self.got: list[tuple[bytes, int]] = []
-        """What was read, and in which slot."""
+        """What was read, and in which slot of the pacer."""
+        self.slot: Callable[[], int] = lambda: 0
 
     def read(self) -> bool:
-        self.got.append((self.near.recv(1024), slot(time.monotonic(), INTERVAL)))
+        self.got.append((self.near.recv(1024), self.slot()))
         return self.done
 
     def close(self) -> None:
@@ -53,6 +54,7 @@ class Desk:
             return (read or end.read)()
 
         self.ends.append(end)
+        end.slot = lambda: self.pacer._slot
         self.pacer.add(end.near.fileno(), noted)
         return end
 
@@ -65,6 +67,12 @@ class Desk:
         for end in list(self.ends):
             self.remove(end)
         self.pacer.close()
+
+
+@pytest.fixture(autouse=True)
+def _long_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stands still within a turn cuts it."""
+    monkeypatch.setattr("worker.wire.pacer.TURN", 60.0)
 
 
 @pytest.fixture
