@@ -204,13 +204,14 @@ class Credit(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., attempt: _Optional[int] = ..., consumed: _Optional[int] = ...) -> None: ...
 
 class ChunkAck(_message.Message):
-    __slots__ = ("gateway_id", "epoch", "received", "credits", "complete", "counts_all", "sent_by")
+    __slots__ = ("gateway_id", "epoch", "received", "credits", "complete", "counts_all", "asked_at", "sent_by")
     GATEWAY_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_FIELD_NUMBER: _ClassVar[int]
     CREDITS_FIELD_NUMBER: _ClassVar[int]
     COMPLETE_FIELD_NUMBER: _ClassVar[int]
     COUNTS_ALL_FIELD_NUMBER: _ClassVar[int]
+    ASKED_AT_FIELD_NUMBER: _ClassVar[int]
     SENT_BY_FIELD_NUMBER: _ClassVar[int]
     gateway_id: str
     epoch: int
@@ -218,8 +219,9 @@ class ChunkAck(_message.Message):
     credits: _containers.RepeatedCompositeFieldContainer[Credit]
     complete: bool
     counts_all: bool
+    asked_at: float
     sent_by: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, gateway_id: _Optional[str] = ..., epoch: _Optional[int] = ..., received: _Optional[int] = ..., credits: _Optional[_Iterable[_Union[Credit, _Mapping]]] = ..., complete: bool = ..., counts_all: bool = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, gateway_id: _Optional[str] = ..., epoch: _Optional[int] = ..., received: _Optional[int] = ..., credits: _Optional[_Iterable[_Union[Credit, _Mapping]]] = ..., complete: bool = ..., counts_all: bool = ..., asked_at: _Optional[float] = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Usage(_message.Message):
     __slots__ = ("prompt_tokens", "completion_tokens", "extra")
@@ -374,13 +376,14 @@ class ReplyEvent(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., attempt: _Optional[int] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., text: _Optional[str] = ..., reasoning: _Optional[str] = ..., tool_call: _Optional[_Union[ToolCall, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., cancelled: _Optional[_Union[Cancelled, _Mapping]] = ..., logprobs: _Optional[str] = ..., tool_result: _Optional[_Union[ToolResult, _Mapping]] = ..., message: _Optional[_Union[MessageMark, _Mapping]] = ..., handoff: _Optional[_Union[Handoff, _Mapping]] = ..., approval: _Optional[_Union[Approval, _Mapping]] = ..., custom: _Optional[_Union[Custom, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., fields: _Optional[_Union[Fields, _Mapping]] = ..., tokens: _Optional[int] = ..., position: _Optional[int] = ..., source: _Optional[str] = ..., extra: _Optional[str] = ...) -> None: ...
 
 class ChunkBatch(_message.Message):
-    __slots__ = ("worker_id", "epoch", "number", "base", "events", "quiet", "sent_by")
+    __slots__ = ("worker_id", "epoch", "number", "base", "events", "quiet", "asked_at", "sent_by")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     BASE_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     QUIET_FIELD_NUMBER: _ClassVar[int]
+    ASKED_AT_FIELD_NUMBER: _ClassVar[int]
     SENT_BY_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     epoch: int
@@ -388,8 +391,9 @@ class ChunkBatch(_message.Message):
     base: int
     events: _containers.RepeatedCompositeFieldContainer[ReplyEvent]
     quiet: bool
+    asked_at: float
     sent_by: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, worker_id: _Optional[str] = ..., epoch: _Optional[int] = ..., number: _Optional[int] = ..., base: _Optional[int] = ..., events: _Optional[_Iterable[_Union[ReplyEvent, _Mapping]]] = ..., quiet: bool = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, worker_id: _Optional[str] = ..., epoch: _Optional[int] = ..., number: _Optional[int] = ..., base: _Optional[int] = ..., events: _Optional[_Iterable[_Union[ReplyEvent, _Mapping]]] = ..., quiet: bool = ..., asked_at: _Optional[float] = ..., sent_by: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Endpoints(_message.Message):
     __slots__ = ("names",)

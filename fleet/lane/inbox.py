@@ -46,7 +46,8 @@ class _Lane:
         self._answer = answer
         self._replies: dict[tuple[str, int], IncomingReply] = {}
         self._due: dict[IncomingReply, None] = {}
-        self._complete = False
+        self._asked_at: float | None = None
+        """When the worker asked, by its clock, for all replies that are open; None if it did not."""
         self._handle: asyncio.Handle | None = None
         self._later: asyncio.TimerHandle | None = None
 
@@ -63,8 +64,8 @@ class _Lane:
             self._due[reply] = None
             self.schedule()
 
-    def report_all(self) -> None:
-        self._complete = True
+    def report_all(self, asked_at: float = 0.0) -> None:
+        self._asked_at = max(self._asked_at or 0.0, asked_at)
         self.schedule()
 
     def schedule(self) -> None:
@@ -82,7 +83,8 @@ class _Lane:
             self._later.cancel()
             self._later = None
         credits_ = []
-        complete, self._complete = self._complete, False
+        asked_at, self._asked_at = self._asked_at, None
+        complete = asked_at is not None
         # The replies that are open now, not those at the request: the worker cancels what a complete ack leaves out.
         for reply in self._replies.values() if complete else self._due:
             reply.reported = reply.total
@@ -95,6 +97,7 @@ class _Lane:
             credits=credits_,
             complete=complete,
             counts_all=True,
+            asked_at=asked_at,
         )
         self._answer(ack, self._worker_id)
 
@@ -118,7 +121,7 @@ class Inbox:
         arrival = lane.receiver.receive(batch, self._clock())
         if arrival.answer:
             if batch.number == 0:
-                lane.report_all()
+                lane.report_all(batch.asked_at)
             if batch.quiet and not arrival.broken:
                 lane.schedule_later()
             else:

@@ -311,7 +311,7 @@ class Outbox:
         return [gateway_id for gateway_id in self._lanes if gateway_id not in self._given_up]
 
     def ask(self, gateway_id: str) -> None:
-        """Ask a gateway that may be gone for an answer; its silence counts from now."""
+        """Ask a gateway for all replies that it waits for; its silence counts from now."""
         if lane := self._lanes.get(gateway_id):
             lane.sender.ask(self.clock())
             lane.schedule()

@@ -75,10 +75,17 @@ class _Blocked(_Question):
     def __init__(self) -> None:
         super().__init__()
         self.replies: set[OutgoingReply] = set()
+        self.probe_at = float("inf")
+        """When to send a probe, whether or not a reply waits."""
         self._last_batch: int | None = None
         """Number of the last batch before a probe that is not answered."""
 
+    @property
+    def again_at(self) -> float:
+        return min(self.probe_at, super().again_at)
+
     def probed(self, last_batch: int, now: float) -> None:
+        self.probe_at = float("inf")
         self._last_batch = last_batch
         self.asked_again(now)
 
@@ -228,11 +235,11 @@ class LaneSender:
         """The batches to send now; repeated ones first."""
         batches: list[pb.ChunkBatch] = []
         if now >= self._question.again_at:
-            batches.extend(self._unacked or [self._probe()])
+            batches.extend(self._unacked or [self._probe(now)])
             self.resent += len(self._unacked)
             self._question.asked_again(now)
         if now >= self._blocked.again_at:
-            batches.append(self._probe())
+            batches.append(self._probe(now))
             self._blocked.probed(self._number, now)
         for batch in batches:
             batch.base = self._base
@@ -258,8 +265,9 @@ class LaneSender:
         return max(0.0, now - min(asked, default=now))
 
     def ask(self, now: float) -> None:
-        """Want an answer. Until it comes, the unacknowledged batches or a probe are sent again and again."""
+        """Send a probe at once. Until an answer comes, the unacknowledged batches or a probe follow again and again."""
         self._question.ask(now)
+        self._blocked.probe_at = now
 
     @property
     def idle(self) -> bool:
@@ -295,8 +303,8 @@ class LaneSender:
             return True
         return slot(now, self._flush_interval) > self._flushed_in
 
-    def _probe(self) -> pb.ChunkBatch:
-        return pb.ChunkBatch(worker_id=self.worker_id, epoch=self.epoch, number=0)
+    def _probe(self, now: float) -> pb.ChunkBatch:
+        return pb.ChunkBatch(worker_id=self.worker_id, epoch=self.epoch, number=0, asked_at=now)
 
     def _next_batch(self, now: float) -> pb.ChunkBatch:
         self._number += 1

@@ -1,6 +1,7 @@
 """Decides which gateways are gone; their runs are cancelled and their lanes given up."""
 
 import asyncio
+import math
 
 from fleet import logs
 from fleet.bus.senders import Senders
@@ -48,7 +49,11 @@ class GatewayWatch:
         self._left_at.pop(ack.gateway_id, None)
         self._outbox.acknowledge(ack)
         if ack.complete:
-            self._registry.keep_only(ack.gateway_id, {(credit.request_id, credit.attempt) for credit in ack.credits})
+            wanted = {(credit.request_id, credit.attempt) for credit in ack.credits}
+            # Gateways of earlier versions do not say what they knew.
+            knew = ack.asked_at if ack.HasField("asked_at") else math.inf
+            if self._registry.keep_only(ack.gateway_id, wanted, knew):
+                self._outbox.ask(ack.gateway_id)
 
     def left(self, member: pb.MemberLeft) -> None:
         """The host reports that a member's connection ended; the member may return on another one."""

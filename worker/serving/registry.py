@@ -108,7 +108,14 @@ class Registry:
             return
         judged = Judged(self.judge, request.model, request.endpoint or CHAT, request.request_id)
         run = Run(
-            request, offer.service, sink, self._observer, lambda: self._waiting.pop(run, None), offer.route, judged
+            request,
+            offer.service,
+            sink,
+            self._observer,
+            lambda: self._waiting.pop(run, None),
+            offer.route,
+            judged,
+            self._outbox.clock(),
         )
         self._waiting[run] = size
         self._runs[request.reply_to, request.request_id] = run
@@ -127,11 +134,17 @@ class Registry:
         if run is not None and attempt in (0, run.attempt):
             run.cancel(reason)
 
-    def keep_only(self, gateway_id: str, wanted: set[tuple[str, int]]) -> None:
-        """End the runs that their gateway did not name among all that it waits for."""
-        for run in self._of(gateway_id):
-            if (run.request_id, run.attempt) not in wanted:
+    def keep_only(self, gateway_id: str, wanted: set[tuple[str, int]], knew: float) -> bool:
+        """End the runs that their gateway did not name among all that it waits for.
+
+        It was asked at ``knew``, by the outbox's clock: a run that began later may be a request that it sent after its
+        answer, and that overtook it. Return whether there are such runs.
+        """
+        unnamed = [run for run in self._of(gateway_id) if (run.request_id, run.attempt) not in wanted]
+        for run in unnamed:
+            if run.began < knew:
                 run.cancel("unknown_request")
+        return any(run.began >= knew for run in unnamed)
 
     def cancel_gateway(self, gateway_id: str) -> int:
         """End every run of a gateway that is gone; return how many there were."""

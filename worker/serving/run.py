@@ -21,8 +21,9 @@ PLACED = frozenset({"internal_error", "agent_failed"})
 class Run:
     """One attempt at one request. ``reason`` is what the gateway is told when it is cancelled.
 
-    ``on_first`` is called with the reply's first event: by then the service has sent the request on. It has
-    15 attributes because it must not keep its request, but what the log and the gateway need of it.
+    ``on_first`` is called with the reply's first event: by then the service has sent the request on. ``began``
+    is in seconds of the outbox's clock. It has 16 attributes because it must not keep its request, but what the log and
+    the gateway need of it.
     """
 
     def __init__(
@@ -34,10 +35,12 @@ class Run:
         on_first: Callable[[], object] = lambda: None,
         route: Route | None = None,
         judged: Judged | None = None,
+        began: float = 0.0,
     ) -> None:
         self.request_id = request.request_id
         self.attempt = request.attempt
         self.gateway_id = request.reply_to
+        self.began = began
         self.reason = "shutdown"
         self._request = request
         self.model = request.model

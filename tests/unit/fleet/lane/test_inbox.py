@@ -35,6 +35,20 @@ async def test_a_reply_opened_while_the_gateway_reports_is_named_too() -> None:
 
 
 @virtual
+async def test_the_answer_to_a_probe_says_when_it_was_asked() -> None:
+    acks = Acks()
+    for asked_at in (3.5, 2.5):
+        acks.inbox.receive(pb.ChunkBatch(worker_id="w", epoch=5, base=1, asked_at=asked_at))
+    await until(lambda: len(acks.sent) == 1)
+    acks.inbox.link_up()
+    await until(lambda: len(acks.sent) == 2)
+    acks.receive(1)
+    await until(lambda: len(acks.sent) == 3)
+    answers = [(ack.complete, ack.asked_at if ack.HasField("asked_at") else None) for _, ack in acks.sent]
+    assert answers == [(True, 3.5), (True, 0.0), (False, None)]
+
+
+@virtual
 async def test_batches_that_ask_for_no_ack_get_one_together_soon_after() -> None:
     bus = Bus()
     reply = bus.outbox.open("g", "r", 1)

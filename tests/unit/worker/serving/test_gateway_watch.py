@@ -1,6 +1,8 @@
 """Which gateways are gone."""
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -20,13 +22,17 @@ class Runs:
     def __init__(self) -> None:
         self.cancelled: list[str] = []
         self.kept: list[set[tuple[str, int]]] = []
+        self.knew: list[float] = []
+        self.spares = False
 
     def cancel_gateway(self, gateway_id: str) -> int:
         self.cancelled.append(gateway_id)
         return 1
 
-    def keep_only(self, gateway_id: str, wanted: set[tuple[str, int]]) -> None:
+    def keep_only(self, gateway_id: str, wanted: set[tuple[str, int]], knew: float) -> bool:
         self.kept.append(wanted)
+        self.knew.append(knew)
+        return self.spares
 
 
 @pytest.fixture
@@ -35,8 +41,13 @@ def runs() -> Runs:
 
 
 @pytest.fixture
-async def outbox() -> Outbox:
-    made = Outbox("w", lambda *_: None, 0.001)
+def batches() -> list[pb.ChunkBatch]:
+    return []
+
+
+@pytest.fixture
+async def outbox(batches: list[pb.ChunkBatch]) -> Outbox:
+    made = Outbox("w", lambda _, batch: batches.append(batch), 0.001)
     made.link_up()
     made.open("g", "r", 1).accept()
     return made
@@ -126,6 +137,26 @@ async def test_a_complete_ack_names_the_runs_that_are_wanted(watch: GatewayWatch
     assert runs.kept == []
     watch.acknowledged(ack(outbox, credits=credits_, complete=True))
     assert runs.kept == [{("r", 2)}]
+
+
+async def test_a_gateway_of_an_earlier_version_knew_all(watch: GatewayWatch, runs: Runs, outbox: Outbox) -> None:
+    watch.acknowledged(ack(outbox, complete=True))
+    watch.acknowledged(ack(outbox, complete=True, asked_at=0.0))
+    watch.acknowledged(ack(outbox, complete=True, asked_at=12.5))
+    assert runs.knew == [math.inf, 0.0, 12.5]
+
+
+@pytest.mark.parametrize("spares", [True, False])
+async def test_a_gateway_that_may_have_answered_before_it_sent_a_request_is_asked_once_more(
+    watch: GatewayWatch, runs: Runs, outbox: Outbox, batches: list[pb.ChunkBatch], spares: bool
+) -> None:
+    runs.spares = spares
+    before = time.monotonic()
+    watch.acknowledged(ack(outbox, complete=True, asked_at=1.0))
+    await asyncio.sleep(0.05)  # for what must not happen
+    probes = [batch for batch in batches if not batch.number]
+    assert len(probes) == spares
+    assert all(before <= probe.asked_at <= time.monotonic() for probe in probes)
 
 
 async def test_an_ack_in_anothers_name_is_ignored(watch: GatewayWatch, runs: Runs, outbox: Outbox) -> None:

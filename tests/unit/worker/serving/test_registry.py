@@ -1,6 +1,8 @@
 """Which requests a worker runs, and which it refuses."""
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -164,6 +166,20 @@ async def test_a_request_may_wait_again_once_the_reply_of_another_has_begun(regi
     writes.may_stop.set()
 
 
+async def test_a_run_that_began_after_its_gateway_was_asked_goes_on(registry: Registry, service: Slow) -> None:
+    service.may_stop.set()
+    registry.begin(asked("older"))
+    await asyncio.sleep(0.001)
+    knew = time.monotonic()
+    registry.begin(asked("newer"))
+    assert registry.keep_only("g", set(), knew)
+    await until(lambda: [run.request_id for run in registry._runs.values()] == ["newer"])
+    assert registry.keep_only("g", set(), knew)
+    assert not registry.keep_only("g", {("newer", 1)}, knew)
+    assert not registry.keep_only("g", set(), time.monotonic())
+    await registry.idle()
+
+
 async def test_a_gateways_runs_are_its_own(registry: Registry, service: Slow, sent: Sent) -> None:
     service.may_stop.set()
     other = asked("a")
@@ -171,9 +187,9 @@ async def test_a_gateways_runs_are_its_own(registry: Registry, service: Slow, se
     registry.begin(asked("a"))
     registry.begin(other)
     assert registry.counts() == {"m": {"g": 1, "h": 1}}
-    registry.keep_only("h", set())
+    assert not registry.keep_only("h", set(), math.inf)
     await until(lambda: registry.counts() == {"m": {"g": 1}})
-    registry.keep_only("g", {("a", 1)})
+    assert not registry.keep_only("g", {("a", 1)}, math.inf)
     assert registry.cancel_gateway("h") == 0
     assert registry.cancel_gateway("g") == 1
     await registry.idle()
