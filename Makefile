@@ -51,7 +51,7 @@ upgrade: ## Build the images and bring running containers to them, without losin
 
 .PHONY: test
 test: setup ## Run the tests, or some: ARGS="tests/unit", ARGS="-k lane"
-	@$(if $(strip $(ARGS)),,echo 'All tests take about 15 minutes on two cores; `make test ARGS=tests/unit` takes one to two.')
+	@$(if $(strip $(ARGS)),,echo 'All tests take about 20 minutes on two cores; `make test ARGS=tests/unit` takes one to two.')
 	@$(PY) -m pytest $(ARGS)
 
 .PHONY: lint

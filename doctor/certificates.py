@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import NameOID
 
-from doctor.findings import Finding, ok, problem, warning
+from doctor.findings import Finding, counted, ok, problem, warning
 from fleet.process import files
 from fleet.security.identity import Identity, IdentityError
 from fleet.security.tokens import TokenError, Tokens
@@ -117,6 +117,6 @@ def _token_file(path: Path, who: str) -> Iterator[Finding]:
     except (TokenError, OSError) as error:
         yield problem(f"{who}: {error}", "make identities makes one; the process's user must be able to read it")
         return
-    yield ok(f"{who}: {path} holds {len(tokens)} token{'s' * (len(tokens) > 1)}")
+    yield ok(f"{who}: {path} holds {counted(len(tokens), 'token')}")
     if mode & 0o077:
         yield warning(f"{who}: {path} has mode {mode:o}", PRIVATE)

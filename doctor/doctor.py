@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from doctor import certificates, host, link, machine, members, models, ports, processes, settings
-from doctor.findings import Finding, Level, note, problem
+from doctor.findings import Finding, Level, counted, note, problem
 from fleet.settings import FleetSettings
 from gateway.settings import GatewaySettings
 
@@ -100,9 +100,9 @@ def show(sections: Iterable[tuple[str, Iterable[Finding]]]) -> int:
             print(finding, flush=True)
     wrong, doubtful = counts[Level.PROBLEM], counts[Level.WARNING]
     if wrong:
-        print(f"\n{_number(wrong, 'problem')} (FAIL), {_number(doubtful, 'warning')} (WARN). Begin with the first.")
+        print(f"\n{counted(wrong, 'problem')} (FAIL), {counted(doubtful, 'warning')} (WARN). Begin with the first.")
     else:
-        print(f"\nNothing is wrong; {_number(doubtful, 'warning')}.")
+        print(f"\nNothing is wrong; {counted(doubtful, 'warning')}.")
     return 1 if wrong else 0
 
 
@@ -114,10 +114,6 @@ def _to_the_end(findings: Iterable[Finding]) -> Iterator[Finding]:
         place = traceback.extract_tb(error.__traceback__)[-1]
         text = f"the rest of this section could not be looked at: {type(error).__name__}: {error}"
         yield problem(text, f"report it, with this place: {place.filename}:{place.lineno}")
-
-
-def _number(count: int, word: str) -> str:
-    return f"{count or 'no'} {word}{'s' * (count != 1)}"
 
 
 def run(given: argparse.Namespace) -> int:

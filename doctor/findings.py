@@ -24,6 +24,11 @@ class Finding:
         return f"{first}\n        -> {self.advice}" if self.advice else first
 
 
+def counted(count: int, noun: str) -> str:
+    """Such as "no tokens", "1 token" and "2 tokens"."""
+    return f"{count or 'no'} {noun}{'s' * (count != 1)}"
+
+
 def ok(text: str) -> Finding:
     return Finding(Level.OK, text)
 

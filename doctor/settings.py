@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
 from doctor import processes
-from doctor.findings import Finding, note, ok, problem, warning
+from doctor.findings import Finding, counted, note, ok, problem, warning
 from doctor.processes import KINDS, PREFIXES, Process
 from fleet.settings import FleetSettings, faults, unknown
 from gateway.access.keys import KeysError, read_keys
@@ -102,8 +102,7 @@ def _refusals(kinds: "tuple[str, ...] | list[str]") -> Iterator[Finding]:
 
 def _keys(path: Path) -> Finding:
     try:
-        number = len(read_keys(path))
-        return ok(f"GATEWAY_KEYS: {path} has {number} key{'s' * (number != 1)}")
+        return ok(f"GATEWAY_KEYS: {path} has {counted(len(read_keys(path)), 'key')}")
     except KeysError as error:
         text, _, advice = str(error).partition("; ")
         return problem(f"GATEWAY_KEYS: {text}", advice or "correct the file; docs/operations.md shows its form")

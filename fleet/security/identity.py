@@ -113,17 +113,20 @@ class ServerContext:
     """
 
     def __init__(self, identity: Identity) -> None:
+        identity.check()
         self._identity = identity
+        self._changes = files.Changes(identity.stamp)
         self._context = identity.server_context()
-        self._stamp = identity.stamp()
 
     def __call__(self) -> ssl.SSLContext:
         try:
-            stamp = self._identity.stamp()
-            if stamp != self._stamp:
-                self._context, self._stamp = self._identity.server_context(), stamp
-        except (OSError, IdentityError):  # what does not fit yet may fit at the next connection; gRPC's side reports it
-            pass
+            stamp = self._changes.found()
+            if stamp is not None:
+                self._context = self._identity.server_context()
+                self._changes.accept(stamp)
+        except (OSError, IdentityError) as error:
+            # What does not fit yet may fit at the next connection; gRPC's side reports it.
+            self._changes.refuse(str(error))
         return self._context
 
 

@@ -30,42 +30,35 @@ def containers(stack: Stack) -> dict[str, set[str]]:
     return {service: set(stack.containers(service)) for service in (*REPLACED, *KEPT)}
 
 
-async def test_two_upgrades_under_load_lose_nothing(stack: Stack, figures: Say) -> None:
+def make_upgrade(stack: Stack) -> None:
+    stack.upgrade()
+
+
+def compose_up(stack: Stack) -> None:
+    """It stops all that has changed before it starts anything: new requests wait until running ones have ended."""
+    stack.compose("build", "init")
+    stack.up("--no-deps", "init", *REPLACED)
+
+
+@pytest.mark.parametrize(("bring", "seconds", "replies"), [(make_upgrade, REPLY, 3), (compose_up, REPLY / 3, 2)])
+async def test_new_code_and_the_old_again_lose_nothing_under_load(
+    bring: Callable[[Stack], None], seconds: float, replies: int, stack: Stack, figures: Say
+) -> None:
     file = stack.clone / CHANGED
     before = file.read_text()
-    async with constant_load(stack.address, long_replies(), CLIENTS) as tally:
+    async with constant_load(stack.address, long_replies(seconds), CLIENTS) as tally:
         await eventually(lambda: stack.backend.active() == CLIENTS, PATIENCE, "all ask")
         for text in (before + "# Changed.\n", before):
             old = containers(stack)
             file.write_text(text)
-            took = await in_thread(stack.upgrade)
+            took = await in_thread(lambda: bring(stack))
             new = containers(stack)
-            figures(f"upgraded in {took:.1f} s, {tally.completed} requests so far, {len(tally.failures)} failed")
+            figures(f"took {took:.1f} s, {tally.completed} requests so far, {len(tally.failures)} failed")
             assert {service: len(ids) for service, ids in new.items()} == {name: len(ids) for name, ids in old.items()}
             assert not any(new[service] & old[service] for service in REPLACED)
             assert all(new[service] == old[service] for service in KEPT)
     figures(f"{tally.completed} requests, {len(tally.failures)} failed or inexact")
-    assert tally.completed >= 3 * CLIENTS
-    assert not tally.failures, tally.failures[:3]
-
-
-async def test_compose_up_loses_nothing_either(stack: Stack, figures: Say) -> None:
-    """It stops all that has changed before it starts anything: new requests wait until running ones have ended."""
-    file = stack.clone / CHANGED
-    before = file.read_text()
-    async with constant_load(stack.address, long_replies(REPLY / 3), CLIENTS) as tally:
-        await eventually(lambda: stack.backend.active() == CLIENTS, PATIENCE, "all ask")
-        for text in (before + "# Changed.\n", before):
-            old = containers(stack)
-            file.write_text(text)
-            await in_thread(lambda: stack.compose("build", "init"))
-            took = await in_thread(lambda: stack.up("--no-deps", "init", *REPLACED))
-            new = containers(stack)
-            figures(f"up in {took:.1f} s, {tally.completed} requests so far, {len(tally.failures)} failed")
-            assert not any(new[service] & old[service] for service in REPLACED)
-            assert all(new[service] == old[service] for service in KEPT)
-    figures(f"{tally.completed} requests, {len(tally.failures)} failed or inexact")
-    assert tally.completed >= 2 * CLIENTS
+    assert tally.completed >= replies * CLIENTS
     assert not tally.failures, tally.failures[:3]
 
 
