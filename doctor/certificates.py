@@ -47,6 +47,7 @@ def of_folder(folder: Path) -> Iterator[Finding]:
 def _identity(identity: Identity, who: str, kind: str) -> Iterator[Finding]:
     for path in (identity.ca, identity.cert, identity.key):
         try:
+            files.must_be_regular(path)
             path.read_bytes()
         except OSError as error:
             advice = "make identities" if isinstance(error, FileNotFoundError) else "give it to the user of the process"

@@ -53,7 +53,7 @@ class Secrets:
 
 def _read(file: Path) -> str:
     try:
-        value = file.read_text(encoding="utf-8").strip()
+        value = files.text(file).strip()
     except OSError as error:
         raise SecretsError(f"{file}: cannot be read: {files.reason(file, error)}") from None
     except UnicodeDecodeError:

@@ -115,5 +115,6 @@ class Certificates:
 
 def _end(path: Path) -> float:
     """The first end of a file's certificates. Raises ``OSError`` or ``ValueError``."""
+    files.must_be_regular(path)
     certificates = x509.load_pem_x509_certificates(path.read_bytes())
     return min(certificate.not_valid_after_utc.timestamp() for certificate in certificates)

@@ -1,6 +1,8 @@
-"""Tells whether a file that a running process reads again was replaced or changed, and why one cannot be read."""
+"""Reads the files of an operator, tells whether one was replaced or changed, and why one cannot be read."""
 
+import errno
 import os
+import stat as stats
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -16,6 +18,19 @@ def stamp(path: Path) -> Stamp:
     """Differs once the file was replaced or written. Raises ``OSError`` if it cannot be read."""
     stat = path.stat()
     return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+def text(path: Path, encoding: str = "utf-8") -> str:
+    """What the file holds. Raises ``OSError``, as :func:`must_be_regular`, and ``UnicodeDecodeError``."""
+    must_be_regular(path)
+    return path.read_text(encoding)
+
+
+def must_be_regular(path: Path) -> None:
+    """Raises ``OSError`` unless it is a regular file or a folder, whose reading fails: a pipe would be waited for."""
+    mode = path.stat().st_mode
+    if not stats.S_ISREG(mode) and not stats.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "is not a regular file")
 
 
 def existing(path: Path) -> tuple[Stamp, bool] | None:

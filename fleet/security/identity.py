@@ -42,11 +42,13 @@ class Identity:
 
     def _load(self, context: ssl.SSLContext) -> ssl.SSLContext:
         try:
+            files.must_be_regular(self.ca)
             context.load_verify_locations(self.ca)
         except (OSError, ssl.SSLError) as error:
             raise IdentityError(f"FLEET_TLS_CA: {self.ca}: {_why(self.ca, error)}") from None
         for name, path in (("CERT", self.cert), ("KEY", self.key)):
             try:
+                files.must_be_regular(path)
                 path.read_bytes()
             except OSError as error:
                 raise IdentityError(f"FLEET_TLS_{name}: {path}: {files.reason(path, error)}") from None

@@ -117,7 +117,7 @@ class Tokens:
 
     def _read(self, file: Path) -> list[Token]:
         try:
-            lines = file.read_text("ascii").split("\n")
+            lines = files.text(file, "ascii").split("\n")
         except OSError as error:
             raise TokenError(f"{file}: {files.reason(file, error)}") from None
         except UnicodeDecodeError:

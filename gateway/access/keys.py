@@ -73,7 +73,7 @@ def digest(key: str) -> str:
 def read_keys(path: Path) -> dict[str, Key]:
     """The file's entries by their ``sha256``. Raises :class:`KeysError`. Made for a thread: 10,000 take 1 s."""
     try:
-        return parse_keys(path.read_text(encoding="utf-8"))
+        return parse_keys(files.text(path))
     except FileNotFoundError:
         advice = f"make it with a first key: python -m gateway keys new NAME {path}"
         raise KeysUnreadable(f"{path}: is not there; {advice}") from None

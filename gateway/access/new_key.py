@@ -38,6 +38,8 @@ def add_key(name: str, path: Path) -> str:
     """
     key, entry = new_key(name)
     try:
+        if path.exists():
+            files.must_be_regular(path)
         with path.open("r+b" if path.exists() else "x+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             _add(name, entry, file)

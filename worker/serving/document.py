@@ -48,7 +48,7 @@ def read(path: Path, sections: Collection[str] = (), problems: dict[str, str] | 
     Entries of ``sections`` that are there twice are left out, and noted in ``problems`` by their places.
     """
     try:
-        loader = _Loader(path.read_text(encoding="utf-8"))
+        loader = _Loader(files.text(path))
         node = loader.get_single_node()
         if isinstance(node, yaml.MappingNode) and problems is not None:
             for key, section in node.value:

@@ -238,7 +238,7 @@ class _Loader:
         path = self._path.parent / file
         self._roster.files[path] = files.existing(path)
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
+            document = json.loads(files.text(path))
         except OSError as error:
             raise DocumentError(f"{where}: {path} cannot be read: {files.reason(path, error)}") from None
         except (ValueError, RecursionError) as error:
