@@ -22,8 +22,10 @@ from gateway.routing.directory import Directory
 from gateway.settings import GatewaySettings
 from protos import chat_pb2 as pb
 from tests.harness.virtual import virtual
-from tests.harness.waiting import until
+from tests.harness.waiting import SOON, until
 from tests.unit.gateway.chats.test_reply import AGENTS
+
+AN_HOUR = 3600.0
 
 
 class Noted(Observer):
@@ -68,7 +70,7 @@ class Stage:
     def __init__(self, workers: int = 2, clock: Callable[[], float] = time.monotonic, **settings: float) -> None:
         self.clock = clock
         self.sent: list[tuple[Message, str]] = []
-        self.settings = GatewaySettings(**{"queue_timeout": 1, **settings})  # type: ignore[arg-type]
+        self.settings = GatewaySettings(**settings)  # type: ignore[arg-type]
         self.directory = Directory("g", 30.0)
         for number in range(workers):
             self.enter(f"w{number}")
@@ -85,7 +87,11 @@ class Stage:
         status = pb.WorkerStatus(
             worker_id=worker_id, models=["m"], capacity=4, state=pb.WORKER_STATE_READY, routes=[route]
         )
-        self.directory.heard(status, self.clock())
+        self.hear(status)
+
+    def hear(self, status: pb.WorkerStatus) -> None:
+        """Take a status that stays fresh: no worker falls silent because the machine stalls before the next step."""
+        self.directory.heard(status, self.clock() + AN_HOUR)
 
     def record(self, message: Message, worker_id: str) -> None:
         copy = type(message)()
@@ -335,14 +341,14 @@ async def test_a_worker_that_is_full_for_one_model_has_room_for_the_others(full:
     stage = Stage(workers=0)
     status = pb.WorkerStatus(worker_id="w", models=["m", "n"], capacity=4, state=pb.WORKER_STATE_READY)
     status.details["m"].concurrency = 2
-    stage.directory.heard(status, stage.clock())
+    stage.hear(status)
     chat, task = stage.begin()
     await stage.asked()
     stage.chunk("w", error=pb.Error(code="worker_full", retryable=True, full=full))
     [worker] = stage.directory
     await until(lambda: stage.admission.waiting == 1)
     assert (worker.has_room, worker.limited["m"].has_room) == (full == "m", full == "")
-    stage.directory.heard(status, stage.clock())
+    stage.hear(status)
     stage.admission.dispatch()
     await stage.asked(2)
     stage.chunk("w", 2, done=pb.Done(finish_reason="stop"))
@@ -649,7 +655,7 @@ async def test_a_gateway_is_idle_when_its_last_chat_is_closed_and_not_when_its_r
         idle = asyncio.create_task(stage.chats.idle())
         await asyncio.sleep(0)
         assert not idle.done()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SOON):
         await idle
 
 
@@ -676,7 +682,7 @@ async def test_a_defect_of_the_chat_ends_the_body() -> None:
 
     stage.admission.lease = broken  # type: ignore[method-assign, assignment]
     with pytest.raises(ExceptionGroup) as raised:
-        async with asyncio.timeout(5), stage.chats.open(Chat(pb.ChatHistory(request_id="r", model="m"))):
+        async with asyncio.timeout(SOON), stage.chats.open(Chat(pb.ChatHistory(request_id="r", model="m"))):
             await asyncio.Event().wait()
     assert raised.group_contains(LookupError)
     await stage.chats.idle()

@@ -132,7 +132,7 @@ def says(gateway: Gateway, worker_id: str, *failing: pb.Failing) -> None:
     status = pb.WorkerStatus(
         worker_id=worker_id, models=["m"], capacity=4, state=pb.WORKER_STATE_READY, failing=failing
     )
-    gateway.stage.directory.heard(status, gateway.stage.clock())
+    gateway.stage.hear(status)
 
 
 async def test_what_workers_say_shows() -> None:

@@ -33,7 +33,7 @@ class Stage:
         status = pb.WorkerStatus(worker_id=worker_id, models=models, capacity=4, state=state, active=1)
         for model in models if limit else ():
             status.details[model].concurrency = limit
-        self.directory.heard(status, time.monotonic())
+        self.directory.heard(status, time.monotonic() + 3600)  # it stays fresh, however slow the machine is
         self.served("")
         self.served.gone()
 

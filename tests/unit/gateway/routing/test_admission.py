@@ -1,7 +1,6 @@
 """The queue in front of the workers."""
 
 import asyncio
-import time
 from collections.abc import Callable
 
 import pytest
@@ -15,8 +14,9 @@ from tests.harness.virtual import virtual
 
 
 def admission(
-    capacity: int = 1, limit: int = 10, timeout: float = 5.0, clock: Callable[[], float] = time.monotonic
+    capacity: int = 1, limit: int = 10, timeout: float = 60.0, clock: Callable[[], float] = lambda: 0.0
 ) -> tuple[Admission, Directory]:
+    """By default no time passes on its clock, so that no worker falls silent, however slow the machine is."""
     directory = Directory("g", 30.0)
     if capacity:
         enter(directory, capacity=capacity, now=clock())
@@ -30,10 +30,10 @@ def enter(
     worker_id: str = "w",
     capacity: int = 1,
     models: tuple[str, ...] = ("m",),
-    now: float | None = None,
+    now: float = 0.0,
 ) -> None:
     status = pb.WorkerStatus(worker_id=worker_id, models=models, capacity=capacity, state=pb.WORKER_STATE_READY)
-    directory.heard(status, time.monotonic() if now is None else now)
+    directory.heard(status, now)
 
 
 async def again(queue: Admission, *avoid: str) -> Claim:
@@ -341,7 +341,7 @@ async def test_a_request_goes_to_a_worker_whose_model_has_its_endpoint() -> None
     status = pb.WorkerStatus(worker_id="v", models=["m", "n"], capacity=1, state=pb.WORKER_STATE_READY)
     for model in "mn":
         status.endpoints[model].names.append("embeddings")
-    directory.heard(status, time.monotonic())
+    directory.heard(status, 0.0)
     held = await queue.lease(Claim("m", "embeddings"))
     assert held.worker.id == "v"
     waiting = asyncio.create_task(queue.lease(Claim("m", "embeddings")))
@@ -363,7 +363,7 @@ async def test_requests_for_a_model_at_its_own_limit_wait_in_order_and_hold_up_n
     queue, directory = admission(capacity=0)
     status = pb.WorkerStatus(worker_id="w", models=["m", "n"], capacity=5, state=pb.WORKER_STATE_READY)
     status.details["m"].concurrency = 1
-    directory.heard(status, time.monotonic())
+    directory.heard(status, 0.0)
     held = await queue.lease(Claim("m"))
     order: list[int] = []
 
@@ -387,7 +387,7 @@ async def test_a_place_of_a_limited_model_is_given_back_by_one_that_left() -> No
     queue, directory = admission(capacity=0)
     status = pb.WorkerStatus(worker_id="w", models=["m"], capacity=5, state=pb.WORKER_STATE_READY)
     status.details["m"].concurrency = 1
-    directory.heard(status, time.monotonic())
+    directory.heard(status, 0.0)
     first = await queue.lease(Claim("m"))
     leaving = asyncio.create_task(queue.lease(Claim("m")))
     staying = asyncio.create_task(queue.lease(Claim("m")))
