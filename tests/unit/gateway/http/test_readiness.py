@@ -152,10 +152,11 @@ async def test_a_deep_probe_tells_when_the_first_token_came_and_lets_the_chat_go
     async with serving(workers=1) as gateway:
         trying = asyncio.create_task(get(gateway, method="POST"))
         worker = await gateway.asked()
+        await asyncio.sleep(0.01)
         worker.text("OK")
         status, content = await trying
         assert status == 200
-        assert content.pop("first_token_ms") > 0
+        assert content.pop("first_token_ms") >= 10
         assert content.pop("seconds_ago") < 10
         assert content == {"status": "ready", "model": "m", "worker": "w0", "attempts": 1}
         assert not worker.runs
