@@ -12,6 +12,7 @@ from fleet.process.turns import Turns
 from gateway.errors import GatewayError
 from gateway.faces.bodies import SMALL, Bodies, Body
 from gateway.faces.compression import MEMORY
+from tests.harness.waiting import SOON, until
 
 MIB = 1024 * 1024
 
@@ -21,24 +22,29 @@ class Sender:
 
     def __init__(self, bodies: Bodies, limit: int = 8 * MIB, timeout: float = 60.0, encoding: str = "") -> None:
         self._parts: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._is_awaited = False
         headers = [(b"content-encoding", encoding.encode())]
         request = Request({"type": "http", "method": "POST", "headers": headers}, self._receive)
         self.reading = asyncio.create_task(bodies.read(request, limit, timeout))
 
     async def _receive(self) -> dict[str, object]:
+        self._is_awaited = True
         part = await self._parts.get()
+        self._is_awaited = False
         return {"type": "http.request", "body": part or b"", "more_body": part is not None}
 
     async def send(self, *parts: bytes | None) -> None:
-        """Send parts, None for the end, and let them be read."""
+        """Send parts, None for the end, and wait until they were read or refused."""
+        self.put(*parts)
+        await until(lambda: self.reading.done() or (self._is_awaited and self._parts.empty()))
+
+    def put(self, *parts: bytes | None) -> None:
         for part in parts:
             self._parts.put_nowait(part)
-        for _ in range(20):
-            await asyncio.sleep(0)
 
     async def refusal(self) -> GatewayError:
         with pytest.raises(GatewayError) as refused:
-            await asyncio.wait_for(self.reading, 5)
+            await asyncio.wait_for(self.reading, SOON)
         return refused.value
 
 
@@ -147,8 +153,9 @@ async def test_a_body_that_made_room_in_its_last_moment_is_not_taken_for_whole(b
     turn = bodies.turns.turn()
     await turn.__aenter__()
     sender = Sender(bodies)
-    await sender.send(b" " * 8192 + b"[]")  # it waits for its turn
-    await sender.send(b"{}", None)
+    sender.put(b" " * 8192 + b"[]", b"{}", None)
+    for _ in range(20):
+        await asyncio.sleep(0)  # it waits for its turn
     (body,) = bodies._reading
     await turn.__aexit__()  # which wakes it up
     body.drop()
