@@ -107,8 +107,10 @@ async def test_only_the_host_says_who_left(sender: str, attempts: int) -> None:
     agent = GatewayAgent(stage.directory, stage.admission, stage.chats, Peers("g"))
     _, driver = stage.begin()
     [(_, worker)] = await stage.asked()
+    [attempt] = stage.chats._running(worker)
     left = pb.MemberLeft(member_id=worker, kind="worker", cause=pb.LEAVE_CAUSE_CLOSED, sent_by=[sender])
     await GatewayAgent.on_left(agent, left, CTX)
+    assert attempt.outcome.done() == (attempts == 2)
     if attempts == 2:
         await stage.asked(2)
     assert len(stage.histories()) == attempts

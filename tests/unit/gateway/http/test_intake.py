@@ -202,13 +202,19 @@ def test_an_application_that_resumes_at_once_still_lets_the_loop_run(run: Callab
 
 
 def test_a_connection_that_is_dropped_while_reading_rests_is_left_alone(run: Callable[..., None]) -> None:
+    failures: list[object] = []
+
     async def test() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, failure: failures.append(failure))
         async with counting() as loop:
-            client, reader = await loop.connect()
-            reader.then = reader.transport.abort
-            with client:
-                client.send(bytes(FIRST))
-                await until(lambda: reader.lost)
-                await asyncio.sleep(0.01)
+            made = [await loop.connect() for _ in range(3 * AT_ONCE)]
+            with contextlib.ExitStack() as clients:
+                for client, reader in made:
+                    reader.then = reader.transport.abort
+                    clients.enter_context(client).send(bytes(FIRST))
+                await until(lambda: all(reader.lost for reader in loop.readers))
+                begun = loop.passes
+                await until(lambda: loop.passes >= begun + 20)
+        assert not failures
 
     run(test)
