@@ -16,7 +16,7 @@ from fleet.settings import HostPort
 from host import forwarder, listener
 from host.forwarder import LOOPBACK, Allowance, Forwarder
 from tests.harness.ports import free_port
-from tests.harness.waiting import eventually
+from tests.harness.waiting import SOON, eventually, until
 
 pytestmark = pytest.mark.both_loops
 
@@ -65,7 +65,7 @@ class Path:
     async def connect(self, first: bytes = b"PRI * HTTP/2.0", authenticated: bool = True) -> tuple[Ends, Ends]:
         """A client, and the server's end of its connection."""
         client = await self.open(first)
-        server = await asyncio.wait_for(self.at_server.get(), 5)
+        server = await asyncio.wait_for(self.at_server.get(), SOON)
         assert await server[0].readexactly(len(first)) == first
         if authenticated:
             self.forwarder.authenticated(peer_of(server))
@@ -172,20 +172,24 @@ async def test_a_client_that_does_not_authenticate_is_dropped_whatever_it_sends(
 ) -> None:
     monkeypatch.setattr(listener, "AUTHENTICATE_WITHIN", 0.3)
     begun = asyncio.get_running_loop().time()
-    client, server = await path.connect(authenticated=False)
+    client = await path.open(b"PRI")
 
-    async def go_on() -> None:
+    async def go_on(writer: asyncio.StreamWriter, said: bytes) -> None:
         while True:
-            client[1].write(b"ping")
-            server[1].write(b"pong")
+            writer.write(said)
             await asyncio.sleep(0.02)
 
-    going_on = asyncio.create_task(go_on())
+    async def answer() -> None:
+        await go_on((await path.at_server.get())[1], b"pong")
+
+    going_on = [asyncio.create_task(go_on(client[1], b"ping")), asyncio.create_task(answer())]
     with contextlib.suppress(ConnectionError):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SOON):
             assert set(await client[0].read(-1)) <= set(b"pong")
     assert asyncio.get_running_loop().time() - begun > 0.25
-    going_on.cancel()
+    for task in going_on:
+        task.cancel()
+    await asyncio.gather(*going_on, return_exceptions=True)
 
 
 async def test_what_is_sent_before_authenticating_is_bounded_and_passes_afterwards(
@@ -225,17 +229,28 @@ async def test_a_client_that_would_wait_too_long_for_its_share_is_dropped(
 async def test_connections_are_passed_on_at_a_bounded_rate_and_those_that_have_left_not_at_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    opened: list[asyncio.StreamWriter] = []
+    opening = forwarder._open
+
+    async def noted(sock: socket.socket) -> Ends:
+        ends = await opening(sock)
+        opened.append(ends[1])
+        return ends
+
     monkeypatch.setattr(forwarder, "OPEN_BURST", 1)
     monkeypatch.setattr(forwarder, "OPEN_RATE", 1)
+    monkeypatch.setattr(forwarder, "_open", noted)
     async with Path() as path:
         begun = asyncio.get_running_loop().time()
         await path.connect()
-        leaving = [await path.open(b"PRI") for _ in range(20)]
-        for number, (_, writer) in enumerate(leaving):
-            if number % 2:
-                reset(writer)
-            else:
-                writer.close()
+        async with path.forwarder._turn:  # none has its turn before it has left
+            leaving = [await path.open(b"PRI") for _ in range(20)]
+            for number, (_, writer) in enumerate(leaving):
+                if number % 2:
+                    reset(writer)
+                else:
+                    writer.close()
+            await until(lambda: len(opened) == 21 and all(writer.is_closing() for writer in opened[1:]))
         await path.connect()
         took = asyncio.get_running_loop().time() - begun
         assert 0.9 < took < 10, "its turn comes, and at once when the others have left"
@@ -306,14 +321,22 @@ async def test_a_client_that_reads_nothing_is_dropped_after_a_while(
 
 
 async def test_a_client_that_reads_some_now_and_then_stays(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forwarder, "LINGER", 0.5)
+    monkeypatch.setattr(forwarder, "LINGER", 3.0)
     client, server = await path.connect()
+    (inside,) = path.forwarder._clients.values()
+    inside.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)  # else half of it would soon be on its way
+    client[1].get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
     server[1].write(BIG)
     got = b""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(got) < len(BIG):
-            got += await client[0].read(1024 * 1024)
-            await asyncio.sleep(0.01)
+            piece = await client[0].read(65536)
+            assert piece, "it was dropped"
+            got += piece
+            due = begun + 1.5 * forwarder.LINGER * len(got) / len(BIG)
+            await asyncio.sleep(max(0.0, due - loop.time()))
     assert got == BIG
 
 

@@ -95,9 +95,15 @@ async def test_a_client_that_does_not_authenticate_is_dropped(
 
 
 async def test_a_client_that_authenticated_stays(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+    handle = port.listener._handle
+
+    async def let_in(client: Client) -> None:
+        port.listener.authenticated(client)
+        await handle(client)
+
+    port.listener._handle = let_in
     monkeypatch.setattr(listener, "AUTHENTICATE_WITHIN", 0.1)
     reader, client = await port.connect()
-    port.listener.authenticated(client)
     assert client.authenticated.is_set()
     assert await stays_open(reader, 0.2)
 
