@@ -13,6 +13,7 @@ from doctor import ports
 from doctor.findings import Level
 from doctor.processes import Process
 from fleet.settings import HostPort
+from tests.harness.waiting import SOON
 
 BIND = HostPort("127.0.0.1", 8503)
 
@@ -52,6 +53,12 @@ def test_each_address_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     assert [setting for _, setting, bind in binds if bind == BIND] == ["HOST_HEALTH_BIND"]
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What answers is heard, however long the machine stands still."""
+    monkeypatch.setattr(ports, "TIMEOUT", SOON)
+
+
 @contextlib.contextmanager
 def answering(data: bytes) -> Iterator[HostPort]:
     """The address of a server that answers one connection, with this."""
@@ -77,6 +84,7 @@ def answering(data: bytes) -> Iterator[HostPort]:
         (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{", "it is no gateway of chatfleet"),
     ],
 )
+@pytest.mark.usefixtures("patient")
 def test_what_has_the_port_and_is_no_gateway_is_told(answer: bytes, said: str) -> None:
     with answering(answer) as address:
         found = ports.check("gateway", "GATEWAY_BIND", address, is_expected=False)
@@ -84,6 +92,7 @@ def test_what_has_the_port_and_is_no_gateway_is_told(answer: bytes, said: str) -
     assert said in found.text
 
 
+@pytest.mark.usefixtures("patient")
 def test_metrics_are_no_error_page() -> None:
     answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\nno"
     with answering(answer) as address, pytest.raises(OSError, match="it answers 404"):

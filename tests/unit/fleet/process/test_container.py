@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.process import container
+from tests.harness.waiting import SOON
 
 PTR_OF_LOOPBACK = b"\x011\x010\x010\x03127\x07in-addr\x04arpa\x00\x00\x0c\x00\x01"
 NAME = b"\x12chatfleet-worker-1\x11chatfleet_workers\x00"
@@ -66,7 +67,10 @@ def resolv_conf(tmp_path: Path) -> Path:
     ],
     ids=["compressed", "whole", "unknown", "another kind", "a pointer", "no text", "another's", "cut off", "empty"],
 )
-def test_the_first_label_of_dockers_answer_is_the_containers_name(reply: Answer, name: str, resolv_conf: Path) -> None:
+def test_the_first_label_of_dockers_answer_is_the_containers_name(
+    reply: Answer, name: str, resolv_conf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(container, "TIMEOUT", SOON)
     with resolver(reply) as address:
         assert container.name("localhost", address, resolv_conf) == name
 

@@ -74,4 +74,4 @@ def test_grpc_goes_on_while_the_loop_has_much_to_do() -> None:
     )
     answered, passes = map(int, ran.stdout.split())
     assert answered == 40 * 50
-    assert passes < 1000
+    assert passes < 2000

@@ -15,7 +15,7 @@ from fleet.tracing.start import start
 from tests.harness.collector import Collector
 from tests.harness.process import REPOSITORY
 from tests.harness.scripted import listening
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import SOON, wait_until
 
 NOBODY = "http://127.0.0.1:1"
 
@@ -77,6 +77,7 @@ def started() -> Export:
 
 
 async def test_spans_have_the_service_and_the_member(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fleet.tracing.export.CLOSE", SOON)
     with Collector() as collector:
         for name, value in collector.settings.items():
             monkeypatch.setenv(name, value)
@@ -136,6 +137,7 @@ async def test_settings_without_a_meaning_are_named_each(
 async def test_an_export_that_succeeds_at_last_has_lost_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("fleet.tracing.export.CLOSE", SOON)
     with Collector() as collector:
         collector.refusals = 1
         for name, value in collector.settings.items():
@@ -153,7 +155,7 @@ async def test_an_endpoint_that_never_answers_does_not_keep_the_process(monkeypa
 
     async with listening(hang) as url:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "5")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "10")
         export = started()
         export.tracer.start_span("a").end()
         await export.close()
