@@ -20,7 +20,8 @@ from fleet.bus.topics import MEMBERS, SOURCE
 from fleet.security.identity import Identity
 from identities.authority import Authority
 from protos import chat_pb2 as pb
-from tests.harness.waiting import eventually
+from tests.harness.ports import free_port
+from tests.harness.waiting import SOON, eventually
 
 pytestmark = pytest.mark.both_loops
 
@@ -330,7 +331,7 @@ async def test_a_silent_peer_is_pinged_and_then_dropped(pair: Callable[..., Any]
     near, far = await pair(impatient, Mute)
     near.watch()
     begun = asyncio.get_running_loop().time()
-    await asyncio.wait_for(near.closed, 5)
+    await asyncio.wait_for(near.closed, SOON)
     assert asyncio.get_running_loop().time() - begun > 2 * SILENCE
     assert far.received
     assert far.received.replace(PING, b"") == b""
@@ -443,8 +444,8 @@ async def test_a_ticket_that_is_not_accepted_refuses() -> None:
 
 
 async def test_a_port_where_no_one_listens_is_an_error() -> None:
-    async with Listening(PONG) as listening:
-        pass
+    listening = Listening(PONG)
+    listening.address = LOOPBACK, free_port()
     with pytest.raises(ConnectionRefusedError):
         await listening.dial()
 

@@ -18,7 +18,7 @@ from fleet.bus.relay import PING, PONG, Relay
 from fleet.bus.runtime import FleetRuntime
 from fleet.settings import FleetSettings
 from protos import chat_pb2 as pb
-from tests.harness.waiting import eventually
+from tests.harness.waiting import SOON, eventually
 from tests.unit.fleet.bus.test_relay import Wire
 
 
@@ -301,6 +301,7 @@ async def test_a_member_that_leaves_waits_until_the_host_has_handled_what_it_pub
     async def dial(port: int, ticket: str) -> Relay:
         return end
 
+    monkeypatch.setattr(module, "LEAVE_TIMEOUT", SOON)
     monkeypatch.setattr(runtime, "_open_relay", dial)
     await runtime.start()
     await eventually(lambda: runtime._relay is not None, what="the relay")

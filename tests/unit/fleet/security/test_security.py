@@ -23,6 +23,7 @@ from identities import authority
 from identities.__main__ import host_name
 from identities.authority import ROLES, Authority, Change
 from tests.harness.ports import free_port
+from tests.harness.waiting import SOON
 
 
 @pytest.fixture(scope="module")
@@ -417,6 +418,7 @@ async def test_no_look_at_a_host_raises(made: Path) -> None:
 async def test_a_host_is_asked_for_a_diagnosis_now_and_then_and_nothing_is_raised(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(diagnosis, "EVERY", SOON)
     answers: list[Any] = ["no TLS", RuntimeError("no thread")]
 
     async def ask(address: tuple[str, int], identity: Identity | None) -> str | None:
