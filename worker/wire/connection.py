@@ -295,6 +295,9 @@ class Connection:
         except OSError as error:
             response.fail(httpx2.ReadError(str(error)))
         self._deliver(response)
+        if self._pacer is None and self._unwatch is not None:  # uvloop calls once for a reset, whatever is left to read
+            self._unwatch(self._fd)
+            self._watch()
         return not response.is_over
 
     def _receive(self, response: Response) -> None:

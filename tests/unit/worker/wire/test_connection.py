@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import socket
+import struct
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 
 import httpx2
@@ -101,6 +102,29 @@ async def test_what_came_before_an_error_is_delivered(
         with pytest.raises(error):
             await kept.whole()
         assert kept.all == b"ab"
+
+
+@PACED
+@pytest.mark.parametrize("size", [1, READ + 1])
+async def test_what_came_before_a_reset_is_delivered_however_late_it_is_read(
+    pacer: Pacer, paced: bool, size: int
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near, (far, _) = socket.create_connection(listener.getsockname()), listener.accept()
+    near.setblocking(False)
+    connection, kept = Connection(Origin(False, "a", 80, "a"), near), Kept()
+    far.sendall(CHUNKED + chunk(b"a"))
+    await connection.ask(b"GET / HTTP/1.1\r\n\r\n", SOON)
+    far.sendall(chunk(size * b"b"))
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    far.close()
+    connection.pace(pacer if paced else None)
+    connection.deliver_to(kept)
+    async with asyncio.timeout(20):
+        with pytest.raises(httpx2.ReadError, match="reset"):
+            await kept.whole()
+    assert kept.all == b"a" + size * b"b"
+    connection.close()
 
 
 @PACED
