@@ -55,8 +55,8 @@ class Running:
     def __init__(self, *stubs: Stub, **settings: int) -> None:
         self.stack = Stack(LauncherSettings(**settings), {})  # type: ignore[arg-type]
         self.out = io.StringIO()
-        console = Console(self.out, [SELF, *(stub.name for stub in stubs)], lambda: None)
-        self.exit_code = asyncio.create_task(self.stack.run(cast("list[Child]", list(stubs)), console))
+        self.console = Console(self.out, [SELF, *(stub.name for stub in stubs)], lambda: None)
+        self.exit_code = asyncio.create_task(self.stack.run(cast("list[Child]", list(stubs)), self.console))
 
 
 def test_back_off_doubles_to_half_a_minute_and_starts_over_after_a_long_run() -> None:
@@ -134,6 +134,27 @@ async def test_a_process_that_waits_for_its_next_start_does_not_delay_the_end() 
     assert now() == pytest.approx(20)
 
 
+async def _answers(*_: object) -> bool:
+    return True
+
+
+@virtual
+async def test_the_stack_is_announced_below_what_is_said_of_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack, "_answers", _answers)
+    running = Running(Stub("gateway"), Stub("worker.1"))
+    await asyncio.sleep(1)
+    running.stack._told["worker.1"] = "smollm2"
+    for _ in range(5):
+        running.console.line("worker.1", "joined")
+        await asyncio.sleep(0.2)
+    await asyncio.sleep(10)
+    said, _, announced = running.out.getvalue().partition("Ready: ")
+    assert (said.count("joined"), announced.count("joined")) == (5, 0)
+    assert "with 1 worker, serving smollm2." in announced
+    running.stack.stop()
+    await running.exit_code
+
+
 @virtual
 @pytest.mark.parametrize(
     ("settings", "told"),
@@ -146,10 +167,7 @@ async def test_a_process_that_waits_for_its_next_start_does_not_delay_the_end() 
 async def test_who_asks_for_more_workers_is_told_what_the_model_can_do(
     settings: dict[str, int], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def answers(*_: object) -> bool:
-        return True
-
-    monkeypatch.setattr(stack, "_answers", answers)
+    monkeypatch.setattr(stack, "_answers", _answers)
     stubs = [Stub(name) for name in ("model", "gateway", "worker.1", "worker.2")]
     running = Running(*stubs, **settings)
     await asyncio.sleep(1)
