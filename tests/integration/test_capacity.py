@@ -26,7 +26,7 @@ def schedules(count: int, **fields: Any) -> list[Schedule]:
 @pytest.fixture
 def fleet() -> Iterator[Fleet]:
     """Two workers that share a model of three slots, and a queue of five."""
-    made = Fleet(workers=0, start=False, settings={"GATEWAY_QUEUE_LIMIT": "5"})
+    made = Fleet(workers=0, start=False, settings={"GATEWAY_QUEUE_LIMIT": "5", "GATEWAY_QUEUE_TIMEOUT": "60"})
     entry = model_entries(made.backend.url, "key")["models"]["test"] | {"concurrency": "${SLOTS}"}
     models = Path(made.folder / "models.yaml")
     models.write_text(yaml.safe_dump({"models": {"test": entry}}))
@@ -43,9 +43,12 @@ async def test_the_queue_and_its_429_are_at_the_gateway_and_the_load_is_true(fle
         return fleet.status()["load"]
 
     assert load() == {"active": 0, "waiting": 0, "capacity": SLOTS, "ratio": 0.0, "workers_ratio": 0.0}
-    asked = schedules(SLOTS + 5, tokens=10, first_delay=4.0)
+    running, queued = schedules(SLOTS, tokens=10, first_delay=12.0), schedules(5, tokens=10)
+    asked = [*running, *queued]
     async with asyncio.TaskGroup() as group:
-        replies = [group.create_task(ask(fleet.address, said, model="test")) for said in asked]
+        replies = [group.create_task(ask(fleet.address, said, model="test")) for said in running]
+        await eventually(lambda: fleet.backend.active() == SLOTS, what="every place is taken")
+        replies += [group.create_task(ask(fleet.address, said, model="test")) for said in queued]
         await eventually(lambda: load()["waiting"] == 5, 10, "five wait")
         refused = await ask(fleet.address, schedules(1)[0], model="test")
         assert (refused.status, refused.error["code"]) == (429, "queue_full")
