@@ -13,8 +13,9 @@ from tests.harness.http import Connection
 from tests.harness.waiting import eventually
 from tests.schedule import Schedule
 
-GENEROUS = 2.0
-"""Seconds; 0.25 is what an idle machine must show."""
+GENEROUS = 8.0
+"""Seconds; 0.25 is what an idle machine must show, and a minute what it takes without the notice. On a busy one each of
+four processes may stand still for more than one."""
 Say = Callable[[str], None]
 
 
@@ -24,10 +25,10 @@ def tag() -> str:
 
 async def backend_saw_it_leave(fleet: Fleet, name: str, left: float, say: Say) -> None:
     """The model's connection was closed soon after ``left``, and no worker is busy with it."""
-    closed = await eventually(lambda: fleet.backend.request(name)["closed"], 10, "the model's connection is closed")
+    closed = await eventually(lambda: fleet.backend.request(name)["closed"], what="the model's connection is closed")
     say(f"closed after {1000 * (closed - left):.0f} ms")
     assert closed - left < GENEROUS
-    await eventually(fleet.is_idle, 5, "no worker is busy")
+    await eventually(fleet.is_idle, what="no worker is busy")
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
@@ -90,11 +91,11 @@ async def test_a_hundred_clients_that_leave_together(fleet: Fleet, figures: Say)
     for connection, schedule in zip(connections, schedules, strict=True):
         await connection.__aenter__()
         connection.send("POST", PATH, body_of(schedule), JSON)
-    await eventually(lambda: len(fleet.backend.requests(name)) == 100, 20)
+    await eventually(lambda: len(fleet.backend.requests(name)) == 100)
     left = time.monotonic()
     await asyncio.gather(*[connection.__aexit__() for connection in connections])
-    await eventually(lambda: all(record["closed"] for record in fleet.backend.requests(name)), 20)
+    await eventually(lambda: all(record["closed"] for record in fleet.backend.requests(name)))
     closed = sorted(record["closed"] - left for record in fleet.backend.requests(name))
     figures(f"closed after {1000 * closed[50]:.0f} ms (median), {1000 * closed[-1]:.0f} ms (last)")
     assert closed[-1] < 2 * GENEROUS
-    await eventually(fleet.is_idle, 5)
+    await eventually(fleet.is_idle)

@@ -112,7 +112,7 @@ async def test_leaving_reaches_the_model_through_a_proxy_that_passes_the_end_on(
             await eventually(lambda: fleet.backend.requests(name))
             await eventually(lambda: not spoken or fleet.backend.request(name)["first_token"])
             left = time.monotonic()
-        closed = await eventually(lambda: fleet.backend.request(name)["closed"], 10, "the model's connection is closed")
+        closed = await eventually(lambda: fleet.backend.request(name)["closed"], what="the model is told")
     figures(f"closed after {1000 * (closed - left):.0f} ms")
     assert closed - left < GENEROUS
 
