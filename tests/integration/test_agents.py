@@ -258,7 +258,9 @@ async def test_parallel_branches_are_told_apart(client: httpx.AsyncClient) -> No
         "right": [Schedule(tokens=20, seed=2, delay=0.05)],
         "editor": [say("done")],
     }
-    lines = await lines_of(client, "graph", Play(parts=parts))
+    # So slow that no standstill of a process spans all of it: what gathers meanwhile arrives one after the other.
+    slow = {"left": [Schedule(tokens=20, seed=1, delay=0.25)], "right": [Schedule(tokens=20, seed=2, delay=0.25)]}
+    lines = await lines_of(client, "graph", Play(parts=parts | slow))
     said = told(lines)
     assert sorted(said[1:3]) == [("left", reply_text(parts["left"][0])), ("right", reply_text(parts["right"][0]))]
     assert [said[0], *said[3:]] == [("writer", "go"), ("editor", "done")]
