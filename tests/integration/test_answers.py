@@ -104,6 +104,7 @@ async def streamed(client: httpx.AsyncClient, content: str) -> list[Json]:
     return [json.loads(event.removeprefix("data: ")) for event in events if not event.startswith(":")]
 
 
+@pytest.mark.timeout(600)
 async def test_every_field_of_every_stream_reaches_the_client(client: httpx.AsyncClient) -> None:
     seeds = iter(range(COUNT))
 

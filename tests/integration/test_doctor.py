@@ -53,8 +53,8 @@ def free() -> dict[str, str]:
 
 @pytest.fixture
 def broken() -> Iterator[Fleet]:
-    """A fleet to be broken, with one worker."""
-    with Fleet(workers=1) as fleet:
+    """A fleet to be broken, with one worker. It is not forgotten before the doctor has come to ask for it."""
+    with Fleet(workers=1, settings={"FLEET_LINK_TIMEOUT": "300"}) as fleet:
         fleet.expects_trouble = True
         yield fleet
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.harness.fleet import Fleet
 from tests.harness.process import ENDS, REPOSITORY
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import SOON, wait_until
 from tests.integration.keyed import KeyedGateway
 from tests.schedule import Schedule, reply_text
 
@@ -200,7 +200,7 @@ def test_requests_at_once(gateway: KeyedGateway, path: str) -> None:
                 answer = ask(client, path)
                 assert "2 requests at once" in refusal(answer, path, 429)["message"]
                 assert int(answer.headers["retry-after"]) >= 1
-            wait_until(lambda: ask(client, path).status_code == 200, 5, "the place of the one that left is free")
+            wait_until(lambda: ask(client, path).status_code == 200, SOON, "the place of the one that left is free")
         for _ in range(3):
             assert ask(client, path).status_code == 200
 
@@ -244,7 +244,7 @@ def test_openais_sdk_raises_what_fits(gateway: KeyedGateway) -> None:
 def test_openais_sdk_waits_and_tries_again(gateway: KeyedGateway) -> None:
     question: Any = {"role": "user", "content": Schedule(tokens=100_000, delay=0.01).message()}
     asked: Any = {"model": "test", "messages": [question]}
-    sdk = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.keys["hasty"], max_retries=3)
+    sdk = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.keys["hasty"], max_retries=20)
     with sdk, sdk.chat.completions.create(stream=True, **asked) as first:
         next(first)
         with pytest.raises(openai.RateLimitError):
@@ -253,7 +253,7 @@ def test_openais_sdk_waits_and_tries_again(gateway: KeyedGateway) -> None:
         first.response.close()
         asked["messages"] = [{"role": "user", "content": "Hello"}]
         assert sdk.chat.completions.create(**asked).choices[0].message.content == "You said: Hello"
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
 
 
 # ---------------------------------------------------------------- the file
@@ -264,24 +264,24 @@ def test_a_revoked_key_stops_working_within_two_seconds(gateway: KeyedGateway) -
         assert ask(client, OPENAI).status_code == 200
         gateway.write({name: limits for name, limits in LIMITS.items() if name != "revoked"})
         began = time.monotonic()
-        wait_until(lambda: client.get("/v1/models").status_code == 401, 10, "the key is refused")
-        assert time.monotonic() - began < 5  # two, and what a busy machine adds
+        wait_until(lambda: client.get("/v1/models").status_code == 401, SOON, "the key is refused")
+        assert time.monotonic() - began < 10  # two, and what a busy machine adds
         assert ask(client, SEED).status_code == 401
         assert ask(other, OPENAI).status_code == 200
         gateway.write(LIMITS)
-        wait_until(lambda: client.get("/v1/models").status_code == 200, 10, "the key is back")
+        wait_until(lambda: client.get("/v1/models").status_code == 200, SOON, "the key is back")
 
 
 @pytest.mark.parametrize("text", ["keys: [", "", "keys:\n- name: a\n  sha256: test-key-a\n"])
 def test_a_broken_file_changes_nothing(gateway: KeyedGateway, text: str) -> None:
     said = gateway.process.log_size()
     gateway.replace(text)
-    wait_until(lambda: "keys not reloaded" in gateway.process.log(said), 10, "a complaint")
+    wait_until(lambda: "keys not reloaded" in gateway.process.log(said), SOON, "a complaint")
     with gateway.client("free") as friend, gateway.client() as stranger:
         assert friend.get("/v1/models").status_code == 200
         assert stranger.get("/v1/models").status_code == 401
     gateway.write(LIMITS)
-    wait_until(lambda: "keys reloaded" in gateway.process.log(said), 10, "the file is good again")
+    wait_until(lambda: "keys reloaded" in gateway.process.log(said), SOON, "the file is good again")
 
 
 def test_a_new_key_works_once_its_entry_is_in_the_file(gateway: KeyedGateway) -> None:
@@ -295,7 +295,7 @@ def test_a_new_key_works_once_its_entry_is_in_the_file(gateway: KeyedGateway) ->
     )
     (key,) = re.findall(r"^\s+(cf-\S+)$", made.stdout, re.MULTILINE)
     with gateway.client("free") as friend, gateway.client(key=key) as client:
-        wait_until(lambda: client.get("/v1/models").status_code == 200, 10, "the new key works")
+        wait_until(lambda: client.get("/v1/models").status_code == 200, SOON, "the new key works")
         assert ask(client, OPENAI).status_code == 200
         assert friend.get("/v1/models").status_code == 200, "the former keys are good"
     gateway.write(LIMITS)
