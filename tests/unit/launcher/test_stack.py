@@ -13,7 +13,7 @@ from fleet.settings import BAD_SETTINGS
 from launcher import stack
 from launcher.child import Child
 from launcher.console import Console
-from launcher.settings import LauncherSettings
+from launcher.settings import DRAIN, LauncherSettings
 from launcher.stack import EDGES_STOP, KILL_AFTER, SELF, Backoff, Stack
 from tests.harness.virtual import virtual
 
@@ -67,6 +67,10 @@ def test_back_off_doubles_to_half_a_minute_and_starts_over_after_a_long_run() ->
 
 def test_the_models_exit_code_means_the_same_to_both() -> None:
     assert stack.MODEL_UNAVAILABLE == model.UNAVAILABLE
+
+
+def test_streams_are_cut_off_before_those_that_they_need_are_stopped() -> None:
+    assert float(DRAIN) + 1 <= EDGES_STOP < KILL_AFTER
 
 
 @virtual
