@@ -1,5 +1,6 @@
 """Tools that are plain functions and stuck: they hold up their own runs only."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from tests.harness.waiting import until
 from tests.schedule import Schedule, reply_text
 
 STUCK = """
-import json
+import time
 from pathlib import Path
 
 from autogen_agentchat.agents import AssistantAgent
@@ -55,11 +56,14 @@ def stuck(tmp_path: Path) -> Iterator[Fleet]:
 async def test_a_stuck_tool_delays_no_other_chat_no_new_link_and_no_end(stuck: Fleet, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     call = {"id": "c1", "name": "wait", "arguments": json.dumps({"mark": str(mark)})}
-    async with streaming(stuck.address, Schedule(tool_calls=[call]), model="stuck"):
+    async with streaming(stuck.address, Schedule(tool_calls=[call]), model="stuck") as stream:
+        rest = asyncio.create_task(stream.rest())
         await until(mark.exists, 30, "the tool runs")
         schedule = Schedule()
         assert (await ask(stuck.address, schedule, model="test")).text == reply_text(schedule)
+        assert not rest.done(), "the tool is not stuck"
         written = stuck.workers[0].log_size()
         stuck.host.restart()
         await until(lambda: "joined" in stuck.workers[0].log(written), 60, "the worker is back")
         assert stuck.workers[0].stop() == 0
+        assert "error" in (await rest)[-1]
