@@ -5,7 +5,6 @@ import contextlib
 import re
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -282,6 +281,8 @@ async def test_an_agent_type_belongs_to_the_first_until_it_leaves(host: Host) ->
     assert await client.ask("hello") == "k: hello"
     assert first.asked == ["hello"]
     await first.leave()
+    # Its runtime does not wait for the host, which may be busy with another connection.
+    await eventually(lambda: host.lines("member left"), WITHIN, "what the host says")
     third = await host.join()
     await third.serve("echo")
     assert await client.ask("hello") == "k: hello"
@@ -438,10 +439,8 @@ async def test_a_program_whose_request_failed_ends_when_it_is_told_to(host: Host
     assert program.stdout is not None
     try:
         assert b"no member has registered" in await asyncio.wait_for(program.stdout.readline(), 60)
-        began = time.monotonic()
         program.send_signal(signal.SIGINT)
         assert await asyncio.wait_for(program.wait(), WITHIN) in (0, -signal.SIGINT)
-        assert time.monotonic() - began < 10
     finally:
         if program.returncode is None:
             program.kill()
