@@ -13,7 +13,7 @@ from tests.cast import write_agents
 from tests.harness.chat import ask, streaming
 from tests.harness.fleet import Fleet
 from tests.harness.metrics import OPENMETRICS, PLAIN, Metrics, scrape
-from tests.harness.waiting import eventually
+from tests.harness.waiting import eventually, wait_until
 from tests.integration.keyed import KeyedGateway
 from tests.play import Play
 from tests.schedule import Schedule
@@ -128,7 +128,7 @@ async def test_what_agents_do_is_counted_by_their_names(watched: Watched) -> Non
 
 async def test_no_label_holds_what_clients_say(watched: Watched) -> None:
     """Nor does the number of series grow with what they say."""
-    async with httpx.AsyncClient(base_url=watched.fleet.url, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=watched.fleet.url, timeout=60, trust_env=False) as client:
 
         async def send(model: str) -> None:
             body = {"model": model, "messages": [{"role": "user", "content": SECRET}]}
@@ -157,8 +157,15 @@ def test_a_gateway_with_keys_shows_its_metrics_to_their_holders(watched: Watched
         with gateway.client("alice") as alice:
             body = {"model": "test", "messages": [{"role": "user", "content": "hello"}]}
             assert alice.post("/v1/chat/completions", json=body).status_code == 200
-        shown = scrape(gateway.url, authorization=f"Bearer {gateway.keys['alice']}")
-        assert shown.value("chatfleet_key_requests_total", key="alice", code="ok") == 1
+
+        def show() -> Metrics:
+            return scrape(gateway.url, authorization=f"Bearer {gateway.keys['alice']}")
+
+        def counted() -> bool:
+            return show().value("chatfleet_key_requests_total", key="alice", code="ok") == 1
+
+        wait_until(counted, WITHIN, "it is counted, behind its answer")
+        shown = show()
         assert shown.value("chatfleet_key_generation_tokens_total", key="alice") > 0
         assert gateway.keys["alice"] not in shown.text
         assert "path=/metrics" not in gateway.process.log()
@@ -170,6 +177,6 @@ def test_a_client_that_sends_a_trace_finds_it_in_an_exemplar() -> None:
         trace = "4bf92f3577b34da6a3ce929d0e0e4736"
         body = {"model": "test", "messages": [{"role": "user", "content": "hello"}]}
         headers = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
-        httpx.post(f"{fleet.url}/v1/chat/completions", json=body, headers=headers, trust_env=False)
+        httpx.post(f"{fleet.url}/v1/chat/completions", json=body, headers=headers, timeout=60, trust_env=False)
         exemplars = scrape(fleet.url, OPENMETRICS).exemplars()
     assert exemplars["chatfleet_time_to_first_token_seconds_bucket"] == {"trace_id": trace}
