@@ -3,12 +3,14 @@
 import asyncio
 import json
 from collections import Counter
+from typing import Any
 
 import pytest
 
 from tests.harness.chat import ask, assert_complete, send, streaming
 from tests.harness.fleet import Fleet
 from tests.harness.http import get_json
+from tests.harness.waiting import eventually
 from tests.schedule import Schedule, reply_text
 
 STREAMS = 200
@@ -95,13 +97,17 @@ async def test_it_says_that_it_lives(fleet: Fleet) -> None:
 
 
 async def test_the_fleet_shows_its_workers(fleet: Fleet) -> None:
-    workers = fleet.status()["workers"]
+    def both_ready() -> Any:
+        """What it shows at a moment when both were heard lately."""
+        status = fleet.status()
+        return status if [worker["state"] for worker in status["workers"]] == ["READY"] * 2 else None
+
+    status = await eventually(both_ready)
+    assert {"gateway", "queue"} <= status.keys()
+    workers, load = status["workers"], status["load"]
     assert len({worker["id"] for worker in workers}) == 2
     for worker in workers:
-        assert worker["state"] == "READY"
         assert worker["models"] == ["test", "other", "nowhere"]
         assert worker["capacity"] > 0
-    assert {"gateway", "queue"} <= fleet.status().keys()
-    load = fleet.status()["load"]
     assert load["capacity"] == sum(worker["capacity"] for worker in workers)
     assert load["ratio"] == round((load["active"] + load["waiting"]) / load["capacity"], 4)
