@@ -148,7 +148,7 @@ def test_more_requests_than_slots_wait_their_turn_and_all_are_served(model: Mode
     for thread in threads:
         thread.start()
     # It says that it is alive while every slot is busy and more are waiting.
-    assert httpx.get(f"{model.url}/health", timeout=5).status_code == 200
+    assert httpx.get(f"{model.url}/health", timeout=LIMIT).status_code == 200
     for thread in threads:
         thread.join(LIMIT)
     assert len(replies) == 8
@@ -214,7 +214,7 @@ def test_it_leaves_at_once_though_a_reply_is_running(by: signal.Signals, tmp_pat
         next(answer.iter_lines())
         code, seconds = model.stop(by)
         assert code == 0
-        assert seconds < 2
+        assert seconds < 10  # the reply would last for longer
 
 
 def test_a_key_is_asked_for_once_one_is_set(tmp_path: Path) -> None:

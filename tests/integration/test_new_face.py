@@ -47,7 +47,8 @@ def is_ready(url: str) -> bool:
 
 def test_it_streams_plain_text(url: str) -> None:
     schedule = Schedule(tokens=20, delay=0.1, reasoning=3)
-    with httpx.stream("POST", f"{url}/plain", json={"prompt": schedule.message()}, trust_env=False) as answer:
+    prompt = {"prompt": schedule.message()}
+    with httpx.stream("POST", f"{url}/plain", json=prompt, timeout=60, trust_env=False) as answer:
         assert (answer.status_code, answer.headers["content-type"]) == (200, "text/plain; charset=utf-8")
         pieces = list(answer.iter_raw())
     assert b"".join(pieces).decode() == reply_text(schedule) + "\n"
@@ -56,17 +57,17 @@ def test_it_streams_plain_text(url: str) -> None:
 
 def test_its_errors_are_plain_text(url: str) -> None:
     def post(content: bytes) -> httpx.Response:
-        return httpx.post(f"{url}/plain", content=content, trust_env=False)
+        return httpx.post(f"{url}/plain", content=content, timeout=60, trust_env=False)
 
     missing = post(b"{}")
     assert (missing.status_code, missing.text) == (422, "invalid_field: prompt is missing\n")
     unknown = post(b'{"prompt": "hi", "model": "x"}')
     assert unknown.status_code == 404
     assert unknown.text.startswith("unknown_model: model: 'x' is not served here")
-    refused = httpx.get(f"{url}/plain", trust_env=False).text
+    refused = httpx.get(f"{url}/plain", timeout=60, trust_env=False).text
     assert refused == "not_allowed: /plain: GET is not allowed here; these are: POST, OPTIONS\n"
 
 
 def test_it_stands_in_the_document_beside_the_others(url: str) -> None:
-    paths = httpx.get(f"{url}/openapi.json", trust_env=False).json()["paths"]
+    paths = httpx.get(f"{url}/openapi.json", timeout=60, trust_env=False).json()["paths"]
     assert {"/plain", "/chat/completions", "/v1/chat/completions"} < paths.keys()
