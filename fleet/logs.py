@@ -113,7 +113,8 @@ gRPC a call whose member leaves while it is answered, if it learns that a moment
 
 
 def _is_no_end(record: logging.LogRecord) -> bool:
-    return record.exc_info is None or record.exc_info[0] is None or record.exc_info[0].__name__ not in ENDS
+    # asyncio's loops log what has no exception with ``exc_info=False``.
+    return not record.exc_info or record.exc_info[0] is None or record.exc_info[0].__name__ not in ENDS
 
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -87,6 +87,15 @@ def test_a_team_that_was_cancelled_and_a_call_whose_member_left_are_no_errors(
     assert "KeyError" in line
 
 
+@pytest.mark.both_loops
+async def test_what_a_loop_says_of_itself_without_an_exception_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("worker")
+    asyncio.get_running_loop().call_exception_handler({"message": "Task was destroyed but it is pending!"})
+    (line,) = lines(capsys)
+    assert "level=error" in line
+    assert "Task was destroyed" in line
+
+
 def test_what_agents_own_code_logs_is_counted_under_no_name_of_its_own() -> None:
     counts = logs.configure("worker")
     own = structlog.get_logger("own_agent")
