@@ -77,15 +77,34 @@ async def _guarded(running: Coroutine[Any, Any, str], token: RunToken) -> str:
     finally:
         if not task.done():
             token.cancel()
-            await asyncio.wait([task], timeout=GRACE)
-        if not task.done():
-            task.cancel()
-            await asyncio.wait([task], timeout=GRACE)
-        if not task.done():
-            log.warning("an agent did not end when it was cancelled")
-        elif not task.cancelled():
-            task.exception()  # it was asked for, so that nothing complains that it was not
+            ending = asyncio.ensure_future(_end(task))
+            _ending.add(ending)
+            ending.add_done_callback(_ending.discard)
+            await asyncio.shield(ending)  # a run that is cancelled again need not wait, but its agent must still end
+        else:
+            _ask(task)
     return task.result()
+
+
+_ending: set[asyncio.Task[None]] = set()
+"""Kept: nothing else may refer to them, nor to the agents that they wait for."""
+
+
+async def _end(task: asyncio.Future[str]) -> None:
+    await asyncio.wait([task], timeout=GRACE)
+    if not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=GRACE)
+    if task.done():
+        _ask(task)
+    else:
+        log.warning("an agent did not end when it was cancelled")
+
+
+def _ask(task: asyncio.Future[str]) -> None:
+    """Ask an ended task for its exception, so that nothing complains that no one did."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _split(messages: Sequence[LLMMessage]) -> tuple[BaseChatMessage | None, Sequence[LLMMessage]]:

@@ -13,6 +13,7 @@ from autogen_agentchat.teams import RoundRobinGroupChat, SelectorGroupChat, Swar
 
 from tests.harness.waiting import until
 from tests.unit.worker.agents.scripted import Kept, Says, ScriptedModel, request, service, told
+from worker.agents import chat
 from worker.agents.entry import Context
 from worker.contract.errors import AgentFailed
 
@@ -194,6 +195,32 @@ async def test_cancelling_stops_at_once(where: str) -> None:
     assert len(model.asked) == 1
     assert cancelled == ([] if where == "model" else ["tool"])
     await until(lambda: len(asyncio.all_tasks()) == 1)
+
+
+async def test_an_agent_that_does_not_listen_is_ended_though_its_run_is_cancelled_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A gateway cancels what is superseded, and again what it no longer waits for."""
+    monkeypatch.setattr(chat, "GRACE", 0.05)
+    begun, never = asyncio.Event(), asyncio.Event()
+
+    class Deaf(AssistantAgent):
+        async def on_messages_stream(self, *_: Any) -> Any:
+            begun.set()
+            await never.wait()
+            yield None
+
+    def build(context: Context) -> Deaf:
+        return Deaf("x", context.model("m"))
+
+    running = asyncio.create_task(service(build, {"m": ScriptedModel()}).run(request("go"), Kept()))
+    await begun.wait()
+    for _ in range(3):
+        running.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await until(lambda: len(asyncio.all_tasks()) == 1, what="its task has ended")
 
 
 @pytest.mark.parametrize("in_team", [False, True])
