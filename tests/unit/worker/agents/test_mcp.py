@@ -1,11 +1,12 @@
 """MCP servers: shared, restarted, and never waited for in vain."""
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import psutil
@@ -26,6 +27,13 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 SERVER = str(Path(__file__).with_name("mcp_server.py"))
 PATIENCE = 30
 """Seconds for a server to start, and for a call that would last for a minute to end."""
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Collect those streams within the test that left them: a later one would fail of their warnings."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
