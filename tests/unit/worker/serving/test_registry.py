@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
@@ -40,9 +41,13 @@ class Sent:
 
     def __init__(self) -> None:
         self.chunks: list[pb.ReplyEvent] = []
+        self._received = Counter[str]()
+        """Numbers of the gateways' last batches: one that is not acknowledged is sent again after a second."""
 
-    def __call__(self, _: str, batch: pb.ChunkBatch) -> None:
-        self.chunks.extend(batch.events)
+    def __call__(self, gateway_id: str, batch: pb.ChunkBatch) -> None:
+        if batch.number > self._received[gateway_id]:
+            self._received[gateway_id] = batch.number
+            self.chunks.extend(batch.events)
 
     def ends(self, request_id: str, attempt: int) -> list[str]:
         """Codes of the errors that ended an attempt, or how else it ended."""

@@ -47,7 +47,9 @@ class Served:
         self.events: list[pb.ReplyEvent] = []
         self.observer = Noted()
         self.firsts = 0
-        self.outbox = Outbox("w", lambda _, batch: self.events.extend(batch.events), 0.001)
+        self.received = 0
+        """Number of the last batch: one that no gateway acknowledges is sent again after a second."""
+        self.outbox = Outbox("w", self._receive, 0.001)
         self.outbox.link_up()
         self.sink: Sink = self.outbox.open("g", "r", 1)
         request = pb.ChatHistory(request_id="r", attempt=1, reply_to="g", model="m")
@@ -58,6 +60,11 @@ class Served:
 
     def _first(self) -> None:
         self.firsts += 1
+
+    def _receive(self, _: str, batch: pb.ChunkBatch) -> None:
+        if batch.number > self.received:
+            self.received = batch.number
+            self.events.extend(batch.events)
 
     async def run(self, request: pb.ChatHistory, sink: Any) -> pb.Done:
         assert request.request_id == "r"
