@@ -9,7 +9,7 @@ from typing import Any
 from tests.clients.flows import CALL, RESULT, WEATHER, assert_took_the_round_trip, tag, tools_question
 from tests.clients.tools import output
 from tests.harness.fleet import Fleet
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import SOON, wait_until
 from tests.schedule import Schedule, reasoning_tokens, reply_tokens
 
 USAGE = {
@@ -80,7 +80,7 @@ class Script:
     def assert_left(self, fleet: Fleet) -> None:
         """The model's side saw the client leave."""
         wait_until(
-            lambda: fleet.backend.request(self.endless.tag or "")["closed"], 5, "the model's connection is closed"
+            lambda: fleet.backend.request(self.endless.tag or "")["closed"], SOON, "the model's connection is closed"
         )
 
     def assert_thoughts_went_back(self, records: list[Any], *, times: int = 1) -> None:

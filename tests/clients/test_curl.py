@@ -11,7 +11,7 @@ from tests.clients.flows import tag
 from tests.clients.tools import clean_environment
 from tests.harness.fleet import Fleet
 from tests.harness.process import ENDS
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import SOON, wait_until
 from tests.schedule import Schedule, reply_text, reply_tokens
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not there")
@@ -54,7 +54,7 @@ def test_other_versions_of_http_read_the_same_stream(fleet: Fleet, option: str) 
 def test_http2_without_asking_is_refused_in_the_log(fleet: Fleet) -> None:
     written = fleet.gateway.log_size()
     assert curl(fleet, Schedule(), "--http2-prior-knowledge")[0] != 0
-    wait_until(lambda: "code=http2_not_spoken" in fleet.gateway.log(written), 10, "the refusal is logged")
+    wait_until(lambda: "code=http2_not_spoken" in fleet.gateway.log(written), SOON, "the refusal is logged")
 
 
 def test_an_error_in_the_middle_is_the_last_event(fleet: Fleet) -> None:
@@ -96,4 +96,4 @@ def test_interrupting_it_closes_the_models_connection(fleet: Fleet) -> None:
         assert running.stdout is not None
         assert running.stdout.readline().startswith(b"data: {")
         running.terminate()
-    wait_until(lambda: fleet.backend.request(schedule.tag or "")["closed"], 5, "the model's connection is closed")
+    wait_until(lambda: fleet.backend.request(schedule.tag or "")["closed"], SOON, "the model's connection is closed")

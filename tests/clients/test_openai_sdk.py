@@ -25,7 +25,7 @@ from tests.clients.flows import (
 from tests.clients.script import REFUSAL, refusal
 from tests.clients.script import USAGE as DETAILED
 from tests.harness.fleet import SYSTEM_MESSAGE, Fleet
-from tests.harness.waiting import eventually, wait_until
+from tests.harness.waiting import SOON, eventually, wait_until
 from tests.schedule import Schedule, logprob_of, reasoning_tokens, reply_text, reply_tokens
 
 TOOLS = cast("list[ChatCompletionFunctionToolParam]", [WEATHER, CLOCK])
@@ -255,7 +255,7 @@ def test_arguments_of_a_call_arrive_in_parts(client: OpenAI) -> None:
     question = tools_question(delay=0.25)
     chunks = list(client.chat.completions.create(model="test", messages=asking(question), tools=TOOLS[:1], stream=True))
     parts = [chunk.choices[0].delta.tool_calls for chunk in chunks]
-    assert sum(part is not None for part in parts) > 3
+    assert sum(part is not None for part in parts) > 2  # what comes while a machine stands still is one part
 
 
 TOOL_CHOICES = ["none", "auto", "required", {"type": "function", "function": {"name": "get_time"}}]
@@ -457,7 +457,7 @@ async def test_its_own_retries_succeed_after_503() -> None:
         await asyncio.to_thread(wait_until, lambda: fleet.readiness()[0] == 503, 30, "/readyz is 503")
         async with AsyncOpenAI(base_url=f"{fleet.url}/v1", api_key="none", max_retries=20) as patient:
             asked = asyncio.create_task(patient.chat.completions.create(model="test", messages=asking(schedule)))
-            await eventually(lambda: "status=503" in fleet.gateway.log(), 10, "a refusal")
+            await eventually(lambda: "status=503" in fleet.gateway.log(), what="a refusal")
             fleet.workers[0].start()
             completion = await asked
     assert completion.choices[0].message.content == reply_text(schedule)
@@ -471,7 +471,7 @@ def test_leaving_a_stream_closes_the_models_connection(client: OpenAI, fleet: Fl
     with client.chat.completions.create(model="test", messages=asking(schedule), stream=True) as stream:
         for _, _chunk in zip(range(3), stream, strict=False):
             pass
-    wait_until(lambda: fleet.backend.request(schedule.tag or "")["closed"], 5, "the model's connection is closed")
+    wait_until(lambda: fleet.backend.request(schedule.tag or "")["closed"], SOON, "the model's connection is closed")
 
 
 def test_the_request_id_of_the_client_comes_back(client: OpenAI) -> None:
@@ -541,7 +541,9 @@ async def test_cancelling_a_task_closes_the_models_connection(
         lambda: [record for record in fleet.backend.requests(schedule.tag) if record["first_token"] or not stream]
     )
     asked.cancel()
-    await eventually(lambda: fleet.backend.request(schedule.tag or "")["closed"], 5, "the model's connection is closed")
+    await eventually(
+        lambda: fleet.backend.request(schedule.tag or "")["closed"], what="the model's connection is closed"
+    )
 
 
 @pytest.mark.parametrize("deployment", [None, "other"])
