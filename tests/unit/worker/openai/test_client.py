@@ -212,7 +212,7 @@ async def test_a_kept_connection_that_the_server_closes_on_the_request_is_replac
 
 
 async def test_a_server_that_says_nothing_is_a_timeout_and_is_not_asked_again(server: Server) -> None:
-    asker = Asker(server, timeout=0.5)
+    asker = Asker(server, timeout=2)
     with pytest.raises(openai.APITimeoutError):
         await asker.ask("hi", asyncio.Event())
     await asker.client.close()

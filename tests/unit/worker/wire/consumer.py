@@ -38,8 +38,9 @@ class Kept:
         self._changed.set()
 
     async def some(self, size: int = 1) -> bytes:
-        """Wait for ``size`` bytes."""
+        """Wait for ``size`` bytes. Raises what the body failed with before."""
         while len(self.all) < size:
+            self._raise()
             await self._wait()
         return self.all
 
@@ -47,9 +48,12 @@ class Kept:
         """Wait for the end. Raises what the body failed with."""
         while self.ended is None:
             await self._wait()
+        self._raise()
+        return self.all
+
+    def _raise(self) -> None:
         if isinstance(self.ended, httpx2.TransportError):
             raise self.ended
-        return self.all
 
     async def _wait(self) -> None:
         self._changed.clear()

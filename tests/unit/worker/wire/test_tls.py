@@ -134,7 +134,7 @@ async def test_one_reading_takes_all_records_that_have_come(client: httpx2.Async
         nonlocal readings
         readings += 1
 
-    pacer = Pacer(0.05, begin)
+    pacer = Pacer(0.2, begin)
     async with client.stream("POST", server.url) as response:
         body: Body = response.extensions[BODY]
         kept = Kept(body)
