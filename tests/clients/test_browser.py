@@ -17,7 +17,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SEED, OPENAI = "/chat/completions", "/v1/chat/completions"
-SCHEDULE = Schedule(tokens=80, delay=0.1)
+SCHEDULE = Schedule(tokens=80, delay=0.2)
+"""It takes 16 s: a browser that has three pages open may show the first part of it late."""
 PATIENCE = 180.0
 """Seconds for the whole script: a browser takes many of a busy machine's."""
 
