@@ -22,7 +22,7 @@ from worker.wire.transport import BODY, Body, Transport
 
 INTERVAL = 0.002
 SOON = 5.0
-TRIES = 5
+TRIES = 10
 """A machine may stand still for longer than a timeout of a test, but not each time."""
 pytestmark = pytest.mark.both_loops
 PACED = pytest.mark.parametrize("paced", [False, True])

@@ -16,7 +16,7 @@ from worker.wire.transport import BODY, UNREAD, Body, Transport
 LARGE = 8 * 1024 * 1024
 """Bytes that the system's buffers do not hold."""
 
-TRIES = 5
+TRIES = 10
 """A machine may stand still for longer than a timeout of a test, but not each time."""
 
 BOTH_LOOPS = pytest.mark.both_loops
