@@ -21,7 +21,7 @@ MOST = 150
 """MiB that the host may have, as the fleet's issue on security states it."""
 GAP = 3.0
 """Seconds between two lines of a paced stream; 0.15 on a machine that does nothing else than this."""
-WITHIN = 30.0
+WITHIN = 60.0
 
 TOGETHER = {
     "frames": ["resets", "pings", "settings", "windows", "priorities", "empty data", "nonsense", "slow preface"],
@@ -74,10 +74,24 @@ def descriptors(fleet: Fleet) -> int:
     return psutil.Process(fleet.host.pid).num_fds()
 
 
+def relays(fleet: Fleet) -> int:
+    """Members' second connections, the last that a join opens."""
+    found = psutil.Process(fleet.host.pid).net_connections("tcp")
+    return sum(one.laddr.port == fleet.relay_port and one.status == "ESTABLISHED" for one in found)
+
+
+async def renew_host(fleet: Fleet) -> None:
+    """Start it afresh: its allocators keep a part of what it had under other attacks."""
+    fleet.host.restart()
+    await eventually(lambda: relays(fleet) == 2, WITHIN, "gateway and worker are back, with their relays")
+    await eventually(lambda: fleet.readiness()[0] == 200 and len(fleet.ready_workers()) == 1, WITHIN, "all is whole")
+
+
 async def withstand(
     fleet: Fleet, kinds: Sequence[str], seconds: float, tmp_path: Path, say: Say, identity: Path | None = None
 ) -> None:
     """A paced stream passes and a worker joins while the attacks go on, and afterwards all is as before."""
+    await renew_host(fleet)
     before, logs = descriptors(fleet), fleet.log_sizes()
     forget_peak(fleet)
     ports, more = [str(fleet.host_port), str(fleet.relay_port)], [str(seconds), *([str(identity)] if identity else [])]
@@ -100,7 +114,7 @@ async def withstand(
     say(f"{', '.join(kinds)}: host {resident(fleet):.0f} MiB, longest pause {client.longest_pause * 1000:.0f} ms")
     assert resident(fleet) < MOST
     assert client.longest_pause < GAP
-    await eventually(lambda: descriptors(fleet) <= before, 15, "the host has closed what the attacks left")
+    await eventually(lambda: descriptors(fleet) <= before, 30, "the host has closed what the attacks left")
     for process in (fleet.gateway, fleet.workers[0]):
         assert "lost the host" not in process.log(logs[process.name])
 
