@@ -185,7 +185,8 @@ def test_streams_are_exact_or_end_once_whatever_dies(fleet: Fleet, figures: Say)
     figures(f"{users.ends.total()} requests: {dict(users.ends)}; the longest {users.longest:.0f} s")
     figures(f"{chaos.faults.total()} faults: {dict(chaos.faults)}")
     assert not users.violations, users.violations[:5]
-    assert users.ends["whole"] > users.ends.total() / 2
+    served = users.ends.total() - users.ends["no connection"]  # of which there are the more, the longer a start takes
+    assert users.ends["whole"] > served / 2
     wait_until(lambda: not left_over(fleet), SETTLES, "nothing is left")
     wait_until(lambda: not model_connections(fleet), SETTLES, "the model's connections are closed")
     growth = {member.name: (held(member).memory - memory) / MIB for member, memory in before.items()}
@@ -198,6 +199,9 @@ def left_over(fleet: Fleet) -> list[object]:
     left: list[object] = [fleet.backend.active()]
     for number in range(len(fleet.gateways)):
         status = fleet.status(number)
+        if status is None:  # it was the last to be started, and does not listen yet
+            left.append(fleet.gateways[number])
+            continue
         left += [status["gateway"]["in_flight"], status["queue"]["waiting"]]
         left += [worker[count] for worker in status["workers"] for count in ("active", "in_flight")]
         left += [len(fleet.workers) - len(status["workers"])]
