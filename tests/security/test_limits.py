@@ -26,8 +26,8 @@ BOTH = pytest.mark.parametrize("path", [SEED, OPENAI], ids=["seed", "openai"])
 MANY = 10_000
 """Keys of a large file."""
 SETTINGS = {
-    "GATEWAY_FIRST_TOKEN_TIMEOUT": "3",
-    "GATEWAY_TOKEN_TIMEOUT": "3",
+    "GATEWAY_FIRST_TOKEN_TIMEOUT": "5",
+    "GATEWAY_TOKEN_TIMEOUT": "5",
     "GATEWAY_STALL_TIMEOUT": "2",
     "GATEWAY_MAX_ATTEMPTS": "2",
 }
@@ -161,7 +161,7 @@ async def test_so_many_requests_run_at_once_and_not_one_more(gateway: KeyedGatew
             connections = [await stack.enter_async_context(Connection(gateway.address)) for _ in range(20)]
             statuses = await asyncio.gather(*(status(connection) for connection in connections))
             assert sorted(statuses) == [200] * places + [429] * (20 - places)
-        await eventually(lambda: gateway.fleet.backend.active() == 0, 10, "the streams are over")
+        await eventually(lambda: gateway.fleet.backend.active() == 0, 20, "the streams are over")
 
 
 # ---------------------------------------------------------------- what was written counts
@@ -254,7 +254,7 @@ def test_a_place_is_given_back_however_a_request_ends(gateway: KeyedGateway) -> 
                     sock.shutdown(socket.SHUT_WR)
                     read_until(sock, b"3:")
                     assert ask(client, SEED, Schedule(tokens=1)).status_code == 429
-            wait_until(lambda: ask(client, SEED, Schedule(tokens=1)).status_code == 200, 10, f"the place after {way}")
+            wait_until(lambda: ask(client, SEED, Schedule(tokens=1)).status_code == 200, 20, f"the place after {way}")
         for schedule, status in (
             (Schedule(status=400), 400),
             (Schedule(hang=True), 504),
@@ -275,7 +275,7 @@ def test_the_first_token_has_the_time_that_is_set(gateway: KeyedGateway, path: s
         answer = ask(client, path, Schedule(hang=True), stream=stream)
         took = time.monotonic() - began
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "first_token_timeout")
-    assert 2.9 < took < 12
+    assert 4.9 < took < 20
 
 
 @BOTH
@@ -285,7 +285,7 @@ def test_the_next_token_has_the_time_that_is_set(gateway: KeyedGateway, path: st
         answer = ask(client, path, Schedule(hang_after=3), stream=True)
         took = time.monotonic() - began
     assert "token_timeout" in answer.text
-    assert 2.9 < took < 12
+    assert 4.9 < took < 20
 
 
 # ---------------------------------------------------------------- models

@@ -145,7 +145,7 @@ async def another(fleet: Fleet) -> AsyncIterator[None]:
         return text, gap
 
     reading = asyncio.create_task(read())
-    await asyncio.wait_for(begun.wait(), 10)
+    await asyncio.wait_for(begun.wait(), 20)
     yield
     text, gap = await reading
     assert text == reply_text(schedule)
