@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
@@ -28,13 +29,8 @@ class Seen:
     """A fleet whose members all have metrics."""
 
     def __init__(self) -> None:
-        settings = {
-            "WORKER_CAPACITY": "2",
-            "GATEWAY_QUEUE_LIMIT": "1",
-            "GATEWAY_FIRST_TOKEN_TIMEOUT": "3",
-            "GATEWAY_HEADER_TIMEOUT": "2",
-            "GATEWAY_STALL_TIMEOUT": "2",
-        }
+        settings = {"WORKER_CAPACITY": "2", "GATEWAY_QUEUE_LIMIT": "1", "GATEWAY_FIRST_TOKEN_TIMEOUT": "10"}
+        settings |= {"GATEWAY_HEADER_TIMEOUT": "5", "GATEWAY_STALL_TIMEOUT": "5"}
         self.fleet = Fleet(2, settings, start=False, watched=True)
 
     @property
@@ -54,6 +50,12 @@ class Seen:
 
     def value(self, process: str, name: str, **labels: str) -> float:
         return sum(metrics.value(name, **labels) for metrics in self.metrics(process))
+
+    def exceeds(self, value: float, process: str, name: str, labels: dict[str, str]) -> bool:
+        return self.value(process, name, **labels) > value
+
+    def says(self, process: str, pattern: str, since: dict[str, int]) -> bool:
+        return re.search(pattern, self.log(process, since)) is not None
 
     def log(self, process: str, since: dict[str, int] | None = None) -> str:
         """What each process of that kind has logged since its log had that size."""
@@ -83,13 +85,21 @@ def seen() -> Iterator[Seen]:
         yield made
 
 
+async def settled(state: Callable[[], bool], what: str) -> None:
+    await asyncio.to_thread(settle, state, what)
+
+
 # ------------------------------------------------------------ faults
 
 
 async def die_before_a_token(seen: Seen) -> None:
-    asking = asyncio.create_task(ask(seen.fleet.address, Schedule(first_delay=2.0)))
-    worker = await seen.runner()
-    worker.kill()
+    seen.fleet.backend.process.freeze()  # so that no token can come before the kill
+    try:
+        asking = asyncio.create_task(ask(seen.fleet.address, Schedule()))
+        worker = await seen.runner()
+        worker.kill()
+    finally:
+        seen.fleet.backend.process.thaw()
     assert (await asking).last["done"]
     worker.start()
 
@@ -104,18 +114,16 @@ async def die_in_a_stream(seen: Seen) -> None:
 
 
 async def hang(seen: Seen) -> None:
-    worker = seen.fleet.workers[0]
+    worker, since = seen.fleet.workers[0], seen.fleet.log_sizes()
     worker.freeze()
-    await asyncio.to_thread(
-        settle, lambda: seen.value("gateway", "chatfleet_workers", state="silent") == 1, "it is silent"
-    )
-    await asyncio.to_thread(settle, lambda: "LEAVE_CAUSE_SILENT" in seen.log("host"), "the host notices")
+    await settled(lambda: seen.value("gateway", "chatfleet_workers", state="silent") == 1, "it is silent")
+    await settled(lambda: "LEAVE_CAUSE_SILENT" in seen.log("host", since), "the host notices")
     worker.thaw()
 
 
 async def lose_the_host(seen: Seen) -> None:
     seen.fleet.host.kill()
-    await asyncio.to_thread(settle, lambda: seen.fleet.readiness()[0] == 503, "the gateway notices")
+    await settled(lambda: seen.fleet.readiness()[0] == 503, "the gateway notices")
     seen.fleet.host.start()
 
 
@@ -127,7 +135,7 @@ async def further_gateway(seen: Seen, **settings: str) -> AsyncIterator[tuple[Pr
     address = fleet.addresses[-1]
     gateway.start()
     try:
-        await asyncio.to_thread(settle, lambda: bool((fleet.status(-1) or {}).get("workers")), "it knows the workers")
+        await settled(lambda: bool((fleet.status(-1) or {}).get("workers")), "it knows the workers")
         yield gateway, address
     finally:
         await asyncio.to_thread(gateway.end)
@@ -146,8 +154,9 @@ async def cut_a_gateway_off(seen: Seen) -> None:
     with cable.laid() as dials:
         async with further_gateway(seen, FLEET_HOST=dials) as (_, address), streaming(address, LONG) as stream:
             assert await stream.line()
+            since = seen.fleet.log_sizes()
             with cable.severed():
-                await asyncio.sleep(2.5)
+                await settled(lambda: "gateway gone" in seen.log("worker", since), "its worker gives it up")
             assert (await stream.rest())[-1]["error"]["code"] in {"worker_stopped", "lane_broken"}
 
 
@@ -166,15 +175,13 @@ async def leave(seen: Seen) -> None:
 
 async def read_nothing(seen: Seen) -> None:
     async with tight_reader(seen.fleet.address, Schedule(tokens=LONG_REPLY)):
-        await asyncio.to_thread(settle, lambda: "code=client_stalled" in seen.log("gateway"), "it is cut off")
+        await settled(lambda: "code=client_stalled" in seen.log("gateway"), "it is cut off")
 
 
 async def say_nothing(seen: Seen) -> None:
     with socket.create_connection(seen.fleet.address), socket.create_connection(seen.fleet.address) as garbage:
         garbage.sendall(b"what is this?\r\n\r\n")
-        await asyncio.to_thread(
-            settle, lambda: "connection without a request" in seen.log("gateway"), "the silent one is closed"
-        )
+        await settled(lambda: "connection without a request" in seen.log("gateway"), "the silent one is closed")
 
 
 async def be_too_many(seen: Seen) -> None:
@@ -332,17 +339,11 @@ def test_the_table_names_the_metrics(fault: Fault) -> None:
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.row)
 async def test_a_fault_is_seen_in_a_metric_and_in_the_log(fault: Fault, seen: Seen) -> None:
-    await asyncio.to_thread(settle, lambda: seen.whole, "the fleet is whole")
+    await settled(lambda: seen.whole, "the fleet is whole")
     since = seen.fleet.log_sizes()
     values = [seen.value(process, name, **labels) for process, name, labels in fault.metrics]
     await fault.inflict(seen)
     for (process, name, labels), before in zip(fault.metrics, values, strict=True):
-
-        def has_risen(
-            process: str = process, name: str = name, labels: dict[str, str] = labels, was: float = before
-        ) -> bool:
-            return seen.value(process, name, **labels) > was
-
-        await asyncio.to_thread(settle, has_risen, f"{name} {labels} rises")
+        await settled(partial(seen.exceeds, before, process, name, labels), f"{name} {labels} rises")
     for process, pattern in fault.lines:
-        assert re.search(pattern, seen.log(process, since)), pattern
+        await settled(partial(seen.says, process, pattern, since), f"{pattern} is in the log")
