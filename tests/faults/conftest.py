@@ -23,7 +23,7 @@ def narrow_standing() -> Iterator[Standing]:
 @pytest.fixture(scope="package")
 def hasty_standing() -> Iterator[Standing]:
     with Standing(
-        FLEET_LINK_TIMEOUT="3", GATEWAY_STALL_TIMEOUT="5", GATEWAY_DRAIN_TIMEOUT="1", WORKER_DRAIN_TIMEOUT="1"
+        FLEET_LINK_TIMEOUT="6", GATEWAY_STALL_TIMEOUT="5", GATEWAY_DRAIN_TIMEOUT="1", WORKER_DRAIN_TIMEOUT="1"
     ) as standing:
         yield standing
 
@@ -44,6 +44,6 @@ def narrow_fleet(narrow_standing: Standing) -> Iterator[Fleet]:
 
 @pytest.fixture
 def hasty_fleet(hasty_standing: Standing) -> Iterator[Fleet]:
-    """Members that soon give up: a lost host after 3 s, who reads nothing after 5 s, a drain after 1 s."""
+    """Members that soon give up: a lost host after 6 s, who reads nothing after 5 s, a drain after 1 s."""
     with hasty_standing.whole() as fleet:
         yield fleet

@@ -22,14 +22,14 @@ KILLED_AGAIN = 1
 """Exit code after a second signal."""
 
 
-async def ended(process: Process, within: float = SOON) -> int:
+async def ended(process: Process, within: float = 2 * SOON) -> int:
     """The exit code of a process that was asked to end."""
     return await asyncio.to_thread(process.popen.wait, within)
 
 
 async def test_a_worker_finishes_its_streams_and_leaves(fleet: Fleet, figures: Say) -> None:
     worker, name = fleet.workers[0], member_id(fleet.workers[0])
-    async with crowd(fleet.address, schedules("drained", tokens=20, delay=0.2)) as clients:
+    async with crowd(fleet.address, schedules("drained", tokens=60, delay=0.2)) as clients:
         await clients.all_have_text()
         streams = by_worker(fleet, clients)
         worker.signal(signal.SIGTERM)
@@ -50,7 +50,7 @@ async def test_a_worker_finishes_its_streams_and_leaves(fleet: Fleet, figures: S
 
 
 async def test_a_gateway_finishes_its_streams_and_leaves(fleet: Fleet, figures: Say) -> None:
-    async with crowd(fleet.address, schedules("drained", tokens=20, delay=0.2)) as clients:
+    async with crowd(fleet.address, schedules("drained", tokens=60, delay=0.2)) as clients:
         await clients.all_have_text()
         fleet.gateway.signal(signal.SIGTERM)
         asked = time.monotonic()
@@ -97,7 +97,7 @@ async def test_a_host_that_is_stopped_alone_does_not_wait_for_streams(figures: S
 
 
 async def test_a_gateway_serves_on_until_its_balancer_must_have_noticed(fleet: Fleet, figures: Say) -> None:
-    gateway = fleet.new_gateway(GATEWAY_DRAIN_DELAY="4")
+    gateway = fleet.new_gateway(GATEWAY_DRAIN_DELAY="8")
     address = fleet.addresses[-1]
     gateway.start()
     await eventually(lambda: gateway_answers(address, "/readyz") == 200, SOON, "the gateway is ready")
@@ -106,7 +106,7 @@ async def test_a_gateway_serves_on_until_its_balancer_must_have_noticed(fleet: F
             reply = await ask_over(connection, body_of(first := Schedule(tokens=1)))
             assert_complete(reply, first)
             assert "connection" not in reply.headers
-        long = Schedule(tokens=20, delay=0.4)
+        long = Schedule(tokens=40, delay=0.4)
         answering = asyncio.create_task(ask_over(busy, body_of(long)))
         await eventually(lambda: fleet.backend.active() == 1, SOON, "a stream runs")
         gateway.signal(signal.SIGTERM)
@@ -146,7 +146,7 @@ async def test_a_second_signal_ends_members_at_once(fleet: Fleet, figures: Say) 
             await eventually(partial(draining, member, written), SOON, f"{member} drains")
             member.signal(signal.SIGTERM)
             again = time.monotonic()
-            assert await ended(member, 5) == KILLED_AGAIN
+            assert await ended(member) == KILLED_AGAIN  # a drain would take 60 s
             figures(f"{member.name} ended {time.monotonic() - again:.2f} s after the second SIGTERM")
         await clients.leave()
 
@@ -157,7 +157,7 @@ def draining(member: Process, since: int) -> bool:
 
 async def test_a_worker_that_may_not_finish_ends_each_stream_once(hasty_fleet: Fleet, figures: Say) -> None:
     fleet = hasty_fleet
-    async with crowd(fleet.address, schedules("overdue", tokens=30, delay=0.2)) as clients:
+    async with crowd(fleet.address, schedules("overdue", tokens=75, delay=0.2)) as clients:
         await clients.all_have_text()
         streams = by_worker(fleet, clients)
         fleet.workers[0].signal(signal.SIGTERM)
@@ -172,7 +172,7 @@ async def test_a_worker_that_may_not_finish_ends_each_stream_once(hasty_fleet: F
     figures(
         f"{len(streams['worker-0'])} streams cut {last:.2f} s after SIGTERM, the process ended {took:.2f} s after it"
     )
-    assert took < 4
+    assert took < 10, "its streams take 15 s"
 
 
 async def test_a_gateway_that_may_not_finish_ends_each_stream_once(hasty_fleet: Fleet, figures: Say) -> None:
@@ -190,8 +190,8 @@ async def test_a_gateway_that_may_not_finish_ends_each_stream_once(hasty_fleet: 
         f"{CROWD} streams cut {max(c.ended_at or 0 for c in clients) - asked:.2f} s after SIGTERM, gone at {took:.2f} s"
     )
     figures(f"the model's connections closed {closed[0]:.2f} to {closed[-1]:.2f} s after SIGTERM")
-    assert took < 4
-    assert closed[-1] < 4
+    assert took < 10
+    assert closed[-1] < 10, "a gateway that only falls silent has 15 s"
 
 
 @pytest.mark.skipif(not LONG, reason="beyond the fault matrix; `CHATFLEET_LONG=1 make test` runs them")
