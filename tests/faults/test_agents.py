@@ -18,7 +18,7 @@ from tests.cast import write_agents
 from tests.faults.standing import LONG, member_id, settle
 from tests.harness.chat import Line, Reply, Stream, ask, streaming
 from tests.harness.fleet import Fleet
-from tests.harness.waiting import eventually
+from tests.harness.waiting import SOON, eventually
 from tests.play import Play
 from tests.schedule import Schedule, reply_text
 
@@ -73,6 +73,17 @@ async def census(fleet: Fleet) -> dict[str, int]:
     return counts
 
 
+async def census_within(fleet: Fleet, most: dict[str, int]) -> dict[str, int]:
+    """What it holds, as soon as that is no more than ``most``: what a run has left may end a moment after the run."""
+    deadline = time.monotonic() + SOON
+    while True:
+        counts = await census(fleet)
+        if all(counts[name] <= limit for name, limit in most.items()):
+            return counts
+        assert time.monotonic() < deadline, f"{counts} instead of {most}"
+        await asyncio.sleep(0.1)
+
+
 async def use_server(fleet: Fleet) -> Reply:
     """A run that asks the MCP server for its process id."""
     said = play("solo", call("pid"), Schedule(text="done", seed=0))
@@ -87,7 +98,7 @@ def result_of(reply: Reply) -> Line:
     return found
 
 
-async def working_server(fleet: Fleet, within: float = 30.0) -> int:
+async def working_server(fleet: Fleet, within: float = 60.0) -> int:
     """The process id of the MCP server, as soon as a run can use it."""
     deadline = time.monotonic() + within
     while (result := result_of(await use_server(fleet)))["is_error"]:
@@ -110,10 +121,10 @@ class Leaving:
     async def leave(self, kind: str) -> None:
         left, tag, note = await getattr(self, kind)()
         if note is not None:
-            written = await eventually(lambda: note.exists() and note.read_text(), 10, "the tool has been cancelled")
+            written = await eventually(lambda: note.exists() and note.read_text(), SOON, "the tool has been cancelled")
             self._note(kind, float(written) - left)
         elif kind == "model":
-            closed = await eventually(lambda: self._fleet.backend.request(tag)["closed"], 10, "the model is left")
+            closed = await eventually(lambda: self._fleet.backend.request(tag)["closed"], SOON, "the model is left")
             self._note(kind, closed - left)
 
     def _note(self, kind: str, seconds: float) -> None:
@@ -134,7 +145,7 @@ class Leaving:
         asked = play("solo", call("wait", seconds=600, note=str(note)), Schedule(text="never"))
         async with streaming(self._fleet.address, asked.message(), model="solo") as stream:
             await until_line(stream, lambda line: "tool_call" in line)
-            await eventually(Path(f"{note}.begun").exists, 10, "the tool runs")
+            await eventually(Path(f"{note}.begun").exists, SOON, "the tool runs")
             left = time.monotonic()
         return left, asked.tag, note
 
@@ -168,7 +179,7 @@ async def test_cancels_leave_nothing_behind(fleet: Fleet, tmp_path: Path, figure
     leaving = Leaving(fleet, tmp_path)
     for kind in KINDS:  # so that what is made once is there
         await leaving.leave(kind)
-    await eventually(fleet.is_idle, 10, "nothing runs")
+    await eventually(fleet.is_idle, SOON, "nothing runs")
     leaving.stopped.clear()
     before = await census(fleet)
     turns = asyncio.Semaphore(AT_ONCE)
@@ -180,8 +191,10 @@ async def test_cancels_leave_nothing_behind(fleet: Fleet, tmp_path: Path, figure
     async with asyncio.TaskGroup() as group:
         for number in range(CANCELS):
             group.create_task(one(KINDS[number % len(KINDS)]))
-    await eventually(fleet.is_idle, 5, "every slot is free")
-    await eventually(lambda: fleet.backend.active() == 0, 5, "no model is asked")
+    await eventually(fleet.is_idle, SOON, "every slot is free")
+    # Idle connections to the model stay open for the next run: one for each of those that were used at once.
+    after = await census_within(fleet, before | {"descriptors": before["descriptors"] + AT_ONCE})
+    await eventually(lambda: fleet.backend.active() == 0, SOON, "no model is asked")
     asked = len(fleet.backend.requests())
     for kind, times in leaving.stopped.items():
         ordered = sorted(times)
@@ -189,12 +202,8 @@ async def test_cancels_leave_nothing_behind(fleet: Fleet, tmp_path: Path, figure
             f"{kind}: stopped after {1000 * ordered[len(ordered) // 2]:.0f} ms, {1000 * ordered[-1]:.0f} ms at most"
         )
         assert ordered[len(ordered) // 2] < GENEROUS, kind
-    after = await census(fleet)
     figures(f"before {before}, after {after}")
-    assert after["tasks"] <= before["tasks"]
     assert after["children"] == before["children"] == 1
-    # Idle connections to the model stay open for the next run: one for each of those that were used at once.
-    assert after["descriptors"] <= before["descriptors"] + AT_ONCE
     assert len(fleet.backend.requests()) == asked, "somebody went on asking"
     assert await working_server(fleet) == server
 
@@ -227,13 +236,12 @@ async def test_an_mcp_server_killed_again_and_again_leaves_nothing(fleet: Fleet,
     for _ in range(KILLS):
         killed, server = time.monotonic(), await working_server(fleet)
         os.kill(server, signal.SIGKILL)
-        await eventually(lambda dead=server: not psutil.pid_exists(dead), 5, "the server is reaped")  # type: ignore[misc]
+        await eventually(lambda dead=server: not psutil.pid_exists(dead), SOON, "the server is reaped")  # type: ignore[misc]
         assert await working_server(fleet) != server
         longest = max(longest, time.monotonic() - killed)
-    after = await census(fleet)
+    after = await census_within(fleet, before | {"descriptors": before["descriptors"] + 2})
     figures(f"{KILLS} kills: works again within {longest:.2f} s; before {before}, after {after}")
-    assert after == before | {"descriptors": after["descriptors"]}
-    assert after["descriptors"] <= before["descriptors"] + 2
+    assert after["children"] == before["children"] == 1
 
 
 # ------------------------------------------------------------ workers
@@ -258,7 +266,7 @@ def pair(standing: Fleet) -> Fleet:
 
 async def kill_who_runs(fleet: Fleet) -> None:
     """Kill the worker that runs the one run there is."""
-    runs = await eventually(lambda: busy(fleet), 10, "a worker runs it")
+    runs = await eventually(lambda: busy(fleet), SOON, "a worker runs it")
     next(worker for worker in fleet.workers if member_id(worker) == runs).kill()
 
 
