@@ -10,6 +10,13 @@ from tests.harness.waiting import SOON, eventually, until
 
 CAPACITY = 8
 QUEUE = 200
+FULL = {
+    "active": CAPACITY,
+    "waiting": QUEUE,
+    "capacity": CAPACITY,
+    "ratio": (CAPACITY + QUEUE) / CAPACITY,
+    "workers_ratio": (CAPACITY + QUEUE) / CAPACITY,
+}
 OUT_OF_ORDER = 2 * CAPACITY
 """Places by which two workers that start four chats each may shuffle those that waited in line."""
 
@@ -29,7 +36,9 @@ async def test_300_requests_on_a_capacity_of_8_run_wait_in_order_or_are_refused(
         refused = clients[CAPACITY + QUEUE :]
         await until(lambda: all(client.ended for client in refused), SOON, "those beyond the queue are refused")
         assert queue_length(fleet) == QUEUE
-        head, load = fleet.status()["queue"]["first"], fleet.status()["load"]
+        # Waited for: a worker that the machine has held up for 2.5 s does not count until it is heard again.
+        await eventually(lambda: fleet.status()["load"] == FULL, SOON, "the load is that of a full queue")
+        head = fleet.status()["queue"]["first"]
         fleet.backend.process.thaw()
         began = time.monotonic()
     for client in refused:
@@ -41,13 +50,6 @@ async def test_300_requests_on_a_capacity_of_8_run_wait_in_order_or_are_refused(
     moved = sorted(abs(place - number) for place, number in enumerate(order))[-CAPACITY - 1]
     figures(f"{len(refused)} got 429; {len(order)} succeeded, the last {time.monotonic() - began:.1f} s later")
     figures(f"at most {fleet.backend.peak()} at a time; at most {moved} places out of order, but for one worker's")
-    assert load == {
-        "active": CAPACITY,
-        "waiting": QUEUE,
-        "capacity": CAPACITY,
-        "ratio": (CAPACITY + QUEUE) / CAPACITY,
-        "workers_ratio": (CAPACITY + QUEUE) / CAPACITY,
-    }
     assert [entry["position"] for entry in head] == list(range(1, len(head) + 1))
     assert fleet.backend.peak() == CAPACITY
     assert moved <= OUT_OF_ORDER
@@ -63,7 +65,8 @@ async def test_without_a_worker_requests_wait_for_the_first_or_for_as_long_as_th
     await eventually(lambda: "worker found" in hasty.log(), PATIENCE, "the hasty gateway knows a worker")
     for worker in fleet.workers:
         assert worker.stop() == 0
-    await eventually(lambda: not fleet.status()["workers"], SOON, "no worker is there")
+    for gateway in (0, -1):
+        await eventually(lambda gateway=gateway: not fleet.status(gateway)["workers"], SOON, "no worker is there")  # type: ignore[misc]
     began = time.monotonic()
     async with (
         crowd(fleet.address, schedules("first")) as waiting,
@@ -79,4 +82,4 @@ async def test_without_a_worker_requests_wait_for_the_first_or_for_as_long_as_th
     for client in refused:
         assert_refused(client, 503, "no_worker")
     figures(f"without any worker refused after {min(ends):.2f} to {max(ends):.2f} s")
-    assert patience <= min(ends) <= max(ends) < patience + 3
+    assert patience <= min(ends) <= max(ends) < patience + 10, "30 s is what another gateway gives them"
