@@ -41,7 +41,7 @@ async def test_a_killed_gateway_stops_its_models_and_a_new_one_serves_at_once(fl
         assert not [line for line in client.reply.lines if line.keys() & {"done", "error", "cancelled"}]
     figures(f"the model's connections closed {closed[0]:.2f} to {closed[-1]:.2f} s after SIGKILL")
     figures(f"{CROWD} new requests answered {max(c.ended_at or 0 for c in served) - began:.2f} s after readiness")
-    assert closed[-1] < 3
+    assert closed[-1] < 10, "a gateway that only falls silent has 15 s"
 
 
 @pytest.mark.skipif(not LONG, reason="beyond the fault matrix; `CHATFLEET_LONG=1 make test` runs them")
