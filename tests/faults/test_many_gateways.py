@@ -85,8 +85,8 @@ async def test_constant_load_at_every_gateway_stays_balanced(wide_fleet: Fleet, 
             await stack.enter_async_context(constant_load(address, question, EACH)) for address in fleet.addresses
         ]
         await eventually(lambda: all(tally.completed > EACH for tally in tallies), PATIENCE, "the load runs")
-        for _ in range(20):
-            await asyncio.sleep(0.25)  # not for a state: the balance is sampled over 5 s
+        for _ in range(40):
+            await asyncio.sleep(0.25)  # not for a state: the balance is sampled over 10 s
             active = [worker["active"] for worker in (await asyncio.to_thread(fleet.status))["workers"]]
             spread.append((min(active), max(active)))
     for tally in tallies:
@@ -103,8 +103,8 @@ async def test_a_killed_gateway_disturbs_no_other(wide_fleet: Fleet, figures: Sa
     fleet = wide_fleet
     await all_know_all(fleet)
     async with (
-        crowd(fleet.addresses[1], schedules("spared-1", EACH, tokens=30, delay=0.1)) as first,
-        crowd(fleet.addresses[2], schedules("spared-2", EACH, tokens=30, delay=0.1)) as second,
+        crowd(fleet.addresses[1], schedules("spared-1", EACH, tokens=80, delay=0.1)) as first,
+        crowd(fleet.addresses[2], schedules("spared-2", EACH, tokens=80, delay=0.1)) as second,
         crowd(fleet.addresses[0], schedules("cut", EACH, tokens=10_000, delay=0.1)) as cut,
     ):
         for clients in (first, second, cut):

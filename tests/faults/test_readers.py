@@ -22,7 +22,7 @@ MIB = 1024 * 1024
 GROWTH = 5 * MIB
 """What one stalled reader may cost gateway, workers and host together."""
 pytestmark = pytest.mark.timeout(300)
-STALL_TIMEOUT = 60.0 if LONG else 3.0
+STALL_TIMEOUT = 60.0 if LONG else 6.0
 PACE = 1024 if LONG else 4096
 """Bytes a second that a slow reader takes. Its system tells the sender in steps of 6 kB: some within every timeout."""
 FILLING = 20.0

@@ -79,7 +79,7 @@ async def test_streams_are_exact_whichever_members_are_old_and_while_they_change
             await go_on(tally)
             assert (" relay=" in fleet.host.log()) == (host == "new"), "it runs the code that was meant"
             assert not any("no relay" in process.log() for process in (*fleet.gateways, *fleet.workers))
-            assert await asyncio.to_thread(fleet.host.stop) == 0
+            assert await asyncio.to_thread(fleet.host.stop, 30) == 0
             fleet.host.code = other(ages[host], before)
             fleet.host.start()
             await is_whole(fleet)
