@@ -209,4 +209,4 @@ async def test_a_worker_that_drains_while_the_host_is_away_leaves_in_time(hasty_
         fleet.host.start()
         await clients.leave()
     figures(f"the process ended {took:.2f} s after SIGTERM")
-    assert took < 6
+    assert took < 12, "a worker that may finish has 60 s"
