@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -22,6 +23,8 @@ NODE = HERE / "node"
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 INSTALLATION = 300.0
 """Seconds that a registry may take."""
+TRIES, APART = (3, 20.0) if IN_CI else (1, 0.0)
+"""How often it is asked, and seconds in between: a registry that is away for a moment is no fault of CI's change."""
 
 
 def python_clients(config: pytest.Config) -> Path:
@@ -110,15 +113,23 @@ def _say(config: pytest.Config, text: str) -> None:
 
 
 def _install(command: list[str], folder: Path | None = None) -> None:
+    for number in range(TRIES):
+        time.sleep(APART if number else 0)
+        trouble = _trouble(command, folder)
+        if not trouble:
+            return
+        print(trouble)
+    reason = " ".join(trouble.splitlines()[-1:])[:200]
+    unavailable(
+        f"what this test needs cannot be installed ({command[0]}: {reason}): "
+        "connect to the package registries and run again"
+    )
+
+
+def _trouble(command: list[str], folder: Path | None) -> str:
+    """Why an installation failed; empty if it did not."""
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=INSTALLATION, check=False)
-        trouble = done.stderr.strip() if done.returncode else ""
     except subprocess.TimeoutExpired:
-        trouble = f"no answer within {INSTALLATION:g} s"
-    if trouble:
-        print(trouble)
-        reason = " ".join(trouble.splitlines()[-1:])[:200]
-        unavailable(
-            f"what this test needs cannot be installed ({command[0]}: {reason}): "
-            "connect to the package registries and run again"
-        )
+        return f"no answer within {INSTALLATION:g} s"
+    return (done.stderr.strip() or f"exit code {done.returncode}") if done.returncode else ""
