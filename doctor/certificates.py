@@ -50,7 +50,8 @@ def _identity(identity: Identity, who: str, kind: str) -> Iterator[Finding]:
             files.must_be_regular(path)
             path.read_bytes()
         except OSError as error:
-            advice = "make identities" if isinstance(error, FileNotFoundError) else "give it to the user of the process"
+            is_closed = isinstance(error, PermissionError)
+            advice = "give it to the user of the process" if is_closed else "make identities makes one"
             yield problem(f"{who}: {path} cannot be read: {files.reason(path, error)}", advice)
             return
     try:

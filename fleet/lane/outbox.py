@@ -156,8 +156,7 @@ class _Lane:
 
     def acknowledge(self, ack: pb.ChunkAck) -> None:
         for reply in self.sender.acknowledge(ack, self._outbox.clock()):
-            sink = self._blocked.pop(reply, None)
-            if sink is not None:
+            if sink := self._blocked.pop(reply, None):
                 sink.resume()
         self.schedule()
 
@@ -170,8 +169,7 @@ class _Lane:
         at = self.sender.wake_at(now)
         if at == float("inf") or not self._outbox.linked or (self._timer is not None and self._timer_at <= at):
             return
-        if self._timer is not None:
-            self._timer.cancel()
+        self.stop()
         self._timer_at = at
         loop = asyncio.get_running_loop()
         # At the end of this turn of the loop, not now: what else is read in this turn joins the batch.
@@ -251,10 +249,7 @@ class Outbox:
         """Send again; ``at_once`` when nothing more is about to be written, so that no timer is needed."""
         held, self.held = self.held, None
         for lane in held or ():
-            if at_once:
-                lane.flush()
-            else:
-                lane.schedule()
+            (lane.flush if at_once else lane.schedule)()
 
     def open(self, gateway_id: str, request_id: str, attempt: int) -> Sink:
         """Begin a reply to ``gateway_id``; its lane is made on first use."""
@@ -301,19 +296,23 @@ class Outbox:
 
     def silent_gateways(self, longer_than: float) -> list[str]:
         """Gateways that have not answered for ``longer_than`` seconds while the link was up."""
-        if not self.linked:
-            return []
         now = self.clock()
-        return [name for name in self.gateways() if self._lanes[name].sender.silence(now) > longer_than]
+        return [name for name in self.gateways() if self.linked and self._lanes[name].sender.silence(now) > longer_than]
 
     def gateways(self) -> list[str]:
         """Those with a lane that were not given up."""
         return [gateway_id for gateway_id in self._lanes if gateway_id not in self._given_up]
 
     def ask(self, gateway_id: str) -> None:
-        """Ask a gateway for all replies that it waits for; its silence counts from now."""
+        """Ask a gateway that may be gone for an answer; its silence counts from now."""
         if lane := self._lanes.get(gateway_id):
             lane.sender.ask(self.clock())
+            lane.schedule()
+
+    def ask_for_all(self, gateway_id: str) -> None:
+        """Ask a gateway now which replies it waits for, until it says so."""
+        if lane := self._lanes.get(gateway_id):
+            lane.sender.ask_for_all(self.clock())
             lane.schedule()
 
     def give_up(self, gateway_id: str) -> None:

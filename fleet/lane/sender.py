@@ -75,32 +75,32 @@ class _Blocked(_Question):
     def __init__(self) -> None:
         super().__init__()
         self.replies: set[OutgoingReply] = set()
-        self.probe_at = float("inf")
-        """When to send a probe, whether or not a reply waits."""
+        self.wants_all = False
+        """Whether the receiver is asked for all replies that it waits for, though none waits for credit."""
         self._last_batch: int | None = None
         """Number of the last batch before a probe that is not answered."""
 
-    @property
-    def again_at(self) -> float:
-        return min(self.probe_at, super().again_at)
-
     def probed(self, last_batch: int, now: float) -> None:
-        self.probe_at = float("inf")
         self._last_batch = last_batch
         self.asked_again(now)
 
     def asked_for(self, ack: pb.ChunkAck) -> bool:
         """Whether a complete ack answers a probe, and nothing before the probe is lost."""
-        return self._last_batch is not None and ack.received >= self._last_batch
+        is_answer = ack.asked_at > 0 or not ack.HasField("asked_at")  # receivers of earlier versions do not say
+        return is_answer and self._last_batch is not None and ack.received >= self._last_batch
 
     def note(self, ack: pb.ChunkAck, now: float) -> None:
         self.heard(now)
         if ack.complete:
-            self._last_batch = None
-        if ack.complete or not self.replies:
+            self._last_batch, self.wants_all = None, False
+        if ack.complete or not self._waits:
             self.answered()
-        if self.replies:
+        if self._waits:
             self.ask(now)
+
+    @property
+    def _waits(self) -> bool:
+        return self.wants_all or bool(self.replies)
 
 
 class LaneSender:
@@ -265,9 +265,13 @@ class LaneSender:
         return max(0.0, now - min(asked, default=now))
 
     def ask(self, now: float) -> None:
-        """Send a probe at once. Until an answer comes, the unacknowledged batches or a probe follow again and again."""
+        """Want an answer. Until it comes, the unacknowledged batches or a probe are sent again and again."""
         self._question.ask(now)
-        self._blocked.probe_at = now
+
+    def ask_for_all(self, now: float) -> None:
+        """Ask which replies the receiver waits for, at once and until it says so."""
+        self._blocked.wants_all = True
+        self._blocked.ask_now(now)
 
     @property
     def idle(self) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 from autogen_agentchat.base import TaskResult
@@ -75,36 +75,24 @@ async def _guarded(running: Coroutine[Any, Any, str], token: RunToken) -> str:
     try:
         await asyncio.wait([task])
     finally:
+        for stop in (token.cancel, task.cancel):
+            if not task.done():
+                stop()
+                await _end(task)
         if not task.done():
-            token.cancel()
-            ending = asyncio.ensure_future(_end(task))
-            _ending.add(ending)
-            ending.add_done_callback(_ending.discard)
-            await asyncio.shield(ending)  # a run that is cancelled again need not wait, but its agent must still end
-        else:
-            _ask(task)
+            log.warning("an agent did not end when it was cancelled")
+        elif not task.cancelled():
+            task.exception()  # it was asked for, so that nothing complains that it was not
     return task.result()
 
 
-_ending: set[asyncio.Task[None]] = set()
-"""Kept: nothing else may refer to them, nor to the agents that they wait for."""
-
-
 async def _end(task: asyncio.Future[str]) -> None:
-    await asyncio.wait([task], timeout=GRACE)
-    if not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=GRACE)
-    if task.done():
-        _ask(task)
-    else:
-        log.warning("an agent did not end when it was cancelled")
-
-
-def _ask(task: asyncio.Future[str]) -> None:
-    """Ask an ended task for its exception, so that nothing complains that no one did."""
-    if not task.cancelled():
-        task.exception()
+    """Wait :data:`GRACE` seconds for its end, also if the run is cancelled again meanwhile."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + GRACE
+    while not task.done() and (left := deadline - loop.time()) > 0:
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([task], timeout=left)
 
 
 def _split(messages: Sequence[LLMMessage]) -> tuple[BaseChatMessage | None, Sequence[LLMMessage]]:

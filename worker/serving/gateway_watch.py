@@ -53,7 +53,7 @@ class GatewayWatch:
             # Gateways of earlier versions do not say what they knew.
             knew = ack.asked_at if ack.HasField("asked_at") else math.inf
             if self._registry.keep_only(ack.gateway_id, wanted, knew):
-                self._outbox.ask(ack.gateway_id)
+                self._outbox.ask_for_all(ack.gateway_id)
 
     def left(self, member: pb.MemberLeft) -> None:
         """The host reports that a member's connection ended; the member may return on another one."""

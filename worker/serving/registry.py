@@ -140,7 +140,8 @@ class Registry:
         It was asked at ``knew``, by the outbox's clock: a run that began later may be a request that it sent after its
         answer, and that overtook it. Return whether there are such runs.
         """
-        unnamed = [run for run in self._of(gateway_id) if (run.request_id, run.attempt) not in wanted]
+        going_on = [run for run in self._of(gateway_id) if not run.is_cancelled]
+        unnamed = [run for run in going_on if (run.request_id, run.attempt) not in wanted]
         for run in unnamed:
             if run.began < knew:
                 run.cancel("unknown_request")

@@ -58,6 +58,11 @@ class Run:
         self.task = group.create_task(self.run())
         return self.task
 
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether it has been told to end, which may take it a while."""
+        return self.task is not None and self.task.cancelling() > 0
+
     def cancel(self, reason: str) -> None:
         self.reason = reason
         if self.task is not None:

@@ -209,6 +209,35 @@ def test_a_complete_ack_says_that_the_receiver_was_away_so_all_is_sent_again_at_
     assert [batch.number for batch in sender.due(0.1)] == [1]
 
 
+def test_a_return_that_answers_no_probe_brings_all_again_though_a_probe_was_lost_before() -> None:
+    sender, stream = make_sender()
+    sender.write(stream, "text", "a")
+    sender.due(0.0)
+    sender.acknowledge(ack(1), 0.1)
+    sender.ask_for_all(0.2)
+    assert [batch.number for batch in sender.due(0.2)] == [0]
+    sender.write(stream, "text", "b")
+    assert [batch.number for batch in sender.due(0.3)] == [2]  # which is lost as well
+    sender.acknowledge(pb.ChunkAck(gateway_id="g", epoch=7, received=1, complete=True, asked_at=0.0), 0.4)
+    assert [batch.number for batch in sender.due(0.4)] == [2]
+
+
+def test_what_all_replies_are_is_asked_at_once_and_until_it_is_said() -> None:
+    sender, stream = make_sender()
+    sender.write(stream, "text", "a")
+    sender.due(0.0)
+    sender.ask_for_all(0.1)
+    assert sender.wake_at(0.1) == 0.1
+    assert [(batch.number, batch.asked_at) for batch in sender.due(0.1)] == [(0, 0.1)]
+    sender.acknowledge(ack(1), 0.2)
+    again = sender.wake_at(0.2)
+    assert [(batch.number, batch.asked_at) for batch in sender.due(again)] == [(0, again)]
+    assert sender.silence(again) == pytest.approx(again - 0.2)
+    sender.acknowledge(pb.ChunkAck(gateway_id="g", epoch=7, received=1, complete=True, asked_at=again), again)
+    assert sender.wake_at(again) == float("inf")
+    assert sender.silence(again + 9) == 0
+
+
 def test_an_ack_of_another_epoch_changes_nothing() -> None:
     sender, stream = make_sender()
     sender.write(stream, "text", "a")

@@ -178,6 +178,7 @@ async def test_a_run_that_began_after_its_gateway_was_asked_goes_on(registry: Re
     knew = time.monotonic()
     registry.begin(asked("newer"))
     assert registry.keep_only("g", set(), knew)
+    assert registry.keep_only("g", {("newer", 1)}, 0.0) is False, "the older one is about to end"
     await until(lambda: [run.request_id for run in registry._runs.values()] == ["newer"])
     assert registry.keep_only("g", set(), knew)
     assert not registry.keep_only("g", {("newer", 1)}, knew)
