@@ -137,9 +137,9 @@ class Host:
     def begin(self) -> None:
         self._logged = self.process.log_size()
 
-    def lines(self, phrase: str) -> list[str]:
-        """Of this test, in the host's log."""
-        return [line for line in self.process.log(self._logged).splitlines() if phrase in line]
+    def lines(self, event: str) -> list[str]:
+        """Of this test and event, in the host's log. A reason may say the same words."""
+        return [line for line in self.process.log(self._logged).splitlines() if f'event="{event}"' in line]
 
     async def end(self) -> None:
         """End the programs, and wait until the host has forgotten them."""
