@@ -8,10 +8,8 @@ from tests.harness.chat import streaming
 from tests.harness.fleet import START, Fleet, fetch
 from tests.harness.ports import free_port
 from tests.harness.process import REPOSITORY, Process
-from tests.harness.waiting import eventually, wait_until
+from tests.harness.waiting import SOON, eventually, wait_until
 from tests.schedule import Schedule
-
-WITHIN = 20.0
 
 
 async def test_a_worker_says_whether_it_serves() -> None:
@@ -29,17 +27,17 @@ async def test_a_worker_says_whether_it_serves() -> None:
         await eventually(lambda: answer("/readyz") == (200, None), START, "it is ready")
         assert answer("/healthz") == (200, None)
         fleet.host.kill()
-        await eventually(lambda: answer("/readyz") == (503, "no link to the host"), WITHIN, "it misses the host")
+        await eventually(lambda: answer("/readyz") == (503, "no link to the host"), SOON, "it misses the host")
         assert answer("/healthz") == (200, None)
         fleet.host.start()
         await eventually(lambda: answer("/readyz") == (200, None), START, "it is ready again")
-        await eventually(lambda: len(fleet.ready_workers()) == 1, WITHIN, "the gateway knows it")
+        await eventually(lambda: len(fleet.ready_workers()) == 1, SOON, "the gateway knows it")
         async with streaming(fleet.address, Schedule(tokens=100, delay=0.1)) as stream:
             assert await stream.line()
             worker.signal(signal.SIGTERM)
-            await eventually(lambda: answer("/readyz") == (503, "draining"), WITHIN, "it drains")
+            await eventually(lambda: answer("/readyz") == (503, "draining"), SOON, "it drains")
             assert (await stream.rest())[-1]["done"]
-        assert worker.popen.wait(WITHIN) == 0
+        assert worker.popen.wait(SOON) == 0
 
 
 def test_a_host_says_that_it_serves_and_answers_a_containers_probe() -> None:
@@ -51,7 +49,7 @@ def test_a_host_says_that_it_serves_and_answers_a_containers_probe() -> None:
         assert fetch(f"{url}/healthz")[0] == 200
         probe = [sys.executable, "-I", "-S", "fleet/process/probe.py", f"{url}/readyz"]
         assert subprocess.run(probe, cwd=REPOSITORY, check=False).returncode == 0
-        assert fleet.host.stop(WITHIN) == 0
+        assert fleet.host.stop(SOON) == 0
         assert subprocess.run(probe, cwd=REPOSITORY, check=False, stderr=subprocess.PIPE).returncode == 1
 
 

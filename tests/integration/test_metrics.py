@@ -13,12 +13,11 @@ from tests.cast import write_agents
 from tests.harness.chat import ask, streaming
 from tests.harness.fleet import Fleet
 from tests.harness.metrics import OPENMETRICS, PLAIN, Metrics, scrape
-from tests.harness.waiting import eventually, wait_until
+from tests.harness.waiting import SOON, eventually, wait_until
 from tests.integration.keyed import KeyedGateway
 from tests.play import Play
 from tests.schedule import Schedule
 
-WITHIN = 20.0
 SECRET = "a prompt that belongs to nobody else"
 
 
@@ -79,7 +78,7 @@ async def test_a_request_is_seen_on_its_way_through_every_process(watched: Watch
                 and deltas > before["gateway"].value("chatfleet_reply_deltas_total", model="test")
             )
 
-        await eventually(runs, WITHIN, "it is seen while it runs")
+        await eventually(runs, SOON, "it is seen while it runs")
         await stream.rest()
 
     def grown(process: Process, name: str, **labels: str) -> float:
@@ -87,7 +86,7 @@ async def test_a_request_is_seen_on_its_way_through_every_process(watched: Watch
 
     await eventually(
         lambda: grown("gateway", "chatfleet_requests_total", face="ndjson", model="test", code="ok") == 1,
-        WITHIN,
+        SOON,
         "it is counted",
     )
     for name in ("time_to_first_token", "time_per_output_token", "e2e_request_latency", "request_queue_time"):
@@ -95,7 +94,7 @@ async def test_a_request_is_seen_on_its_way_through_every_process(watched: Watch
     assert grown("gateway", "chatfleet_generation_tokens_total", model="test") == 20
     assert grown("gateway", "chatfleet_reply_deltas_total", model="test") == 20
     assert grown("gateway", "chatfleet_request_success_total", finished_reason="stop") == 1
-    await eventually(lambda: grown("worker", "chatfleet_runs_total", model="test", code="ok") == 1, WITHIN, "the run")
+    await eventually(lambda: grown("worker", "chatfleet_runs_total", model="test", code="ok") == 1, SOON, "the run")
     assert grown("worker", "chatfleet_model_calls_total", model="test", code="ok") == 1
     assert grown("worker", "chatfleet_run_time_to_first_token_seconds_count", model="test") == 1
     assert grown("worker", "chatfleet_lane_batches_total") > 1
@@ -123,7 +122,7 @@ async def test_what_agents_do_is_counted_by_their_names(watched: Watched) -> Non
             and worker.value("chatfleet_runs_total", model="solo")
         )
 
-    await eventually(seen, WITHIN, "the agent's turn and its tool's call")
+    await eventually(seen, SOON, "the agent's turn and its tool's call")
 
 
 async def test_no_label_holds_what_clients_say(watched: Watched) -> None:
@@ -141,7 +140,7 @@ async def test_no_label_holds_what_clients_say(watched: Watched) -> None:
     unknown = {"face": "openai", "model": "other", "code": "unknown_model"}
     # A request is counted behind its answer, and scrapes that come close together share one text.
     await eventually(
-        lambda: watched.scrape("gateway").value("chatfleet_requests_total", **unknown) == 50, WITHIN, "all are counted"
+        lambda: watched.scrape("gateway").value("chatfleet_requests_total", **unknown) == 50, SOON, "all are counted"
     )
     assert len(watched.scrape("gateway").text.splitlines()) < lines + 100
     for process in watched.urls:
@@ -164,7 +163,7 @@ def test_a_gateway_with_keys_shows_its_metrics_to_their_holders(watched: Watched
         def counted() -> bool:
             return show().value("chatfleet_key_requests_total", key="alice", code="ok") == 1
 
-        wait_until(counted, WITHIN, "it is counted, behind its answer")
+        wait_until(counted, SOON, "it is counted, behind its answer")
         shown = show()
         assert shown.value("chatfleet_key_generation_tokens_total", key="alice") > 0
         assert gateway.keys["alice"] not in shown.text

@@ -9,10 +9,8 @@ import pytest
 
 from tests.harness.http import Address
 from tests.harness.ports import free_port
-from tests.harness.waiting import eventually
+from tests.harness.waiting import SOON, eventually
 from tests.proxy import Ends, Proxy, ending
-
-WITHIN = 20.0
 
 
 @contextlib.asynccontextmanager
@@ -31,7 +29,7 @@ async def echo_server() -> AsyncIterator[Address]:
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         yield server.sockets[0].getsockname()[:2]
-    await asyncio.wait_for(asyncio.gather(*served), WITHIN)
+    await asyncio.wait_for(asyncio.gather(*served), SOON)
 
 
 @pytest.fixture
@@ -50,12 +48,12 @@ async def dial(proxy: Proxy) -> AsyncIterator[Ends]:
 
 async def said_back(ends: Ends, word: bytes) -> bytes:
     ends[1].write(word)
-    return await asyncio.wait_for(ends[0].readexactly(len(word)), WITHIN)
+    return await asyncio.wait_for(ends[0].readexactly(len(word)), SOON)
 
 
 async def read_one(proxy: Proxy) -> bytes:
     async with dial(proxy) as (reader, _):
-        return await asyncio.wait_for(reader.read(1), WITHIN)
+        return await asyncio.wait_for(reader.read(1), SOON)
 
 
 @contextlib.contextmanager
@@ -72,7 +70,7 @@ async def test_it_passes_bytes_both_ways(proxy: Proxy) -> None:
 async def test_an_end_passes_through(proxy: Proxy) -> None:
     async with dial(proxy) as (reader, writer):
         writer.write_eof()
-        assert await asyncio.wait_for(reader.read(), WITHIN) == b""
+        assert await asyncio.wait_for(reader.read(), SOON) == b""
     await eventually(lambda: proxy.connections == 0)
 
 
@@ -85,7 +83,7 @@ async def test_what_it_holds_back_comes_once_it_flows(proxy: Proxy) -> None:
             await asyncio.wait_for(ends[0].read(1), 0.2)
         assert proxy.connections == 1
         proxy.flow()
-        assert await asyncio.wait_for(ends[0].readexactly(4), WITHIN) == b"held"
+        assert await asyncio.wait_for(ends[0].readexactly(4), SOON) == b"held"
 
 
 async def test_a_severed_connection_is_reset_and_the_next_passes(proxy: Proxy) -> None:
@@ -93,7 +91,7 @@ async def test_a_severed_connection_is_reset_and_the_next_passes(proxy: Proxy) -
         assert await said_back(ends, b"before") == b"before"
         proxy.sever()
         with pytest.raises(ConnectionResetError):
-            await asyncio.wait_for(ends[0].read(1), WITHIN)
+            await asyncio.wait_for(ends[0].read(1), SOON)
     async with dial(proxy) as ends:
         assert await said_back(ends, b"after") == b"after"
 

@@ -32,10 +32,7 @@ from host.servicer import Servicer
 from protos import chat_pb2 as pb
 from tests.harness.fleet import Fleet
 from tests.harness.ports import free_port
-from tests.harness.waiting import eventually
-
-WITHIN = 20.0
-
+from tests.harness.waiting import SOON, eventually
 
 EAR = "ear"
 """A kind that the fleet does not know: its members are free to talk about anything but the fleet's own business."""
@@ -134,7 +131,7 @@ class Group:
         files = {f"tls_{part}": folder / f"{part}.pem" for part in ("ca", "cert", "key")} if folder else {}
         settings: dict[str, Any] = files
         member = await self._joined(Member(name, self.address, kind, **settings))
-        await eventually(lambda: member.by_relay, WITHIN, f"the relay of {name}")
+        await eventually(lambda: member.by_relay, SOON, f"the relay of {name}")
         return member
 
     async def grpc_member(self, name: str) -> Member:
@@ -143,7 +140,7 @@ class Group:
     async def _joined(self, member: Member) -> Member:
         await member.start()
         self._members.push_async_callback(member.runtime.stop)
-        await eventually(lambda: member.runtime.linked, WITHIN, f"{member.name} is linked")
+        await eventually(lambda: member.runtime.linked, SOON, f"{member.name} is linked")
         return member
 
     @property
@@ -203,7 +200,7 @@ async def test_events_between_two_members_go_by_relay_in_order(group: Group, by_
     words = [str(number) for number in range(500)]
     one.say("two", *words)
     two.say("one", *words)
-    await eventually(lambda: one.heard == words and two.heard == words, WITHIN, "all words")
+    await eventually(lambda: one.heard == words and two.heard == words, SOON, "all words")
     assert by_grpc == []
 
 
@@ -212,7 +209,7 @@ async def test_a_member_without_a_relay_and_one_with_it_hear_each_other(group: G
     words = [str(number) for number in range(100)]
     one.say("two", *words)
     two.say("one", *words)
-    await eventually(lambda: one.heard == words and two.heard == words, WITHIN, "all words")
+    await eventually(lambda: one.heard == words and two.heard == words, SOON, "all words")
     assert len(by_grpc) == len(words)
     assert not two.by_relay
 
@@ -227,9 +224,9 @@ async def test_a_member_of_autogens_own_kind_and_one_with_a_relay_hear_each_othe
         await Ear.register(stock, "stock", lambda: Ear(heard), skip_class_subscriptions=True)
         await stock.add_subscription(TypeSubscription("stock", "stock"))
         one.say("stock", "hello")
-        await eventually(lambda: heard == ["hello"], WITHIN, "what the fleet's member says")
+        await eventually(lambda: heard == ["hello"], SOON, "what the fleet's member says")
         await stock.publish_message(pb.CancelChat(request_id="good day"), TopicId("one", topics.SOURCE))
-        await eventually(lambda: one.heard == ["good day"], WITHIN, "what AutoGen's member says")
+        await eventually(lambda: one.heard == ["good day"], SOON, "what AutoGen's member says")
     finally:
         await stock.stop()
 
@@ -238,7 +235,7 @@ async def test_an_event_that_fits_no_frame_goes_by_grpc(group: Group) -> None:
     one, two = await group.member("one"), await group.grpc_member("two")
     two.say(LONG_TOPIC, "long")
     two.say("one", "short")
-    await eventually(lambda: sorted(one.heard) == ["long", "short"], WITHIN, "both")
+    await eventually(lambda: sorted(one.heard) == ["long", "short"], SOON, "both")
     assert two.links == [True]
 
 
@@ -255,7 +252,7 @@ async def test_an_event_that_is_none_harms_nobody(group: Group, capsys: pytest.C
     ):
         one.relay.send(HEAD.pack(len(content)) + content)
     one.say("two", "after")
-    await eventually(lambda: two.heard == ["after"], WITHIN, "what comes after")
+    await eventually(lambda: two.heard == ["after"], SOON, "what comes after")
     assert (one.links, two.links) == ([True], [True])
     assert "dropped an event" in capsys.readouterr().out
 
@@ -270,7 +267,7 @@ async def test_nothing_is_read_after_a_wrong_ticket(group: Group) -> None:
     assert group.servicer.tickets == {ticket: group.connection(one)}
     assert group.connection(one).relay is None
     one.say("one", "still here")
-    await eventually(lambda: one.heard, WITHIN, "its own word")
+    await eventually(lambda: one.heard, SOON, "its own word")
     assert one.heard == ["still here"]
 
 
@@ -278,7 +275,7 @@ async def test_a_ticket_is_good_for_one_relay(group: Group) -> None:
     one = await group.member("one")
     await refused(group, frame_of(group.connection(one).ticket))
     one.say("one", "still here")
-    await eventually(lambda: one.heard == ["still here"], WITHIN, "its own word")
+    await eventually(lambda: one.heard == ["still here"], SOON, "its own word")
     assert one.links == [True]
 
 
@@ -287,7 +284,7 @@ async def test_a_ticket_is_good_while_its_link_is_there(group: Group) -> None:
     connection = group.connection(one)
     connection.close()  # its stream may take a while to end
     await refused(group, frame_of(connection.ticket))
-    await eventually(lambda: one.links == [True, False, True], WITHIN, "it is back")
+    await eventually(lambda: one.links == [True, False, True], SOON, "it is back")
     assert list(group.servicer.tickets) == [group.connection(one).ticket]
 
 
@@ -301,7 +298,7 @@ async def test_no_ticket_is_kept_when_members_have_gone(group: Group) -> None:
         one, two = await group.member("one"), await group.grpc_member("two")
         await one.runtime.stop()
         await two.runtime.stop()
-        await eventually(lambda: not group.servicer.members, WITHIN, "both have left")
+        await eventually(lambda: not group.servicer.members, SOON, "both have left")
     assert group.servicer.tickets == {}
 
 
@@ -311,7 +308,7 @@ async def test_with_identities_the_relay_is_tls_and_strangers_stay_out(identitie
         for member in (one, two):
             assert member.relay.transport.get_extra_info("ssl_object").version() == "TLSv1.3"
         one.say(topics.chat("two").type, "hello")
-        await eventually(lambda: two.heard == ["hello"], WITHIN, "the word")
+        await eventually(lambda: two.heard == ["hello"], SOON, "the word")
         host_end = group.connection(one).relay
         assert host_end is not None
         assert host_end.transport.get_extra_info("peercert")
@@ -330,7 +327,7 @@ async def test_with_identities_the_relay_is_tls_and_strangers_stay_out(identitie
         own = identity(identities / "worker").context()
         end = await relay.dial(group.relay_address, own, "spare", stranger)
         end.close()
-        await asyncio.wait_for(end.closed, WITHIN)
+        await asyncio.wait_for(end.closed, SOON)
 
 
 # ---------------------------------------------------------------- one fate
@@ -343,13 +340,13 @@ async def test_a_lost_relay_ends_the_link_and_the_member_joins_again(group: Grou
     end = first if side == "member" else connection.relay
     assert end is not None
     end.transport.abort()
-    await eventually(lambda: one.links == [True, False, True], WITHIN, "it is back")
-    await eventually(lambda: one.by_relay, WITHIN, "its relay")
+    await eventually(lambda: one.links == [True, False, True], SOON, "it is back")
+    await eventually(lambda: one.by_relay, SOON, "its relay")
     assert one.relay is not first
     assert group.connection(one) is not connection
     two.say("one", "hello again")
     one.say("two", "good to be back")
-    await eventually(lambda: (one.heard, two.heard) == (["hello again"], ["good to be back"]), WITHIN, "the words")
+    await eventually(lambda: (one.heard, two.heard) == (["hello again"], ["good to be back"]), SOON, "the words")
     assert two.links == [True]
 
 
@@ -359,8 +356,8 @@ async def test_a_lost_stream_ends_the_relay_too(group: Group) -> None:
     assert one.runtime._link is not None
     assert host_end is not None
     await one.runtime._link.close()
-    await asyncio.wait_for(asyncio.gather(first.closed, host_end.closed), WITHIN)
-    await eventually(lambda: one.links == [True, False, True] and one.by_relay, WITHIN, "it is back")
+    await asyncio.wait_for(asyncio.gather(first.closed, host_end.closed), SOON)
+    await eventually(lambda: one.links == [True, False, True] and one.by_relay, SOON, "it is back")
 
 
 async def test_a_member_that_leaves_ends_both_connections(group: Group) -> None:
@@ -368,8 +365,8 @@ async def test_a_member_that_leaves_ends_both_connections(group: Group) -> None:
     host_end = group.connection(one).relay
     assert host_end is not None
     await one.runtime.stop()
-    await asyncio.wait_for(host_end.closed, WITHIN)
-    await eventually(lambda: two.left, WITHIN, "the news")
+    await asyncio.wait_for(host_end.closed, SOON)
+    await eventually(lambda: two.left, SOON, "the news")
     left = pb.MemberLeft(member_id="one", kind="worker", cause=pb.LEAVE_CAUSE_CLOSED, sent_by=[topics.HOST])
     assert two.left == [left]
     assert one.links == [True, False]
@@ -379,24 +376,24 @@ async def test_a_member_that_leaves_ends_both_connections(group: Group) -> None:
 async def test_a_member_that_leaves_loses_nothing_of_what_it_published(
     group: Group, by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runtime, "LEAVE_TIMEOUT", WITHIN)  # however busy the machine is
+    monkeypatch.setattr(runtime, "LEAVE_TIMEOUT", SOON)  # however busy the machine is
     two = await group.member("two")
     for number in range(10):
         one = await (group.member if by == "relay" else group.grpc_member)(f"one-{number}")
         one.say("two", *(["word"] * 200))
         await one.runtime.stop()
-        await eventually(lambda: len(two.heard) == 200 * (number + 1), WITHIN, "all words")  # noqa: B023
+        await eventually(lambda: len(two.heard) == 200 * (number + 1), SOON, "all words")  # noqa: B023
 
 
 async def test_members_are_back_on_the_relay_after_the_hosts_loss(group: Group) -> None:
     one, two = await group.member("one"), await group.member("two")
     await group.host.stop()
-    await eventually(lambda: not one.runtime.linked and not two.runtime.linked, WITHIN, "the loss")
+    await eventually(lambda: not one.runtime.linked and not two.runtime.linked, SOON, "the loss")
     one.say("two", "into the void")
     group.open()
-    await eventually(lambda: one.by_relay and two.by_relay, WITHIN, "both are back")
+    await eventually(lambda: one.by_relay and two.by_relay, SOON, "both are back")
     one.say("two", "hello")
-    await eventually(lambda: two.heard == ["hello"], WITHIN, "the word")
+    await eventually(lambda: two.heard == ["hello"], SOON, "the word")
 
 
 # ---------------------------------------------------------------- no relay to be had
@@ -413,12 +410,12 @@ async def test_events_pass_by_grpc_until_the_host_lets_the_relay_in(
         one = await group.grpc_member("one")
         two = Member("two", group.address)
         await two.start()
-        await eventually(lambda: len(asked) > 5, WITHIN, "it asks again")
+        await eventually(lambda: len(asked) > 5, SOON, "it asks again")
         one.say("two", "hello")
-        await eventually(lambda: two.heard == ["hello"], WITHIN, "the word, by gRPC")
+        await eventually(lambda: two.heard == ["hello"], SOON, "the word, by gRPC")
         assert not two.by_relay
     assert Servicer.admit is admit
-    await eventually(lambda: two.by_relay, WITHIN, "the relay")
+    await eventually(lambda: two.by_relay, SOON, "the relay")
     assert two.links == [True]
     assert capsys.readouterr().out.count("no relay, events pass by gRPC") == 1
     await two.runtime.stop()
@@ -432,7 +429,7 @@ async def listener(fleet: Fleet) -> AsyncIterator[Member]:
     """A member of ours in a fleet of real processes."""
     member = Member("listener", HostPort("127.0.0.1", fleet.host_port), topics.GATEWAY)
     await member.start()
-    await eventually(lambda: member.by_relay, WITHIN, "its relay")
+    await eventually(lambda: member.by_relay, SOON, "its relay")
     yield member
     await member.runtime.stop()
 
@@ -459,12 +456,12 @@ async def test_a_killed_member_leaves_no_connection_and_all_are_told() -> None:
         await asyncio.to_thread(fleet.wait_until_ready)
         async with listener(fleet) as member:
             look = peers(fleet)
-            await eventually(lambda: len(look()) == 6, WITHIN, "three members on two connections each")
+            await eventually(lambda: len(look()) == 6, SOON, "three members on two connections each")
             worker = fleet.new_worker()
             worker.start()
-            await eventually(lambda: len(fleet.ready_workers()) == 2 and len(look()) == 8, WITHIN, "a second worker")
+            await eventually(lambda: len(fleet.ready_workers()) == 2 and len(look()) == 8, SOON, "a second worker")
             worker.kill()
-            await eventually(lambda: member.left, WITHIN, "the news")
+            await eventually(lambda: member.left, SOON, "the news")
             assert [(left.kind, left.cause) for left in member.left] == [("worker", pb.LEAVE_CAUSE_CLOSED)]
-            await eventually(lambda: len(look()) == 6, WITHIN, "its connections are gone")
+            await eventually(lambda: len(look()) == 6, SOON, "its connections are gone")
             assert member.links == [True]

@@ -14,10 +14,9 @@ from tests.harness.fleet import NOBODY, START, Fleet
 from tests.harness.http import Address, Connection
 from tests.harness.ports import free_port
 from tests.harness.process import Process, end_all
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import SOON, wait_until
 from tests.schedule import Schedule, reply_text
 
-WITHIN = 20.0
 HEADERS = 64 * 1024
 """Bytes of headers that are allowed."""
 OPENAI = b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\n"
@@ -142,7 +141,7 @@ def ask_from(source: str, gateway: Process, url: str, headers: dict[str, str]) -
         answer = client.get("/fleet", headers=headers)
     assert answer.status_code == 200
     line = f"request={answer.headers['x-request-id']}"
-    wait_until(lambda: line in gateway.log(), WITHIN, "the request's line in the log")
+    wait_until(lambda: line in gateway.log(), SOON, "the request's line in the log")
     (found,) = [entry for entry in gateway.log().splitlines() if line in entry]
     client_address: str
     (client_address,) = re.findall(r" client=(\S+)", found)

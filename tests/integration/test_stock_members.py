@@ -30,9 +30,8 @@ from autogen_ext.runtimes.grpc.protos import agent_worker_pb2 as rpcs
 from tests.harness.fleet import Fleet
 from tests.harness.ports import free_port
 from tests.harness.process import REPOSITORY, Process, end_all
-from tests.harness.waiting import eventually, until
+from tests.harness.waiting import SOON, eventually, until
 
-WITHIN = 20.0
 MIB = 2**20
 OTHERS, WORKERS = "the-token-of-other-programs", "the-token-of-all-workers"
 
@@ -92,7 +91,7 @@ class Program:
         await Ear.register(self.runtime, agent_type, lambda: Ear(self.heard))
 
     async def ask(self, text: str, agent_type: str = "echo", key: str = "k") -> str:
-        async with asyncio.timeout(WITHIN):
+        async with asyncio.timeout(SOON):
             response = await self.runtime.send_message(Text(text), AgentId(agent_type, key))
         assert isinstance(response, Text)
         return response.text
@@ -108,7 +107,7 @@ class Program:
 
     async def leave(self) -> None:
         self.may_respond.set()
-        async with asyncio.timeout(WITHIN):
+        async with asyncio.timeout(SOON):
             await self.runtime.stop()
 
 
@@ -120,7 +119,7 @@ class Host:
         bind = {"HOST_BIND": self.address, "HOST_RELAY_BIND": f"127.0.0.1:{free_port()}"}
         self.process = Process("host", "host", folder, bind | settings)
         self.process.start()
-        self.process.wait_for_log("listening", WITHIN)
+        self.process.wait_for_log("listening", SOON)
         self._programs = contextlib.AsyncExitStack()
         self._logged = 0
 
@@ -145,7 +144,7 @@ class Host:
         """End the programs, and wait until the host has forgotten them."""
         await self._programs.aclose()
         joined = {member_of(line) for line in self.lines("member joined")}
-        await eventually(lambda: {member_of(line) for line in self.lines("member left")} == joined, WITHIN, "all left")
+        await eventually(lambda: {member_of(line) for line in self.lines("member left")} == joined, SOON, "all left")
 
 
 def member_of(line: str) -> str:
@@ -193,7 +192,7 @@ async def test_responses_find_the_one_that_asked_though_all_count_their_requests
     await server.serve("echo")
     server.may_respond.clear()
     asked = [asyncio.create_task(client.ask(f"{n}-{m}")) for n, client in enumerate(clients) for m in range(20)]
-    await until(lambda: len(server.asked) == 60, WITHIN, "all requests")
+    await until(lambda: len(server.asked) == 60, SOON, "all requests")
     server.may_respond.set()
     assert await asyncio.gather(*asked) == [f"k: {n}-{m}" for n in range(3) for m in range(20)]
 
@@ -211,7 +210,7 @@ async def test_a_request_fails_when_the_agents_program_goes(host: Host) -> None:
     await server.serve("echo")
     server.may_respond.clear()
     asked = [asyncio.create_task(client.ask("hello")) for _ in range(5)]
-    await until(lambda: len(server.asked) == 5, WITHIN, "the requests")
+    await until(lambda: len(server.asked) == 5, SOON, "the requests")
     await server.lose()
     results = await asyncio.gather(*asked, return_exceptions=True)
     assert {str(result) for result in results} == {"the agent's member left before it responded"}
@@ -224,15 +223,15 @@ async def test_a_response_to_one_that_has_left_harms_nobody(host: Host) -> None:
     await server.serve("echo")
     server.may_respond.clear()
     asked = asyncio.create_task(client.ask("hello"))
-    await until(lambda: server.asked, WITHIN, "the request")
+    await until(lambda: server.asked, SOON, "the request")
     await client.lose()
     # Until then the host takes it for present, and passes the response on.
-    await eventually(lambda: host.lines("member left"), WITHIN, "what the host says")
+    await eventually(lambda: host.lines("member left"), SOON, "what the host says")
     server.may_respond.set()
     assert await other.ask("hello") == "k: hello"
     assert not asked.done()
     asked.cancel()
-    await eventually(lambda: host.lines("dropped a response"), WITHIN, "what the host says")
+    await eventually(lambda: host.lines("dropped a response"), SOON, "what the host says")
 
 
 async def test_a_response_that_the_caller_cannot_receive_is_an_error(host: Host) -> None:
@@ -252,7 +251,7 @@ async def test_larger_messages_pass_where_the_host_and_all_programs_allow_them(t
         await server.listen("ear")
         assert len(await client.ask("large")) == 5 * MIB
         await client.say("y" * 6 * MIB)
-        await until(lambda: server.heard, WITHIN, "the event")
+        await until(lambda: server.heard, SOON, "the event")
         await host.end()
     finally:
         end_all([host.process])
@@ -282,7 +281,7 @@ async def test_an_agent_type_belongs_to_the_first_until_it_leaves(host: Host) ->
     assert first.asked == ["hello"]
     await first.leave()
     # Its runtime does not wait for the host, which may be busy with another connection.
-    await eventually(lambda: host.lines("member left"), WITHIN, "what the host says")
+    await eventually(lambda: host.lines("member left"), SOON, "what the host says")
     third = await host.join()
     await third.serve("echo")
     assert await client.ask("hello") == "k: hello"
@@ -302,12 +301,12 @@ async def test_a_subscription_is_made_once_and_can_be_removed(host: Host) -> Non
         await connection.stub.AddSubscription(request, metadata=connection.metadata)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     await other.say("one")
-    await until(lambda: ear.heard == ["one"], WITHIN, "the event, once")
+    await until(lambda: ear.heard == ["one"], SOON, "the event, once")
     await ear.runtime.remove_subscription(subscription.id)
     await ear.runtime.add_subscription(TypePrefixSubscription("other", "ear"))
     await other.say("two")
     await other.runtime.publish_message(Text("three"), DefaultTopicId("others"))
-    await until(lambda: ear.heard == ["one", "three"], WITHIN, "what it still listens to")
+    await until(lambda: ear.heard == ["one", "three"], SOON, "what it still listens to")
 
 
 async def test_an_event_reaches_every_program_that_listens(host: Host) -> None:
@@ -317,7 +316,7 @@ async def test_an_event_reaches_every_program_that_listens(host: Host) -> None:
     words = [str(number) for number in range(200)]
     for word in words:
         await speaker.say(word)
-    await until(lambda: sorted(one.heard) == sorted(two.heard) == sorted(words), WITHIN, "all words")
+    await until(lambda: sorted(one.heard) == sorted(two.heard) == sorted(words), SOON, "all words")
 
 
 # ---------------------------------------------------------------- what the host's log says
@@ -333,7 +332,7 @@ async def test_programs_are_in_the_log_with_their_agent_types(host: Host) -> Non
     assert len({member_of(line) for line in joined}) == 2
     assert all("kind=other member=ipv4:127.0.0.1:" in line for line in joined)
     await server.leave()
-    await eventually(lambda: host.lines("member left"), WITHIN, "it has left")
+    await eventually(lambda: host.lines("member left"), SOON, "it has left")
     (left,) = host.lines("member left")
     assert member_of(left) == member_of(joined[0])
     assert 'agent_types="ear, echo"' in left
@@ -440,7 +439,7 @@ async def test_a_program_whose_request_failed_ends_when_it_is_told_to(host: Host
     try:
         assert b"no member has registered" in await asyncio.wait_for(program.stdout.readline(), 60)
         program.send_signal(signal.SIGINT)
-        assert await asyncio.wait_for(program.wait(), WITHIN) in (0, -signal.SIGINT)
+        assert await asyncio.wait_for(program.wait(), SOON) in (0, -signal.SIGINT)
     finally:
         if program.returncode is None:
             program.kill()

@@ -15,13 +15,11 @@ import pytest
 from tests.cast import write_agents
 from tests.harness.collector import Collector, Span, by_parent
 from tests.harness.fleet import Fleet
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import SOON, wait_until
 from tests.play import Play
 from tests.schedule import Schedule
 
 Json = dict[str, Any]
-
-WITHIN = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +154,7 @@ async def test_two_hundred_traces_are_whole(fleet: Fleet, collector: Collector, 
     expected = {name: 3 + sum(map(len, tree.values())) for name, (_, tree) in CAST.items()}
     total = sum(expected[name] for name in names)
     traces = {caller.trace for caller, _, _ in chats}
-    wait_until(lambda: sum(span.trace in traces for span in collector.spans) >= total, WITHIN, f"{total} spans")
+    wait_until(lambda: sum(span.trace in traces for span in collector.spans) >= total, SOON, f"{total} spans")
 
     records: dict[str, list[Json]] = {}
     for record in fleet.backend.requests():
@@ -201,7 +199,7 @@ async def test_a_chat_without_a_trace_begins_one(fleet: Fleet, collector: Collec
     tag = secrets.token_hex(8)
     answer = await chat(client, body("test", Schedule(tokens=3, tag=tag).message()), {})
     assert answer.status_code == 200
-    wait_until(lambda: root(collector, answer.headers["x-request-id"]) is not None, WITHIN, "the span of the request")
+    wait_until(lambda: root(collector, answer.headers["x-request-id"]) is not None, SOON, "the span of the request")
     span = root(collector, answer.headers["x-request-id"])
     assert span is not None
     assert span.parent == ""
@@ -259,7 +257,7 @@ async def test_an_invalid_trace_begins_another(
     sent: dict[str, str], collector: Collector, client: httpx.AsyncClient
 ) -> None:
     answer = await chat(client, body("test", SAYS.message()), sent | {"tracestate": "vendor=1"})
-    wait_until(lambda: root(collector, answer.headers["x-request-id"]) is not None, WITHIN, "the span of the request")
+    wait_until(lambda: root(collector, answer.headers["x-request-id"]) is not None, SOON, "the span of the request")
     span = root(collector, answer.headers["x-request-id"])
     assert span is not None
     assert (span.parent, span.state) == ("", "")
@@ -300,7 +298,7 @@ async def test_autogens_own_spans_of_messages_belong_to_the_trace(collector: Col
         async with httpx.AsyncClient(base_url=made.url, timeout=60, trust_env=False) as client:
             assert (await chat(client, body("trio", play.message()), caller.headers)).status_code == 200
         # Before the fleet ends: a process has little time for its last spans then.
-        wait_until(lambda: is_whole(caller, collector.trace(caller.trace)), WITHIN, "the spans of the request")
+        wait_until(lambda: is_whole(caller, collector.trace(caller.trace)), SOON, "the spans of the request")
     trace = collector.trace(caller.trace)
     assert is_whole(caller, trace)
     assert {span.scope for span in trace} == {"chatfleet", "autogen SingleThreadedAgentRuntime"}
@@ -327,13 +325,13 @@ def is_whole(caller: Caller, trace: list[Span]) -> bool:
 async def test_the_logs_name_the_trace(fleet: Fleet, client: httpx.AsyncClient) -> None:
     caller = Caller()
     await chat(client, body("nowhere", SAYS.message()), caller.headers)
-    fleet.gateway.wait_for_log(f"trace_id={caller.trace}", WITHIN)
+    fleet.gateway.wait_for_log(f"trace_id={caller.trace}", SOON)
     wait_until(
         lambda: any(
             "chat failed" in line and caller.trace in line
             for worker in fleet.workers
             for line in worker.log().splitlines()
         ),
-        WITHIN,
+        SOON,
         "the trace in the log of the worker that failed",
     )

@@ -10,13 +10,12 @@ import pytest
 
 from tests.cast import write_agents
 from tests.harness.fleet import NOBODY, Fleet
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import SOON, wait_until
 from tests.play import Play
 from tests.schedule import Schedule
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 TRACE = PARENT.split("-")[1]
-WITHIN = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +46,7 @@ def test_the_model_gets_the_clients_trace(fleet: Fleet) -> None:
     ask(fleet, "test", said, {"traceparent": PARENT, "tracestate": "a=1"}).raise_for_status()
     (seen,) = headers_seen(fleet, tag)
     assert (seen["traceparent"], seen["tracestate"]) == (PARENT, "a=1")
-    fleet.gateway.wait_for_log(f"trace_id={TRACE}", WITHIN)
+    fleet.gateway.wait_for_log(f"trace_id={TRACE}", SOON)
 
 
 def test_without_a_trace_nothing_is_added(fleet: Fleet) -> None:
@@ -74,7 +73,7 @@ def test_the_workers_log_names_the_trace(fleet: Fleet) -> None:
     def is_named() -> bool:
         return any("chat failed" in line and TRACE in line for line in fleet.workers[0].log().splitlines())
 
-    wait_until(is_named, WITHIN, "the trace in the worker's log")
+    wait_until(is_named, SOON, "the trace in the worker's log")
 
 
 def test_an_exporter_that_is_away_harms_nothing() -> None:

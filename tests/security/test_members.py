@@ -29,10 +29,9 @@ from tests.faults.crowd import Say
 from tests.harness.chat import JSON, ask, assert_complete, body_of, send
 from tests.harness.fleet import Fleet
 from tests.harness.ports import free_port
-from tests.harness.waiting import eventually
+from tests.harness.waiting import SOON, eventually
 from tests.schedule import Schedule
 
-WITHIN = 20.0
 TOKEN = "one-token-for-all-members"
 TOKENS = {"worker": "the-token-of-all-workers", "gateway": "the-token-of-all-gateways"}
 DENIED = grpc.StatusCode.PERMISSION_DENIED
@@ -290,7 +289,7 @@ async def test_an_id_belongs_to_its_member_until_that_has_left(host: Host) -> No
                 await other.register("my_agent.x")
             gc.collect()  # gRPC's client keeps a refused call open until its error is collected
     await first.close()
-    await eventually(lambda: "x" not in host.servicer.registry._ids, WITHIN, "it has left")
+    await eventually(lambda: "x" not in host.servicer.registry._ids, SOON, "it has left")
     await host.peer("my_agent.x", key="second")
 
 
@@ -300,7 +299,7 @@ async def test_a_member_that_is_back_on_a_new_link_has_its_id_at_once(host: Host
     again = await host.peer("my_agent.x", key="its own", hears=("chat.x",), by_relay=True)
     assert await first.stream.read() is grpc.aio.EOF
     await gateway.publish("chat.x", pb.CancelChat(request_id="r"))
-    await eventually(lambda: again.heard, WITHIN, "what is sent to it")
+    await eventually(lambda: again.heard, SOON, "what is sent to it")
     assert gateway.heard == []
 
 
@@ -332,7 +331,7 @@ async def test_the_host_says_who_sent_a_message(
     sent = type(message)(sent_by=claims)
     sent.MergeFrom(message)
     await sender.publish(topic, sent)
-    await eventually(lambda: gateway.heard, WITHIN, "the message")
+    await eventually(lambda: gateway.heard, SOON, "the message")
     (heard,) = gateway.heard
     assert list(getattr(heard, "sent_by")) == ["x", *claims]  # noqa: B009
 
@@ -362,12 +361,12 @@ async def test_what_a_member_may_not_publish_is_dropped(
     sender = await host.peer(agent_type, by_relay=by == "relay")
     for _ in range(100):
         await sender.publish(topic, pb.MemberLeft(member_id="w", kind="worker", cause=pb.LEAVE_CAUSE_CLOSED))
-    await eventually(lambda: host.servicer.counts.drops["role"] == 100, WITHIN, "the host has handled all of them")
+    await eventually(lambda: host.servicer.counts.drops["role"] == 100, SOON, "the host has handled all of them")
     speaker = await host.peer("gateway.late", by_relay=True)
     await speaker.publish("chat.w", pb.CancelChat(request_id="end"))
     speaker = await host.peer("my_agent.last", by_relay=True)
     await speaker.publish("workers", pb.WorkerStatus(worker_id="last"))
-    await eventually(lambda: worker.heard and gateway.heard, WITHIN, "what others publish")
+    await eventually(lambda: worker.heard and gateway.heard, SOON, "what others publish")
     assert [type(message) for message in worker.heard + gateway.heard] == [pb.CancelChat, pb.WorkerStatus]
     assert capsys.readouterr().out.count("does not allow it to publish") == 1
 
@@ -377,7 +376,7 @@ async def test_members_of_another_kind_are_free_among_themselves(host: Host) -> 
     two = await host.peer("ear.two")
     await two.subscribe("ta", "ear.two", prefix=True)
     await two.publish("talk", pb.CancelChat(request_id="hello"))
-    await eventually(lambda: one.heard, WITHIN, "the word")
+    await eventually(lambda: one.heard, SOON, "the word")
     assert (await two.stream.read()).cloudEvent.type == "talk"
 
 
@@ -388,7 +387,7 @@ async def test_a_message_that_would_hold_its_receivers_up_is_dropped(host: Host,
     await worker.publish("workers", pb.WorkerStatus(worker_id="w", models=["m"] * 1_000_000))
     await worker.publish("chunks.g", pb.ChunkBatch(worker_id="w", events=[pb.ReplyEvent()] * 1_000_000))
     await worker.publish("workers", pb.WorkerStatus(worker_id="w"))
-    await eventually(lambda: gateway.heard, WITHIN, "the small one")
+    await eventually(lambda: gateway.heard, SOON, "the small one")
     assert gateway.heard == [pb.WorkerStatus(worker_id="w", sent_by=["w"])]
 
 
@@ -404,14 +403,14 @@ async def test_a_member_that_reads_nothing_by_grpc_is_dropped_when_it_has_too_mu
     lazy = await host.peer("ear.lazy", hears=("talk",))
     keen = await host.peer("ear.keen", by_relay=True, hears=("talk",))
     sender = await host.peer("ear.sender", by_relay=True)
-    await eventually(lambda: len(host.servicer.members) == 3, WITHIN, "all are there")
+    await eventually(lambda: len(host.servicer.members) == 3, SOON, "all are there")
     sent = 0
     while len(host.servicer.members) == 3:
         assert sent < 200
         await sender.publish("talk", pb.CancelChat(request_id="x" * 100_000))
         sent += 1
         await asyncio.sleep(0.01)
-    await eventually(lambda: len(keen.heard) == sent, WITHIN, "the other has all")
+    await eventually(lambda: len(keen.heard) == sent, SOON, "the other has all")
     assert "ear.lazy" not in host.servicer.registry._owners
     with pytest.raises(grpc.aio.AioRpcError):
         await read_all(lazy)
@@ -429,14 +428,14 @@ async def test_a_gateway_that_floods_a_busy_worker_does_not_cut_it_off(host: Hos
     for number in range(20):
         await ill.publish("chat.w", pb.ChatHistory(request_id="x" * 8 * 1024 * 1024, attempt=number))
     assert ill.relay is not None
-    await asyncio.wait_for(ill.relay.ask(relay.PING), WITHIN)  # the host has handled all of it
+    await asyncio.wait_for(ill.relay.ask(relay.PING), SOON)  # the host has handled all of it
     await good.publish("chat.w", pb.CancelChat(request_id="small"))
     assert good.relay is not None
-    await asyncio.wait_for(good.relay.ask(relay.PING), WITHIN)
+    await asyncio.wait_for(good.relay.ask(relay.PING), SOON)
     assert not member.is_closed
     if worker.relay is not None:
         worker.relay.transport.resume_reading()
-        await eventually(lambda: pb.CancelChat(request_id="small", sent_by=["g"]) in worker.heard, WITHIN, "the last")
+        await eventually(lambda: pb.CancelChat(request_id="small", sent_by=["g"]) in worker.heard, SOON, "the last")
     else:
         kind = ""
         while kind != "CancelChat":
@@ -456,7 +455,7 @@ async def test_nonsense_is_logged_once(host: Host, capsys: pytest.CaptureFixture
         content = (b"\x07workers", b"\xff" * 40, b"\x01x", b"\x03a b\x00")[number % 4]
         ill.relay.send(HEAD.pack(len(content)) + content)
     await ill.publish("workers", pb.WorkerStatus(worker_id="ill"))
-    await eventually(lambda: gateway.heard, WITHIN, "what comes after")
+    await eventually(lambda: gateway.heard, SOON, "what comes after")
     assert 0 < capsys.readouterr().out.count("dropped an event") <= 4
 
 
@@ -493,7 +492,7 @@ async def test_streams_are_exact_beside_a_member_that_means_ill(fleet: Fleet, ki
     try:
         async with asyncio.TaskGroup() as group:
             streams = [group.create_task(ask(fleet.address, schedule)) for schedule in schedules]
-            await eventually(lambda: fleet.backend.active() == len(schedules), WITHIN, "all run")
+            await eventually(lambda: fleet.backend.active() == len(schedules), SOON, "all run")
             while not all(stream.done() for stream in streams):
                 for message in attack(workers, gateway):
                     for topic in ("workers", "members", f"chunks.{gateway}", *(f"chat.{worker}" for worker in workers)):
@@ -540,7 +539,7 @@ async def test_a_gateway_touches_its_own_chats_only(fleet: Fleet) -> None:
     workers = [worker["id"] for worker in fleet.ready_workers()]
     try:
         stream = asyncio.create_task(send(fleet.address, body_of(schedule), JSON | {"x-request-id": "r-1"}))
-        await eventually(lambda: fleet.backend.requests(tag), WITHIN, "it runs")
+        await eventually(lambda: fleet.backend.requests(tag), SOON, "it runs")
         for worker in workers:
             await ill.publish(f"chat.{worker}", pb.CancelChat(request_id="r-1", reply_to="curious"))
             await ill.publish(f"chat.{worker}", pb.ChatHistory(request_id="r-1", attempt=99, reply_to="curious"))
@@ -556,7 +555,7 @@ async def test_a_worker_that_means_ill_spoils_its_own_lane_only(fleet: Fleet) ->
     ill = await join(fleet, "my_agent.spoilt")
     status = pb.WorkerStatus(worker_id="spoilt", models=["its-own"], capacity=1, state=pb.WORKER_STATE_READY)
     try:
-        async with asyncio.timeout(WITHIN):
+        async with asyncio.timeout(SOON):
             while len(await asyncio.to_thread(fleet.ready_workers)) < 3:
                 await ill.publish("workers", status)  # again and again, as one that says nothing more is soon not ready
                 await asyncio.sleep(0.1)
@@ -569,4 +568,4 @@ async def test_a_worker_that_means_ill_spoils_its_own_lane_only(fleet: Fleet) ->
         assert_complete(await ask(fleet.address, schedule, model="test"), schedule)
     finally:
         await ill.close()
-    await eventually(lambda: len(fleet.ready_workers()) == 2, WITHIN, "it is gone")
+    await eventually(lambda: len(fleet.ready_workers()) == 2, SOON, "it is gone")
